@@ -1,0 +1,22 @@
+"""The tutorial's own recipe: the same network as `mnist_lastframe`, PyTorch's initialisation, plain SGD, no schedule.
+
+    python tools/train.py --config configs/mnist_seed.py
+"""
+
+from functools import partial
+
+import torch
+
+from seqclf import LSTM, Experiment, FrameSequenceClassifier, last_frame, mnist
+
+
+def get_config() -> Experiment:
+    return Experiment(
+        data=partial(mnist, axis="rows", labelling=last_frame),
+        model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=100, layers=3)),
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        steps=3000,
+        batch_size=64,
+        seed=0,
+        eval_every=500,
+    )

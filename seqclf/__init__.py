@@ -1,0 +1,36 @@
+"""seqclf: classify sequences of frames, per clip or per frame."""
+
+from seqclf.batch import IGNORE, Batch, SeqclfError
+from seqclf.config import Experiment
+from seqclf.data import Clips, Data, every_frame, given, last_frame, mnist
+from seqclf.models import GRU, LSTM, RNN, Flatten, FrameSequenceClassifier, Identity, Normalize, orthogonal
+from seqclf.objective import cross_entropy
+from seqclf.schedules import constant, one_cycle, warmup_cosine, warmup_linear
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "IGNORE",
+    "LSTM",
+    "RNN",
+    "Batch",
+    "Clips",
+    "Data",
+    "Experiment",
+    "Flatten",
+    "FrameSequenceClassifier",
+    "Identity",
+    "Normalize",
+    "SeqclfError",
+    "constant",
+    "cross_entropy",
+    "every_frame",
+    "given",
+    "last_frame",
+    "mnist",
+    "one_cycle",
+    "orthogonal",
+    "warmup_cosine",
+    "warmup_linear",
+]

@@ -1,0 +1,68 @@
+"""What flows through seqclf: batches of frames with a label per frame, and the one kind of error a user sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IGNORE = -100
+"""The label of a frame that has none: no loss, no gradient, no metric (PyTorch's own ``ignore_index``)."""
+
+
+class SeqclfError(Exception):
+    """A mistake of the user's or of their files, told in one sentence. The tools print it and exit with code 2."""
+
+
+@dataclass
+class Batch:
+    """A batch of B clips of T frames, clips shorter than T padded at their end.
+
+    Attributes:
+        frames: ``(B, T, *frame_shape)``, uint8 or float.
+        labels: ``(B, T)`` int64; class indices, or ``IGNORE`` where a frame has no label.
+        lengths: ``(B,)`` int64, the number of valid frames of each clip, from 1 to T; None where all have T.
+        is_first: ``(B, T)`` bool, True where a frame begins a new sequence (no memory crosses into it); None where no
+            sequence begins but by the absence of a state. Caffe's ``cont`` and LRCN's ``clip_markers`` are its negation.
+        indices: ``(B,)`` int64, which samples of the data set these are; None where they have no number.
+    """
+
+    frames: Tensor
+    labels: Tensor
+    lengths: Tensor | None = None
+    is_first: Tensor | None = None
+    indices: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.frames.shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+
+        def move(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.to(device, non_blocking=True)
+
+        return Batch(
+            self.frames.to(device, non_blocking=True),
+            self.labels.to(device, non_blocking=True),
+            move(self.lengths),
+            move(self.is_first),
+            move(self.indices),
+        )
+
+    def split(self, parts: int) -> list[Batch]:
+        """The batch cut into at most ``parts`` batches of consecutive clips (for gradient accumulation)."""
+
+        def chunks(x: Tensor | None) -> list[Tensor | None] | tuple[Tensor, ...]:
+            return [None] * parts if x is None else x.chunk(parts)
+
+        fields = (chunks(x) for x in (self.frames, self.labels, self.lengths, self.is_first, self.indices))
+        return [Batch(*part) for part in zip(*fields, strict=False)]  # type: ignore[arg-type]
+
+
+def valid_frames(lengths: Tensor | None, shape: torch.Size, device: torch.device) -> Tensor:
+    """``(B, T)`` bool: True at the frames that are not padding; ``shape`` starts with B, T."""
+    if lengths is None:
+        return torch.ones(shape[:2], dtype=torch.bool, device=device)
+    return torch.arange(shape[1], device=device) < lengths.to(device)[:, None]

@@ -1,0 +1,140 @@
+"""A data set of clips that fits in memory, gathered in batches on the device it lies on; and a task's data as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqclf.batch import IGNORE, Batch, SeqclfError
+from seqclf.data.labelling import Labelling, last_frame
+
+
+class Clips:
+    """N clips of up to T frames in one tensor.
+
+    Args:
+        frames: ``(N, T, *frame_shape)``, uint8 (raw) or float.
+        labels: ``(N,)`` int64, one per clip, or ``(N, T)``, one per frame with ``IGNORE`` where there is none.
+        lengths: ``(N,)`` int64, valid frames per clip from 1 to T; None where all have T.
+        labelling: which frames carry a label: ``last_frame``, ``every_frame`` or ``given``.
+
+    Raises:
+        SeqclfError: there is no clip, or sizes do not agree.
+    """
+
+    def __init__(
+        self, frames: Tensor, labels: Tensor, lengths: Tensor | None = None, labelling: Labelling = last_frame
+    ) -> None:
+        n = len(frames)
+        if n == 0 or frames.dim() < 3 or frames.shape[1] == 0:
+            raise SeqclfError(f"the data set is empty: frames {tuple(frames.shape)}, expected (N, T, *frame_shape)")
+        if len(labels) != n or (labels.dim() == 2 and labels.shape[1] != frames.shape[1]):
+            raise SeqclfError(f"labels {tuple(labels.shape)} do not fit frames {tuple(frames.shape)}: (N,) or (N, T)")
+        if lengths is not None and (
+            lengths.shape != (n,) or int(lengths.min()) < 1 or int(lengths.max()) > frames.shape[1]
+        ):
+            raise SeqclfError(f"lengths {tuple(lengths.shape)} must be {n} numbers from 1 to {frames.shape[1]}")
+        self.frames, self.labels, self.lengths, self.labelling = frames, labels.long(), lengths, labelling
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        return tuple(self.frames.shape[2:])
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return self.frames.shape[1]
+
+    def to(self, device: torch.device | str) -> Clips:
+        """The same clips on another device, where ``batch`` will gather them."""
+        lengths = None if self.lengths is None else self.lengths.to(device)
+        return Clips(self.frames.to(device), self.labels.to(device), lengths, self.labelling)
+
+    def batch(self, indices: Tensor) -> Batch:
+        """The clips of these indices ``(B,)`` as a batch, on the clips' device."""
+        rows = indices.to(self.frames.device, non_blocking=True)
+        lengths = None if self.lengths is None else self.lengths[rows]
+        labels = self.labelling(self.labels[rows], lengths, self.num_frames)
+        return Batch(self.frames[rows], labels, lengths, indices=rows)
+
+    def check_labels(self, num_classes: int, name: str = "the data set") -> None:
+        """Raises SeqclfError where a label is neither ``IGNORE`` nor from 0 to num_classes - 1."""
+        wrong = (self.labels != IGNORE) & ((self.labels < 0) | (self.labels >= num_classes))
+        if wrong.any():
+            at = tuple(wrong.nonzero()[0].tolist())
+            raise SeqclfError(
+                f"{name}: label {int(self.labels[at])} of sample {at[0]} is out of range: "
+                f"there are {num_classes} classes, 0 to {num_classes - 1}"
+            )
+
+    def fingerprint(self) -> str:
+        """SHA-256 over frames, labels and lengths: the data's identity in a run's record."""
+        digest = hashlib.sha256()
+        for x in (self.frames, self.labels, self.lengths):
+            if x is not None:
+                digest.update(f"{x.dtype}{tuple(x.shape)}".encode())
+                digest.update(x.cpu().contiguous().numpy())
+        return digest.hexdigest()
+
+
+@dataclass
+class Data:
+    """What a task learns from and is measured on.
+
+    Attributes:
+        train, test: the clips; test clips give the reported figure and choose nothing.
+        validation: clips held out of the training set to choose by; None for a final run.
+        classes: the classes' names, in the order of their indices.
+        source: one line that says what this is.
+        loud: a line that the user must not miss (such as that this is a stand-in), or None.
+        details: further plain facts for the run's record.
+    """
+
+    train: Clips
+    test: Clips
+    classes: Sequence[str]
+    source: str
+    validation: Clips | None = None
+    loud: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, clips in self.parts().items():
+            clips.check_labels(len(self.classes), f"{self.source}, {name} part")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def parts(self) -> dict[str, Clips]:
+        """The parts there are, by name."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: clips for name, clips in parts.items() if clips is not None}
+
+    def to(self, device: torch.device | str) -> Data:
+        """The same data on another device."""
+        validation = None if self.validation is None else self.validation.to(device)
+        return Data(
+            self.train.to(device), self.test.to(device), self.classes, self.source, validation, self.loud, self.details
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What the data is, in plain values: source, sizes, shapes, classes and fingerprints."""
+        return {
+            "source": self.source,
+            "loud": self.loud,
+            "classes": list(self.classes),
+            **{
+                name: {"clips": len(c), "frames": c.num_frames, "frame_shape": list(c.frame_shape), "sha256": c.fingerprint()}
+                for name, c in self.parts().items()
+            },
+            **self.details,
+        }

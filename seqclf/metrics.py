@@ -1,0 +1,131 @@
+"""What is measured, over labelled frames and per clip, counted on the device; one transfer at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqclf.batch import IGNORE, Batch, valid_frames
+
+
+class Metrics:
+    """Counts over the batches of an evaluation; ``result`` gives the figures.
+
+    Over labelled frames: ``loss`` (cross-entropy in nats), ``frame_accuracy``, ``top<k>_accuracy``, per class, the
+    confusion matrix, and by frame index. Per clip, over clips whose labelled frames all have one label: ``clip_last``
+    (the class at the last valid frame) and ``clip_mean`` (the class of the mean of the valid frames' softmax, LRCN's
+    rule), whichever frames carry the label. Accuracies run from 0 to 1.
+
+    Args:
+        num_classes: K.
+        top_k: the k of the top-k accuracy, cut to K.
+        worst: how many of the clips with the highest loss to keep by number.
+    """
+
+    def __init__(self, num_classes: int, device: torch.device | str = "cpu", top_k: int = 5, worst: int = 24) -> None:
+        self.k, self.top_k, self.worst = num_classes, min(top_k, num_classes), worst
+        self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+        self.counts = torch.zeros(4, dtype=torch.int64, device=device)  # in top k, clips, right by last, right by mean
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.by_index = torch.zeros(2, 0, dtype=torch.int64, device=device)  # labelled, right
+        self.clip_by_index = torch.zeros(2, 0, dtype=torch.int64, device=device)
+        self.wrong: list[Tensor] = []
+
+    @torch.no_grad()
+    def update(self, logits: Tensor, batch: Batch) -> None:
+        """Counts a batch: logits ``(B, T, K)``, on the device that this was made for."""
+        labels, T = batch.labels, logits.shape[1]
+        log_p = logits.float().log_softmax(-1)
+        predicted = logits.argmax(-1)
+        labelled = labels != IGNORE
+        truth = labels.clamp(min=0)
+        right = (predicted == labels) & labelled
+
+        cells = (truth * self.k + predicted)[labelled]
+        self.confusion += torch.bincount(cells, minlength=self.k**2).view(self.k, self.k)
+        true_logit = logits.gather(-1, truth[..., None])
+        in_top = ((logits > true_logit).sum(-1) < self.top_k) & labelled
+        frame_loss = -log_p.gather(-1, truth[..., None])[..., 0] * labelled
+        self.loss += frame_loss.double().sum()
+        self.by_index = _grow(self.by_index, T)
+        self.by_index[:, :T] += torch.stack([labelled.sum(0), right.sum(0)])
+
+        lowest = labels.masked_fill(~labelled, self.k).amin(1)
+        highest = labels.masked_fill(~labelled, -1).amax(1)
+        one_label = lowest == highest
+        valid = valid_frames(batch.lengths, labels.shape, labels.device)
+        last = valid.sum(1) - 1
+        by_last = predicted.gather(1, last[:, None])[:, 0]
+        mean_p = (log_p.exp() * valid[..., None]).sum(1)
+        by_mean = mean_p.argmax(-1)
+        self.counts += torch.stack(
+            [
+                in_top.sum(),
+                one_label.sum(),
+                (one_label & (by_last == highest)).sum(),
+                (one_label & (by_mean == highest)).sum(),
+            ]
+        )
+        known = valid & one_label[:, None]
+        self.clip_by_index = _grow(self.clip_by_index, T)
+        self.clip_by_index[:, :T] += torch.stack([known.sum(0), (known & (predicted == highest[:, None])).sum(0)])
+
+        if batch.indices is not None and self.worst:
+            clip_loss = frame_loss.sum(1) / labelled.sum(1).clamp(min=1)
+            last_p = log_p.gather(1, last[:, None, None].expand(-1, 1, self.k))[:, 0].exp().amax(-1)
+            missed = one_label & (by_last != highest)
+            rows = torch.stack([batch.indices.double(), highest.double(), by_last.double(), last_p.double(), clip_loss.double()], 1)
+            kept = torch.cat([*self.wrong, rows[missed]])
+            self.wrong = [kept[kept[:, 4].argsort(descending=True, stable=True)[: self.worst]]]
+
+    def result(self) -> dict[str, Any]:
+        """The figures, in plain values.
+
+        Returns:
+            ``frames`` and ``clips`` (how many were counted), ``loss``, ``frame_accuracy``, ``top<k>_accuracy``,
+            ``clip_last``, ``clip_mean`` (None where there was nothing to count), ``class_accuracy`` (K), ``confusion``
+            (K rows of the true class, K columns of the predicted), ``accuracy_by_frame`` (T; of labelled frames),
+            ``known_by_frame`` (T; the clip's label predicted at this frame, labelled or not), and ``most_wrong``: of
+            the clips wrong at their last frame the dearest, as [sample, true, predicted, probability, loss].
+        """
+        confusion = self.confusion.cpu()
+        in_top, clips, by_last, by_mean = self.counts.tolist()
+        frames, right = int(confusion.sum()), int(confusion.diagonal().sum())
+
+        def share(part: int, whole: int) -> float | None:
+            return part / whole if whole else None
+
+        def shares(pairs: Tensor) -> list[float | None]:
+            return [share(part, whole) for whole, part in pairs.t().tolist()]
+
+        def by_frame(pairs: Tensor) -> list[float | None]:
+            counted = pairs[0].nonzero()[:, 0]  # frames that are padding in every clip are none
+            return shares(pairs[:, : int(counted[-1]) + 1 if len(counted) else 0].cpu())
+
+        wrong = self.wrong[0].tolist() if self.wrong else []
+        return {
+            "frames": frames,
+            "clips": clips,
+            "loss": share(self.loss.item(), frames),  # type: ignore[arg-type]
+            "frame_accuracy": share(right, frames),
+            f"top{self.top_k}_accuracy": share(in_top, frames),
+            "clip_last": share(by_last, clips),
+            "clip_mean": share(by_mean, clips),
+            "class_accuracy": shares(torch.stack([confusion.sum(1), confusion.diagonal()])),
+            "confusion": confusion.tolist(),
+            "accuracy_by_frame": by_frame(self.by_index),
+            "known_by_frame": by_frame(self.clip_by_index),
+            "most_wrong": [[int(i), int(true), int(guess), p, loss] for i, true, guess, p, loss in wrong],
+        }
+
+
+def _grow(counts: Tensor, frames: int) -> Tensor:
+    """Counts by frame index, with room for this many."""
+    return F.pad(counts, (0, max(0, frames - counts.shape[1])))
+
+
+FIGURES = ("frame_accuracy", "clip_last", "clip_mean", "loss")
+"""The figures that a line of text shows, dearest first."""

@@ -1,0 +1,114 @@
+"""The one model: preprocess -> frame encoder -> temporal model -> head, answering at every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from seqclf.batch import SeqclfError, valid_frames
+from seqclf.models.encoder import Flatten
+from seqclf.models.preprocess import Normalize
+from seqclf.models.temporal import Identity, State
+
+Part = nn.Module | Callable[..., nn.Module]
+"""A module, or what builds one from the sizes that come before it in the model."""
+
+
+class FrameSequenceClassifier(nn.Module):
+    """Classifies sequences of frames, at every frame.
+
+    Each part is a module, or a class (or ``functools.partial`` of one) that is called with the sizes it reads:
+    ``preprocess()``, ``encoder(frame_shape)``, ``temporal(D)``, ``head(H, num_classes)``.
+
+    Args:
+        preprocess: raw frames ``(..., *frame_shape)``, uint8 or float, to floats of the same shape.
+        encoder: frames ``(M, *frame_shape)`` to features ``(M, D)``.
+        temporal: features ``(B, T, D)``, with is_first, state and lengths, to ``(B, T, H)`` and a state.
+        head: ``(..., H)`` to logits ``(..., K)``.
+        frame_shape: the shape of one frame, ``(D,)`` or ``(C, H, W)``. Needed where the encoder is to be built; given,
+            it is checked on every call.
+        num_classes: K. Needed where the head is to be built.
+    """
+
+    def __init__(
+        self,
+        preprocess: Part = Normalize,
+        encoder: Part = Flatten,
+        temporal: Part = Identity,
+        head: Part = nn.Linear,
+        *,
+        frame_shape: Sequence[int] | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.frame_shape = None if frame_shape is None else tuple(frame_shape)
+        self.preprocess = preprocess if isinstance(preprocess, nn.Module) else preprocess()
+        if not isinstance(encoder, nn.Module):
+            if frame_shape is None:
+                raise SeqclfError("FrameSequenceClassifier needs frame_shape= to build its encoder")
+            encoder = encoder(self.frame_shape)
+        self.encoder = encoder
+        if not isinstance(temporal, nn.Module):
+            temporal = temporal(self._encoded_size())
+        self.temporal = temporal
+        if not isinstance(head, nn.Module):
+            size = getattr(temporal, "out_features", None)
+            if num_classes is None or size is None:
+                raise SeqclfError("FrameSequenceClassifier needs num_classes=, and a temporal model that has out_features")
+            head = head(size, num_classes)
+        self.head = head
+
+    def _encoded_size(self) -> int:
+        """D: as the encoder says, or found by encoding one blank frame."""
+        size = getattr(self.encoder, "out_features", None)
+        if isinstance(size, int):
+            return size
+        if self.frame_shape is None:
+            raise SeqclfError("FrameSequenceClassifier needs frame_shape= to size its temporal model")
+        mode = self.encoder.training
+        with torch.no_grad():
+            encoded = self.encoder.eval()(self.preprocess(torch.zeros(1, *self.frame_shape)))
+        self.encoder.train(mode)
+        return encoded.shape[-1]
+
+    def forward(
+        self,
+        frames: Tensor,
+        is_first: Tensor | None = None,
+        state: State = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        """Logits at every frame, and the memory after the last.
+
+        ``T`` calls with one frame each, the state passed on, equal one call with ``T`` frames.
+
+        Args:
+            frames: ``(B, T, *frame_shape)``, uint8 or float.
+            is_first: ``(B, T)`` bool, True where a frame begins a new sequence: no memory crosses it. None: nowhere.
+            state: what an earlier call returned, to go on from; None for no memory.
+            lengths: ``(B,)`` int64 from 1 to T: frames from there on are padding, of no influence. None: all T valid.
+
+        Returns:
+            logits ``(B, T, K)`` and the state after each stream's last valid frame.
+
+        Raises:
+            SeqclfError: the frames, or another argument, are of the wrong shape or dtype.
+        """
+        if frames.dim() < 3 or (self.frame_shape is not None and frames.shape[2:] != self.frame_shape):
+            shape = ", ".join(map(str, self.frame_shape)) if self.frame_shape else "*frame_shape"
+            raise SeqclfError(f"this model expects frames (B, T, {shape}), not {tuple(frames.shape)}")
+        B, T = frames.shape[:2]
+        if B == 0 or T == 0:
+            raise SeqclfError(f"a batch needs at least one clip of one frame, not frames {tuple(frames.shape)}")
+        if lengths is None or int(lengths.min()) == T:
+            encoded = self.encoder(self.preprocess(frames.flatten(0, 1)))
+        else:  # an encoder that mixes frames (batch norm) must not see padding, and need not pay for it
+            valid = valid_frames(lengths, frames.shape, frames.device).flatten()
+            kept = self.encoder(self.preprocess(frames.flatten(0, 1)[valid]))
+            encoded = kept.new_zeros(B * T, kept.shape[-1]).index_put((valid.nonzero()[:, 0],), kept)
+        features = rearrange(encoded, "(b t) d -> b t d", b=B)
+        hidden, state = self.temporal(features, is_first, state, lengths)
+        return self.head(hidden), state

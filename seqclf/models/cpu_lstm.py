@@ -1,0 +1,137 @@
+"""One LSTM layer over a packed sequence, for the CPU: the input product and the weight gradients outside the time loop.
+
+PyTorch's CPU kernel (oneDNN) takes no packed sequence, and at wide inputs spends most of its time in the input's
+products, step by step. Here they are three matrix products over all frames at once, and the loop over time holds one
+small product and a handful of elementwise passes each way. Equations and gate order are ``torch.nn.LSTM``'s (Gers,
+Schmidhuber and Cummins 2000, without peepholes)::
+
+    i, f, g, o = sigma(a_i), sigma(a_f), tanh(a_g), sigma(a_o)      where a = W_ih x_t + W_hh h_{t-1} + b
+    c_t = f * c_{t-1} + i * g
+    h_t = o * tanh(c_t)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
+
+def lstm_layer(
+    x: Tensor, sizes: list[int], h0: Tensor | None, c0: Tensor | None, w_ih: Tensor, w_hh: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """An LSTM layer over a packed sequence.
+
+    Args:
+        x: ``(N, D)``, the packed frames.
+        sizes: how many rows each step has, not increasing, summing to N.
+        h0, c0: ``(sizes[0], H)``, the state before the first step; None for zeros (which also saves its products).
+        w_ih, w_hh, bias: ``(4H, D)``, ``(4H, H)`` and ``(4H,)``, gates in the order i, f, g, o.
+
+    Returns:
+        h and c after every frame, each ``(N, H)``. Differentiable once, in everything.
+    """
+    return _LSTMLayer.apply(x, sizes, h0, c0, w_ih, w_hh, bias)
+
+
+class _LSTMLayer(torch.autograd.Function):
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        sizes: list[int],
+        h0: Tensor | None,
+        c0: Tensor | None,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        bias: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        N, H = x.shape[0], w_hh.shape[1]
+        gates = torch.addmm(bias, x, w_ih.t())
+        hidden, cell, squashed = x.new_empty(N, H), x.new_empty(N, H), x.new_empty(N, H)
+        h, c, w = h0, c0, w_hh.t()
+        steps = zip(gates.split(sizes), hidden.split(sizes), cell.split(sizes), squashed.split(sizes), strict=True)
+        for a, h_new, c_new, tanh in steps:
+            n = len(a)
+            if h is not None:
+                a.addmm_(h[:n], w)
+            i, f, g, o = a.chunk(4, 1)
+            torch.tanh(g, out=tanh)
+            a.sigmoid_()
+            g.copy_(tanh)
+            torch.mul(i, tanh, out=c_new)
+            if c is not None:
+                c_new.addcmul_(f, c[:n])
+            torch.tanh(c_new, out=tanh)
+            torch.mul(o, tanh, out=h_new)
+            h, c = h_new, c_new
+        ctx.sizes = sizes
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, h0, c0, w_ih, w_hh, gates, hidden, cell, squashed)
+        return hidden, cell
+
+    @staticmethod
+    @once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")
+    def backward(ctx: Any, d_hidden: Tensor | None, d_cell: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, h0, c0, w_ih, w_hh, gates, hidden, cell, squashed = ctx.saved_tensors
+        sizes: list[int] = ctx.sizes
+        H, widest = w_hh.shape[1], sizes[0]
+        d_gates = torch.empty_like(gates)
+        dh_buffer, scratch = x.new_empty(2, widest, H)
+        dc_buffer = x.new_zeros(widest, H)
+        a, c, s = gates.split(sizes), cell.split(sizes), squashed.split(sizes)
+        da = d_gates.split(sizes)
+        dh_out = (torch.zeros_like(hidden) if d_hidden is None else d_hidden).split(sizes)
+        dc_out = None if d_cell is None else d_cell.split(sizes)
+
+        later = 0  # how many rows go on to the step after this one
+        for t in reversed(range(len(sizes))):
+            n = sizes[t]
+            i, f, g, o = a[t].chunk(4, 1)
+            di, df, dg, do = da[t].chunk(4, 1)
+            tanh, dh, dc, tmp = s[t], dh_buffer[:n], dc_buffer[:n], scratch[:n]
+            if later:
+                torch.addmm(dh_out[t][:later], da[t + 1], w_hh, out=dh[:later])
+            dh[later:].copy_(dh_out[t][later:])
+            later = n
+
+            torch.mul(dh, o, out=tmp)
+            dc.add_(_tanh_backward(tmp, tanh, grad_input=tmp))
+            if dc_out is not None:
+                dc.add_(dc_out[t])
+            # the gradients of the gates' values, then in place those of what went into the gates
+            torch.mul(dh, tanh, out=do)
+            torch.mul(dc, g, out=di)
+            previous = c[t - 1][:n] if t else c0
+            if previous is None:
+                df.zero_()
+            else:
+                torch.mul(dc, previous, out=df)
+            torch.mul(dc, i, out=tmp)
+            _sigmoid_backward(da[t], a[t], grad_input=da[t])
+            _tanh_backward(tmp, g, grad_input=dg)
+            dc.mul_(f)
+
+        need = ctx.needs_input_grad
+        d_x = d_gates @ w_ih if need[0] else None
+        d_h0 = da[0] @ w_hh if need[2] else None
+        d_c0 = dc_buffer if need[3] else None
+        d_w_ih = d_gates.t() @ x if need[4] else None
+        d_w_hh = None
+        if need[5]:
+            if len(set(sizes)) == 1:
+                before = hidden[: len(hidden) - widest]
+            else:
+                steps = zip(hidden.split(sizes), sizes[1:], strict=False)
+                before = torch.cat([hidden[:0]] + [h[:n] for h, n in steps])
+            d_w_hh = d_gates[widest:].t() @ before
+            if h0 is not None:
+                d_w_hh.addmm_(da[0].t(), h0)
+        return d_x, None, d_h0, d_c0, d_w_ih, d_w_hh, d_gates.sum(0) if need[6] else None

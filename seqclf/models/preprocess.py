@@ -1,0 +1,37 @@
+"""What raw frames go through first; a part of the model, saved with it, so that training and use see the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """Frames of raw values as ``(x - mean) / std``, where x runs from 0 to 1.
+
+    uint8 frames are divided by 255; float frames are taken to run from 0 to 1 already, as torchvision takes them.
+
+    Args:
+        mean, std: on the scale from 0 to 1; a number for all, or one per channel of ``(..., C, H, W)`` frames.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0) -> None:
+        super().__init__()
+
+        def shaped(value: float | Sequence[float]) -> Tensor:
+            x = torch.tensor(value, dtype=torch.float32)
+            return x if x.dim() == 0 else x.view(-1, 1, 1)
+
+        self.register_buffer("mean", shaped(mean))
+        self.register_buffer("std", shaped(std))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        scale = 1 / self.std
+        if not frames.is_floating_point():
+            scale = scale / 255
+        return torch.addcmul(-self.mean / self.std, frames.to(self.mean.dtype), scale)
