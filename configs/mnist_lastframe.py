@@ -1,6 +1,6 @@
 """MNIST rows as frames: 28 frames of 28 pixels, labelled at the last frame.
 
-    python tools/train.py --config configs/mnist_lastframe.py
+python tools/train.py --config configs/mnist_lastframe.py
 """
 
 from functools import partial

@@ -1,6 +1,6 @@
 """MNIST rows as frames, the clip's label at every frame: `mnist_lastframe` but for the labelling.
 
-    python tools/train.py --config configs/mnist_perframe.py
+python tools/train.py --config configs/mnist_perframe.py
 """
 
 from dataclasses import replace

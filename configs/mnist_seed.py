@@ -1,6 +1,6 @@
 """The tutorial's own recipe: the same network as `mnist_lastframe`, PyTorch's initialisation, plain SGD, no schedule.
 
-    python tools/train.py --config configs/mnist_seed.py
+python tools/train.py --config configs/mnist_seed.py
 """
 
 from functools import partial

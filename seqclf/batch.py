@@ -24,7 +24,7 @@ class Batch:
         labels: ``(B, T)`` int64; class indices, or ``IGNORE`` where a frame has no label.
         lengths: ``(B,)`` int64, the number of valid frames of each clip, from 1 to T; None where all have T.
         is_first: ``(B, T)`` bool, True where a frame begins a new sequence (no memory crosses into it); None where no
-            sequence begins but by the absence of a state. Caffe's ``cont`` and LRCN's ``clip_markers`` are its negation.
+            sequence begins inside the clips. Caffe's ``cont`` and LRCN's ``clip_markers`` are its negation.
         indices: ``(B,)`` int64, which samples of the data set these are; None where they have no number.
     """
 

@@ -1,19 +1,16 @@
-"""Configs: plain Python files that return an ``Experiment``, changed by ``key=value``, and written out again as Python."""
+"""Configs: plain Python files that return an ``Experiment``, and an experiment written out as such a file again."""
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import inspect
 import shutil
 import sys
-import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +19,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data import Data
 from seqclf.objective import cross_entropy
 from seqclf.schedules import Schedule, constant
+from seqclf.settings import change, settings_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,16 @@ class Experiment:
     keep: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "eval_every", "eval_batch", "log_every", "checkpoint_every", "keep"):
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulate",
+            "eval_every",
+            "eval_batch",
+            "log_every",
+            "checkpoint_every",
+            "keep",
+        ):
             if getattr(self, name) < 1:
                 raise SeqclfError(f"setting {name}={getattr(self, name)}: must be at least 1")
         if self.clip_norm is not None and not self.clip_norm > 0:
@@ -75,8 +82,6 @@ class Experiment:
         if self.seed < 0:
             raise SeqclfError(f"setting seed={self.seed}: must be at least 0")
 
-
-# ------------------------------------------------------------------------------------------------ reading a config
 
 _local: dict[str, Path] = {}
 """Modules that the last config brought with it (itself, and its neighbours that it imports), and their files."""
@@ -127,155 +132,10 @@ def _load_get_config(path: Path) -> Experiment:
             if file and Path(file).resolve().parent in (folder, folder / "sources"):
                 _local[key] = Path(file).resolve()
     if not isinstance(experiment, Experiment):
-        raise SeqclfError(f"config {path}: get_config() returned {type(experiment).__name__}, expected seqclf.Experiment")
+        raise SeqclfError(
+            f"config {path}: get_config() returned {type(experiment).__name__}, expected seqclf.Experiment"
+        )
     return experiment
-
-
-# ------------------------------------------------------------------------------------------------ changing a setting
-
-
-def change(experiment: Experiment, override: str) -> Experiment:
-    """The experiment with one setting changed by ``key=value``, such as ``model.temporal.hidden=256``."""
-    key, equals, raw = override.partition("=")
-    if not equals or not key:
-        raise SeqclfError(f"setting {override!r}: expected key=value, such as steps=500")
-    return _change(experiment, key.split("."), raw, key)
-
-
-def _change(node: Any, path: list[str], raw: str, key: str) -> Any:
-    name, rest = path[0], path[1:]
-    settings = _settings(node)
-    if name not in settings:
-        above = ".".join(key.split(".")[: key.count(".") - len(rest)])
-        near = get_close_matches(name, settings, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(settings) or 'none'}"
-        raise SeqclfError(f"setting {key}: {above or 'the experiment'} has no setting {name!r}; {hint}")
-    annotation, current = settings[name]
-    if rest:
-        if not callable(current):
-            raise SeqclfError(f"setting {key}: {name} is {current!r} and has no settings of its own")
-        value = _change(current, rest, raw, key)
-    else:
-        value = _convert(raw, annotation, current, key)
-    if isinstance(node, Experiment):
-        return replace(node, **{name: value})
-    if isinstance(node, partial):
-        return partial(node.func, *node.args, **{**node.keywords, name: value})
-    return partial(node, **{name: value})
-
-
-def _settings(node: Any) -> dict[str, tuple[Any, Any]]:
-    """The settings of an experiment or of a (partial of a) callable: name -> (annotation, current value)."""
-    if isinstance(node, Experiment):
-        hints = get_type_hints(Experiment)
-        return {f.name: (hints[f.name], getattr(node, f.name)) for f in fields(node)}
-    target = node.func if isinstance(node, partial) else node
-    given = node.keywords if isinstance(node, partial) else {}
-    try:
-        parameters = list(inspect.signature(target).parameters.values())
-    except (TypeError, ValueError):
-        return {name: (Any, value) for name, value in given.items()}
-    try:
-        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except Exception:  # annotations of foreign code may not resolve; their settings are then untyped
-        hints = {}
-    settings = {}
-    for p in parameters:
-        if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL, p.VAR_KEYWORD):
-            continue
-        if p.default is p.empty and p.name not in given:
-            continue  # what the program fills in: input sizes, parameters, frames
-        settings[p.name] = (hints.get(p.name, Any), given.get(p.name, p.default))
-    return settings
-
-
-def _convert(raw: str, annotation: Any, current: Any, key: str) -> Any:
-    """The text of a value as its setting's type."""
-    if _is_callable(annotation) or callable(current):
-        if raw in ("None", "none") and _accepts(None, annotation):
-            return None
-        return _symbol(raw, current, key)
-    if annotation in (Any, inspect.Parameter.empty) and current is not None:
-        annotation = Union[type(current), None] if not isinstance(current, int) else type(current)
-    lowered = {"true": True, "false": False, "none": None}.get(raw.lower(), raw)
-    candidates: list[Any] = [lowered]
-    if isinstance(lowered, str):
-        try:
-            candidates.insert(0, ast.literal_eval(raw))
-        except (ValueError, SyntaxError):
-            pass  # then it is a string as it stands
-        if candidates[0] != raw:
-            candidates.append(raw)
-    for value in candidates:
-        if _accepts(value, annotation):
-            return float(value) if type(value) is int and not _accepts_int(annotation) else value
-    raise SeqclfError(f"setting {key}={raw}: expected {_describe(annotation)} (it is {current!r} now)")
-
-
-def _accepts(value: Any, annotation: Any) -> bool:
-    origin, args = get_origin(annotation), get_args(annotation)
-    if annotation is Any:
-        return True
-    if origin in (Union, types.UnionType):
-        return any(_accepts(value, a) for a in args)
-    if origin is Literal:
-        return value in args
-    if annotation in (None, type(None)):
-        return value is None
-    if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if origin is tuple and args and Ellipsis not in args:
-        return isinstance(value, (tuple, list)) and len(value) == len(args) and all(map(_accepts, value, args))
-    if origin is not None and inspect.isclass(origin):
-        return isinstance(value, (tuple, list)) if issubclass(origin, Iterable) else isinstance(value, origin)
-    return inspect.isclass(annotation) and isinstance(value, annotation)
-
-
-def _accepts_int(annotation: Any) -> bool:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(_accepts_int(a) for a in get_args(annotation))
-    return annotation is not float
-
-
-def _is_callable(annotation: Any) -> bool:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(_is_callable(a) for a in get_args(annotation))
-    return annotation is Callable or get_origin(annotation) is Callable.__origin__  # type: ignore[attr-defined]
-
-
-def _describe(annotation: Any) -> str:
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "None"}
-    if get_origin(annotation) in (Union, types.UnionType):
-        return " or ".join(_describe(a) for a in get_args(annotation) if a is not Tensor)
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, get_args(annotation)))
-    return names.get(annotation, str(annotation).replace("typing.", ""))
-
-
-def _symbol(raw: str, current: Any, key: str) -> Any:
-    """A function or class by name: from where the current one comes from, from seqclf, or by its dotted path."""
-    func = current.func if isinstance(current, partial) else current
-    home = sys.modules.get(getattr(func, "__module__", ""), None)
-    for module in (home, sys.modules["seqclf"]):
-        found = getattr(module, raw, None)
-        if callable(found):
-            return found
-    module_name, _, attribute = raw.rpartition(".")
-    if module_name:
-        try:
-            found = getattr(importlib.import_module(module_name), attribute, None)
-        except ImportError:
-            found = None
-        if callable(found):
-            return found
-    near = get_close_matches(raw, [n for m in (home, sys.modules["seqclf"]) if m for n in dir(m) if n[0] != "_"])
-    hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ", such as torch.optim.SGD"
-    raise SeqclfError(f"setting {key}={raw}: expected a function or class by name{hint}")
-
-
-# ------------------------------------------------------------------------------------------------ writing a config
 
 
 def render(experiment: Experiment) -> str:
@@ -284,8 +144,8 @@ def render(experiment: Experiment) -> str:
     Raises:
         SeqclfError: a value can't be written, such as a lambda or a module that is already built.
     """
-    names: dict[str, Any] = {}
-    imports: dict[str, str] = {}
+    names: dict[str, Any] = {"Experiment": Experiment, "partial": partial}
+    imports: dict[str, set[str]] = {"seqclf": {"Experiment"}}
 
     def name_of(symbol: Any) -> str:
         module, qualname = getattr(symbol, "__module__", None), getattr(symbol, "__qualname__", "")
@@ -299,14 +159,14 @@ def render(experiment: Experiment) -> str:
         while names.get(name, symbol) is not symbol:
             name += "_"
         names[name] = symbol
-        imports[name] = f"from {module} import {qualname}" + (f" as {name}" if name != qualname else "")
+        imports.setdefault(module, set()).add(qualname + (f" as {name}" if name != qualname else ""))
         return name
 
     def expression(value: Any, indent: int) -> str:
         if isinstance(value, partial):
             parts = [name_of(value.func), *(expression(a, indent) for a in value.args)]
             parts += [f"{k}={expression(v, indent + 4)}" for k, v in value.keywords.items()]
-            imports.setdefault("partial", "from functools import partial")
+            imports.setdefault("functools", set()).add("partial")
             return joined("partial(", parts, ")", indent)
         if isinstance(value, float) and value - value != 0:
             return f'float("{value}")'
@@ -332,14 +192,13 @@ def render(experiment: Experiment) -> str:
         pad = " " * (indent + 4)
         return start + "".join(f"\n{pad}{p}," for p in parts) + f"\n{' ' * indent}" + end.lstrip(",")
 
-    imports["Experiment"] = "from seqclf import Experiment"
     settings = [f"{f.name}={expression(getattr(experiment, f.name), 8)}" for f in fields(experiment)]
     body = "".join(f"        {s},\n" for s in settings)
     return "\n".join(
         [
             '"""The resolved config of a run."""',
             "",
-            *sorted(set(imports.values())),
+            *(f"from {module} import {', '.join(sorted(imports[module]))}" for module in sorted(imports)),
             "",
             "",
             "def get_config() -> Experiment:",
@@ -353,35 +212,34 @@ def render(experiment: Experiment) -> str:
 def save_experiment(experiment: Experiment, folder: Path) -> None:
     """Writes ``config.py``, and under ``sources/`` what it needs of the config file that it came from."""
     text = render(experiment)
-    for name, file in _local.items():
-        if f"from {name} import " in text:
-            (folder / "sources").mkdir(exist_ok=True)
-            for module, path in _local.items():
-                if not (folder / "sources" / f"{module}.py").exists():
-                    shutil.copyfile(path, folder / "sources" / f"{module}.py")
-            break
+    if any(f"from {name} import " in text for name in _local):
+        (folder / "sources").mkdir(exist_ok=True)
+        for module, path in _local.items():
+            copy = folder / "sources" / f"{module}.py"
+            if path != copy.resolve():
+                shutil.copyfile(path, copy)
     (folder / "config.py").write_text(text)
 
 
-def same_numbers(a: Experiment, b: Experiment) -> list[str]:
-    """The settings in which two experiments differ and that change a run's numbers (see ``MAY_CHANGE``)."""
-    differing = []
+def numbers(experiment: Experiment) -> dict[str, str]:
+    """The settings that make a run's numbers what they are, as texts to compare; a resumed run must have the same.
+
+    Left out are those of ``MAY_CHANGE``, and where the data lies (its fingerprint is compared instead).
+    """
+    texts = {}
     for f in fields(Experiment):
-        x, y = getattr(a, f.name), getattr(b, f.name)
-        if f.name in MAY_CHANGE:
-            continue
-        if f.name == "data":
-            x, y = (partial(d, root=None) if "root" in _settings(d) else d for d in (x, y))
-        if render_value(x) != render_value(y):
-            differing.append(f.name)
-    return differing
+        value = getattr(experiment, f.name)
+        if f.name == "data" and "root" in settings_of(value):
+            value = partial(value, root=None)
+        if f.name not in MAY_CHANGE:
+            texts[f.name] = _text(value)
+    return texts
 
 
-def render_value(value: Any) -> str:
-    """One value of a config, for comparing."""
+def _text(value: Any) -> str:
     if isinstance(value, partial):
-        inner = sorted(f"{k}={render_value(v)}" for k, v in value.keywords.items())
-        return f"{render_value(value.func)}({', '.join(inner)})"
+        inner = sorted(f"{k}={_text(v)}" for k, v in value.keywords.items())
+        return f"{_text(value.func)}({', '.join(inner)})"
     if callable(value):
         return f"{getattr(value, '__qualname__', value)}"
     return repr(value)

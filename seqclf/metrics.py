@@ -77,7 +77,9 @@ class Metrics:
             clip_loss = frame_loss.sum(1) / labelled.sum(1).clamp(min=1)
             last_p = log_p.gather(1, last[:, None, None].expand(-1, 1, self.k))[:, 0].exp().amax(-1)
             missed = one_label & (by_last != highest)
-            rows = torch.stack([batch.indices.double(), highest.double(), by_last.double(), last_p.double(), clip_loss.double()], 1)
+            rows = torch.stack(
+                [batch.indices.double(), highest.double(), by_last.double(), last_p.double(), clip_loss.double()], 1
+            )
             kept = torch.cat([*self.wrong, rows[missed]])
             self.wrong = [kept[kept[:, 4].argsort(descending=True, stable=True)[: self.worst]]]
 

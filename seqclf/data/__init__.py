@@ -5,4 +5,15 @@ from seqclf.data.labelling import Labelling, every_frame, given, last_frame
 from seqclf.data.mnist import mnist, read_image
 from seqclf.data.order import mix, sample_order
 
-__all__ = ["Clips", "Data", "Labelling", "every_frame", "given", "last_frame", "mix", "mnist", "read_image", "sample_order"]
+__all__ = [
+    "Clips",
+    "Data",
+    "Labelling",
+    "every_frame",
+    "given",
+    "last_frame",
+    "mix",
+    "mnist",
+    "read_image",
+    "sample_order",
+]

@@ -1,4 +1,4 @@
-"""A data set of clips that fits in memory, gathered in batches on the device it lies on; and a task's data as a whole."""
+"""A data set of clips that fits in memory, gathered on the device it lies on; and a task's data as a whole."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Clips:
         for x in (self.frames, self.labels, self.lengths):
             if x is not None:
                 digest.update(f"{x.dtype}{tuple(x.shape)}".encode())
-                digest.update(x.cpu().contiguous().numpy())
+                digest.update(x.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
 
@@ -133,7 +133,12 @@ class Data:
             "loud": self.loud,
             "classes": list(self.classes),
             **{
-                name: {"clips": len(c), "frames": c.num_frames, "frame_shape": list(c.frame_shape), "sha256": c.fingerprint()}
+                name: {
+                    "clips": len(c),
+                    "frames": c.num_frames,
+                    "frame_shape": list(c.frame_shape),
+                    "sha256": c.fingerprint(),
+                }
                 for name, c in self.parts().items()
             },
             **self.details,

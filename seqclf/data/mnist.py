@@ -126,7 +126,9 @@ def _assemble(
     kept = len(images) - validation
     cut = {"train": (images[:kept], labels[:kept]), "validation": (images[kept:], labels[kept:]), "test": parts["test"]}
     clips = {
-        name: Clips(to_frames(x, axis), y, labelling=labelling) for name, (x, y) in cut.items() if len(x) or name == "test"
+        name: Clips(to_frames(x, axis), y, labelling=labelling)
+        for name, (x, y) in cut.items()
+        if len(x) or name == "test"
     }
     return Data(
         clips["train"],
@@ -215,7 +217,9 @@ def _read_timeout(seconds: float) -> Iterator[None]:
 def _read(folder: Path, stem: str, count: int) -> tuple[Tensor, Tensor]:
     """Images ``(count, 28, 28)`` uint8 and labels ``(count,)`` of one part, by torchvision's reader."""
     for kind, magic in _MAGIC.items():
-        _check_file(folder / "MNIST" / "raw" / f"{stem}-{kind}", magic, (count, SIZE, SIZE)[: 3 if magic == 2051 else 1])
+        _check_file(
+            folder / "MNIST" / "raw" / f"{stem}-{kind}", magic, (count, SIZE, SIZE)[: 3 if magic == 2051 else 1]
+        )
     from torchvision import datasets
 
     part: Any = datasets.MNIST(str(folder), train=stem == "train")
@@ -230,7 +234,9 @@ def _check_file(path: Path, magic: int, shape: tuple[int, ...]) -> None:
         head = stream.read(4 + 4 * len(shape))
     numbers = struct.unpack(f">{len(head) // 4}i", head[: len(head) // 4 * 4])
     if numbers[:1] != (magic,):
-        raise SeqclfError(f"{path}: damaged: its magic number is {list(numbers[:1])}, expected {magic}; delete it to download it anew")
+        raise SeqclfError(
+            f"{path}: damaged: its magic number is {list(numbers[:1])}, expected {magic}; delete it to download it anew"
+        )
     if numbers[1:] != shape or size != want:
         raise SeqclfError(
             f"{path}: damaged or half downloaded: {size:,} bytes for {'x'.join(map(str, numbers[1:]))} values, "

@@ -57,7 +57,9 @@ class FrameSequenceClassifier(nn.Module):
         if not isinstance(head, nn.Module):
             size = getattr(temporal, "out_features", None)
             if num_classes is None or size is None:
-                raise SeqclfError("FrameSequenceClassifier needs num_classes=, and a temporal model that has out_features")
+                raise SeqclfError(
+                    "FrameSequenceClassifier needs num_classes=, and a temporal model that has out_features"
+                )
             head = head(size, num_classes)
         self.head = head
 

@@ -79,7 +79,9 @@ class _LSTMLayer(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, d_hidden: Tensor | None, d_cell: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(  # type: ignore[override]
+        ctx: Any, d_hidden: Tensor | None, d_cell: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         x, h0, c0, w_ih, w_hh, gates, hidden, cell, squashed = ctx.saved_tensors
         sizes: list[int] = ctx.sizes
         H, widest = w_hh.shape[1], sizes[0]

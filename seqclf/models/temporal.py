@@ -103,7 +103,9 @@ class _Recurrent(nn.RNNBase):
             outputs = rearrange(steps, "t b h -> b t h")
         return outputs, final if len(final) > 1 else final[0]
 
-    def _layers(self, x: Tensor, hx: tuple[Tensor, ...] | None, segments: Segments | None) -> tuple[Tensor, tuple]:
+    def _layers(
+        self, x: Tensor, hx: tuple[Tensor, ...] | None, segments: Segments | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers: x is ``(T, B, D)``, or packed ``(N, D)`` where there are segments."""
         each = self.num_layers if self.training and self.dropout_between > 0 else 1
         depth = self.num_layers // each
@@ -142,7 +144,7 @@ class _Recurrent(nn.RNNBase):
         return y, tuple(final)
 
     def _own_loop_wins(self, x: Tensor) -> bool:
-        """Where our loop beats oneDNN's LSTM on a whole batch: wide inputs (measured: D from 2,048, at B * H of 1,000)."""
+        """Where our loop beats oneDNN's LSTM on a whole batch: at wide inputs (measured: see tools/benchmark.py)."""
         if not torch.backends.mkldnn.is_available():
             return True
         return x.shape[-1] >= 2048 and x.shape[1] * self.hidden_size >= 1000

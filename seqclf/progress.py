@@ -1,0 +1,67 @@
+"""How far a run is: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+
+class Display:
+    """Shows step, figures, rate and time left.
+
+    Args:
+        total: the last step.
+        start: the step that this process begins at.
+    """
+
+    def __init__(self, total: int, start: int = 0) -> None:
+        self.total, self.start, self.done = total, start, start
+        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.began = self.refreshed = time.perf_counter()
+        self.paused = 0.0
+        self.text = ""
+        self.bar: Progress | None = None
+        if self.console.is_terminal:
+            columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
+            self.bar = Progress(*columns, console=self.console, auto_refresh=False, transient=True)
+            self.task = self.bar.add_task("", total=total, completed=start)
+            self.bar.start()
+
+    def rate(self) -> float:
+        """Steps per second since the start, evaluations left out."""
+        return (self.done - self.start) / max(time.perf_counter() - self.began - self.paused, 1e-9)
+
+    def step(self, done: int) -> None:
+        """After each step; redraws a few times a second, and only on a terminal."""
+        self.done = done
+        if self.bar is not None and time.perf_counter() - self.refreshed > 0.2:
+            self.refreshed = time.perf_counter()
+            self.bar.update(self.task, completed=done, description=f"{self.text}  {self._pace()}")
+            self.bar.refresh()
+
+    def figures(self, text: str) -> None:
+        """New figures of the training: a line where there is no terminal."""
+        self.text = text
+        if self.bar is None:
+            self.say(f"step {self.done}/{self.total}  {text}  {self._pace()}")
+
+    def say(self, line: str) -> None:
+        """A line to stay."""
+        self.console.print(line, markup=False)
+
+    def pause(self, seconds: float) -> None:
+        """Time that was not spent on steps."""
+        self.paused += seconds
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def _pace(self) -> str:
+        rate = self.rate()
+        left = (self.total - self.done) / rate if rate > 0.01 else float("inf")
+        clock = "?" if left == float("inf") else f"{int(left // 3600)}:{int(left // 60 % 60):02}:{int(left % 60):02}"
+        return f"{rate:.1f} steps/s  {clock} left"
