@@ -5,6 +5,7 @@ from seqclf.config import Experiment
 from seqclf.data import Clips, Data, every_frame, given, last_frame, mnist
 from seqclf.models import GRU, LSTM, RNN, Flatten, FrameSequenceClassifier, Identity, Normalize, orthogonal
 from seqclf.objective import cross_entropy
+from seqclf.predict import Prediction, Predictor, load
 from seqclf.schedules import constant, one_cycle, warmup_cosine, warmup_linear
 
 __version__ = "0.1.0"
@@ -22,12 +23,15 @@ __all__ = [
     "FrameSequenceClassifier",
     "Identity",
     "Normalize",
+    "Prediction",
+    "Predictor",
     "SeqclfError",
     "constant",
     "cross_entropy",
     "every_frame",
     "given",
     "last_frame",
+    "load",
     "mnist",
     "one_cycle",
     "orthogonal",

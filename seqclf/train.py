@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -114,7 +114,7 @@ def train(experiment: Experiment, workdir: str | Path, device: str = "auto", res
     began = time.perf_counter()
     parts: dict[str, Any] = {}  # the newest figures, of the last step in the end
     pending: list[tuple[int, Tensor, Tensor]] = []  # losses and norms not looked at yet, to spare the GPU the wait
-    with _signals() as stop:
+    with closing(record), closing(display), _signals() as stop:
         for step in range(start, experiment.steps):
             torch.manual_seed(mix(experiment.seed, step))  # augmentation and dropout
             factor = experiment.schedule(step, experiment.steps)
@@ -143,7 +143,7 @@ def train(experiment: Experiment, workdir: str | Path, device: str = "auto", res
             last = done == experiment.steps
             log, look = (done % n == 0 or last for n in (experiment.log_every, experiment.eval_every))
             save = done % experiment.checkpoint_every == 0 or last or bool(stop)
-            if where.type == "cpu" or log or look or save:
+            if where.type == "cpu" or log or look:
                 _check_finite(pending, experiment, len(data.train), rates, workdir)
             scaler.step(optimizer)
             scaler.update()
@@ -172,6 +172,7 @@ def train(experiment: Experiment, workdir: str | Path, device: str = "auto", res
                     if best is None or value > best["value"]:
                         best, save = {"step": done, "value": value}, True
             if save or stop:
+                _check_finite(pending, experiment, len(data.train), rates, workdir)
                 path = save_checkpoint(
                     {
                         "model": model.state_dict(),
@@ -188,12 +189,8 @@ def train(experiment: Experiment, workdir: str | Path, device: str = "auto", res
                     None if best is None else best["step"],
                 )
                 if stop and not last:
-                    record.close()
-                    display.close()
                     raise Stopped(stop[0], done, path)
     seconds = time.perf_counter() - began
-    record.close()
-    display.close()
 
     for part_name, clips in data.parts().items():
         if part_name not in ("train", *parts):
@@ -218,7 +215,7 @@ def describe(figures: dict[str, Any]) -> str:
 
 
 class _Window:
-    """Sums since the last line of metrics, on the device; saved with a checkpoint, so that a resumed line is the same."""
+    """Sums since the last line of metrics, on the device; saved with a checkpoint, for the same line on resuming."""
 
     def __init__(self, loss: float = 0.0, norm: float = 0.0, right: int = 0, labelled: int = 0, steps: int = 0) -> None:
         self.sums: list[Any] = [loss, norm, right, labelled]
@@ -299,6 +296,8 @@ def _check_finite(
     pending: list[tuple[int, Tensor, Tensor]], experiment: Experiment, size: int, rates: list[float], workdir: Path
 ) -> None:
     """Empties ``pending``; a loss or gradient in it that is not finite ends the run, before anything of it is saved."""
+    if not pending:
+        return
     values = torch.stack([torch.stack([loss.float(), norm.float()]) for _, loss, norm in pending]).cpu()
     finite = values.isfinite()
     if experiment.precision == "fp16":
@@ -320,7 +319,7 @@ def _check_finite(
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """While inside, SIGINT and SIGTERM are noted in the list, for the loop to see; a second one acts as it used to."""
+    """While inside, SIGINT and SIGTERM are noted in the list, for the loop to see; a second one acts as usual."""
     seen: list[int] = []
     before: dict[int, Any] = {}
 

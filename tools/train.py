@@ -8,7 +8,6 @@ python tools/train.py --workdir runs/<run> --resume
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from datetime import datetime
@@ -16,12 +15,11 @@ from pathlib import Path
 
 from seqclf import SeqclfError
 from seqclf.config import load_experiment, render
+from seqclf.tool import make_parser, run_tool
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--config", metavar="PATH", help="a config file: Python, with a function get_config()")
     parser.add_argument("--workdir", metavar="DIR", help="the run's folder (default: runs/<config>_<time>)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --workdir")
@@ -62,11 +60,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except SeqclfError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    run_tool(main)

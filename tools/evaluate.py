@@ -1,0 +1,54 @@
+"""Evaluates a run's checkpoint on the clips that it is measured on.
+
+python tools/evaluate.py runs/<run>
+python tools/evaluate.py runs/<run> --checkpoint best --part validation
+python tools/evaluate.py runs/<run> data.root=../shared/data
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seqclf import SeqclfError
+from seqclf.tool import make_parser, run_tool
+
+
+def main() -> int:
+    parser = make_parser(__doc__)
+    parser.add_argument("run", help="the run's folder")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="changes of the run's config, as in training")
+    parser.add_argument("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
+    parser.add_argument("--part", default="test", choices=("test", "validation", "train"), help="default: test")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
+    args = parser.parse_intermixed_args()
+
+    from seqclf.allocator import keep_freed_memory
+    from seqclf.evaluate import evaluate
+    from seqclf.predict import load_run
+    from seqclf.record import write_json
+    from seqclf.report import print_results
+    from seqclf.train import pick_device
+
+    keep_freed_memory()
+    device = pick_device(args.device)
+    experiment, model, _, checkpoint = load_run(args.run, args.checkpoint, args.settings)
+    data = experiment.data()
+    if data.loud:
+        print(f"*** {data.loud} ***")
+    clips = data.parts().get(args.part)
+    if clips is None:
+        raise SeqclfError(f"this run's data has no {args.part} part (data.validation= makes one)")
+    print(f"{checkpoint} on {args.part}: {data.source}")
+    figures = evaluate(
+        model.to(device), clips.to(device), data.num_classes, experiment.eval_batch, experiment.precision
+    )
+    results = {"run": args.run, "checkpoint": str(checkpoint), "parts": {args.part: figures}, "data": data.identity()}
+    print_results(results)
+    path = Path(args.run) / f"evaluation_{args.part}_{checkpoint.stem}.json"
+    write_json(path, results)
+    print(f"all figures: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
