@@ -24,9 +24,13 @@ def cross_entropy(logits: Tensor, labels: Tensor, total: int | Tensor | None = N
     """
     if total is None:
         total = (labels != IGNORE).sum()
+    logits, labels = rearrange(logits, "b t k -> (b t) k"), rearrange(labels, "b t -> (b t)")
+    if labels.device.type == "cpu":  # few frames may be labelled; elsewhere finding them would cost a wait
+        rows = (labels != IGNORE).nonzero()[:, 0]
+        logits, labels = logits[rows], labels[rows]
     summed = F.cross_entropy(
-        rearrange(logits, "b t k -> (b t) k").float(),
-        rearrange(labels, "b t -> (b t)"),
+        logits.float(),
+        labels,
         ignore_index=IGNORE,
         reduction="sum",
         label_smoothing=smoothing,

@@ -1,6 +1,370 @@
-def print_results(r):
-    print({k: v for k, v in r["parts"]["test"].items() if k in ("clip_last", "clip_mean", "frame_accuracy", "loss")})
+"""What a finished run came to: a table on the terminal, and a page with pictures that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import shlex
+import sys
+import zipfile
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqclf.batch import SeqclfError
+from seqclf.record import read_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAMES = {"frame_accuracy": "frame accuracy", "clip_last": "clip by last frame", "clip_mean": "clip by mean of softmax"}
+COLOURS = {"train": "#888888", "frame_accuracy": "#3477b5", "clip_last": "#d1495b", "clip_mean": "#2a9d6f"}
+STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 9}
+CSS = """
+:root { color-scheme: light dark; --ink: #1c2024; --soft: #5f6872; --line: #dde1e6; --back: #fff; --bar: #cfe3f7 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8eaed; --soft: #a2abb5; --line: #363c44; --back: #15181c; --bar: #24486d }
+}
+body { max-width: 62rem; margin: 2rem auto 4rem; padding: 0 1.25rem; background: var(--back); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif }
+h1 { margin: 0; overflow-wrap: anywhere }
+h2 { margin: 2.5rem 0 .75rem; border-bottom: 1px solid var(--line); font-size: 1.25rem }
+p, figcaption, th, dt { color: var(--soft) }
+.loud { padding: 1rem 1.25rem; border-radius: 8px; background: #b3261e; color: #fff; font-size: 1.25rem;
+  font-weight: 700 }
+.headline { display: flex; flex-wrap: wrap; gap: 1rem 3rem; margin: 1.5rem 0 }
+.headline b { display: block; font-size: 2.6rem; line-height: 1.15; white-space: nowrap }
+.headline span { color: var(--soft) }
+.scroll { max-height: 32rem; overflow: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem 1rem .25rem .5rem; border-bottom: 1px solid var(--line); text-align: right }
+th:first-child, td:first-child { text-align: left }
+td.share { min-width: 9rem; background: linear-gradient(var(--bar) 0 0) 0 / var(--share) 100% no-repeat }
+figure { margin: 0 0 2.5rem }
+img { max-width: 100%; border-radius: 8px; background: #fff; border: 1px solid var(--line); box-sizing: border-box }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.5rem }
+dd { margin: 0; overflow-wrap: anywhere }
+pre { padding: 1rem; border: 1px solid var(--line); border-radius: 8px; overflow-x: auto; font-size: .85rem }
+"""
 
 
-def write_report(w):
-    return w
+def print_results(results: dict[str, Any]) -> None:
+    """Prints a run's figures, as ``results.json`` holds them: a column for each part, then the worst classes."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False)
+    console.width = max(console.width, 80)  # rather wrapped by a narrow terminal than cut here
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"after step {results['step']:,}", no_wrap=True)
+    for part in results["parts"]:
+        table.add_column(part, justify="right", style="bold" if part == "test" else "", no_wrap=True)
+    for name, values in _rows(results["parts"]):
+        table.add_row(name, *values)
+    console.print(table)
+    run = Path(results["run"]) / "run.json"
+    if run.exists():
+        ranked = _ranked(read_json(run)["data"]["classes"], results["parts"]["test"])
+        worst = ", ".join(f"{name} {_percent(accuracy)}" for name, _, accuracy, _ in ranked[:5])
+        console.print(Text(f"worst of {len(ranked)} classes, by frame: {worst}"), soft_wrap=True)
+
+
+def write_report(workdir: str | Path) -> Path:
+    """Draws a finished run's pictures and writes its page, ``report/index.html``; a function of its files alone.
+
+    Raises:
+        SeqclfError: a file of the run is missing or damaged, or the page can't be written.
+    """
+    import matplotlib.style
+
+    workdir = Path(workdir).resolve()
+    results, run = read_json(workdir / "results.json"), read_json(workdir / "run.json")
+    folder, test, classes = workdir / "report", results["parts"]["test"], run["data"]["classes"]
+    pictures: list[tuple[str, str, str]] = []  # title, caption, base64 of PNG
+    try:
+        config = (workdir / "config.py").read_text(encoding="utf-8")
+        folder.mkdir(exist_ok=True)
+        with matplotlib.style.context(["default", STYLE]):  # whatever the user's matplotlibrc
+            drawn = {
+                "learning": _learning(_metrics(workdir / "metrics.jsonl"), results["best"]),
+                "known": _known(test),
+                "confusion": _confusion(test["confusion"], classes),
+                "most_wrong": _most_wrong(workdir / "most_wrong.npz", test["most_wrong"], classes),
+            }
+            for name, picture in drawn.items():
+                if picture is not None:
+                    title, caption, figure = picture
+                    png = io.BytesIO()
+                    figure.savefig(png, format="png", dpi=150)
+                    (folder / f"{name}.png").write_bytes(png.getvalue())
+                    pictures.append((title, caption, base64.b64encode(png.getvalue()).decode()))
+        page = folder / "index.html"
+        page.write_text(_page(workdir.name, results, run, config, pictures), encoding="utf-8")
+    except OSError as error:
+        raise SeqclfError(f"report of {workdir}: {error}") from None
+    return page
+
+
+def _percent(share: float | None, digits: int = 2) -> str:
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def _rows(parts: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """The rows of the table of results: name, and a text for each part."""
+    top = next(name for name in parts["test"] if name.startswith("top"))
+    shares = {"frame_accuracy": "", top: f"top-{top[3:].split('_')[0]} accuracy", "clip_last": "", "clip_mean": ""}
+    return [
+        ("clips", [f"{part['clips']:,}" for part in parts.values()]),
+        ("frames (labelled)", [f"{part['frames']:,}" for part in parts.values()]),
+        *((title or NAMES[name], [_percent(part[name]) for part in parts.values()]) for name, title in shares.items()),
+        ("loss", ["–" if part["loss"] is None else f"{part['loss']:.4f}" for part in parts.values()]),
+    ]
+
+
+def _ranked(classes: Sequence[str], figures: dict[str, Any]) -> list[tuple[str, int, float | None, str]]:
+    """Name, labelled frames, accuracy and what it is most taken for, of each class; the worst first."""
+    rows = []
+    for k, (counts, accuracy) in enumerate(zip(figures["confusion"], figures["class_accuracy"], strict=True)):
+        others = [0 if j == k else count for j, count in enumerate(counts)]
+        most = max(others)
+        taken = f"{classes[others.index(most)]} ({_percent(most / sum(counts), 1)})" if most else "–"
+        rows.append((classes[k], sum(counts), accuracy, taken))
+    return sorted(rows, key=lambda row: math.inf if row[2] is None else row[2])
+
+
+def _metrics(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """The lines of ``metrics.jsonl`` by part; a half line, as a kill may leave behind, is passed over."""
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        parts.setdefault(values["part"], []).append(values)
+    return parts
+
+
+def _drawable(names: Iterable[str], limit: int = 20) -> list[str]:
+    """Class names for a picture: cut to a length, and by number where the picture's font lacks a letter."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    letters = get_font(findfont(FontProperties())).get_charmap()
+    cut = (name if len(name) <= limit else name[: limit - 1] + "…" for name in names)
+    return [name if all(ord(c) in letters for c in name) else f"class {k}" for k, name in enumerate(cut)]
+
+
+Picture = tuple[str, str, "Figure"]  # title, caption, what is drawn
+
+
+def _learning(parts: dict[str, list[dict[str, Any]]], best: dict[str, Any] | None) -> Picture | None:
+    """Loss and accuracies by step."""
+    from matplotlib.figure import Figure
+
+    if not parts:
+        return None
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for part, lines in parts.items():
+        steps = [line["step"] for line in lines]
+        training = part == "train"
+        marker = "." if len(lines) < 40 else ""
+        colour = COLOURS["train" if training else "clip_last"]
+        loss.plot(steps, [line["loss"] for line in lines], marker=marker, color=colour, label=part)
+        for name in ("accuracy",) if training else NAMES:
+            label = "train, frame accuracy" if training else f"{part}, {NAMES[name]}"
+            values = [math.nan if line[name] is None else 100 * line[name] for line in lines]
+            if not np.isnan(values).all():
+                colour = COLOURS["train" if training else name]
+                accuracy.plot(steps, values, marker=marker, color=colour, label=label)
+    for axes, title in ((loss, "loss (nats)"), (accuracy, "accuracy (%)")):
+        axes.set(title=title, xlabel="step")
+        if best is not None:
+            axes.axvline(best["step"], color="black", linewidth=0.8, linestyle=":", label="best on validation")
+        axes.legend(frameon=False, fontsize=8)
+    caption = "Training figures are means over the steps since the point before; the others are of whole parts."
+    return "Learning curves", caption, figure
+
+
+def _known(figures: dict[str, Any]) -> Picture | None:
+    """Accuracy by frame index, where clips have more than one frame."""
+    from matplotlib.figure import Figure
+
+    known, labelled = figures["known_by_frame"], figures["accuracy_by_frame"]
+    total = max(len(known), len(labelled))
+    if total < 2:
+        return None
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    axes = figure.subplots()
+    curves = (("-", known, "clip_last", "the clip's class"), ("o", labelled, "frame_accuracy", "labelled frames"))
+    for style, shares, colour, label in curves:
+        if shares:
+            values = [math.nan if share is None else 100 * share for share in shares]
+            frames = range(1, len(values) + 1)
+            axes.plot(frames, values, style, color=COLOURS[colour], markersize=3.5, linewidth=2, label=label)
+    axes.axhline(100 / len(figures["confusion"]), color="gray", linewidth=0.8, linestyle=":", label="chance")
+    axes.set(
+        xlabel="frame, the first being 1", ylabel="right at this frame (%)", ylim=(0, 103), xlim=(0.5, total + 0.5)
+    )
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    if not known:
+        return (
+            "Accuracy by frame",
+            "Share of the labelled test frames that are right, by their place in the clip.",
+            figure,
+        )
+    reached = [(s, next((t for t, x in enumerate(known, 1) if x is not None and x >= s), 0)) for s in (0.5, 0.9, 0.95)]
+    early = "; ".join(f"{100 * s:.0f} % from frame {frame} of {total}" for s, frame in reached if frame)
+    caption = "Share of the test clips whose class is predicted at each frame, whether it carries the label or not"
+    return "How early a clip is known", f"{caption}{early and ': first at least ' + early}.", figure
+
+
+def _confusion(counts: list[list[int]], classes: Sequence[str]) -> Picture:
+    """The confusion matrix; counts written out where there are few classes, names thinned where there are many."""
+    from matplotlib.figure import Figure
+
+    K, cells = len(counts), np.array(counts)
+    shares = 100 * cells / cells.sum(1, keepdims=True).clip(1)
+    side = 8.0 if K > 20 else max(4.0, 1.5 + 0.55 * K)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(image, label="share of the true class (%)", shrink=0.8)
+    ticks, names = range(0, K, math.ceil(K / 25)), _drawable(classes)
+    labels = [names[k] for k in ticks]
+    axes.set_xticks(ticks, labels, rotation=90 if max(map(len, labels)) > 3 else 0, parse_math=False)
+    axes.set_yticks(ticks, labels, parse_math=False)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.grid(False)
+    for (i, j), count in np.ndenumerate(cells if K <= 20 else cells[:0]):
+        axes.text(j, i, str(count), ha="center", va="center", size=7, color="white" if shares[i, j] > 55 else "black")
+    return "Confusion matrix", "Labelled test frames by true class (rows) and predicted class (columns).", figure
+
+
+def _most_wrong(path: Path, rows: list[list[Any]], classes: Sequence[str]) -> Picture | None:
+    """The clips wrong at their last frame with the highest loss."""
+    from matplotlib.figure import Figure
+
+    if not rows:
+        return None
+    try:
+        with np.load(path) as file:
+            frames, sample = file["frames"], file["sample"].tolist()
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise SeqclfError(f"{path}: damaged ({error})") from None
+    if sample != [row[0] for row in rows]:
+        raise SeqclfError(f"{path}: holds other samples than results.json names")
+    clips = [_picture(clip) for clip in frames]
+    tall, wide = clips[0].shape[:2]
+    shape = min(max(wide / tall, 0.25), 8.0)
+    columns = min(len(clips), 2 if shape > 3 else 4 if shape > 1.5 else 6)
+    width = 10 / max(columns, 2)
+    lines = math.ceil(len(clips) / columns)
+    figure = Figure(figsize=(width * columns, lines * (min(0.9 * width / shape, 3) + 0.45)), layout="constrained")
+    names = _drawable(classes, 16)
+    cells = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axes in cells:
+        axes.axis("off")
+    for axes, clip, (number, true, said, p, _) in zip(cells, clips, rows, strict=False):
+        title = f"#{number} true {names[true]}, said {names[said]} ({_percent(p, 0)})"
+        if len(title) > 14 * width:
+            title = title.replace(", said", ",\nsaid")
+        axes.imshow(clip, cmap="gray", aspect="equal" if 0.25 <= wide / tall <= 8 else "auto")
+        axes.set_title(title, size=8, parse_math=False)
+    how = "frames run downwards" if frames.ndim == 3 else "frames run from left to right"
+    caption = (
+        f"Test clips wrong at their last frame, the highest loss first, with the probability of what it said; {how}."
+    )
+    return "Most wrong", caption, figure
+
+
+def _picture(clip: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A clip ``(T, D)`` as it is, or up to 8 frames of a clip ``(T, C, H, W)`` side by side; from 0 to 1."""
+    clip = clip.astype(np.float32)
+    low, high = clip.min(), clip.max()
+    clip = (clip - low) / max(high - low, 1e-9)
+    if clip.ndim != 4:
+        return clip.reshape(len(clip), -1)
+    chosen = clip[np.linspace(0, len(clip) - 1, min(len(clip), 8)).round().astype(int)]
+    chosen = chosen if clip.shape[1] == 3 else chosen.mean(1, keepdims=True)
+    spaced = np.pad(chosen, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1)  # a white line after each frame
+    return np.concatenate(list(spaced.transpose(0, 2, 3, 1)), axis=1)[:, :-1].squeeze()
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str | int | float | None]]) -> str:
+    """A table in HTML; whole numbers get thousands' commas, and numbers with a point are shares, shown with a bar."""
+
+    def cell(value: str | int | float | None) -> str:
+        if isinstance(value, float):
+            return f'<td class="share" style="--share: {100 * value:.2f}%">{_percent(value)}</td>'
+        return f"<td>{f'{value:,}' if isinstance(value, int) else escape(value or '–')}</td>"
+
+    body = "\n".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f"<table>\n<tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>\n{body}\n</table>"
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    """Names and plain values as a list in HTML; a dict among them gives a row for each of its items."""
+    rows = []
+    for name, value in facts.items():
+        inner = {f"{name}, {key}": x for key, x in value.items()} if isinstance(value, dict) else {name: value}
+        for key, x in inner.items():
+            text = ", ".join(map(str, x)) if isinstance(x, list) else "–" if x is None else str(x)
+            rows.append(f"<dt>{escape(key)}</dt><dd>{escape(text)}</dd>")
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _page(
+    name: str, results: dict[str, Any], run: dict[str, Any], config: str, pictures: list[tuple[str, str, str]]
+) -> str:
+    """The page, whole."""
+    data, parts = run["data"], results["parts"]
+    table = _rows(parts)
+    test = list(parts).index("test")
+    banner = f'<p class="loud">{escape(data["loud"])}</p>' if data["loud"] else ""
+    big = [(title, values[test]) for title, values in table if title in NAMES.values() and values[test] != "–"]
+    headline = "".join(f"<div><b>{escape(value)}</b><span>{escape(title)}</span></div>" for title, value in big)
+    best = results["best"]
+    chosen = f" The best on validation was {_percent(best['value'])}, at step {best['step']:,}." if best else ""
+    figures = "\n".join(
+        f"<h2>{escape(title)}</h2>\n<figure><figcaption>{escape(caption)}</figcaption>\n"
+        f'<img alt="{escape(title)}" src="data:image/png;base64,{png}"></figure>'
+        for title, caption, png in pictures
+    )
+    environment = {**run["environment"], "command": shlex.join(run["environment"]["command"])}
+    resumed = [f"at step {at['step']:,} on {at['at']}" for at in run["resumed"]] or None
+    times = {"started": run["started"], "resumed": resumed, "finished": run.get("finished")}
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(name)}</title>
+<style>{CSS}</style></head>
+<body>
+<h1>{escape(name)}</h1>
+<p>{escape(data["source"])}</p>
+{banner}
+<div class="headline">{headline}</div>
+<p>Of the test part, after step {results["step"]:,}, with {run["parameters"]:,} parameters.{chosen}</p>
+<h2>Results</h2>
+{_table(["", *parts], ([title, *values] for title, values in table))}
+<h2>Classes</h2>
+<p>Labelled test frames, the worst class first.</p>
+<div class="scroll">{_table(["class", "frames", "accuracy", "most taken for"], _ranked(data["classes"], parts["test"]))}</div>
+{figures}
+<h2>Config</h2>
+<pre>{escape(config)}</pre>
+<h2>Data</h2>
+{_facts(data)}
+<h2>Environment</h2>
+{_facts(environment)}
+<h2>Times</h2>
+{_facts({**times, "seconds": f"{results['seconds']:.1f}"})}
+</body>
+</html>
+"""

@@ -56,12 +56,11 @@ class _LSTMLayer(torch.autograd.Function):
         gates = torch.addmm(bias, x, w_ih.t())
         hidden, cell, squashed = x.new_empty(N, H), x.new_empty(N, H), x.new_empty(N, H)
         h, c, w = h0, c0, w_hh.t()
-        steps = zip(gates.split(sizes), hidden.split(sizes), cell.split(sizes), squashed.split(sizes), strict=True)
-        for a, h_new, c_new, tanh in steps:
-            n = len(a)
+        for n, a, i, f, g, o, h_new, c_new, tanh in zip(
+            sizes, *_steps(sizes, gates, *_each_gate(gates), hidden, cell, squashed), strict=True
+        ):
             if h is not None:
                 a.addmm_(h[:n], w)
-            i, f, g, o = a.chunk(4, 1)
             torch.tanh(g, out=tanh)
             a.sigmoid_()
             g.copy_(tanh)
@@ -86,26 +85,26 @@ class _LSTMLayer(torch.autograd.Function):
         sizes: list[int] = ctx.sizes
         H, widest = w_hh.shape[1], sizes[0]
         d_gates = torch.empty_like(gates)
-        dh_buffer, scratch = x.new_empty(2, widest, H)
-        dc_buffer = x.new_zeros(widest, H)
-        a, c, s = gates.split(sizes), cell.split(sizes), squashed.split(sizes)
-        da = d_gates.split(sizes)
+        dh_buffer, dc_buffer = x.new_empty(widest, H), x.new_zeros(widest, H)
+        c, da = _steps(sizes, cell, d_gates)
+        through = torch.addcmul(gates[:, 3 * H :], hidden, squashed, value=-1)  # dh/dc = o (1 - tanh(c)^2)
+        views = (gates, *_each_gate(gates), *_each_gate(d_gates), squashed, through)
+        steps = tuple(zip(*_steps(sizes, *views), strict=True))
         dh_out = (torch.zeros_like(hidden) if d_hidden is None else d_hidden).split(sizes)
         dc_out = None if d_cell is None else d_cell.split(sizes)
 
         later = 0  # how many rows go on to the step after this one
         for t in reversed(range(len(sizes))):
             n = sizes[t]
-            i, f, g, o = a[t].chunk(4, 1)
-            di, df, dg, do = da[t].chunk(4, 1)
-            tanh, dh, dc, tmp = s[t], dh_buffer[:n], dc_buffer[:n], scratch[:n]
+            a, i, f, g, _, di, df, dg, do, tanh, dh_dc = steps[t]
+            dh, dc = dh_buffer[:n], dc_buffer[:n]
             if later:
                 torch.addmm(dh_out[t][:later], da[t + 1], w_hh, out=dh[:later])
-            dh[later:].copy_(dh_out[t][later:])
+            if later < n:
+                dh[later:].copy_(dh_out[t][later:])
             later = n
 
-            torch.mul(dh, o, out=tmp)
-            dc.add_(_tanh_backward(tmp, tanh, grad_input=tmp))
+            dc.addcmul_(dh, dh_dc)
             if dc_out is not None:
                 dc.add_(dc_out[t])
             # the gradients of the gates' values, then in place those of what went into the gates
@@ -116,9 +115,8 @@ class _LSTMLayer(torch.autograd.Function):
                 df.zero_()
             else:
                 torch.mul(dc, previous, out=df)
-            torch.mul(dc, i, out=tmp)
-            _sigmoid_backward(da[t], a[t], grad_input=da[t])
-            _tanh_backward(tmp, g, grad_input=dg)
+            _sigmoid_backward(da[t], a, grad_input=da[t])
+            _tanh_backward(torch.mul(dc, i, out=dg), g, grad_input=dg)
             dc.mul_(f)
 
         need = ctx.needs_input_grad
@@ -131,9 +129,19 @@ class _LSTMLayer(torch.autograd.Function):
             if len(set(sizes)) == 1:
                 before = hidden[: len(hidden) - widest]
             else:
-                steps = zip(hidden.split(sizes), sizes[1:], strict=False)
-                before = torch.cat([hidden[:0]] + [h[:n] for h, n in steps])
+                continued = zip(hidden.split(sizes), sizes[1:], strict=False)
+                before = torch.cat([hidden[:0], *(h[:n] for h, n in continued)])
             d_w_hh = d_gates[widest:].t() @ before
             if h0 is not None:
                 d_w_hh.addmm_(da[0].t(), h0)
         return d_x, None, d_h0, d_c0, d_w_ih, d_w_hh, d_gates.sum(0) if need[6] else None
+
+
+def _each_gate(gates: Tensor) -> tuple[Tensor, ...]:
+    """``(N, 4H)`` as i, f, g and o, views of ``(N, H)``."""
+    return gates.chunk(4, 1)
+
+
+def _steps(sizes: list[int], *packed: Tensor) -> tuple[tuple[Tensor, ...], ...]:
+    """Packed tensors as views of each step's rows, all made at once: one by one they would cost as much as the work."""
+    return tuple(torch.split_with_sizes(x, sizes) for x in packed)

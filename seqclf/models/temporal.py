@@ -100,7 +100,7 @@ class _Recurrent(nn.RNNBase):
             if hx is not None and is_first is not None:
                 hx = tuple(h * ~is_first[:, 0, None] for h in hx)
             steps, final = self._layers(rearrange(features, "b t d -> t b d"), hx, None)
-            outputs = rearrange(steps, "t b h -> b t h")
+            outputs = rearrange(steps, "t b h -> b t h").contiguous()  # a head on the strided view takes twice as long
         return outputs, final if len(final) > 1 else final[0]
 
     def _layers(
