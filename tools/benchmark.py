@@ -1,4 +1,4 @@
-"""Measures seqclf against its floors and rivals, side by side in one run; times are medians, ratios of pairs with spread.
+"""Measures seqclf against its floors and rivals, side by side: medians of times, ratios of pairs with their spread.
 
     python tools/benchmark.py                            # everything but whole processes: about a minute
     python tools/benchmark.py step resets start          # some of it
