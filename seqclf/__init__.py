@@ -2,7 +2,7 @@
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.config import Experiment
-from seqclf.data import Clips, Data, every_frame, given, last_frame, mnist
+from seqclf.data import Clips, Data, every_frame, given, last_frame, mnist, shift
 from seqclf.models import GRU, LSTM, RNN, Flatten, FrameSequenceClassifier, Identity, Normalize, orthogonal
 from seqclf.objective import cross_entropy
 from seqclf.predict import Prediction, Predictor, load
@@ -35,6 +35,7 @@ __all__ = [
     "mnist",
     "one_cycle",
     "orthogonal",
+    "shift",
     "warmup_cosine",
     "warmup_linear",
 ]

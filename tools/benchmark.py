@@ -115,9 +115,8 @@ def bench_step() -> None:
     best = min(seconds(floor) for _ in range(20))
     work = flop(B, T, D, H, layers, input_gradient=False)
     ours_best = min(seconds(ours) for _ in range(20))
-    print(
-        f"  {work / 1e9:.2f} GFLOP a step: {work / ours_best / 1e9:.0f} GFLOP/s, the products alone {work / best / 1e9:.0f}"
-    )
+    rate, peak = work / ours_best / 1e9, work / best / 1e9
+    print(f"  {work / 1e9:.2f} GFLOP a step: {rate:.0f} GFLOP/s, its products alone {peak:.0f}")
 
 
 def forward_backward(module: LSTM, x: Tensor, is_first: Tensor | None = None) -> Callable[[], None]:

@@ -1,5 +1,6 @@
 """Data: clips with a label per frame, and where they come from."""
 
+from seqclf.data.augment import shift
 from seqclf.data.clips import Clips, Data
 from seqclf.data.labelling import Labelling, every_frame, given, last_frame
 from seqclf.data.mnist import mnist, read_image
@@ -16,4 +17,5 @@ __all__ = [
     "mnist",
     "read_image",
     "sample_order",
+    "shift",
 ]
