@@ -1,0 +1,540 @@
+"""Bad input gets one clear sentence and exit code 2, never a traceback, and loses nothing."""
+
+import gzip
+import json
+import os
+import runpy
+import shutil
+import socket
+import struct
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision import datasets
+
+import seqclf
+import seqclf.data.mnist  # the module; seqclf.mnist is its function
+from seqclf import Clips, Data, SeqclfError, mnist
+from seqclf.config import load_experiment
+from seqclf.train import pick_device, train
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "configs" / "mnist_lastframe.py"
+SMALL = ("steps=2", "batch_size=4", "data.source=digits", "model.temporal.hidden=8")
+MODULE = sys.modules["seqclf.data.mnist"]
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+FILES = {
+    IMAGES: (2051, 60_000, 28, 28),
+    LABELS: (2049, 60_000),
+    "t10k-images-idx3-ubyte": (2051, 10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (2049, 10_000),
+}
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Runs a tool in this process as its command line would; gives its exit code, stdout and stderr."""
+
+    def run(name: str, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(tool):
+    """Runs a tool that must refuse; gives its one sentence."""
+
+    def run(name: str, *arguments: object) -> str:
+        code, _, told = tool(name, *arguments)
+        assert code == 2
+        assert told.startswith("error: ") and told.count("\n") == 1 and told.endswith("\n") and "Traceback" not in told
+        return told
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run of two steps, without validation."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    train(load_experiment(CONFIG, SMALL), folder, "cpu")
+    return folder
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    """MNIST/raw with files of the right size, all zeros (as holes, which cost no disk)."""
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, (magic, *shape) in FILES.items():
+        write_idx(folder / name, magic, shape)
+    return folder
+
+
+def write_idx(path: Path, magic: int, shape: list[int]) -> None:
+    size = 1
+    for n in shape:
+        size *= n
+    with path.open("wb") as stream:
+        stream.write(struct.pack(f">{1 + len(shape)}i", magic, *shape))
+        stream.truncate(stream.tell() + size)
+
+
+@pytest.fixture
+def mirror(monkeypatch):
+    """Sets MNIST's mirrors, and a short patience with them; no proxy stands between."""
+
+    def use(*urls: str, patience: float = 0.5) -> None:
+        monkeypatch.setenv("no_proxy", "*")
+        monkeypatch.setattr(datasets.MNIST, "mirrors", list(urls))
+        monkeypatch.setattr(MODULE, "PROBE_SECONDS", patience)
+
+    return use
+
+
+@pytest.fixture
+def closed_port() -> str:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{s.getsockname()[1]}/"
+
+
+# settings and configs
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model.temporal.hiden=5", "did you mean hidden"),
+        ("stepps=5", "did you mean steps"),
+        ("steps=many", "expected an integer"),
+        ("optimizer.lr=fast", "expected a number"),
+        ("data.source=minst", "expected one of auto, mnist, digits"),
+        ("model.temporal=LTSM", "did you mean LSTM"),
+        ("batch_size=0", "must be at least 1"),
+        ("data.validation=1438", "must be from 0 to 1437 of 1438 images"),
+        ("data.labelling=given", "labelling given reads labels per frame"),
+        ("model.temporal.hidden=0", "needs hidden >= 1"),
+        ("model.temporal.dropout=1", "a probability from 0 to below 1, not 1.0"),
+        ("justaword", "expected key=value"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_the_train_tool(refused, tmp_path, override, told):
+    sentence = refused("train", "--config", CONFIG, "--workdir", tmp_path / "run", *SMALL, override)
+    assert told in sentence
+
+
+@pytest.mark.xfail(strict=True, reason="the traceback of what the setting is handed to comes out")
+@pytest.mark.parametrize(
+    "override",
+    ["optimizer.lr=-1", "seed=9223372036854775808000", "model=LSTM", "model.preprocess.mean=[0.1,0.2,0.3]"],
+)
+def test_a_setting_that_only_pytorch_refuses_is_told_in_a_sentence(refused, tmp_path, override):
+    settings = SMALL if override != "model=LSTM" else SMALL[:3]
+    refused("train", "--config", CONFIG, "--workdir", tmp_path / "run", *settings, override)
+
+
+@pytest.mark.xfail(reason="PyTorch has no fp16 LSTM on this CPU, and says so in a traceback")
+def test_fp16_on_the_cpu_trains_or_is_refused_in_a_sentence(tmp_path):
+    try:
+        train(load_experiment(CONFIG, [*SMALL, "precision=fp16"]), tmp_path / "run", "cpu")
+    except SeqclfError as error:
+        assert "fp16" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "no such file"),
+        ("def get_config(:\n", "SyntaxError"),
+        ("import no_such_module_anywhere\n", "(line 1): ModuleNotFoundError: No module named"),
+        ("from seqclf import LTSM\n", "(line 1): ImportError: cannot import name 'LTSM'"),
+        ("x = 1\n", "it has no function get_config()"),
+        ("get_config = 5\n", "it has no function get_config()"),
+        ("def get_config():\n    return {'steps': 5}\n", "returned dict, expected seqclf.Experiment"),
+        ("def get_config():\n    pass\n", "returned NoneType"),
+        ("def get_config():\n    return 1 / 0\n", "(line 2): ZeroDivisionError"),
+        ("from seqclf import Experiment\ndef get_config():\n    return Experiment(step=3)\n", "'step'"),
+        ("def get_config(size):\n    pass\n", "TypeError"),
+    ],
+)
+def test_a_config_that_is_none_is_refused_by_its_path_and_fault(refused, tmp_path, text, told):
+    path = tmp_path / "mine.py"
+    if text is not None:
+        path.write_text(text)
+    sentence = refused("train", "--config", path, "--workdir", tmp_path / "run")
+    assert sentence.startswith(f"error: config {path}") and told in sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_that_is_a_folder_or_no_python_file_is_refused(refused, tmp_path):
+    (tmp_path / "mine.txt").write_text("steps: 5\n")
+    assert "no such file" in refused("train", "--config", tmp_path)
+    assert "not a Python file" in refused("train", "--config", tmp_path / "mine.txt")
+
+
+def test_the_train_tool_says_what_it_lacks(refused, tmp_path):
+    assert "--config PATH is needed" in refused("train")
+    assert "--resume needs --workdir" in refused("train", "--config", CONFIG, "--resume")
+    (tmp_path / "file").write_text("")
+    assert "can't be made" in refused("train", "--config", CONFIG, "--workdir", tmp_path / "file", *SMALL)
+
+
+def test_a_config_is_shown_and_nothing_run(tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, shown, told = tool("train", "--config", CONFIG, "--show", "model.temporal.hidden=256")
+    assert (code, told, list(tmp_path.iterdir())) == (0, "", [])
+    assert "hidden=256" in shown and compile(shown, "shown", "exec")
+
+
+# data
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["magic", "truncated", "longer", "count", "empty", "header"])
+def test_a_damaged_mnist_file_is_named_whatever_its_damage(raw, tmp_path, name, damage):
+    magic, *shape = FILES[name]
+    path = raw / name
+    if damage == "magic":
+        write_idx(path, 2050, shape)
+    elif damage == "count":
+        write_idx(path, magic, [shape[0] - 1, *shape[1:]])
+    else:
+        size = {"truncated": path.stat().st_size - 1, "longer": path.stat().st_size + 1, "empty": 0, "header": 6}
+        os.truncate(path, size[damage])
+    with pytest.raises(SeqclfError, match=r"damaged.* delete it to download it anew") as told:
+        mnist(root=str(tmp_path), source="auto")  # files that are there and wrong are no reason to fall back
+    assert str(told.value).startswith(f"{path}: ")
+
+
+def test_a_damaged_mnist_file_ends_the_train_tool_in_that_sentence(refused, raw, tmp_path):
+    os.truncate(raw / LABELS, 1000)
+    sentence = refused("train", "--config", CONFIG, "--workdir", tmp_path / "run", f"data.root={tmp_path}", "steps=1")
+    assert str(raw / LABELS) in sentence and "1,000 bytes" in sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_label_of_mnist_that_is_no_digit_is_named_by_sample(raw, tmp_path):
+    with (raw / LABELS).open("r+b") as stream:
+        stream.seek(8 + 1234)
+        stream.write(b"\x0b")
+    with pytest.raises(SeqclfError, match="train part: label 11 of sample 1234 is out of range: there are 10 classes"):
+        mnist(root=str(tmp_path), source="mnist")
+
+
+def test_whole_files_in_place_are_read_without_a_network(raw, tmp_path, mirror):
+    mirror("http://127.0.0.1:1/")
+    data = mnist(root=str(tmp_path), source="mnist")
+    assert (len(data.train), len(data.test), data.loud) == (60_000, 10_000, None)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "truncated",
+        "checksum",
+        pytest.param("flipped", marks=pytest.mark.xfail(strict=True, reason="zlib.error is not caught by _unpack")),
+    ],
+)
+def test_a_damaged_or_half_downloaded_archive_is_named(tmp_path, mirror, damage):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    packed = bytearray(gzip.compress(bytes(range(256)) * 100))
+    if damage == "truncated":
+        packed = packed[:-20]
+    else:
+        packed[10 if damage == "flipped" else -5] ^= 0xFF
+    (folder / f"{IMAGES}.gz").write_bytes(packed)
+    mirror("http://127.0.0.1:1/")
+    with pytest.raises(SeqclfError, match=rf"{IMAGES}\.gz: damaged or half downloaded"):
+        mnist(root=str(tmp_path), source="mnist")
+    assert not (folder / IMAGES).exists()
+
+
+def test_mnist_that_is_neither_there_nor_to_be_had_is_told_with_the_place_for_it(
+    refused, tmp_path, mirror, closed_port
+):
+    mirror(closed_port, closed_port)
+    began = time.monotonic()
+    arguments = ["--config", CONFIG, "--workdir", tmp_path / "run", f"data.root={tmp_path}", "data.source=mnist"]
+    sentence = refused("train", *arguments)
+    assert time.monotonic() - began < 15
+    assert f"data.source=mnist: MNIST is not in {tmp_path / 'MNIST' / 'raw'} ({IMAGES}, " in sentence
+    assert "no mirror of it answered" in sentence and "put its four files there, or give data.root=" in sentence
+
+
+def test_without_mnist_auto_falls_back_to_digits_and_says_so_loudly(tool, tmp_path, mirror, closed_port):
+    mirror(closed_port)
+    data = mnist(root=str(tmp_path), source="auto")
+    assert data.loud and data.loud.startswith("NOT MNIST") and (len(data.train), len(data.test)) == (1438, 359)
+    assert mnist(source="digits").loud is None, "digits that were asked for are nothing to be loud about"
+    settings = [*SMALL[:2], SMALL[3], f"data.root={tmp_path}"]
+    code, shown, _ = tool("train", "--config", CONFIG, "--workdir", tmp_path / "run", *settings)
+    assert code == 0
+    assert f"*** {data.loud} ***" in shown
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["loud"] == data.loud
+
+
+def test_evaluating_on_a_stand_in_is_as_loud(tool, run, tmp_path, mirror, closed_port):
+    mirror(closed_port)
+    code, shown, _ = tool("evaluate", run, "data.source=auto", f"data.root={tmp_path}")
+    assert code == 0 and "*** NOT MNIST: " in shown
+
+
+def test_a_mirror_that_takes_the_call_and_never_answers_is_given_up(tmp_path, mirror):
+    assert MODULE.PROBE_SECONDS <= 10, "the patience of a user is 15 seconds"
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(8)
+        silent = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        mirror(silent, silent)
+        began = time.monotonic()
+        with pytest.raises(SeqclfError, match="no mirror of it answered"):
+            mnist(root=str(tmp_path), source="mnist")
+        assert 0.2 < time.monotonic() - began < 3, "twice the patience at most"
+
+
+def test_a_name_that_is_looked_up_for_ever_is_given_up_too(tmp_path, mirror, monkeypatch):
+    real, looked_up, done = socket.getaddrinfo, [], threading.Event()
+
+    def hanging(host, *args, **kwargs):
+        if host != "mirror.invalid":
+            return real(host, *args, **kwargs)
+        looked_up.append(host)
+        done.wait(20)
+        raise socket.gaierror("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    mirror("http://mirror.invalid/")
+    began = time.monotonic()
+    try:
+        with pytest.raises(SeqclfError, match="no mirror of it answered"):
+            mnist(root=str(tmp_path), source="mnist")
+        assert looked_up and time.monotonic() - began < 3
+    finally:
+        done.set()
+
+
+@pytest.fixture
+def server():
+    """A mirror that says it has all files, and then sends what ``server.body`` writes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            self.server.body(self.wfile)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
+        served.daemon_threads = True
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        served.url = f"http://127.0.0.1:{served.server_port}/"
+        yield served
+        served.shutdown()
+
+
+def test_a_mirror_that_stops_halfway_is_given_up(tmp_path, mirror, server):
+    done = threading.Event()
+    server.body = lambda stream: (stream.write(b"half"), stream.flush(), done.wait(20))
+    mirror(server.url)
+    began = time.monotonic()
+    try:
+        with pytest.raises(SeqclfError, match="the download failed"):
+            mnist(root=str(tmp_path), source="mnist")
+        assert time.monotonic() - began < 5
+    finally:
+        done.set()
+
+
+def test_a_network_that_answers_with_a_page_of_its_own_is_no_mnist(tmp_path, mirror, server):
+    server.body = lambda stream: stream.write(b"<html>please log in</html>".ljust(100_000))
+    mirror(server.url)
+    first = mnist(root=str(tmp_path), source="auto")
+    assert first.loud and "the download failed" in first.loud
+    assert not list(tmp_path.rglob("*-ubyte"))
+
+
+@pytest.mark.xfail(strict=True, raises=SeqclfError, reason="what the failed download leaves is refused as damaged")
+def test_what_a_failed_download_leaves_does_not_stand_in_the_way_of_the_next(tmp_path, mirror, server):
+    server.body = lambda stream: stream.write(b"<html>please log in</html>".ljust(100_000))
+    mirror(server.url)
+    assert [bool(mnist(root=str(tmp_path), source="auto").loud) for _ in range(2)] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("frames", "labels", "lengths", "told"),
+    [
+        ((0, 5, 3), (0,), None, "the data set is empty"),
+        ((4, 0, 3), (4,), None, "the data set is empty"),
+        ((4, 5), (4,), None, r"expected \(N, T, \*frame_shape\)"),
+        ((4, 5, 3), (3,), None, "do not fit frames"),
+        ((4, 5, 3), (4, 6), None, "do not fit frames"),
+        ((4, 5, 3), (4,), [1, 2, 3], "lengths .* must be 4 numbers from 1 to 5"),
+        ((4, 5, 3), (4,), [1, 2, 3, 0], "lengths .* must be 4 numbers from 1 to 5"),
+        ((4, 5, 3), (4,), [1, 2, 3, 6], "lengths .* must be 4 numbers from 1 to 5"),
+    ],
+)
+def test_clips_that_do_not_fit_together_are_refused(frames, labels, lengths, told):
+    with pytest.raises(SeqclfError, match=told):
+        Clips(torch.zeros(frames), torch.zeros(labels), None if lengths is None else torch.tensor(lengths))
+
+
+@pytest.mark.parametrize(("label", "ok"), [(-1, False), (-100, True), (0, True), (2, True), (3, False), (-101, False)])
+def test_a_label_out_of_range_is_refused_before_training(label, ok):
+    clips = Clips(torch.zeros(4, 2, 3), torch.zeros(4))
+    wrong = Clips(torch.zeros(4, 2, 3), torch.tensor([0, 1, label, 0]))
+    for train_part, test, validation, part in ((wrong, clips, clips, "train"), (clips, wrong, clips, "test")):
+        if ok:
+            Data(train_part, test, "abc", "mine", validation)
+            continue
+        with pytest.raises(
+            SeqclfError, match=rf"mine, {part} part: label {label} of sample 2 is out of range.* 0 to 2"
+        ):
+            Data(train_part, test, "abc", "mine", validation)
+
+
+# devices
+
+
+def test_a_device_that_is_none_is_refused(refused, tmp_path):
+    arguments = ["--config", CONFIG, "--workdir", tmp_path / "run", *SMALL]
+    for name in ("nonsense", "meta", "cpu:x", ""):
+        assert f"--device {name}: expected auto, cpu, cuda or cuda:<n>" in refused(
+            "train", *arguments, "--device", name
+        )
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(SeqclfError, match="--device cuda:99: PyTorch finds"):
+        pick_device("cuda:99")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+def test_cuda_where_there_is_none_is_refused(refused, run, tmp_path):
+    for tool_name, *arguments in (("train", "--config", CONFIG), ("evaluate", run), ("predict", run, "x.png")):
+        sentence = refused(tool_name, *arguments, "--device", "cuda")
+        assert "--device cuda: PyTorch finds 0 CUDA devices" in sentence
+
+
+# runs
+
+
+def test_a_folder_that_is_no_run_is_refused(refused, tmp_path):
+    for name in ("evaluate", "predict"):
+        for folder in (tmp_path, tmp_path / "absent"):
+            assert f"{folder} is not a run folder" in refused(name, folder, *["x.png"][: name == "predict"])
+    with pytest.raises(SeqclfError, match="is not a run folder"):
+        seqclf.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--checkpoint", "best"], "has no best checkpoint: it was run without validation (data.validation=)"),
+        (["--checkpoint", "99"], "step_99.pt: no such file"),
+        (["--checkpoint", "newer"], "no such file"),
+        (["--part", "validation"], "this run's data has no validation part (data.validation= makes one)"),
+        (["model.temporal.hidden=9"], "is of another model: temporal.weight_ih_l0 is (32, 28) there, (36, 28) here"),
+        (["model.temporal.layers=4"], "is of another model: temporal.weight_ih_l3 is absent there, (32, 8) here"),
+        (["model.temporal.layers=2"], "is of another model: temporal.weight_ih_l2 is (32, 8) there, absent here"),
+    ],
+)
+def test_what_a_run_does_not_have_is_refused(refused, run, arguments, told):
+    assert told in refused("evaluate", run, *arguments)
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.py"])
+@pytest.mark.parametrize("damage", ["truncated", "empty"])
+def test_a_damaged_run_is_told_by_the_file(refused, run, tmp_path, name, damage):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    content = (copy / name).read_bytes()
+    (copy / name).write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+    assert str(copy / name) in refused("evaluate", copy)
+
+
+def test_a_run_without_a_whole_checkpoint_is_refused(refused, run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    checkpoint = copy / "checkpoints" / "step_2.pt"
+    torch.save({"weights": torch.zeros(3)}, checkpoint)
+    assert "is not one that this seqclf reads" in refused("evaluate", copy)
+    checkpoint.write_text("no archive")
+    assert f"checkpoint {checkpoint} is damaged" in refused("evaluate", copy)
+    checkpoint.unlink()
+    assert "has no checkpoint yet" in refused("evaluate", copy)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_without_running_it(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    torch.save(
+        {"format": 1, "step": 2, "model": _Harmful(str(tmp_path / "was_run"))}, copy / "checkpoints" / "step_2.pt"
+    )
+    with pytest.raises(SeqclfError, match="damaged"):
+        seqclf.load(copy)
+    assert not (tmp_path / "was_run").exists()
+
+
+class _Harmful:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+# prediction
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "no such file"),
+        (b"no image at all", "not an image that can be read"),
+        (b"", "not an image that can be read"),
+        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "not an image that can be read"),
+    ],
+)
+def test_a_file_that_is_no_image_is_refused_by_its_name(refused, run, tmp_path, content, told):
+    path = tmp_path / "digit.png"
+    if content is not None:
+        path.write_bytes(content)
+    assert f"{path}: {told}" in refused("predict", run, path)
+
+
+def test_a_folder_among_the_images_is_refused(refused, run, tmp_path):
+    assert f"{tmp_path}: not an image" in refused("predict", run, tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(28, 27), (28,), (28, 28, 1), (0, 28)])
+def test_frames_of_another_shape_are_refused_with_both_shapes(run, shape):
+    with pytest.raises(SeqclfError, match=r"this model expects frames \(B, T, 28\), not|needs at least one clip"):
+        seqclf.load(run)(torch.zeros(shape, dtype=torch.uint8))
+
+
+def test_a_streamed_frame_of_another_shape_is_refused_and_the_stream_goes_on(run):
+    stream, frame = seqclf.load(run).stream(), torch.zeros(28)
+    stream(frame)
+    memory = stream.state
+    with pytest.raises(SeqclfError, match="this model expects frames"):
+        stream(torch.zeros(27))
+    assert stream.state is memory
+
+
+def test_an_unknown_rule_for_a_clips_label_is_refused(run):
+    with pytest.raises(SeqclfError, match='"last" or "mean", not \'first\''):
+        seqclf.load(run)(torch.zeros(28, 28)).label("first")

@@ -1,0 +1,234 @@
+"""The report: a page that needs no other file, and says what results.json says."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seqclf.batch import Batch, SeqclfError
+from seqclf.metrics import Metrics
+from seqclf.report import print_results, write_report
+
+ROWS = {"frame accuracy": "frame_accuracy", "clip by last frame": "clip_last", "clip by mean of softmax": "clip_mean"}
+
+
+def make_run(
+    folder: Path,
+    classes: list[str],
+    frame_shape: tuple[int, ...] = (5,),
+    T: int = 6,
+    *,
+    right: bool = False,
+    mixed: bool = False,
+    loud: str | None = None,
+    lines: int = 3,
+) -> dict[str, Any]:
+    """A finished run's folder with figures of random logits; ``mixed``: no clip has one label alone."""
+    K, draw = len(classes), torch.Generator().manual_seed(0)
+    parts = {}
+    for name, clips in (("validation", 10), ("test", 30)):
+        labels = torch.randint(K, (clips, 1), generator=draw).repeat(1, T)
+        if mixed:
+            labels[:, 0] = (labels[:, 0] + 1) % K
+        logits = torch.randn(clips, T, K, generator=draw)
+        if right:
+            logits.scatter_(2, labels[..., None], 50.0)
+        metrics = Metrics(K)
+        metrics.update(logits, Batch(torch.zeros(clips, T, 1), labels, indices=torch.arange(clips)))
+        parts[name] = metrics.result()
+    results = {"step": 4, "best": {"step": 2, "value": 0.4321}, "seconds": 1.5, "run": str(folder), "parts": parts}
+    wrong = [row[0] for row in parts["test"]["most_wrong"]]
+    frames = np.random.default_rng(0).integers(0, 256, (len(wrong), T, *frame_shape), dtype=np.uint8)
+    environment = {"torch": "2", "command": ["train.py", "a b"]}
+    run = {
+        "started": "2026-01-01T00:00:00+00:00",
+        "resumed": [{"step": 2, "at": "2026-01-02T00:00:00+00:00"}],
+        "finished": "2026-01-03T00:00:00+00:00",
+        "environment": environment,
+        "parameters": 1234,
+        "data": {"source": "made here", "loud": loud, "classes": classes, "test": {"clips": 30}},
+    }
+    shown = {name: parts["validation"][name] for name in (*ROWS.values(), "loss")}
+    metrics_lines = [
+        {"step": 1, "part": "train", "loss": 2.0, "accuracy": 0.1, "lr": 0.1},
+        {"step": 2, "part": "validation", **shown},
+        {"step": 4, "part": "train", "loss": 1.0, "accuracy": 0.2, "lr": 0.1},
+    ]
+    folder.mkdir(exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "config.py").write_text("steps = 4  # <config> & co\n")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics_lines[:lines]))
+    np.savez_compressed(folder / "most_wrong.npz", frames=frames, sample=np.array(wrong, dtype=np.int64))
+    return results
+
+
+def pictures(page: str) -> dict[str, bytes]:
+    """The embedded pictures by their alternative text."""
+    found = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)">', page)
+    assert len(found) == page.count("<img")
+    return {alt: base64.b64decode(data, validate=True) for alt, data in found}
+
+
+def cells(page: str, first: str) -> list[str]:
+    """The other cells of the table row whose first cell is this."""
+    found = re.search(rf"<tr><td>{re.escape(escape(first))}</td>(.*?)</tr>", page)
+    assert found, f"no row {first}"
+    return re.findall(r"<td[^>]*>(.*?)</td>", found[1])
+
+
+def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
+    make_run(tmp_path, ["a", "b", "c"])
+    path = write_report(tmp_path)
+    page = path.read_text(encoding="utf-8")
+    assert path == tmp_path / "report" / "index.html"
+    assert not re.search(r"https?://|url\(|@import|<link|<script", page)
+    assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', page))
+    embedded = pictures(page)
+    assert set(embedded) == {"Learning curves", "How early a clip is known", "Confusion matrix", "Most wrong"}
+    assert sorted(embedded.values()) == sorted(file.read_bytes() for file in path.parent.glob("*.png"))
+    for data in embedded.values():
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            assert np.asarray(image.convert("L")).std() > 1  # not blank
+
+
+def test_the_page_is_a_function_of_the_folder(tmp_path: Path) -> None:
+    make_run(tmp_path, ["a", "b"])
+    once = write_report(tmp_path).read_bytes()
+    assert write_report(tmp_path).read_bytes() == once
+
+
+def test_the_figures_are_those_of_results_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classes = ["aa", "bb", "cc"]
+    results = make_run(tmp_path, classes)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    print_results(results)
+    text = capsys.readouterr().out
+    rows = {**ROWS, "top-3 accuracy": "top3_accuracy"}
+    for title, name in rows.items():
+        expected = [f"{100 * part[name]:.2f} %" for part in results["parts"].values()]
+        assert cells(page, title) == expected
+        assert re.search(rf"{title} +{' +'.join(expected)}", text)
+    for title, name in (("clips", "clips"), ("frames (labelled)", "frames")):
+        assert cells(page, title) == [f"{part[name]:,}" for part in results["parts"].values()]
+    assert cells(page, "loss") == [f"{part['loss']:.4f}" for part in results["parts"].values()]
+    test = results["parts"]["test"]
+    for name, counts, accuracy in zip(classes, test["confusion"], test["class_accuracy"], strict=True):
+        assert cells(page, name)[:2] == [str(sum(counts)), f"{100 * accuracy:.2f} %"]
+        assert f"{name} {100 * accuracy:.2f} %" in text
+    assert "43.21 %, at step 2" in page
+    assert "\x1b" not in text
+
+
+def test_the_worst_classes_come_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = make_run(tmp_path, [f"k{k}" for k in range(8)])
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    print_results(results)
+    ranked = re.findall(r"<tr><td>k(\d)</td>", page)
+    shares = [results["parts"]["test"]["class_accuracy"][int(k)] for k in ranked]
+    assert len(ranked) == 8
+    assert shares == sorted(shares)
+    assert re.findall(r"k(\d) [\d.]+ %", capsys.readouterr().out) == ranked[:5]
+
+
+def test_a_narrow_terminal_cuts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = make_run(tmp_path, ["[red]one[/red]", "x" * 100])
+    monkeypatch.setenv("COLUMNS", "20")
+    print_results(results)
+    text = capsys.readouterr().out
+    assert "clip by mean of softmax" in text and "…" not in text
+    assert "[red]one[/red]" in text and "x" * 100 in text
+
+
+def test_text_is_escaped(tmp_path: Path) -> None:
+    names = ["<script>alert(1)</script>", "$\\frac{", 'a"&b']
+    make_run(tmp_path, names, loud="<i>loud</i>")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "<script" not in page and "<i>" not in page and "<config>" not in page
+    assert all(escape(text) in page for text in (*names, "<i>loud</i>", "# <config> & co", "train.py 'a b'"))
+
+
+def test_the_banner_is_there_only_if_set(tmp_path: Path) -> None:
+    make_run(tmp_path / "quiet", ["a", "b"])
+    make_run(tmp_path / "loud", ["a", "b"], loud="NOT MNIST")
+    assert 'class="loud"' not in write_report(tmp_path / "quiet").read_text(encoding="utf-8")
+    assert '<p class="loud">NOT MNIST</p>' in write_report(tmp_path / "loud").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ({}, set()),
+        ({"classes": [f"class_{k} of a long name" for k in range(60)]}, set()),
+        ({"classes": ["日本", "\n", "é"]}, set()),  # the picture's font lacks two of them
+        ({"T": 1}, {"How early a clip is known"}),
+        ({"right": True}, {"Most wrong"}),
+        ({"mixed": True}, {"How early a clip is known", "Most wrong"}),
+        ({"lines": 1}, set()),
+        ({"lines": 0}, {"Learning curves"}),
+        ({"frame_shape": (3, 16, 16), "T": 20}, set()),
+        ({"frame_shape": (1, 8, 12)}, set()),
+    ],
+)
+def test_a_picture_is_left_out_only_where_there_is_nothing_to_draw(
+    tmp_path: Path, change: dict[str, Any], missing: set[str]
+) -> None:
+    make_run(tmp_path, **{"classes": ["yes", "no"], **change})
+    drawn = set(pictures(write_report(tmp_path).read_text(encoding="utf-8")))
+    usual = {"Learning curves", "How early a clip is known", "Confusion matrix", "Most wrong"}
+    assert usual - drawn == missing
+    assert drawn - usual == ({"Accuracy by frame"} if change.get("mixed") else set())
+
+
+def test_figures_that_are_not_there_show_as_a_dash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = make_run(tmp_path, ["a", "b"], mixed=True)
+    assert results["parts"]["test"]["clip_last"] is None
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    print_results(results)
+    assert cells(page, "clip by last frame") == ["–", "–"]
+    assert re.search(r"clip by last frame +– +–", capsys.readouterr().out)
+    assert "None" not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_a_half_line_of_metrics_is_passed_over(tmp_path: Path) -> None:
+    make_run(tmp_path, ["a", "b"])
+    whole = write_report(tmp_path).read_bytes()
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 5, "pa')
+    assert write_report(tmp_path).read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["results.json", "run.json", "config.py", "most_wrong.npz"])
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_a_missing_or_damaged_file_is_named(tmp_path: Path, name: str, how: str) -> None:
+    make_run(tmp_path, ["a", "b"])
+    path = tmp_path / name
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-30])
+    if (name, how) == ("config.py", "damaged"):
+        pytest.skip("any text is a text")
+    with pytest.raises(SeqclfError, match=name.replace(".", r"\.")):
+        write_report(tmp_path)
+
+
+def test_samples_of_another_evaluation_are_refused(tmp_path: Path) -> None:
+    make_run(tmp_path, ["a", "b"])
+    with np.load(tmp_path / "most_wrong.npz") as file:
+        np.savez(tmp_path / "most_wrong.npz", frames=file["frames"], sample=file["sample"] + 1)
+    with pytest.raises(SeqclfError, match="other samples"):
+        write_report(tmp_path)

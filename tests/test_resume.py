@@ -1,0 +1,460 @@
+"""A resumed run is the uninterrupted one, bit for bit, and whatever ends a run leaves its checkpoints whole."""
+
+import errno
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import seqclf
+from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, cross_entropy, mnist, one_cycle
+from seqclf.checkpoint import list_checkpoints, load_checkpoint, load_newest
+from seqclf.config import load_experiment
+from seqclf.data import sample_order
+from seqclf.record import Record
+from seqclf.settings import change
+from seqclf.train import Stopped, train
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = mnist(source="digits")
+
+
+class Killed(BaseException):
+    """Ends a run where it stands: no handler of the program's catches it, so files are left as by SIGKILL."""
+
+
+def digits(labels_from: int = 0) -> Data:
+    """200 of the built-in digits, 30 to choose by, 30 to test on."""
+    x, y = DIGITS.train.frames, DIGITS.train.labels
+    train_part = Clips(x[:200], y[labels_from : 200 + labels_from])
+    return Data(train_part, Clips(x[-30:], y[-30:]), DIGITS.classes, "digits", Clips(x[-60:-30], y[-60:-30]))
+
+
+def jitter(frames: torch.Tensor) -> torch.Tensor:
+    """An augmentation that draws from PyTorch's generator; ends the run where a test says so."""
+    WHEN["call"] += 1
+    if WHEN["call"] == WHEN["kill"]:
+        raise Killed
+    if WHEN["call"] == WHEN["signal"]:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return frames.roll(int(torch.randint(-2, 3, ())), 2)
+
+
+def nan_at(logits: torch.Tensor, labels: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """The loss, but not a number in one step."""
+    loss = cross_entropy(logits, labels, total)
+    return loss * torch.nan if WHEN["call"] == WHEN["nan"] else loss
+
+
+def steep_at(logits: torch.Tensor, labels: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """The loss, but with an infinite gradient in one step."""
+    loss = cross_entropy(logits, labels, total)
+    return loss + (loss - loss.detach()).sqrt() if WHEN["call"] == WHEN["nan"] else loss
+
+
+WHEN = {"call": 0, "kill": None, "signal": None, "nan": None}
+RUN = Experiment(
+    data=digits,
+    model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=8, layers=2, dropout=0.4)),
+    optimizer=partial(torch.optim.Adam, lr=0.02),
+    schedule=partial(one_cycle, warmup=0.3),
+    augment=jitter,
+    clip_norm=0.5,
+    steps=20,
+    batch_size=16,
+    log_every=7,
+    checkpoint_every=5,
+    eval_every=6,
+    keep=2,
+)
+
+
+def go(experiment: Experiment, run: Path, resume: bool = False, **when: int) -> dict:
+    """Trains; `kill`, `signal` or `nan` say in which step of this process that happens, from 1."""
+    WHEN.update(call=0, kill=None, signal=None, nan=None)
+    WHEN.update(when)
+    return train(experiment, run, "cpu", resume)
+
+
+def same(a: object, b: object) -> bool:
+    """Deep equality of what a checkpoint holds, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def assert_same_run(run: Path, whole: Path) -> None:
+    """The final checkpoints, the metrics lines and the results are equal, and nothing is left lying about."""
+    newest = list_checkpoints(whole / "checkpoints")[0].name
+    contents = [torch.load(r / "checkpoints" / newest, weights_only=True) for r in (run, whole)]
+    assert same(*contents)
+    assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    results = [json.loads((r / "results.json").read_text()) for r in (run, whole)]
+    assert results[0]["parts"] == results[1]["parts"] and results[0]["best"] == results[1]["best"]
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {p.name for p in (whole / "checkpoints").iterdir()}
+    assert not list(run.rglob("*.part"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The uninterrupted run."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    go(RUN, run)
+    return run
+
+
+def test_the_comparison_sees_a_difference(whole, tmp_path):
+    go(replace(RUN, seed=1), tmp_path / "run")
+    with pytest.raises(AssertionError):
+        assert_same_run(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("kills", [(1,), (5,), (6,), (7,), (8,), (11, 3), (13, 1, 2), (16,), (20,), (9, 9)], ids=str)
+def test_a_run_killed_in_any_step_and_resumed_is_the_uninterrupted_one(whole, tmp_path, kills):
+    run = tmp_path / "run"
+    for i, kill in enumerate(kills):
+        with pytest.raises(Killed):
+            go(RUN, run, resume=i > 0, kill=kill)
+    go(RUN, run, resume=True)
+    assert_same_run(run, whole)
+    assert len(json.loads((run / "run.json").read_text())["resumed"]) == len(kills)
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+@pytest.mark.parametrize("call", [3, 5, 6])
+def test_a_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(
+    whole, tmp_path, monkeypatch, function, call
+):
+    run, calls = tmp_path / "run", []
+    real = getattr(os, function)
+
+    def killing(*args):
+        calls.append(args)
+        if len(calls) == call:
+            raise Killed
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, killing)
+        with pytest.raises(Killed):
+            go(RUN, run)
+    go(RUN, run, resume=True)
+    assert_same_run(run, whole)
+
+
+def test_strays_of_a_killed_run_are_swept_away(whole, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(Killed):
+        go(RUN, run, kill=14)  # the newest checkpoint is of step 12, the best, or 10
+    (run / "checkpoints" / "step_3.part").write_bytes(b"half a checkpoint")
+    with (run / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 14, "part": "train", "loss": 2.2}\n{"step": 15, "pa')
+    go(RUN, run, resume=True)
+    assert_same_run(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("precision", "temporal"),
+    [("bf16", "LSTM"), ("fp16", "Identity")],  # PyTorch has no LSTM in fp16 on most CPUs
+)
+def test_runs_of_low_precision_resume_alike(tmp_path, precision, temporal):
+    experiment = change(replace(RUN, precision=precision, accumulate=2), f"model.temporal={temporal}")
+    go(experiment, tmp_path / "whole")
+    with pytest.raises(Killed):
+        go(experiment, tmp_path / "run", kill=12)
+    go(experiment, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    scaler = load_checkpoint(tmp_path / "run" / "checkpoints" / "step_20.pt")["scaler"]
+    assert (scaler.get("_growth_tracker", 0) > 0) == (precision == "fp16"), "the loss scaling counts its steps"
+
+
+def test_a_signal_in_process_saves_the_step_and_resumes_alike(whole, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM after step 9; saved .*step_9\.pt"):
+        go(RUN, tmp_path / "run", signal=9)
+    assert signal.getsignal(signal.SIGTERM) is before
+    go(RUN, tmp_path / "run", resume=True)
+    kept = tmp_path / "run" / "checkpoints"
+    assert_same_run(tmp_path / "run", whole)
+    assert "step_9.pt" not in {p.name for p in kept.iterdir()}
+
+
+def test_a_signal_in_the_last_step_lets_the_run_finish(whole, tmp_path):
+    assert go(RUN, tmp_path / "run", signal=20)["step"] == 20
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_resuming_a_finished_run_gives_its_results_again(whole, tmp_path):
+    run = tmp_path / "run"
+    go(RUN, run)
+    before = json.loads((run / "results.json").read_text())
+    after = go(RUN, run, resume=True)
+    assert after["parts"]["test"] == before["parts"]["test"] and after["best"] == before["best"]
+    assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.xfail(strict=True, reason="results.json says step 10 of weights of step 20")
+def test_resuming_with_fewer_steps_than_were_run_is_refused(tmp_path):
+    go(RUN, tmp_path / "run")
+    before = (tmp_path / "run" / "results.json").read_text()
+    with pytest.raises(SeqclfError, match="steps"):
+        go(replace(RUN, steps=10), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "results.json").read_text() == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(whole, tmp_path, capsys, damage):
+    run = tmp_path / "run"
+    with pytest.raises(Killed):
+        go(RUN, run, kill=17)
+    newest, before = list_checkpoints(run / "checkpoints")[:2]
+    content = bytearray(newest.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    newest.write_bytes({"truncated": content[: len(content) // 2], "flipped": content, "empty": b""}[damage])
+    assert seqclf.load(run).model is not None  # reading passes it over too
+    capsys.readouterr()
+    go(RUN, run, resume=True)
+    shown = capsys.readouterr().out
+    assert re.search(rf"passed over: checkpoint \S*{newest.name} is damaged", shown)
+    assert f"resuming from {before} at step {before.stem[5:]}" in shown
+    assert_same_run(run, whole)
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_believed(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(Killed):
+        go(RUN, run, kill=12)
+    files = list_checkpoints(run / "checkpoints")
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(SeqclfError, match="no checkpoint is whole") as told:
+        go(RUN, run, resume=True)
+    assert len(files) == 2 and all(path.name in str(told.value) for path in files)
+    with pytest.raises(SeqclfError, match="no checkpoint is whole"):
+        seqclf.load(run)
+
+
+def test_any_flipped_byte_of_a_checkpoint_is_found_or_harmless(whole, tmp_path):
+    source = list_checkpoints(whole / "checkpoints")[0]
+    content, truth = source.read_bytes(), load_checkpoint(source)
+    path, draw, found = tmp_path / "step_1.pt", random.Random(0), 0
+    for _ in range(60):
+        at = draw.randrange(len(content))
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1 :])
+        try:
+            assert same(load_checkpoint(path), truth), f"byte {at} is changed, and so is what was read"
+        except SeqclfError as error:
+            assert str(path) in str(error)
+            found += 1
+    assert found > 20
+
+
+def test_a_full_disk_leaves_earlier_checkpoints_and_says_so(whole, tmp_path, monkeypatch):
+    run, real, calls = tmp_path / "run", os.fsync, []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) >= 5:  # two calls for each checkpoint: the file's, the folder's
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SeqclfError, match=r"could not be written .*No space left on device") as told:
+            go(RUN, run)
+    kept = [p.name for p in list_checkpoints(run / "checkpoints")]
+    assert len(kept) == 2 and f"earlier checkpoints are untouched: {', '.join(kept)}" in str(told.value)
+    assert not list((run / "checkpoints").glob("*.part"))
+    for path in list_checkpoints(run / "checkpoints"):
+        load_checkpoint(path)
+    go(RUN, run, resume=True)
+    assert_same_run(run, whole)
+
+
+def test_a_write_that_the_system_refuses_midway_is_told_alike(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    run, save = tmp_path / "run", torch.save
+
+    def limited(content, stream):
+        if content["step"] > 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+        save(content, stream)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "save", limited)
+            with pytest.raises(SeqclfError, match="could not be written"):
+                go(RUN, run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, before_handler)
+    found = load_newest(run / "checkpoints")
+    assert found is not None and found[1]["step"] == 5 and found[2] == []
+
+
+@pytest.mark.xfail(
+    strict=True, raises=OSError, reason="Record.close flushes once more, and raises in the error's place"
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_metrics_that_can_not_be_written_are_told_in_a_sentence(tmp_path):
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with (
+        pytest.raises(SeqclfError, match=r"metrics\.jsonl: could not be written .*No space left"),
+        closing(Record(tmp_path)) as record,
+    ):
+        record.add(1, "train", {"loss": 1.0})
+
+
+@pytest.mark.parametrize(("loss", "told"), [(nan_at, "loss is nan"), (steep_at, "gradient's norm is (inf|nan)")])
+@pytest.mark.parametrize(
+    ("step", "kept"), [(1, "no checkpoint had been saved yet"), (9, r"step_6\.pt"), (10, r"step_6")]
+)
+def test_a_loss_or_gradient_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path, loss, told, step, kept
+):
+    experiment = replace(RUN, loss=loss, eval_every=6, checkpoint_every=6)
+    with pytest.raises(SeqclfError, match=rf"^step {step}: the {told}, at learning rate .*{kept}") as error:
+        go(experiment, tmp_path / "run", nan=step)
+    rows = ", ".join(map(str, sample_order(200, 16, 0, step - 1).tolist()[:8]))
+    rate = 0.02 * RUN.schedule(step - 1, 20)
+    assert f"at learning rate {rate:.3g}, in the batch of samples {rows}, ... (seed 0, step {step - 1})" in str(
+        error.value
+    )
+    steps = [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
+    assert steps == (["step_6.pt"] if step > 6 else [])
+    content = load_checkpoint(tmp_path / "run" / "checkpoints" / "step_6.pt") if steps else {"model": {}}
+    assert all(x.isfinite().all() for x in content["model"].values())
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_a_learning_rate_that_explodes_ends_in_that_sentence(tmp_path):
+    experiment = replace(RUN, optimizer=partial(torch.optim.SGD, lr=1e38), clip_norm=None)
+    with pytest.raises(SeqclfError, match=r"^step \d+: the (loss|gradient's norm) is (nan|inf), at learning rate"):
+        go(experiment, tmp_path / "run")
+
+
+def test_a_run_folder_is_not_written_over(whole, tmp_path):
+    before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+    with pytest.raises(SeqclfError, match=r"is not empty: give another --workdir, or --resume"):
+        go(RUN, whole)
+    assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SeqclfError, match="is not empty"):
+        go(RUN, tmp_path)
+    with pytest.raises(SeqclfError, match="holds no run to resume"):
+        go(RUN, tmp_path, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("batch_size=8", "its batch_size was 16, and is now 8"),
+        ("seed=3", "its seed was 0, and is now 3"),
+        ("optimizer.lr=0.5", r"its optimizer was .*lr=0\.02.* and is now .*lr=0\.5"),
+        ("model.temporal.hidden=9", r"its model was .*hidden=8.* and is now .*hidden=9"),
+        ("model.temporal.dropout=0.1", r"its model was .*dropout=0\.4"),
+        ("schedule=constant", "its schedule was .*one_cycle.* and is now constant"),
+        ("clip_norm=None", r"its clip_norm was 0\.5, and is now None"),
+        ("augment=None", "its augment was jitter, and is now None"),
+        ("precision=bf16", "its precision was 'fp32', and is now 'bf16'"),
+        ("data.labels_from=1", "its data was .* and is now .*labels_from=1"),
+    ],
+)
+def test_resuming_with_another_setting_is_refused_by_its_name(whole, override, told):
+    before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+    with pytest.raises(SeqclfError, match=f"can't resume .*: {told}"):
+        go(change(RUN, override), whole, resume=True)
+    assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
+
+
+def test_resuming_on_other_data_under_the_same_settings_is_refused(whole, monkeypatch):
+    labels = DIGITS.train.labels.clone()
+    labels[17] = (labels[17] + 1) % 10
+    monkeypatch.setattr(DIGITS.train, "labels", labels)
+    with pytest.raises(SeqclfError, match="its train data were other ones"):
+        go(RUN, whole, resume=True)
+
+
+def test_what_is_no_number_of_the_run_may_change_on_resuming(whole, tmp_path):
+    with pytest.raises(Killed):
+        go(RUN, tmp_path / "run", kill=8)
+    go(replace(RUN, keep=1, checkpoint_every=4, eval_batch=7), tmp_path / "run", resume=True)
+    ends = [torch.load(r / "checkpoints" / "step_20.pt", weights_only=True) for r in (tmp_path / "run", whole)]
+    assert same(ends[0]["model"], ends[1]["model"]) and same(ends[0]["optimizer"], ends[1]["optimizer"])
+
+
+def start_tool(run: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "tools" / "train.py"), "--workdir", str(run), "--device", "cpu", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen(
+        command, cwd=run.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
+    """Until a checkpoint of this step or a later one is there."""
+    for _ in range(12_000):
+        if any(int(path.stem[5:]) >= step for path in list_checkpoints(run / "checkpoints")):
+            return
+        assert process.poll() is None, f"ended by itself: {process.communicate()[0]}"
+        time.sleep(0.005)
+    process.kill()
+    pytest.fail(f"no step {step} in a minute")
+
+
+def test_the_tool_killed_twice_and_told_to_stop_once_ends_as_if_nothing_had_been(tmp_path):
+    settings = "data.source=digits data.validation=50 model.temporal.hidden=24 model.temporal.dropout=0.2 steps=600"
+    more = "batch_size=16 checkpoint_every=8 log_every=11 eval_every=90"
+    config = str(ROOT / "configs" / "mnist_lastframe.py")
+    train(load_experiment(config, f"{settings} {more}".split()), tmp_path / "whole", "cpu")
+    run = tmp_path / "run"
+
+    process = start_tool(run, "--config", config, *settings.split(), *more.split())
+    wait_for_step(process, run, 16)
+    process.kill()
+    process.communicate()
+    first = int(list_checkpoints(run / "checkpoints")[0].stem[5:])
+
+    process = start_tool(run, "--resume")
+    wait_for_step(process, run, first + 20)
+    process.terminate()
+    shown, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM, shown
+    stopped = re.search(r"stopped by SIGTERM after step (\d+); saved (\S+)\nto resume: (.*)\n$", shown)
+    assert f"resuming from {run / 'checkpoints' / f'step_{first}.pt'} at step {first}" in shown
+    assert stopped and Path(stopped[2]) == list_checkpoints(run / "checkpoints")[0]
+    assert f"--workdir {run} --resume" in stopped[3] and "Traceback" not in shown
+
+    process = start_tool(run, "--resume")
+    wait_for_step(process, run, int(stopped[1]) + 5)
+    time.sleep(0.017)  # somewhere in a step, or in the writing of a checkpoint
+    process.kill()
+    process.communicate()
+    (run / "checkpoints" / "step_599.part").write_bytes(b"half")
+    with (run / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 5')
+
+    process = start_tool(run, "--resume")
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, shown
+    assert_same_run(run, tmp_path / "whole")
+    assert len(json.loads((run / "run.json").read_text())["resumed"]) == 3

@@ -1,0 +1,389 @@
+"""Training is the loop that it says it is, and a run's folder holds what is needed to use it, read it and trust it."""
+
+import json
+import math
+import re
+import runpy
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+import seqclf
+from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, last_frame, mnist, one_cycle
+from seqclf.config import load_experiment, render
+from seqclf.data import sample_order
+from seqclf.evaluate import evaluate
+from seqclf.predict import load_run
+from seqclf.settings import change
+from seqclf.train import build_model, train
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = mnist(source="digits")
+
+
+def digits() -> Data:
+    """The built-in digits, read once for all tests; their first 1,388 to train on, 50 to choose by, 60 to test on."""
+    x, y = DIGITS.train.frames, DIGITS.train.labels
+    test = Clips(DIGITS.test.frames[:60], DIGITS.test.labels[:60])
+    return Data(Clips(x[:-50], y[:-50]), test, DIGITS.classes, "digits", Clips(x[-50:], y[-50:]))
+
+
+TINY = Experiment(
+    data=digits,
+    model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=8)),
+    optimizer=partial(torch.optim.SGD, lr=0.1),
+    steps=6,
+    batch_size=8,
+    log_every=1,
+)
+
+
+def lines_of(run: Path, part: str = "train") -> list[dict]:
+    """The lines of metrics.jsonl that tell of a part of the data."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["part"] == part]
+
+
+def checkpoint_of(run: Path, step: int) -> dict:
+    return torch.load(run / "checkpoints" / f"step_{step}.pt", weights_only=True)
+
+
+def run_tool(name: str, *arguments: object) -> int:
+    """A tool in this process, as its command line runs it; its exit code."""
+    before = sys.argv
+    sys.argv = [f"tools/{name}.py", *map(str, arguments)]
+    try:
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
+    finally:
+        sys.argv = before
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run of mnist_lastframe, shrunk, on digits with a validation part; evaluated every 5 of 23 steps."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    shrink = "data.source=digits data.validation=40 model.temporal.hidden=16 steps=23 batch_size=32 log_every=7 keep=2"
+    more = "eval_every=5 checkpoint_every=4 eval_batch=100"
+    experiment = load_experiment(ROOT / "configs" / "mnist_lastframe.py", [*shrink.split(), *more.split()])
+    train(experiment, folder, "cpu")
+    return folder
+
+
+def test_the_seed_config_follows_a_hand_written_pytorch_loop(tmp_path):
+    shrink = "data.source=digits model.temporal.hidden=32 steps=40 batch_size=16 log_every=1"
+    experiment = load_experiment(ROOT / "configs" / "mnist_seed.py", shrink.split())
+    train(experiment, tmp_path / "run", "cpu")
+    ours = lines_of(tmp_path / "run")
+
+    initial = build_model(experiment, DIGITS)
+    net, head = nn.LSTM(28, 32, 3, batch_first=True), nn.Linear(32, 10)
+    net.load_state_dict(initial.temporal.state_dict())
+    head.load_state_dict(initial.head.state_dict())
+    optimizer = torch.optim.SGD([*net.parameters(), *head.parameters()], lr=0.1)
+    for step in range(40):
+        rows = sample_order(len(DIGITS.train), 16, 0, step)
+        images, labels = DIGITS.train.frames[rows].float() / 255, DIGITS.train.labels[rows]
+        logits = head(net(images)[0][:, -1])
+        loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert abs(ours[step]["loss"] - loss.item()) < 1e-5, f"step {step}"
+        assert ours[step]["accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert [line["step"] for line in ours] == list(range(1, 41))
+    trained = checkpoint_of(tmp_path / "run", 40)["model"]
+    for name, weight in net.state_dict().items():
+        torch.testing.assert_close(trained[f"temporal.{name}"], weight, atol=1e-5, rtol=0)
+    assert (trained["head.weight"] - initial.head.weight).abs().max() > 1e-2, "40 steps change the weights"
+
+
+@pytest.mark.parametrize("parts", [4, 3, 50])
+def test_accumulation_changes_neither_losses_nor_weights(tmp_path, parts):
+    train(TINY, tmp_path / "whole", "cpu")
+    train(replace(TINY, accumulate=parts), tmp_path / "parts", "cpu")
+    for one, many in zip(lines_of(tmp_path / "whole"), lines_of(tmp_path / "parts"), strict=True):
+        assert one == pytest.approx(many, abs=1e-6)
+    ours, theirs = (checkpoint_of(tmp_path / name, 6)["model"] for name in ("whole", "parts"))
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
+
+
+def test_clip_norm_bounds_the_update_and_the_norm_told_is_the_one_before_clipping(tmp_path):
+    experiment = replace(TINY, steps=1, optimizer=partial(torch.optim.SGD, lr=1.0))
+    start = build_model(experiment, DIGITS).state_dict()
+    norm, moved = {}, {}
+    for clip in (None, 1e-2, 1e3):
+        train(replace(experiment, clip_norm=clip), tmp_path / str(clip), "cpu")
+        after = checkpoint_of(tmp_path / str(clip), 1)["model"]
+        moved[clip] = math.sqrt(sum(float((after[name] - start[name]).double().square().sum()) for name in start))
+        norm[clip] = lines_of(tmp_path / str(clip))[0]["grad_norm"]
+    assert norm[None] == norm[1e-2] == norm[1e3] > 0.1
+    assert moved[None] == moved[1e3] == pytest.approx(norm[None], rel=1e-3)
+    assert moved[1e-2] == pytest.approx(1e-2, rel=1e-3)
+
+
+def test_the_lines_tell_the_learning_rate_that_the_schedule_gave(tmp_path):
+    schedule = partial(one_cycle, warmup=0.5)
+    train(replace(TINY, schedule=schedule), tmp_path / "run", "cpu")
+    rates = [line["lr"] for line in lines_of(tmp_path / "run")]
+    assert rates == pytest.approx([0.1 * schedule(step, 6) for step in range(6)], rel=1e-9)
+    assert len(set(rates)) == 6
+
+
+def test_the_schedule_is_what_the_weights_move_by(tmp_path):
+    train(replace(TINY, steps=2, schedule=_first_step_only), tmp_path / "two", "cpu")
+    train(replace(TINY, steps=1), tmp_path / "one", "cpu")
+    one, two = checkpoint_of(tmp_path / "one", 1)["model"], checkpoint_of(tmp_path / "two", 2)["model"]
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def _first_step_only(step: int, steps: int) -> float:
+    return 1.0 if step == 0 else 0.0
+
+
+def test_every_group_of_the_optimizer_keeps_its_own_rate(tmp_path):
+    train(replace(TINY, steps=2, schedule=_half, optimizer=_head_faster), tmp_path / "run", "cpu")
+    groups = checkpoint_of(tmp_path / "run", 2)["optimizer"]["param_groups"]
+    assert [group["lr"] for group in groups] == [0.05, 0.5]
+
+
+def _half(step: int, steps: int) -> float:
+    return 0.5
+
+
+def _head_faster(parameters: list) -> torch.optim.Optimizer:
+    return torch.optim.SGD([{"params": parameters[:-2], "lr": 0.1}, {"params": parameters[-2:], "lr": 1.0}])
+
+
+def test_bf16_learns_as_fp32_does_and_keeps_weights_in_fp32(tmp_path):
+    experiment = replace(
+        change(TINY, "model.temporal.hidden=32"), optimizer=partial(torch.optim.Adam, lr=0.01), steps=80, batch_size=64
+    )
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        train(replace(experiment, precision=precision), tmp_path / precision, "cpu")
+        losses[precision] = [line["loss"] for line in lines_of(tmp_path / precision)]
+    ends = {precision: sum(x[-10:]) / 10 for precision, x in losses.items()}
+    assert ends["fp32"] < losses["fp32"][0] - 0.7 and ends["bf16"] < losses["bf16"][0] - 0.7
+    assert losses["bf16"] != losses["fp32"], "the precision has no effect"
+    assert losses["bf16"][0] == pytest.approx(losses["fp32"][0], abs=0.02)
+    assert {x.dtype for x in checkpoint_of(tmp_path / "bf16", 80)["model"].values()} == {torch.float32}
+
+
+def test_augmentation_is_seen_by_training_and_not_by_evaluation(tmp_path):
+    for name, augment in (("plain", None), ("blank", torch.zeros_like)):
+        experiment = replace(TINY, steps=1, augment=augment and _blank, optimizer=partial(torch.optim.SGD, lr=0.0))
+        results = train(experiment, tmp_path / name, "cpu")
+        losses = lines_of(tmp_path / name)[0]["loss"], results["parts"]["test"]["loss"]
+        if name == "plain":
+            before = losses
+    assert before[0] != losses[0] and before[1] == losses[1]
+
+
+def _blank(frames: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(frames)
+
+
+class _Counting(nn.Module):
+    """Counts what it is shown: frames hold their sample's number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.modes = [], set()
+
+    def forward(self, frames, is_first=None, state=None, lengths=None):
+        self.seen += frames[:, 0, 0].tolist()
+        self.modes.add(self.training)
+        return F.one_hot(frames[..., 0].long() % 3, 3).float(), None
+
+
+@pytest.mark.parametrize("batch", [1, 4, 10, 1000])
+def test_evaluation_counts_every_sample_once_whatever_its_batches(batch):
+    clips = Clips(torch.arange(10)[:, None, None].expand(10, 2, 1).to(torch.uint8), torch.arange(10) % 3)
+    model = _Counting()
+    figures = evaluate(model, clips, 3, batch)
+    assert model.seen == list(range(10))
+    assert (figures["clips"], figures["frames"], figures["clip_last"]) == (10, 10, 1.0)
+    assert figures["loss"] == pytest.approx(math.log(math.e + 2) - 1)
+    assert model.modes == {False} and model.training, "evaluated in evaluation mode, handed back in training mode"
+
+
+def test_metrics_are_json_lines_of_every_interval_and_the_last_step(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(isinstance(line, dict) and isinstance(line["step"], int) for line in lines)
+    assert [line["step"] for line in lines if line["part"] == "train"] == [7, 14, 21, 23]
+    assert [line["step"] for line in lines if line["part"] == "validation"] == [5, 10, 15, 20, 23]
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    assert {line["part"] for line in lines} == {"train", "validation"}
+    assert {"loss", "accuracy", "grad_norm", "lr"} <= set(lines_of(run)[0])
+    assert {"loss", "frame_accuracy", "clip_last", "clip_mean"} <= set(lines_of(run, "validation")[0])
+
+
+def test_a_line_of_training_is_the_mean_since_the_line_before(tmp_path):
+    train(TINY, tmp_path / "each", "cpu")
+    train(replace(TINY, log_every=4), tmp_path / "some", "cpu")
+    each, some = lines_of(tmp_path / "each"), lines_of(tmp_path / "some")
+    for name in ("loss", "accuracy", "grad_norm"):
+        values = [line[name] for line in each]
+        assert [line[name] for line in some] == pytest.approx([sum(values[:4]) / 4, sum(values[4:]) / 2])
+
+
+def test_the_run_folder_holds_its_whole_record(run):
+    record = json.loads((run / "run.json").read_text())
+    assert record["data"]["train"] == {
+        "clips": 1398,
+        "frames": 28,
+        "frame_shape": [28],
+        "sha256": mnist(source="digits", validation=40).train.fingerprint(),
+    }
+    assert record["data"]["validation"]["clips"] == 40 and record["data"]["test"]["clips"] == 359
+    assert record["data"]["classes"] == list("0123456789") and "digits" in record["data"]["source"]
+    environment = record["environment"]
+    assert environment["torch"] == torch.__version__ and environment["seqclf"] == seqclf.__version__
+    assert environment["device"] == "cpu" and environment["command"] == sys.argv
+    assert record["parameters"] == sum(p.numel() for p in seqclf.load(run).model.parameters())
+    assert record["seconds"] > 0 and record["started"] <= record["finished"] and record["resumed"] == []
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    assert render(load_experiment(run / "config.py")) == (run / "config.py").read_text()
+    results = json.loads((run / "results.json").read_text())
+    assert results["step"] == 23 and set(results["parts"]) == {"validation", "test"}
+    assert not list(run.rglob("*.part"))
+    with np.load(run / "most_wrong.npz") as worst:
+        assert worst["sample"].tolist() == [row[0] for row in results["parts"]["test"]["most_wrong"]]
+        assert np.array_equal(worst["frames"], DIGITS.test.frames[worst["sample"]].numpy())
+
+
+def test_tensorboard_has_the_figures_of_metrics(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run)).Reload()
+    for part, name in (("train", "loss"), ("train", "lr"), ("validation", "clip_last")):
+        told = [(event.step, event.value) for event in events.Scalars(f"{part}/{name}")]
+        assert told == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines_of(run, part)]
+
+
+def test_the_newest_checkpoints_and_the_best_are_kept_and_load_as_plain_tensors(run):
+    results = json.loads((run / "results.json").read_text())
+    lines = lines_of(run, "validation")
+    highest = max(line["clip_last"] for line in lines)
+    first = next(line["step"] for line in lines if line["clip_last"] == highest)
+    assert results["best"] == {"step": first, "value": highest}, "the earliest of the highest"
+    steps = sorted(int(path.stem[5:]) for path in (run / "checkpoints").iterdir())
+    assert steps == sorted({first, *[23, 20]})
+    for step in steps:
+        content = checkpoint_of(run, step)
+        assert content["step"] == step and content["experiment"] == (run / "config.py").read_text()
+        assert content["data"]["train"]["clips"] == 1398
+
+
+def test_an_early_best_outlives_the_newest(tmp_path):
+    falling = replace(TINY, optimizer=partial(torch.optim.SGD, lr=0.0), eval_every=1, checkpoint_every=1, keep=2)
+    results = train(falling, tmp_path / "run", "cpu")  # nothing is learned: no later figure is above the first
+    assert results["best"]["step"] == 1
+    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "step_1.pt",
+        "step_5.pt",
+        "step_6.pt",
+    ]
+    _, _, _, best = load_run(tmp_path / "run", "best")
+    _, _, _, newest = load_run(tmp_path / "run")
+    assert (best.name, newest.name) == ("step_1.pt", "step_6.pt")
+
+
+def test_without_validation_nothing_is_chosen(tmp_path):
+    experiment = replace(TINY, data=_without_validation, eval_every=2, checkpoint_every=100, keep=1)
+    results = train(experiment, tmp_path / "run", "cpu")
+    assert results["best"] is None
+    assert checkpoint_of(tmp_path / "run", 6)["best"] is None
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_6.pt"]
+    assert [line["step"] for line in lines_of(tmp_path / "run", "test")] == [2, 4, 6]
+
+
+def _without_validation() -> Data:
+    return replace(digits(), validation=None)
+
+
+@pytest.fixture(scope="module")
+def digit() -> tuple[torch.Tensor, int]:
+    return DIGITS.test.frames[3], int(DIGITS.test.labels[3])
+
+
+def test_a_loaded_run_gives_the_models_own_softmax_and_streams_alike(run, digit):
+    frames, _ = digit
+    predictor = seqclf.load(run)
+    probabilities = predictor(frames).probabilities
+    experiment, model = load_experiment(run / "config.py"), build_model(load_experiment(run / "config.py"), DIGITS)
+    model.load_state_dict(checkpoint_of(run, experiment.steps)["model"])
+    with torch.no_grad():
+        logits, _ = model.eval()(frames[None])
+    assert torch.equal(probabilities, logits[0].softmax(-1))
+    assert torch.equal(predictor(frames.numpy()).probabilities, probabilities)
+    torch.testing.assert_close(predictor(frames / 255).probabilities, probabilities)
+    stream = predictor.stream()
+    for _ in range(2):
+        one_by_one = torch.stack([stream(frame) for frame in frames])
+        torch.testing.assert_close(one_by_one, probabilities, atol=1e-6, rtol=1e-5)
+        stream.reset()
+    prediction = predictor(frames)
+    best = int(probabilities[-1].argmax())
+    assert prediction.label() == (str(best), float(probabilities[-1, best]))
+    assert prediction.label("mean")[0] == str(int(probabilities.mean(0).argmax()))
+
+
+@pytest.mark.parametrize("ink", ["white", "black"])
+def test_the_predict_tool_reads_a_picture_as_the_data_have_it(run, digit, tmp_path, capsys, ink):
+    frames, _ = digit
+    pixels = frames.numpy() if ink == "white" else 255 - frames.numpy()
+    Image.fromarray(pixels).save(tmp_path / "digit.png")
+    assert run_tool("predict", run, tmp_path / "digit.png") == 0
+    label, p = seqclf.load(run)(frames).label()
+    shown = capsys.readouterr().out
+    assert f"{label} {p:.1%}" in shown
+    assert ("inverted" in shown) == (ink == "black")
+
+
+@pytest.mark.parametrize(("part", "checkpoint"), [("test", "newest"), ("validation", "newest"), ("validation", "best")])
+def test_the_evaluate_tool_finds_the_figures_that_training_told(run, part, checkpoint, capsys):
+    assert run_tool("evaluate", run, "--part", part, "--checkpoint", checkpoint) == 0
+    results = json.loads((run / "results.json").read_text())
+    step = results["best"]["step"] if checkpoint == "best" else 23
+    figures = json.loads((run / f"evaluation_{part}_step_{step}.json").read_text())["parts"][part]
+    if checkpoint == "newest":
+        assert figures == results["parts"][part]
+    else:
+        assert figures["clip_last"] == results["best"]["value"]
+    assert re.search(rf"\b{100 * figures['clip_last']:.2f}\s?%", capsys.readouterr().out)
+
+
+def test_runs_of_one_seed_are_equal_and_of_another_are_not(tmp_path):
+    texts = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(replace(TINY, seed=seed), tmp_path / name, "cpu")
+        texts.append((tmp_path / name / "metrics.jsonl").read_bytes())
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_an_evaluation_in_between_is_of_no_influence(tmp_path):
+    model = change(TINY, "model.temporal.dropout_after=0.5").model
+    for name, every in (("often", 1), ("once", 100)):
+        train(replace(TINY, model=model, eval_every=every), tmp_path / name, "cpu")
+    assert lines_of(tmp_path / "often") == lines_of(tmp_path / "once")
+
+
+def test_labelling_decides_what_is_counted_not_what_is_answered():
+    per_clip, per_frame = mnist(source="digits"), mnist(source="digits", labelling=seqclf.every_frame)
+    model = build_model(TINY, per_clip)
+    a, b = (evaluate(model, data.test, 10) for data in (per_clip, per_frame))
+    assert (a["frames"], b["frames"]) == (359, 359 * 28)
+    assert (a["clip_last"], a["clip_mean"]) == (b["clip_last"], b["clip_mean"])
+    assert per_clip.train.labelling is last_frame and per_clip.train.fingerprint() == per_frame.train.fingerprint()
