@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def save_checkpoint(content: dict[str, Any], folder: Path, step: int, keep: int,
         part.unlink(missing_ok=True)
         kept = [p.name for p in list_checkpoints(folder)]
         raise SeqclfError(
-            f"{path}: could not be written ({error}); earlier checkpoints are untouched: {', '.join(kept) or 'none'}"
+            f"{path}: could not be written ({error}; {_free(folder)} free on the disk); "
+            f"earlier checkpoints are untouched: {', '.join(kept) or 'none'}"
         ) from None
     for old in list_checkpoints(folder)[keep:]:
         if step_of(old) != best:
@@ -118,6 +120,13 @@ def load_weights(model: torch.nn.Module, content: dict[str, Any], name: str | Pa
             have, want = (None if x is None else tuple(x.shape) for x in (other, mine))
             raise SeqclfError(f"{name} is of another model: {key} is {have or 'absent'} there, {want or 'absent'} here")
     model.load_state_dict(theirs)
+
+
+def _free(folder: Path) -> str:
+    try:
+        return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB"
+    except OSError:
+        return "unknown space"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -79,8 +79,8 @@ class Experiment:
             raise SeqclfError(f"setting clip_norm={self.clip_norm}: must be above 0, or None")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise SeqclfError(f"setting precision={self.precision}: one of fp32, bf16, fp16")
-        if self.seed < 0:
-            raise SeqclfError(f"setting seed={self.seed}: must be at least 0")
+        if not 0 <= self.seed < 2**63:
+            raise SeqclfError(f"setting seed={self.seed}: must be at least 0 and below 2**63")
 
 
 _local: dict[str, Path] = {}
@@ -136,6 +136,14 @@ def _load_get_config(path: Path) -> Experiment:
             f"config {path}: get_config() returned {type(experiment).__name__}, expected seqclf.Experiment"
         )
     return experiment
+
+
+def called(name: str, build: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+    """What a part of an experiment builds; a value that it does not take is told as a fault of that setting."""
+    try:
+        return build(*args, **keywords)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SeqclfError(f"setting {name}: {type(error).__name__}: {error}") from None
 
 
 def render(experiment: Experiment) -> str:
@@ -218,7 +226,9 @@ def save_experiment(experiment: Experiment, folder: Path) -> None:
             copy = folder / "sources" / f"{module}.py"
             if path != copy.resolve():
                 shutil.copyfile(path, copy)
-    (folder / "config.py").write_text(text)
+    part = folder / "config.part"
+    part.write_text(text)
+    part.replace(folder / "config.py")
 
 
 def numbers(experiment: Experiment) -> dict[str, str]:

@@ -47,8 +47,10 @@ class Metrics:
         cells = (truth * self.k + predicted)[labelled]
         self.confusion += torch.bincount(cells, minlength=self.k**2).view(self.k, self.k)
         true_logit = logits.gather(-1, truth[..., None])
-        in_top = ((logits > true_logit).sum(-1) < self.top_k) & labelled
-        frame_loss = -log_p.gather(-1, truth[..., None])[..., 0] * labelled
+        before = torch.arange(self.k, device=logits.device) < truth[..., None]  # of equals the first ranks higher
+        above = ~(logits <= true_logit) | ((logits == true_logit) & before)  # ~<=: NaN ranks above all
+        in_top = (above.sum(-1) < self.top_k) & labelled
+        frame_loss = -log_p.gather(-1, truth[..., None])[..., 0].masked_fill(~labelled, 0)
         self.loss += frame_loss.double().sum()
         self.by_index = _grow(self.by_index, T)
         self.by_index[:, :T] += torch.stack([labelled.sum(0), right.sum(0)])

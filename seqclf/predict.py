@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
 from seqclf.checkpoint import load_checkpoint, load_newest, load_weights
-from seqclf.config import Experiment, load_experiment
+from seqclf.config import Experiment, called, load_experiment
 from seqclf.models import State
 from seqclf.record import read_json
 
@@ -114,7 +114,8 @@ def load_run(
         path = run / "checkpoints" / f"step_{checkpoint}.pt"
         content = load_checkpoint(path)
     data = record["data"]
-    model = experiment.model(frame_shape=tuple(data["train"]["frame_shape"]), num_classes=len(data["classes"]))
+    shape, classes = tuple(data["train"]["frame_shape"]), len(data["classes"])
+    model = called("model", experiment.model, frame_shape=shape, num_classes=classes)
     load_weights(model, content, path)
     return experiment, model.eval(), record, path
 

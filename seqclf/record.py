@@ -117,5 +117,9 @@ class Record:
                 self.events.add_scalar(f"{part}/{name}", value, step)
 
     def close(self) -> None:
-        self.stream.close()
-        self.events.close()
+        """Ends the files; raises SeqclfError where the last of them can't be written."""
+        try:
+            self.stream.close()
+            self.events.close()
+        except OSError as error:
+            raise SeqclfError(f"{self.path}: could not be written ({error}); checkpoints are untouched") from None

@@ -84,7 +84,7 @@ def print_results(results: dict[str, Any]) -> None:
     console.print(table)
     run = Path(results["run"]) / "run.json"
     if run.exists():
-        ranked = _ranked(read_json(run)["data"]["classes"], results["parts"]["test"])
+        ranked = _ranked(read_json(run)["data"]["classes"], _main(results["parts"]))
         worst = ", ".join(f"{name} {_percent(accuracy)}" for name, _, accuracy, _ in ranked[:5])
         console.print(Text(f"worst of {len(ranked)} classes, by frame: {worst}"), soft_wrap=True)
 
@@ -129,9 +129,14 @@ def _percent(share: float | None, digits: int = 2) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def _main(parts: dict[str, Any]) -> dict[str, Any]:
+    """The figures that count: of the test part, or of the one that there is."""
+    return parts.get("test") or next(iter(parts.values()))
+
+
 def _rows(parts: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """The rows of the table of results: name, and a text for each part."""
-    top = next(name for name in parts["test"] if name.startswith("top"))
+    top = next(name for name in _main(parts) if name.startswith("top"))
     shares = {"frame_accuracy": "", top: f"top-{top[3:].split('_')[0]} accuracy", "clip_last": "", "clip_mean": ""}
     return [
         ("clips", [f"{part['clips']:,}" for part in parts.values()]),

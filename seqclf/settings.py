@@ -7,6 +7,7 @@ import importlib
 import inspect
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
@@ -95,13 +96,15 @@ def _convert(raw: str, annotation: Any, current: Any, key: str) -> Any:
     lowered = {"true": True, "false": False, "none": None}.get(raw.lower(), raw)
     candidates: list[Any] = [lowered]
     if isinstance(lowered, str):
-        with suppress(ValueError, SyntaxError):  # what is no Python literal is a text
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is no Python literal is a text
             candidates.insert(0, ast.literal_eval(raw))
         if candidates[0] != raw:
             candidates.append(raw)
     for value in candidates:
         if _accepts(value, annotation):
-            return float(value) if type(value) is int and not _knows_int(annotation) else value
+            with suppress(OverflowError):  # an integer beyond all floats is none
+                return float(value) if type(value) is int and not _knows_int(annotation) else value
     raise SeqclfError(f"setting {key}={raw}: expected {_describe(annotation)} (it is {current!r} now)")
 
 
@@ -167,7 +170,7 @@ def _symbol(raw: str, current: Any, key: str) -> Any:
     if module_name:
         try:
             found = getattr(importlib.import_module(module_name), attribute, None)
-        except ImportError:
+        except (ImportError, TypeError, ValueError):
             found = None
         if callable(found):
             return found

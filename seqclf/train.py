@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from seqclf.allocator import keep_freed_memory
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.checkpoint import load_newest, load_weights, save_checkpoint
-from seqclf.config import Experiment, numbers, render, save_experiment
+from seqclf.config import Experiment, called, numbers, render, save_experiment
 from seqclf.data import Data, mix, sample_order
 from seqclf.evaluate import autocast, evaluate
 from seqclf.metrics import FIGURES
@@ -58,7 +58,7 @@ def pick_device(name: str) -> torch.device:
 def build_model(experiment: Experiment, data: Data) -> nn.Module:
     """The experiment's model for this data, its initial weights drawn from the experiment's seed alone."""
     torch.manual_seed(experiment.seed)
-    return experiment.model(frame_shape=data.train.frame_shape, num_classes=data.num_classes)
+    return called("model", experiment.model, frame_shape=data.train.frame_shape, num_classes=data.num_classes)
 
 
 def train(experiment: Experiment, workdir: str | Path, device: str = "auto", resume: bool = False) -> dict[str, Any]:
@@ -83,14 +83,14 @@ def train(experiment: Experiment, workdir: str | Path, device: str = "auto", res
     workdir = Path(workdir)
     where = pick_device(device)
     display = Display(experiment.steps)
-    data = experiment.data()
+    data = called("data", experiment.data)
     if data.loud:
         display.say(f"*** {data.loud} ***")
     identity = data.identity()
     data = data.to(where)
     model = build_model(experiment, data).to(where)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = experiment.optimizer(parameters)
+    optimizer = called("optimizer", experiment.optimizer, parameters)
     rates = [group["lr"] for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(where.type, enabled=experiment.precision == "fp16")
 
@@ -104,6 +104,8 @@ def train(experiment: Experiment, workdir: str | Path, device: str = "auto", res
         optimizer.load_state_dict(content["optimizer"])
         scaler.load_state_dict(content["scaler"])
         start, best = content["step"], content["best"]
+        if start > experiment.steps:
+            raise SeqclfError(f"can't resume {workdir}: it is at step {start}, beyond steps={experiment.steps}")
         window = _Window(**content["window"])
         display.say(f"resuming from {path} at step {start}")
     _write_run(workdir, experiment, identity, where, parameters, start)
@@ -249,7 +251,8 @@ def _open_folder(
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SeqclfError(f"run folder {workdir}: can't be made ({error})") from None
-    if not any(workdir.iterdir()):
+    unborn = {"config.py", "config.part", "sources", "run.part"}  # of a run that was killed before its first line
+    if not {path.name for path in workdir.iterdir()} - (unborn if resume else set()):
         return None
     if not resume:
         raise SeqclfError(

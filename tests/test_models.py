@@ -799,13 +799,9 @@ def test_a_part_that_lacks_a_size_is_refused_by_name(kwargs, words):
         FrameSequenceClassifier(**kwargs)
 
 
-# ----------------------------------------- faults found, each to be mended and its mark taken away (strict: it says so)
+# ---------------------------------------------------------------------------------------- once faults, now laws
 
 
-fault = partial(pytest.mark.xfail, strict=True)
-
-
-@fault(reason="state * 0 keeps NaN and infinity: temporal.py multiplies where it should mask")
 @every_kind
 @pytest.mark.parametrize("t", [0, 2])
 def test_not_even_nan_crosses_a_reset(kind, t):
@@ -827,9 +823,6 @@ WRONG_LENGTHS = {
 }
 
 
-@fault(
-    reason="FrameSequenceClassifier uses lengths before anything has checked them", raises=(IndexError, RuntimeError)
-)
 @pytest.mark.parametrize("case", WRONG_LENGTHS)
 def test_lengths_of_the_wrong_form_are_refused_in_words(case):
     model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=4), frame_shape=(7,), num_classes=3)
@@ -837,7 +830,6 @@ def test_lengths_of_the_wrong_form_are_refused_in_words(case):
         model(torch.zeros(2, 3, 7), lengths=WRONG_LENGTHS[case])
 
 
-@fault(reason="Identity checks none of its arguments")
 @pytest.mark.parametrize("case", ["is_first shape", "is_first dtype", "length 0", "length above T"])
 def test_the_single_frame_model_refuses_what_a_recurrent_one_refuses(case):
     arguments, words = WRONG[case]
@@ -845,7 +837,6 @@ def test_the_single_frame_model_refuses_what_a_recurrent_one_refuses(case):
         classifier("identity", (7,))(**{"frames": torch.zeros(2, 3, 7), **arguments})
 
 
-@fault(reason="Flatten() says out_features = 1, and Identity() says 0, where they do not know", raises=Exception)
 @pytest.mark.parametrize(
     "parts",
     [dict(encoder=Flatten(), temporal=partial(LSTM, hidden=4)), dict(temporal=Identity())],
@@ -857,7 +848,6 @@ def test_a_part_without_weights_given_as_a_module_does_not_mislead_the_next_one(
     assert model(torch.zeros(2, 3, 7))[0].shape == (2, 3, 3)
 
 
-@fault(reason="encoder.train(mode) on the whole encoder undoes a part's own eval()")
 def test_building_the_classifier_leaves_each_part_of_the_encoder_in_its_mode():
     """Such as a pretrained encoder whose batch norm is frozen."""
     encoder = Conv((3, 5, 4), batch_norm=True)

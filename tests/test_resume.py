@@ -208,7 +208,6 @@ def test_resuming_a_finished_run_gives_its_results_again(whole, tmp_path):
     assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.xfail(strict=True, reason="results.json says step 10 of weights of step 20")
 def test_resuming_with_fewer_steps_than_were_run_is_refused(tmp_path):
     go(RUN, tmp_path / "run")
     before = (tmp_path / "run" / "results.json").read_text()
@@ -310,9 +309,6 @@ def test_a_write_that_the_system_refuses_midway_is_told_alike(tmp_path, monkeypa
     assert found is not None and found[1]["step"] == 5 and found[2] == []
 
 
-@pytest.mark.xfail(
-    strict=True, raises=OSError, reason="Record.close flushes once more, and raises in the error's place"
-)
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_metrics_that_can_not_be_written_are_told_in_a_sentence(tmp_path):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")

@@ -23,6 +23,8 @@ def main() -> int:
     args = parser.parse_intermixed_args()
 
     from seqclf.allocator import keep_freed_memory
+    from seqclf.checkpoint import step_of
+    from seqclf.config import called
     from seqclf.evaluate import evaluate
     from seqclf.predict import load_run
     from seqclf.record import write_json
@@ -32,7 +34,7 @@ def main() -> int:
     keep_freed_memory()
     device = pick_device(args.device)
     experiment, model, _, checkpoint = load_run(args.run, args.checkpoint, args.settings)
-    data = experiment.data()
+    data = called("data", experiment.data)
     if data.loud:
         print(f"*** {data.loud} ***")
     clips = data.parts().get(args.part)
@@ -42,7 +44,13 @@ def main() -> int:
     figures = evaluate(
         model.to(device), clips.to(device), data.num_classes, experiment.eval_batch, experiment.precision
     )
-    results = {"run": args.run, "checkpoint": str(checkpoint), "parts": {args.part: figures}, "data": data.identity()}
+    results = {
+        "run": args.run,
+        "checkpoint": str(checkpoint),
+        "step": step_of(checkpoint),
+        "parts": {args.part: figures},
+        "data": data.identity(),
+    }
     print_results(results)
     path = Path(args.run) / f"evaluation_{args.part}_{checkpoint.stem}.json"
     write_json(path, results)

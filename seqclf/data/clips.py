@@ -33,13 +33,17 @@ class Clips:
         n = len(frames)
         if n == 0 or frames.dim() < 3 or frames.shape[1] == 0:
             raise SeqclfError(f"the data set is empty: frames {tuple(frames.shape)}, expected (N, T, *frame_shape)")
-        if len(labels) != n or (labels.dim() == 2 and labels.shape[1] != frames.shape[1]):
+        if labels.shape not in ((n,), (n, frames.shape[1])):
             raise SeqclfError(f"labels {tuple(labels.shape)} do not fit frames {tuple(frames.shape)}: (N,) or (N, T)")
         if lengths is not None and (
-            lengths.shape != (n,) or int(lengths.min()) < 1 or int(lengths.max()) > frames.shape[1]
+            lengths.is_floating_point()
+            or lengths.shape != (n,)
+            or int(lengths.min()) < 1
+            or int(lengths.max()) > frames.shape[1]
         ):
-            raise SeqclfError(f"lengths {tuple(lengths.shape)} must be {n} numbers from 1 to {frames.shape[1]}")
-        self.frames, self.labels, self.lengths, self.labelling = frames, labels.long(), lengths, labelling
+            raise SeqclfError(f"lengths {tuple(lengths.shape)} must be {n} whole numbers from 1 to {frames.shape[1]}")
+        self.frames, self.labels, self.labelling = frames, labels.long(), labelling
+        self.lengths = None if lengths is None else lengths.long()
 
     def __len__(self) -> int:
         return len(self.frames)

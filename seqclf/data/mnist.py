@@ -8,6 +8,7 @@ import struct
 import threading
 import urllib.error
 import urllib.request
+import zlib
 from contextlib import contextmanager
 from os import environ
 from pathlib import Path
@@ -170,6 +171,8 @@ def _fetch(folder: Path) -> str | None:
         with _read_timeout(PROBE_SECONDS):
             reader(str(folder), download=True)
     except (RuntimeError, OSError) as error:
+        for path in _raw_files(folder):  # what came of it is no MNIST: the next try begins anew
+            path.with_name(path.name + ".gz").unlink(missing_ok=True)
         return f"{where}, and the download failed ({error})"
     return None
 
@@ -177,7 +180,7 @@ def _fetch(folder: Path) -> str | None:
 def _unpack(packed: Path, path: Path) -> None:
     try:
         content = gzip.decompress(packed.read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise SeqclfError(f"{packed}: damaged or half downloaded ({error}); delete it to download it anew") from None
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)

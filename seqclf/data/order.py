@@ -10,7 +10,8 @@ from torch import Tensor
 
 @lru_cache(maxsize=2)
 def _permutation(size: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(size, generator=torch.Generator().manual_seed(mix(seed, epoch)))
+    with torch.inference_mode(False):  # what is kept must be an ordinary tensor, whoever asks first
+        return torch.randperm(size, generator=torch.Generator().manual_seed(mix(seed, epoch)))
 
 
 def sample_order(size: int, batch_size: int, seed: int, step: int) -> Tensor:
@@ -35,7 +36,7 @@ def sample_order(size: int, batch_size: int, seed: int, step: int) -> Tensor:
         parts.append(part)
         position += len(part)
         batch_size -= len(part)
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    return torch.cat(parts)
 
 
 def mix(*numbers: int) -> int:

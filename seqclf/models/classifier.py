@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from seqclf.batch import SeqclfError, valid_frames
 from seqclf.models.encoder import Flatten
 from seqclf.models.preprocess import Normalize
-from seqclf.models.temporal import Identity, State
+from seqclf.models.temporal import Identity, State, check_sequences
 
 Part = nn.Module | Callable[..., nn.Module]
 """A module, or what builds one from the sizes that come before it in the model."""
@@ -55,11 +55,9 @@ class FrameSequenceClassifier(nn.Module):
             temporal = temporal(self._encoded_size())
         self.temporal = temporal
         if not isinstance(head, nn.Module):
-            size = getattr(temporal, "out_features", None)
-            if num_classes is None or size is None:
-                raise SeqclfError(
-                    "FrameSequenceClassifier needs num_classes=, and a temporal model that has out_features"
-                )
+            if num_classes is None:
+                raise SeqclfError("FrameSequenceClassifier needs num_classes= to build its head")
+            size = getattr(temporal, "out_features", None) or self._encoded_size()
             head = head(size, num_classes)
         self.head = head
 
@@ -70,10 +68,11 @@ class FrameSequenceClassifier(nn.Module):
             return size
         if self.frame_shape is None:
             raise SeqclfError("FrameSequenceClassifier needs frame_shape= to size its temporal model")
-        mode = self.encoder.training
+        modes = [(module, module.training) for module in self.encoder.modules()]  # some may be frozen
         with torch.no_grad():
             encoded = self.encoder.eval()(self.preprocess(torch.zeros(1, *self.frame_shape)))
-        self.encoder.train(mode)
+        for module, training in modes:
+            module.training = training
         return encoded.shape[-1]
 
     def forward(
@@ -105,6 +104,7 @@ class FrameSequenceClassifier(nn.Module):
         B, T = frames.shape[:2]
         if B == 0 or T == 0:
             raise SeqclfError(f"a batch needs at least one clip of one frame, not frames {tuple(frames.shape)}")
+        check_sequences((B, T), is_first, lengths)
         if lengths is None or int(lengths.min()) == T:
             encoded = self.encoder(self.preprocess(frames.flatten(0, 1)))
         else:  # an encoder that mixes frames (batch norm) must not see padding, and need not pay for it

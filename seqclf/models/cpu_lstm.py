@@ -41,7 +41,6 @@ def lstm_layer(
 
 class _LSTMLayer(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any,
         x: Tensor,
@@ -77,7 +76,6 @@ class _LSTMLayer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")
     def backward(  # type: ignore[override]
         ctx: Any, d_hidden: Tensor | None, d_cell: Tensor | None
     ) -> tuple[Tensor | None, ...]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from seqclf.batch import SeqclfError
+
 
 class Normalize(nn.Module):
     """Frames of raw values as ``(x - mean) / std``, where x runs from 0 to 1.
@@ -31,6 +33,11 @@ class Normalize(nn.Module):
         self.register_buffer("std", shaped(std))
 
     def forward(self, frames: Tensor) -> Tensor:
+        for statistic in (self.mean, self.std):
+            if statistic.dim() and (frames.dim() < 4 or frames.shape[-3] != len(statistic)):
+                raise SeqclfError(
+                    f"Normalize has {len(statistic)} channels, but frames are {tuple(frames.shape[1:])}, not (C, H, W)"
+                )
         scale = 1 / self.std
         if not frames.is_floating_point():
             scale = scale / 255

@@ -8,7 +8,7 @@ state carried across batches and a reset in the middle of one are all this one c
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from seqclf.batch import SeqclfError
+from seqclf.batch import SeqclfError, valid_frames
 from seqclf.models.cpu_lstm import lstm_layer
 from seqclf.models.segments import Segments, find_segments, pack, unpack
 
@@ -31,16 +31,31 @@ _KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 }
 
 
+def check_sequences(shape: Sequence[int], is_first: Tensor | None, lengths: Tensor | None) -> None:
+    """Raises SeqclfError where is_first or lengths do not fit a batch of ``shape`` (B, T)."""
+    B, T = shape
+    if is_first is not None and (is_first.shape != (B, T) or is_first.dtype != torch.bool):
+        raise SeqclfError(f"is_first must be bool ({B}, {T}), not {is_first.dtype} {tuple(is_first.shape)}")
+    if lengths is None:
+        return
+    whole = not lengths.is_floating_point() and lengths.shape == (B,)
+    if not whole or (B > 0 and not 1 <= int(lengths.min()) <= int(lengths.max()) <= T):
+        raise SeqclfError(f"lengths must be {B} whole numbers from 1 to {T}, not {lengths.tolist()}")
+
+
 class Identity(nn.Module):
     """No memory: each frame is classified by itself (the single-frame model). H is D; the state is None."""
 
-    def __init__(self, input_size: int = 0) -> None:
+    def __init__(self, input_size: int | None = None) -> None:
         super().__init__()
         self.out_features = input_size
 
     def forward(
         self, features: Tensor, is_first: Tensor | None = None, state: State = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
+        check_sequences(features.shape[:2], is_first, lengths)
+        if lengths is not None:
+            features = features * valid_frames(lengths, features.shape, features.device)[..., None]
         return features, None
 
 
@@ -85,6 +100,9 @@ class _Recurrent(nn.RNNBase):
         Raises:
             SeqclfError: a shape or dtype is not the above.
         """
+        if features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):  # half precision gains a CPU nothing here, and fp16 it lacks
+                return self.forward(features.to(self.get_parameter("weight_hh_l0").dtype), is_first, state, lengths)
         self._check(features, is_first, state, lengths)
         T = features.shape[1]
         hx = None if state is None else state if isinstance(state, tuple) else (state,)
@@ -93,12 +111,12 @@ class _Recurrent(nn.RNNBase):
                 is_first = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
             segments = find_segments(is_first, lengths)
             if hx is not None:
-                hx = tuple(h[:, segments.stream] * segments.carried[:, None] for h in hx)
+                hx = tuple(h[:, segments.stream].masked_fill(~segments.carried[:, None], 0) for h in hx)
             packed, final = self._layers(pack(features, segments), hx, segments)
             outputs = unpack(packed, segments, T)
         else:
             if hx is not None and is_first is not None:
-                hx = tuple(h * ~is_first[:, 0, None] for h in hx)
+                hx = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in hx)
             steps, final = self._layers(rearrange(features, "b t d -> t b d"), hx, None)
             outputs = rearrange(steps, "t b h -> b t h").contiguous()  # a head on the strided view takes twice as long
         return outputs, final if len(final) > 1 else final[0]
@@ -154,10 +172,9 @@ class _Recurrent(nn.RNNBase):
         if features.dim() != 3 or features.shape[-1] != self.input_size:
             raise SeqclfError(f"{name} expects features (B, T, {self.input_size}), not {tuple(features.shape)}")
         B, T, _ = features.shape
-        if is_first is not None and (is_first.shape != (B, T) or is_first.dtype != torch.bool):
-            raise SeqclfError(f"is_first must be bool ({B}, {T}), not {is_first.dtype} {tuple(is_first.shape)}")
-        if lengths is not None and (lengths.shape != (B,) or not 1 <= int(lengths.min()) <= int(lengths.max()) <= T):
-            raise SeqclfError(f"lengths must be {B} numbers from 1 to {T}, not {lengths.tolist()}")
+        if B == 0 or T == 0:
+            raise SeqclfError(f"{name} needs at least one clip of one frame, not features {tuple(features.shape)}")
+        check_sequences((B, T), is_first, lengths)
         if state is not None:
             parts = state if isinstance(state, tuple) else (state,)
             want = (self.num_layers, B, self.hidden_size)
