@@ -8,7 +8,8 @@ state carried across batches and a reset in the middle of one are all this one c
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TypeAlias
 
 import torch
@@ -133,7 +134,8 @@ class _Recurrent(nn.RNNBase):
             x, final = self._kernel(x, part, segments, self._flat_weights[4 * start : 4 * (start + depth)])  # type: ignore[arg-type]
             finals.append(final)
             p = self.dropout_between if start + depth < self.num_layers else self.dropout_after
-            x = F.dropout(x, p, self.training)
+            if self.training and p > 0:
+                x = F.dropout(x, p)
         return x, tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*finals, strict=True))
 
     def _kernel(
@@ -150,9 +152,7 @@ class _Recurrent(nn.RNNBase):
         h = hx if self.mode == "LSTM" else hx[0]
         # True: has biases; 0.0: no dropout inside; False: one direction (and, where not packed, time-major)
         rest = (weights, True, depth, 0.0, self.training, False)
-        with warnings.catch_warnings():
-            # one layer's weights are a part of cuDNN's flat buffer of all layers, and are copied: small, and known
-            warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+        with _one_layer_of_many() if depth < self.num_layers else nullcontext():
             if segments is None:
                 y, *final = _KERNELS[self.mode](x, h, *rest, False)
             else:
@@ -181,6 +181,14 @@ class _Recurrent(nn.RNNBase):
             if len(parts) != (2 if self.mode == "LSTM" else 1) or any(p.shape != want for p in parts):
                 form = f"a pair (h, c), each {want}" if self.mode == "LSTM" else f"one tensor {want}"
                 raise SeqclfError(f"{name}'s state must be {form}, not {[tuple(p.shape) for p in parts]}")
+
+
+@contextmanager
+def _one_layer_of_many() -> Iterator[None]:
+    """One layer's weights are a part of cuDNN's flat buffer of all layers, and are copied: small, known, no warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+        yield
 
 
 def _cpu_lstm(

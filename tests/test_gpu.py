@@ -1,0 +1,56 @@
+"""What must hold on a GPU as it does on the CPU; run where there is one."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from seqclf import GRU, LSTM, RNN, FrameSequenceClassifier, cross_entropy, every_frame
+from seqclf.config import load_experiment
+from seqclf.train import train
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "mnist_perframe.py"
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+@pytest.mark.parametrize("case", ["plain", "resets", "ragged"])
+def test_outputs_state_and_gradients_equal_the_cpus(kind, case):
+    torch.manual_seed(0)
+    net, x = kind(5, 8, 2), torch.randn(6, 11, 5)
+    is_first = torch.rand(6, 11) < 0.3 if case == "resets" else None
+    lengths = torch.tensor([11, 3, 1, 7, 11, 5]) if case == "ragged" else None
+    found = {}
+    for device in ("cpu", "cuda"):
+        net = net.to(device)
+        net.zero_grad()
+        to = [None if t is None else t.to(device) for t in (is_first, lengths)]
+        outputs, state = net(x.to(device), to[0], None, to[1])
+        outputs.square().sum().backward()
+        parts = state if isinstance(state, tuple) else (state,)
+        found[device] = [t.detach().cpu() for t in (outputs, *parts, *(p.grad for p in net.parameters()))]
+    torch.testing.assert_close(found["cuda"], found["cpu"], rtol=1e-3, atol=1e-4)  # cuDNN may use TF32
+
+
+def test_dropout_is_a_function_of_the_seed():
+    model = FrameSequenceClassifier(
+        temporal=partial(LSTM, hidden=16, layers=3, dropout=0.5, dropout_after=0.5), frame_shape=(4,), num_classes=3
+    ).cuda()
+    x, labels = torch.rand(8, 6, 4, device="cuda"), every_frame(torch.arange(8, device="cuda") % 3, None, 6)
+
+    def loss(seed: int) -> float:
+        torch.manual_seed(seed)
+        return cross_entropy(model(x)[0], labels).item()
+
+    assert loss(1) == loss(1) != loss(2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_run_trains_and_resumes(tmp_path, precision):
+    settings = ["data.source=digits", "batch_size=32", f"precision={precision}", "log_every=5"]
+    first = train(load_experiment(CONFIG, [*settings, "steps=20"]), tmp_path / "run", "cuda")
+    more = train(load_experiment(CONFIG, [*settings, "steps=40"]), tmp_path / "run", "cuda", True)
+    assert more["step"] == 40
+    assert more["parts"]["test"]["loss"] < first["parts"]["test"]["loss"]
