@@ -384,9 +384,9 @@ def test_what_a_failed_download_leaves_does_not_stand_in_the_way_of_the_next(tmp
         ((4, 5), (4,), None, r"expected \(N, T, \*frame_shape\)"),
         ((4, 5, 3), (3,), None, "do not fit frames"),
         ((4, 5, 3), (4, 6), None, "do not fit frames"),
-        ((4, 5, 3), (4,), [1, 2, 3], "lengths .* must be 4 numbers from 1 to 5"),
-        ((4, 5, 3), (4,), [1, 2, 3, 0], "lengths .* must be 4 numbers from 1 to 5"),
-        ((4, 5, 3), (4,), [1, 2, 3, 6], "lengths .* must be 4 numbers from 1 to 5"),
+        ((4, 5, 3), (4,), [1, 2, 3], "lengths .* must be 4 whole numbers from 1 to 5"),
+        ((4, 5, 3), (4,), [1, 2, 3, 0], "lengths .* must be 4 whole numbers from 1 to 5"),
+        ((4, 5, 3), (4,), [1, 2, 3, 6], "lengths .* must be 4 whole numbers from 1 to 5"),
     ],
 )
 def test_clips_that_do_not_fit_together_are_refused(frames, labels, lengths, told):
