@@ -3,7 +3,7 @@
 python tools/train.py --config configs/mnist_seed.py
 
 Cost: about 95 s on one core of a Xeon with AVX-512 (OMP_NUM_THREADS=1).
-Scores: 87.36 % of the 10,000 MNIST test images (seed 0), at chance until about step 1,500: a reference, no recipe to use.
+Scores: 87.36 % of the 10,000 MNIST test images (seed 0), at chance until about step 1,500: no recipe to use.
 """
 
 from functools import partial
