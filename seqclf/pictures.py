@@ -139,10 +139,11 @@ def most_wrong_picture(path: Path, rows: list[list[Any]], classes: Sequence[str]
         raise SeqclfError(f"{path}: damaged ({error})") from None
     if sample != [row[0] for row in rows]:
         raise SeqclfError(f"{path}: holds other samples than results.json names")
-    clips, names = [_picture(clip) for clip in frames], _drawable(classes, 16)
+    clips = [_picture(clip) for clip in frames]
     tall, wide = clips[0].shape[:2]
     shape = min(max(wide / tall, 0.25), 8.0)  # longer ones are stretched
     columns = 2 if shape > 3 else 4 if shape > 1.5 else 6
+    names = _drawable(classes, 28 if columns == 2 else 16)
     width, lines = 10 / columns, math.ceil(len(clips) / columns)
     figure = _figure(10, lines * (min(0.9 * width / shape, 3) + 0.45))
     cells = figure.subplots(lines, columns, squeeze=False).ravel()
