@@ -248,7 +248,7 @@ def numbers(experiment: Experiment) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     if isinstance(value, partial):
-        inner = sorted(f"{k}={_text(v)}" for k, v in value.keywords.items())
+        inner = [*map(_text, value.args), *sorted(f"{k}={_text(v)}" for k, v in value.keywords.items())]
         return f"{_text(value.func)}({', '.join(inner)})"
     if callable(value):
         return f"{getattr(value, '__qualname__', value)}"

@@ -10,24 +10,24 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 
 class Display:
-    """Shows step, figures, rate and time left.
+    """Shows step, figures, rate and time left of a run of ``total`` steps; before ``begin``, only what it is to say."""
 
-    Args:
-        total: the last step.
-        start: the step that this process begins at.
-    """
-
-    def __init__(self, total: int, start: int = 0) -> None:
-        self.total, self.start, self.done = total, start, start
+    def __init__(self, total: int) -> None:
+        self.total, self.start, self.done = total, 0, 0
         self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.began = self.refreshed = time.perf_counter()
         self.paused = 0.0
         self.text = ""
         self.bar: Progress | None = None
+
+    def begin(self, start: int) -> None:
+        """The first step of this process is about to run, after ``start`` earlier ones."""
+        self.start = self.done = start
+        self.began = self.refreshed = time.perf_counter()
         if self.console.is_terminal:
             columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
             self.bar = Progress(*columns, console=self.console, auto_refresh=False, transient=True)
-            self.task = self.bar.add_task("", total=total, completed=start)
+            self.task = self.bar.add_task("", total=self.total, completed=start)
             self.bar.start()
 
     def rate(self) -> float:

@@ -110,13 +110,13 @@ def train(experiment: Experiment, workdir: str | Path, device: str = "auto", res
         display.say(f"resuming from {path} at step {start}")
     _write_run(workdir, experiment, identity, where, parameters, start)
     record = Record(workdir, start)
-    display = Display(experiment.steps, start)
     display.say(f"{data.source}: {', '.join(f'{len(c):,} {n}' for n, c in data.parts().items())} clips; run {workdir}")
 
     began = time.perf_counter()
     parts: dict[str, Any] = {}  # the newest figures, of the last step in the end
     pending: list[tuple[int, Tensor, Tensor]] = []  # losses and norms not looked at yet, to spare the GPU the wait
     with closing(record), closing(display), _signals() as stop:
+        display.begin(start)
         for step in range(start, experiment.steps):
             torch.manual_seed(mix(experiment.seed, step))  # augmentation and dropout
             factor = experiment.schedule(step, experiment.steps)
@@ -144,7 +144,7 @@ def train(experiment: Experiment, workdir: str | Path, device: str = "auto", res
             done = step + 1
             last = done == experiment.steps
             log, look = (done % n == 0 or last for n in (experiment.log_every, experiment.eval_every))
-            save = done % experiment.checkpoint_every == 0 or last or bool(stop)
+            save = done % experiment.checkpoint_every == 0 or last
             if where.type == "cpu" or log or look:
                 _check_finite(pending, experiment, len(data.train), rates, workdir)
             scaler.step(optimizer)

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -287,7 +288,7 @@ def test_two_configs_with_neighbours_of_one_name_do_not_mix(foreign, tmp_path):
 
 NUMBERS = {
     "steps": st.integers(1, 10**30),
-    "seed": st.integers(0, 2**63),
+    "seed": st.integers(0, 2**63 - 1),
     "model.temporal.hidden": st.integers(-(10**30), 10**30),
     "optimizer.lr": st.floats(allow_nan=False, allow_infinity=False),
     "model.temporal.dropout": st.floats(allow_nan=False, allow_infinity=False),
@@ -320,3 +321,8 @@ def test_any_text_as_a_value_is_taken_or_refused_in_a_sentence(key, raw):
         render(change(EXAMPLE, f"{key}={raw}"))
     except SeqclfError as error:
         assert key in str(error)
+
+
+def test_a_positional_value_is_one_of_the_numbers_of_a_run():
+    one, two = (replace(EXAMPLE, schedule=partial(warmup_cosine, *args)) for args in ((1,), (2,)))
+    assert numbers(one)["schedule"] != numbers(two)["schedule"]

@@ -61,6 +61,16 @@ def gradients(loss: Tensor, net: nn.Module, *more: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(loss, [*net.parameters(), *more]))
 
 
+def equal_with_gradients(*cases, leaves):
+    """Each case is a net and its outputs: outputs and gradients, of the net and of the leaves, are the same in all."""
+    results = []
+    for net, outputs in cases:
+        loss = sum((out * torch.linspace(-1, 2, out.numel()).view_as(out)).sum() for out in outputs)
+        results.append([*outputs, *gradients(loss, net, *leaves)])
+    for a, b in zip(*results, strict=True):
+        close(a, b)
+
+
 def bools(*shape: int) -> Tensor:
     return torch.rand(shape) < 0.3
 
@@ -101,12 +111,8 @@ def test_a_ragged_batch_equals_torch_nn_on_a_packed_sequence(kind, layers):
     y, final = ours(x, state=state, lengths=lengths)
     packed, theirs_final = theirs(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False), state)
     theirs_y, _ = pad_packed_sequence(packed, batch_first=True)
-    results = []
-    for net, outputs in ((ours, (y, *parts_of(final))), (theirs, (theirs_y, *parts_of(theirs_final)))):
-        loss = sum((out * torch.linspace(-1, 2, out.numel()).view_as(out)).sum() for out in outputs)
-        results.append([*outputs, *gradients(loss, net, *leaves)])
-    for a, b in zip(*results, strict=True):
-        close(a, b)
+    cases = (ours, (y, *parts_of(final))), (theirs, (theirs_y, *parts_of(theirs_final)))
+    equal_with_gradients(*cases, leaves=leaves)
 
 
 @every_kind
@@ -237,12 +243,7 @@ def test_a_reset_equals_a_fresh_clip(kind, t):
     first, _ = net(x[:, :t], state=state)
     second, second_final = net(x[:, t:])
     apart = torch.cat([first, second], 1)
-    results = []
-    for outputs in ((y, *parts_of(final)), (apart, *parts_of(second_final))):
-        loss = sum((out * torch.linspace(-1, 2, out.numel()).view_as(out)).sum() for out in outputs)
-        results.append([*outputs, *gradients(loss, net, *leaves)])
-    for a, b in zip(*results, strict=True):
-        close(a, b)
+    equal_with_gradients((net, (y, *parts_of(final))), (net, (apart, *parts_of(second_final))), leaves=leaves)
 
 
 @every_kind

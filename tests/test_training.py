@@ -22,6 +22,7 @@ from seqclf.config import load_experiment, render
 from seqclf.data import sample_order
 from seqclf.evaluate import evaluate
 from seqclf.predict import load_run
+from seqclf.progress import Display
 from seqclf.settings import change
 from seqclf.train import build_model, train
 
@@ -387,3 +388,18 @@ def test_labelling_decides_what_is_counted_not_what_is_answered():
     assert (a["frames"], b["frames"]) == (359, 359 * 28)
     assert (a["clip_last"], a["clip_mean"]) == (b["clip_last"], b["clip_mean"])
     assert per_clip.train.labelling is last_frame and per_clip.train.fingerprint() == per_frame.train.fingerprint()
+
+
+def test_a_terminal_shows_one_live_line_from_the_first_step_to_the_end(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich's word for: this is a terminal
+    display = Display(10)
+    display.say("reading")
+    assert capsys.readouterr().out.strip() == "reading", "no bar before there is a step"
+    display.begin(4)
+    display.refreshed = float("-inf")
+    display.step(7)
+    shown = capsys.readouterr().out
+    assert "step 4/10" in shown and "step 7/10" in shown
+    assert display.rate() > 0
+    display.close()
+    assert display.bar is not None and not display.bar.live.is_started
