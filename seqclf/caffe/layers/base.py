@@ -1,0 +1,111 @@
+"""What every layer of a Caffe net is: a module from bottom blobs to top blobs, with Caffe's parameters in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, ClassVar, NoReturn, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.fillers import fill
+from seqclf.caffe.schema import Flavour
+
+Shape: TypeAlias = tuple[int, ...]
+
+LARGEST_BLOB = 2**31 - 1
+"""How many values a blob may hold (Caffe's blob.cpp counts in a C int)."""
+
+
+@dataclass
+class Surroundings:
+    """What a layer is told of the net that it is in.
+
+    Attributes:
+        file: the net's prototxt, for errors, and to find files that it names relative to itself.
+        flavour: whose arithmetic holds where the forks differ, "bvlc" or "lisa".
+        python: what stands in for ``Python`` layers: by the layer's class name, what is called for its batches.
+    """
+
+    file: str = "net"
+    flavour: Flavour = "bvlc"
+    python: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+
+class Layer(nn.Module):
+    """One layer.
+
+    A layer type is a subclass with ``setup``, which sees to it that shapes fit, makes parameters by ``add_blob`` and
+    gives the shapes of the tops; and ``forward``, from the bottoms' tensors to the top's tensor, or a tuple of them.
+    ``self.training`` is Caffe's TRAIN phase.
+
+    Attributes:
+        param: the layer's ``LayerParameter``, as it stands in the net's message.
+        blobs: its parameters, in Caffe's order and shapes.
+        top_shapes: the shapes of its tops at the bottom shapes that the net was built for.
+    """
+
+    bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
+    """The fewest and the most bottoms, None for no most."""
+    tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    is_loss: ClassVar[bool] = False
+    """Whether the first top is part of the net's loss, with weight 1, where no ``loss_weight`` says otherwise."""
+    statistics: ClassVar[bool] = False
+    """Whether its blobs are statistics that no solver may learn (``BatchNorm``)."""
+
+    def __init__(self, param: Any, shapes: Sequence[Shape], net: Surroundings) -> None:
+        super().__init__()
+        self.param, self.net = param, net
+        self.blobs = nn.ParameterList()
+        self.fillers: list[Any] = []
+        for what, (fewest, most), names in (
+            ("bottom", self.bottoms, param.bottom),
+            ("top", self.tops, param.top),
+        ):
+            if len(names) < fewest or (most is not None and len(names) > most):
+                want = str(fewest) if fewest == most else f"{fewest} or more" if most is None else f"{fewest} to {most}"
+                self.fail(f"has {len(names)} {what}s, expected {want}")
+        self.top_shapes = self.setup([tuple(shape) for shape in shapes])
+        for shape in self.top_shapes:
+            self.check_size(shape)
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        """Makes the parameters for bottoms of these shapes, and gives the shapes of the tops."""
+        raise NotImplementedError
+
+    def add_blob(self, shape: Sequence[int], filler: Any) -> None:
+        """One more parameter of the layer; ``filler`` is the ``FillerParameter`` that fills it where no weights do."""
+        self.check_size(shape)
+        self.blobs.append(nn.Parameter(torch.empty(*shape)))
+        self.fillers.append(filler)
+
+    def fill(self, index: int) -> None:
+        """Puts the filler's values into a parameter, drawn from PyTorch's global generator."""
+        try:
+            fill(self.blobs[index], self.fillers[index])
+        except CaffeFormatError as error:
+            self.fail(str(error))
+
+    def check_size(self, shape: Sequence[int]) -> None:
+        """Refuses a blob that Caffe could not count."""
+        if any(n < 0 for n in shape) or prod(shape) > LARGEST_BLOB:
+            self.fail(f"a blob of shape {tuple(shape)}: Caffe's blobs hold at most 2**31 - 1 values")
+
+    def canonical_axis(self, axis: int, axes: int, what: str = "axis") -> int:
+        """``axis`` counted from the front, for a blob of ``axes`` axes (Blob::CanonicalAxisIndex)."""
+        if not -axes <= axis < axes:
+            self.fail(f"{what} {axis} of a blob with {axes} axes")
+        return axis % axes
+
+    def fail(self, what: str) -> NoReturn:
+        """Raises the error that names file and layer."""
+        raise CaffeFormatError(f'{self.net.file}: layer "{self.param.name}" ({self.param.type}): {what}')
+
+    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"{self.param.name}: {', '.join(self.param.bottom)} -> {', '.join(self.param.top)}"
