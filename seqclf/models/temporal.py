@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +85,12 @@ class _Recurrent(nn.RNNBase):
             init(self)
 
     def forward(  # type: ignore[override]
-        self, features: Tensor, is_first: Tensor | None = None, state: State = None, lengths: Tensor | None = None
+        self,
+        features: Tensor,
+        is_first: Tensor | None = None,
+        state: State = None,
+        lengths: Tensor | None = None,
+        weights: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, State]:
         """Outputs at every frame, and the state after each stream's last valid frame.
 
@@ -94,6 +99,8 @@ class _Recurrent(nn.RNNBase):
             is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
             state: the memory before frame 0, ``(layers, B, H)`` (a pair of them for LSTM); None for none.
             lengths: ``(B,)`` int64 from 1 to T: frames from there on are padding, and their outputs zero.
+            weights: what to compute with in place of the module's own parameters, in their order and shapes: for
+                parameters that are kept elsewhere, in another order.
 
         Returns:
             ``(B, T, H)``, and the state to go on from.
@@ -103,9 +110,11 @@ class _Recurrent(nn.RNNBase):
         """
         if features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):  # half precision gains a CPU nothing here, and fp16 it lacks
-                return self.forward(features.to(self.get_parameter("weight_hh_l0").dtype), is_first, state, lengths)
+                dtype = self.get_parameter("weight_hh_l0").dtype if weights is None else weights[0].dtype
+                return self.forward(features.to(dtype), is_first, state, lengths, weights)
         self._check(features, is_first, state, lengths)
         T = features.shape[1]
+        every = self._flat_weights if weights is None else weights
         hx = None if state is None else state if isinstance(state, tuple) else (state,)
         if (is_first is not None and bool(is_first[:, 1:].any())) or (lengths is not None and int(lengths.min()) < T):
             if is_first is None:
@@ -113,17 +122,17 @@ class _Recurrent(nn.RNNBase):
             segments = find_segments(is_first, lengths)
             if hx is not None:
                 hx = tuple(h[:, segments.stream].masked_fill(~segments.carried[:, None], 0) for h in hx)
-            packed, final = self._layers(pack(features, segments), hx, segments)
+            packed, final = self._layers(pack(features, segments), hx, segments, every)
             outputs = unpack(packed, segments, T)
         else:
             if hx is not None and is_first is not None:
                 hx = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in hx)
-            steps, final = self._layers(rearrange(features, "b t d -> t b d"), hx, None)
+            steps, final = self._layers(rearrange(features, "b t d -> t b d"), hx, None, every)
             outputs = rearrange(steps, "t b h -> b t h").contiguous()  # a head on the strided view takes twice as long
         return outputs, final if len(final) > 1 else final[0]
 
     def _layers(
-        self, x: Tensor, hx: tuple[Tensor, ...] | None, segments: Segments | None
+        self, x: Tensor, hx: tuple[Tensor, ...] | None, segments: Segments | None, weights: Sequence[Any]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers: x is ``(T, B, D)``, or packed ``(N, D)`` where there are segments."""
         each = self.num_layers if self.training and self.dropout_between > 0 else 1
@@ -131,7 +140,7 @@ class _Recurrent(nn.RNNBase):
         finals = []
         for start in range(0, self.num_layers, depth):
             part = None if hx is None else tuple(h[start : start + depth] for h in hx)
-            x, final = self._kernel(x, part, segments, self._flat_weights[4 * start : 4 * (start + depth)])  # type: ignore[arg-type]
+            x, final = self._kernel(x, part, segments, list(weights[4 * start : 4 * (start + depth)]))
             finals.append(final)
             p = self.dropout_between if start + depth < self.num_layers else self.dropout_after
             if self.training and p > 0:
@@ -152,7 +161,7 @@ class _Recurrent(nn.RNNBase):
         h = hx if self.mode == "LSTM" else hx[0]
         # True: has biases; 0.0: no dropout inside; False: one direction (and, where not packed, time-major)
         rest = (weights, True, depth, 0.0, self.training, False)
-        with _one_layer_of_many() if depth < self.num_layers else nullcontext():
+        with _weights_apart() if weights[0] is not self._flat_weights[0] or depth < self.num_layers else nullcontext():
             if segments is None:
                 y, *final = _KERNELS[self.mode](x, h, *rest, False)
             else:
@@ -184,8 +193,8 @@ class _Recurrent(nn.RNNBase):
 
 
 @contextmanager
-def _one_layer_of_many() -> Iterator[None]:
-    """One layer's weights are a part of cuDNN's flat buffer of all layers, and are copied: small, known, no warning."""
+def _weights_apart() -> Iterator[None]:
+    """Weights that are not all of cuDNN's flat buffer are copied into one: small, known, no warning."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
         yield

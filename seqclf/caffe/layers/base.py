@@ -35,6 +35,20 @@ class Surroundings:
     python: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
+class Blobs(nn.ParameterList):
+    """A layer's parameters; one that is shared with a layer of another shape is read as a view of that one's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.views: dict[int, torch.Size] = {}
+
+    def __getitem__(self, index: Any) -> Any:
+        blob = super().__getitem__(index)
+        if isinstance(index, int) and index % len(self) in self.views:
+            return blob.view(self.views[index % len(self)])
+        return blob
+
+
 class Layer(nn.Module):
     """One layer.
 
@@ -59,8 +73,9 @@ class Layer(nn.Module):
     def __init__(self, param: Any, shapes: Sequence[Shape], net: Surroundings) -> None:
         super().__init__()
         self.param, self.net = param, net
-        self.blobs = nn.ParameterList()
+        self.blobs = Blobs()
         self.fillers: list[Any] = []
+        self.shared: set[int] = set()
         for what, (fewest, most), names in (
             ("bottom", self.bottoms, param.bottom),
             ("top", self.tops, param.top),
@@ -82,8 +97,17 @@ class Layer(nn.Module):
         self.blobs.append(nn.Parameter(torch.empty(*shape)))
         self.fillers.append(filler)
 
+    def share(self, index: int, blob: nn.Parameter) -> None:
+        """Takes another layer's parameter for its own; its values are that layer's to fill."""
+        if blob.shape != self.blobs[index].shape:
+            self.blobs.views[index] = self.blobs[index].shape
+        self.blobs[index] = blob
+        self.shared.add(index)
+
     def fill(self, index: int) -> None:
-        """Puts the filler's values into a parameter, drawn from PyTorch's global generator."""
+        """Puts the filler's values into a parameter of its own, drawn from PyTorch's global generator."""
+        if index in self.shared:
+            return
         try:
             fill(self.blobs[index], self.fillers[index])
         except CaffeFormatError as error:

@@ -1,0 +1,125 @@
+"""Which layers of a net there are in a phase, what reads what, and where Caffe puts its ``Split`` layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from seqclf.caffe.error import CaffeFormatError
+
+_PHASES = {"TRAIN": 0, "TEST": 1}
+
+
+def filter_layers(net: Any, phase: str, level: int, stages: tuple[str, ...], name: str) -> None:
+    """Leaves the layers whose include and exclude rules hold, in place (Net::FilterNet, Net::StateMeetsRule).
+
+    Args:
+        net: a ``NetParameter``; the level and stages of its own ``state`` count too.
+        phase: "TRAIN" or "TEST".
+        name: the file, for errors.
+
+    Raises:
+        CaffeFormatError: a layer has both kinds of rules.
+    """
+    number = _PHASES[phase]
+    level = level or net.state.level
+    stages = (*net.state.stage, *stages)
+
+    def holds(rule: Any) -> bool:
+        return (
+            (not rule.HasField("phase") or rule.phase == number)
+            and (not rule.HasField("min_level") or level >= rule.min_level)
+            and (not rule.HasField("max_level") or level <= rule.max_level)
+            and set(rule.stage) <= set(stages)
+            and not set(rule.not_stage) & set(stages)
+        )
+
+    kept = []
+    for layer in net.layer:
+        if len(layer.include) and len(layer.exclude):
+            raise CaffeFormatError(f'{name}: layer "{layer.name}": has both include and exclude rules, expected one kind')
+        if any(map(holds, layer.include)) if len(layer.include) else not any(map(holds, layer.exclude)):
+            kept.append(layer)
+    if len(kept) < len(net.layer):
+        copies = [type(layer).FromString(layer.SerializePartialToString()) for layer in kept]
+        net.ClearField("layer")
+        net.layer.extend(copies)
+
+
+def check_graph(net: Any, name: str) -> list[str]:
+    """Sees that every bottom is a top of an earlier layer and no top is made twice; gives the net's outputs.
+
+    Returns:
+        the tops that no layer reads, in Caffe's order (alphabetical).
+
+    Raises:
+        CaffeFormatError: a layer reads what is not there yet (or ever: a cycle), or writes what is; the layer is named.
+    """
+    live: dict[str, int] = {}  # how often the newest blob of that name was read
+    for layer in net.layer:
+        where = f'{name}: layer "{layer.name}" ({layer.type})'
+        for bottom in layer.bottom:
+            if bottom not in live:
+                later = any(bottom in other.top for other in net.layer)
+                raise CaffeFormatError(
+                    f'{where}: bottom "{bottom}" is the top of no earlier layer' + (" (only of a later one)" if later else "")
+                )
+            live[bottom] += 1
+        for i, top in enumerate(layer.top):
+            if top in live:
+                if not (i < len(layer.bottom) and layer.bottom[i] == top):
+                    raise CaffeFormatError(f'{where}: top "{top}" is the top of an earlier layer already')
+                if live[top] > 1:
+                    raise CaffeFormatError(f'{where}: changes "{top}" in place, which another layer reads')
+            live[top] = 0
+    return sorted(top for top, reads in live.items() if reads == 0)
+
+
+def insert_splits(net: Any) -> None:
+    """Puts a ``Split`` layer after every top that is read more than once, in place (insert_splits.cpp).
+
+    The net computes without them; a ``.caffemodel`` holds them, and numbers its layers with them. A loss weight on a top
+    that others read counts as one more reader.
+    """
+    newest: dict[str, tuple[int, int]] = {}
+    readers: Counter[tuple[int, int]] = Counter()
+    source: dict[tuple[int, int], tuple[int, int]] = {}
+    weights: dict[tuple[int, int], float] = {}
+    for i, layer in enumerate(net.layer):
+        for j, bottom in enumerate(layer.bottom):
+            source[i, j] = newest[bottom]
+            readers[newest[bottom]] += 1
+        for j, top in enumerate(layer.top):
+            newest[top] = (i, j)
+        for j, weight in zip(range(len(layer.top)), layer.loss_weight, strict=False):
+            weights[i, j] = weight
+            if weight:
+                readers[i, j] += 1
+
+    taken: Counter[tuple[int, int]] = Counter()
+    names = [layer.name for layer in net.layer]
+    result = []
+    for i, layer in enumerate(net.layer):
+        copy = type(layer)()
+        copy.CopyFrom(layer)
+        result.append(copy)
+        for j, bottom in enumerate(layer.bottom):
+            top = source[i, j]
+            if readers[top] > 1:
+                copy.bottom[j] = f"{bottom}_{names[top[0]]}_{top[1]}_split_{taken[top]}"
+                taken[top] += 1
+        for j, top_name in enumerate(layer.top):
+            if readers[i, j] <= 1:
+                continue
+            name = f"{top_name}_{layer.name}_{j}_split"
+            split = type(layer)(name=name, type="Split", bottom=[top_name])
+            split.top.extend(f"{name}_{k}" for k in range(readers[i, j]))
+            if weights.get((i, j)):
+                split.loss_weight.extend([weights[i, j]] + [0.0] * (readers[i, j] - 1))
+                copy.ClearField("loss_weight")
+                taken[i, j] += 1
+            if layer.HasField("phase"):
+                split.phase = layer.phase
+            result.append(split)
+    net.ClearField("layer")
+    net.layer.extend(result)

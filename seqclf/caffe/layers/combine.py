@@ -1,0 +1,221 @@
+"""Caffe's layers that bring values together: sums, maxima, softmax, choices of items, and a bare parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from seqclf.caffe.layers.base import Layer, Shape
+from seqclf.caffe.schema import schema
+
+
+class ArgMax(Layer):
+    """The indices of the ``top_k`` greatest values, the higher index first where values tie (argmax_layer.cpp).
+
+    With ``axis``, they take that axis' place (the values do, with ``out_max_val``). Without, they are of all values of
+    an item: ``(N, 1, top_k)``, or with the values ``(N, 2, top_k)``, and axes of 1 up to as many as the bottom has
+    (lisa-caffe: up to 4). No gradient.
+    """
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        p, shape = self.param.argmax_param, shapes[0]
+        self.k, self.values = p.top_k, p.out_max_val
+        lisa = self.net.flavour == "lisa"
+        given = "axis" in {field.name for field, _ in p.ListFields()}
+        if lisa and given:
+            self.fail("lisa-caffe's ArgMax has no axis")
+        self.dim = self.canonical_axis(p.axis, len(shape)) if given else None
+        self.canonical_axis(0, len(shape))
+        choices = prod(shape[1:]) if self.dim is None else shape[self.dim]
+        if not 1 <= self.k <= choices:
+            self.fail(f"top_k {self.k} of {choices} values: expected 1 to {choices}")
+        self.ones = (1,) * (1 if lisa else max(len(shape) - 3, 0))
+        if self.dim is None:
+            return [(shape[0], 2 if self.values else 1, self.k, *self.ones)]
+        return [(*shape[: self.dim], self.k, *shape[self.dim + 1 :])]
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        x = bottoms[0].detach()
+        if self.dim is not None:
+            values, indices = self.greatest(x, self.dim)
+            return values if self.values else indices.to(x.dtype)
+        values, indices = self.greatest(x.flatten(1), 1)
+        parts = [indices.to(x.dtype), values] if self.values else [indices.to(x.dtype)]
+        return torch.stack(parts, 1).reshape(len(x), len(parts), self.k, *self.ones)
+
+    def greatest(self, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        if self.k == 1:
+            values, indices = x.flip(dim).max(dim, keepdim=True)  # the first of equals, which is the last of x's
+            return values, x.shape[dim] - 1 - indices
+        values, indices = x.sort(dim, stable=True)
+        start = x.shape[dim] - self.k
+        return values.narrow(dim, start, self.k).flip(dim), indices.narrow(dim, start, self.k).flip(dim)
+
+
+class BatchReindex(Layer):
+    """y_i = x_index(i): x ``(N, ...)``, index ``(M,)`` from 0 to N - 1 (batch_reindex_layer.cpp)."""
+
+    bottoms = (2, 2)
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        x, index = shapes
+        self.canonical_axis(0, len(x))
+        if len(index) != 1:
+            self.fail(f"indices of shape {index}: expected one axis")
+        return [(*index, *x[1:])]
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        x, index = bottoms
+        if index.device.type == "cpu" and index.numel():  # elsewhere a look would wait for the device
+            low, high = index.aminmax()
+            if low < 0 or high >= len(x):
+                self.fail(f"indices from {float(low):g} to {float(high):g}: expected 0 to {len(x) - 1}")
+        return x.index_select(0, index.long())
+
+
+class Eltwise(Layer):
+    """y = Σ c_i x_i, Π x_i or max x_i of bottoms of one shape (eltwise_layer.cpp).
+
+    Of equal values the maximum's gradient goes to the second rather than the first bottom, and to these rather than to
+    later ones. In lisa-caffe the last bottom of a sum may hold coefficients (``coeff_blob``): one per other bottom, or
+    one per bottom and index of the leading axes; they get no gradient.
+    """
+
+    bottoms = (2, None)
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        p = self.param.eltwise_param
+        self.coeff_blob = self.net.flavour == "lisa" and p.coeff_blob
+        if p.operation != p.SUM and (p.coeff or self.coeff_blob):
+            self.fail("coefficients are for the operation SUM only")
+        terms = len(shapes) - self.coeff_blob
+        if len(p.coeff) not in (0, terms):
+            self.fail(f"{len(p.coeff)} coefficients for {terms} bottoms")
+        self.check(shapes)
+        return shapes[:1]
+
+    def check(self, shapes: Sequence[Shape]) -> None:
+        terms = shapes[: len(shapes) - self.coeff_blob]
+        if any(shape != terms[0] for shape in terms):
+            self.fail(f"bottoms of shapes {', '.join(map(str, map(tuple, terms)))}: expected one shape")
+        if self.coeff_blob:
+            coeff = shapes[-1]
+            if coeff[:1] != (len(terms),) or len(coeff) > len(terms[0]) + 1 or coeff[1:] != terms[0][: len(coeff) - 1]:
+                leading = f"({len(terms)}, ...) and leading axes of {tuple(terms[0])}"
+                self.fail(f"coefficients of shape {tuple(coeff)}: expected {leading}")
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        self.check([x.shape for x in bottoms])
+        p = self.param.eltwise_param
+        if p.operation == p.SUM:
+            return self.sum(bottoms)
+        if p.operation == p.MAX:
+            y = torch.where(bottoms[0] > bottoms[1], bottoms[0], bottoms[1])
+            for x in bottoms[2:]:
+                y = torch.where(x > y, x, y)
+            return y
+        return reduce(torch.mul, bottoms) if p.stable_prod_grad else _Product.apply(*bottoms)
+
+    def sum(self, bottoms: Sequence[Tensor]) -> Tensor:
+        coeffs = list(self.param.eltwise_param.coeff) or [1] * len(bottoms)
+        if self.coeff_blob:
+            *bottoms, blob = bottoms
+            blob = blob.detach().reshape(*blob.shape, *[1] * (bottoms[0].dim() + 1 - blob.dim()))
+            bottoms = [x * c for x, c in zip(bottoms, blob, strict=True)]
+        y = bottoms[0] if coeffs[0] == 1 else bottoms[0] * coeffs[0]
+        for x, c in zip(bottoms[1:], coeffs[1:], strict=False):
+            y = torch.add(y, x, alpha=c)
+        return y
+
+
+class _Product(torch.autograd.Function):
+    """Π x_i with the gradients y / x_i, as Caffe has them without stable_prod_grad: NaN at 0."""
+
+    @staticmethod
+    def forward(ctx: Any, *xs: Tensor) -> Tensor:
+        y = reduce(torch.mul, xs)
+        ctx.save_for_backward(y, *xs)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        y, *xs = ctx.saved_tensors
+        return tuple(y / x * g if needed else None for x, needed in zip(xs, ctx.needs_input_grad, strict=True))
+
+
+class Filter(Layer):
+    """The items of all bottoms but the last where that, the selector ``(N, 1, ...)``, is not 0 (filter_layer.cpp).
+
+    How many there are is known only when it runs: ``top_shapes`` has all N.
+    """
+
+    bottoms = (2, None)
+    tops = (1, None)
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        if len(self.param.top) != len(shapes) - 1:
+            self.fail(f"{len(self.param.top)} tops for {len(shapes)} bottoms: expected {len(shapes) - 1}")
+        self.check(shapes)
+        return shapes[:-1]
+
+    def check(self, shapes: Sequence[Shape]) -> None:
+        *items, selector = shapes
+        if not selector or prod(selector[1:]) != 1:
+            self.fail(f"a selector of shape {tuple(selector)}: expected (N, 1, ...)")
+        for shape in items:
+            if shape[:1] != selector[:1]:
+                self.fail(f"a bottom of shape {tuple(shape)}: expected as many items as the selector's {selector[0]}")
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        self.check([x.shape for x in bottoms])
+        chosen = bottoms[-1].detach().reshape(-1).nonzero()[:, 0]
+        return tuple(x.index_select(0, chosen) for x in bottoms[:-1])
+
+
+class Parameter(Layer):
+    """A parameter of the given shape, 0 at first, as a top (parameter_layer.hpp)."""
+
+    bottoms = (0, 0)
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        shape = tuple(int(dim) for dim in self.param.parameter_param.shape.dim)
+        self.add_blob(shape, schema(self.net.flavour).FillerParameter())  # type: ignore[attr-defined]
+        return [shape]
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        return self.blobs[0]
+
+
+class Reduction(Layer):
+    """coeff · Σ x, Σ abs(x), Σ x² or the mean, over all axes from ``axis`` on (reduction_layer.cpp)."""
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        self.start = self.canonical_axis(self.param.reduction_param.axis, len(shapes[0]))
+        return [shapes[0][: self.start]]
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        p, x = self.param.reduction_param, bottoms[0].flatten(self.start)
+        if p.operation == p.ASUM:
+            x = x.abs()
+        elif p.operation == p.SUMSQ:
+            x = x.square()
+        y = x.mean(-1) if p.operation == p.MEAN else x.sum(-1)
+        return y if p.coeff == 1 else y * p.coeff
+
+
+class Softmax(Layer):
+    """y = exp(x) / Σ exp(x) along ``axis`` (softmax_layer.cpp)."""
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        self.dim = self.canonical_axis(self.param.softmax_param.axis, len(shapes[0]))
+        return shapes
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        return bottoms[0].softmax(self.dim)

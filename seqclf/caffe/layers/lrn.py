@@ -1,0 +1,36 @@
+"""Local response normalisation."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqclf.caffe.layers.base import Layer, Shape
+from seqclf.models.lrn import local_response_norm
+
+
+class LRN(Layer):
+    """``(N, C, H, W)`` to the same (lrn_layer.cpp), with n = ``local_size``.
+
+    ACROSS_CHANNELS: ``x / (k + alpha / n * sum of x^2 over n channels)^beta``.
+    WITHIN_CHANNEL: ``x / (1 + alpha * mean of x^2 over n x n pixels)^beta``, the mean as ``Pooling`` takes it.
+    """
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        size = self.param.lrn_param.local_size
+        if size % 2 == 0:
+            self.fail(f"local_size is {size}, expected an odd number")
+        return [self.check(shapes[0])]
+
+    def check(self, shape: Shape) -> Shape:
+        if len(shape) != 4:
+            self.fail(f"a bottom of shape {shape}, expected 4 axes (N, C, H, W)")
+        return shape
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        self.check(tuple(x.shape))
+        p = self.param.lrn_param
+        if p.norm_region == p.ACROSS_CHANNELS:
+            return local_response_norm(x, p.local_size, p.alpha, p.beta, p.k)
+        mean = F.avg_pool2d(x * x, p.local_size, stride=1, padding=(p.local_size - 1) // 2)
+        return x * (1 + p.alpha * mean).pow(-p.beta)

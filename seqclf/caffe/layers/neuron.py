@@ -1,0 +1,203 @@
+"""Caffe's layers of one value in, one value out: activations, powers, dropout. The top has the bottom's shape."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from seqclf.caffe.layers.base import Layer, Shape
+
+
+class _Neuron(Layer):
+    """One bottom, one top, ``function`` between them."""
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        return shapes
+
+    def forward(self, *bottoms: Tensor) -> Tensor:
+        return self.function(bottoms[0])
+
+    def function(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def log_base(self, base: float) -> float:
+        """The logarithm of a ``base`` field, where -1 stands for e."""
+        if base != -1 and not 0 < base < math.inf:
+            self.fail(f"base {base}: expected a number above 0, or -1 for e")
+        return 1.0 if base == -1 else math.log(base)
+
+
+class AbsVal(_Neuron):
+    """y = abs(x), with gradient 0 at 0 (absval_layer.cpp)."""
+
+    def function(self, x: Tensor) -> Tensor:
+        return x.abs()
+
+
+class BNLL(_Neuron):
+    """y = log(1 + exp(x)) (bnll_layer.cpp)."""
+
+    def function(self, x: Tensor) -> Tensor:
+        return F.softplus(x)
+
+
+class Clip(_Neuron):
+    """y = max(min, min(x, max)), with the gradient of the identity from min to max, both included (clip_layer.cpp)."""
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        if not self.param.HasField("clip_param"):
+            self.fail("needs clip_param with min and max")
+        return shapes
+
+    def function(self, x: Tensor) -> Tensor:
+        p = self.param.clip_param
+        return x.clamp(max=p.max).clamp(min=p.min)  # in Caffe's order: at once, PyTorch's max wins where they cross
+
+
+class Dropout(_Neuron):
+    """y = x · mask / (1 - ratio) in training, mask drawn by PyTorch; y = x in testing (dropout_layer.cpp)."""
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        ratio = self.param.dropout_param.dropout_ratio
+        if not 0 <= ratio < 1:
+            self.fail(f"dropout_ratio {ratio}: expected 0 to below 1")
+        return shapes
+
+    def function(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.param.dropout_param.dropout_ratio) if self.training else x
+
+
+class ELU(_Neuron):
+    """y = x where x > 0, alpha (exp(x) - 1) elsewhere (elu_layer.cpp)."""
+
+    def function(self, x: Tensor) -> Tensor:
+        return F.elu(x, self.param.elu_param.alpha)
+
+
+class Exp(_Neuron):
+    """y = base^(shift + scale x), base -1 standing for e (exp_layer.cpp)."""
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        p = self.param.exp_param
+        log_base = self.log_base(p.base)
+        self.inner = log_base * p.scale
+        self.outer = float(
+            torch.tensor(p.shift * log_base, dtype=torch.float64).exp()
+        )  # inf where math.exp would raise
+        return shapes
+
+    def function(self, x: Tensor) -> Tensor:
+        y = torch.exp(x if self.inner == 1 else x * self.inner)
+        return y if self.outer == 1 else y * self.outer
+
+
+class Log(_Neuron):
+    """y = log_base(shift + scale x), base -1 standing for e (log_layer.cpp)."""
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        log_base = self.log_base(self.param.log_param.base)
+        if log_base == 0:
+            self.fail("base 1: no logarithm has it")
+        self.outer = 1 / log_base
+        return shapes
+
+    def function(self, x: Tensor) -> Tensor:
+        p = self.param.log_param
+        y = torch.log(_affine(x, p.scale, p.shift))
+        return y if self.outer == 1 else y * self.outer
+
+
+class Power(_Neuron):
+    """y = (shift + scale x)^power (power_layer.cpp)."""
+
+    def function(self, x: Tensor) -> Tensor:
+        p = self.param.power_param
+        if p.power * p.scale == 0:  # a constant, whatever x is, without gradient
+            return x.new_full((), p.shift).pow(p.power).expand_as(x)
+        base = _affine(x, p.scale, p.shift)
+        if p.power == 1:
+            return base
+        return base.square() if p.power == 2 else _Power.apply(base, p.power)
+
+
+class _Power(torch.autograd.Function):
+    """x^power with the gradient power · y / x, as Caffe computes it: at 0 that is NaN."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, power: float) -> Tensor:
+        y = x.pow(power)
+        ctx.power = power
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        x, y = ctx.saved_tensors
+        return y.div(x).mul_(ctx.power).mul_(g), None
+
+
+class PReLU(_Neuron):
+    """y = max(x, 0) + a_c min(x, 0); x ``(N, C, ...)``, a ``(C,)``, or ``()`` where shared (prelu_layer.cpp)."""
+
+    def setup(self, shapes: list[Shape]) -> list[Shape]:
+        p = self.param.prelu_param
+        if len(shapes[0]) < 2:
+            self.fail(f"a bottom of shape {shapes[0]}: expected (N, C, ...)")
+        filler = p.filler if p.HasField("filler") else type(p.filler)(type="constant", value=0.25)
+        self.add_blob(() if p.channel_shared else (shapes[0][1],), filler)
+        return shapes
+
+    def function(self, x: Tensor) -> Tensor:
+        slope = self.blobs[0]
+        if slope.dim() and (x.dim() < 2 or x.shape[1] != len(slope)):
+            self.fail(f"a bottom of shape {tuple(x.shape)}: expected (N, {len(slope)}, ...)")
+        return F.prelu(x, slope)
+
+
+class ReLU(_Neuron):
+    """y = max(x, 0) + negative_slope · min(x, 0); at 0 the gradient is negative_slope (relu_layer.cpp)."""
+
+    def function(self, x: Tensor) -> Tensor:
+        slope = self.param.relu_param.negative_slope
+        return F.leaky_relu(x, slope) if slope else F.relu(x)
+
+
+class Sigmoid(_Neuron):
+    """y = 1 / (1 + exp(-x)) (sigmoid_layer.cpp)."""
+
+    def function(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+
+class Swish(_Neuron):
+    """y = x · sigmoid(beta x) (swish_layer.cpp)."""
+
+    def function(self, x: Tensor) -> Tensor:
+        beta = self.param.swish_param.beta
+        return F.silu(x) if beta == 1 else x * torch.sigmoid(x * beta)
+
+
+class TanH(_Neuron):
+    """y = tanh(x) (tanh_layer.cpp)."""
+
+    def function(self, x: Tensor) -> Tensor:
+        return torch.tanh(x)
+
+
+class Threshold(_Neuron):
+    """y = 1 where x > threshold, 0 elsewhere; no gradient (threshold_layer.cpp)."""
+
+    def function(self, x: Tensor) -> Tensor:
+        return (x > self.param.threshold_param.threshold).to(x.dtype)
+
+
+def _affine(x: Tensor, scale: float, shift: float) -> Tensor:
+    """shift + scale x."""
+    x = x if scale == 1 else x * scale
+    return x if shift == 0 else x + shift

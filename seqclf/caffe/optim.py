@@ -1,0 +1,431 @@
+"""Caffe's solvers (sgd_solver.cpp and its siblings) as PyTorch optimizers, in its arithmetic and order of operations.
+
+A step takes the gradient that ``iter_size`` backward passes have summed, and for all parameters together
+
+    g = g * clip_gradients / |g|                       where the norm of all gradients is greater than clip_gradients
+    g = g / iter_size
+    g = g + weight_decay * decay_mult * w              or sign(w) in the place of w, for L1
+
+and then updates history and weights by ``rate = lr * lr_mult``, each solver by its own equations. ``p.grad`` is left as
+it was. As in Caffe, a parameter that got no gradient has the gradient zero: decay and momentum still move it. One that
+doesn't require a gradient is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import sqrt
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.policies import single
+from seqclf.caffe.schema import FLAVOURS, Flavour
+
+Tensors: TypeAlias = list[Tensor] | tuple[Tensor, ...]
+Settings: TypeAlias = dict[str, Any]
+
+
+class CaffeOptimizer(Optimizer):
+    """What all solvers do; a solver adds its ``update``.
+
+    A parameter group may have ``lr_mult`` and ``decay_mult`` (1 where not given). Groups with the same settings are
+    updated together, so a group for every parameter costs nothing: that is how history comes to have the net's order.
+
+    Args:
+        params: parameters, or dicts of parameter groups, as for any PyTorch optimizer; each on the device it trains on.
+        lr: the global rate.
+        clip_gradients: the greatest L2 norm of all gradients together; None for no limit.
+        iter_size: how many backward passes a step's gradient is the sum of.
+        regularization_type: "L2" or "L1".
+        flavour: "lisa" divides the weight decay by ``iter_size`` too.
+
+    Raises:
+        CaffeFormatError: a setting that Caffe has not, or a value that it can't work with.
+    """
+
+    histories: ClassVar[tuple[str, ...]] = ("history",)
+    """What it keeps for each parameter, in the order in which a ``.solverstate`` holds them: one after the other."""
+    own: ClassVar[tuple[str, ...]] = ()
+    """The fields of ``SolverParameter`` that only some solvers know."""
+    averages: ClassVar[tuple[str, ...]] = ()
+    """Those of them that are the decay of a running average, and less than 1."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        weight_decay: float,
+        regularization_type: str,
+        clip_gradients: float | None,
+        iter_size: int,
+        flavour: Flavour,
+        **own: float,
+    ) -> None:
+        common: Settings = {"lr": lr, "lr_mult": 1.0, "weight_decay": weight_decay, "decay_mult": 1.0, "iteration": 0}
+        common |= {"regularization_type": regularization_type, "clip_gradients": clip_gradients}
+        super().__init__(params, {**common, "iter_size": iter_size, "flavour": flavour, **own})
+
+    @property
+    def iteration(self) -> int:
+        """How many steps were taken."""
+        return self.param_groups[0]["iteration"]
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """One more group of parameters, with settings of its own.
+
+        Raises:
+            CaffeFormatError: as of the class; or the group has its own limit for what is the norm of all gradients.
+        """
+        unknown = sorted(param_group.keys() - self.defaults.keys() - {"params"})
+        if unknown:
+            raise CaffeFormatError(f"a parameter group's {unknown[0]}: expected one of {', '.join(self.defaults)}")
+        group = {**self.defaults, **param_group}
+        if self.param_groups:
+            first = self.param_groups[0]
+            group["iteration"] = first["iteration"]
+            if group["clip_gradients"] != first["clip_gradients"]:
+                raise CaffeFormatError("clip_gradients of one parameter group: it limits the norm of all gradients")
+        self._check(group)
+        super().add_param_group(group)
+
+    def _check(self, group: Settings) -> None:
+        for name in ("lr", "weight_decay", "clip_gradients", *self.own):
+            if group[name] is not None and not group[name] >= 0:
+                raise CaffeFormatError(f"{name} {group[name]}: expected 0 or more")
+        for name in self.averages:
+            if not group[name] < 1:
+                raise CaffeFormatError(f"{name} {group[name]}: {type(self).__name__} expected less than 1")
+        if group["iter_size"] < 1:
+            raise CaffeFormatError(f"iter_size {group['iter_size']}: expected 1 or more")
+        if group["regularization_type"] not in ("L2", "L1"):
+            raise CaffeFormatError(f'regularization_type "{group["regularization_type"]}": expected "L2" or "L1"')
+        if group["flavour"] not in FLAVOURS:
+            raise CaffeFormatError(f'flavour={group["flavour"]!r}: expected "bvlc" or "lisa"')
+        if group["flavour"] == "lisa" and group["iter_size"] > 1 and type(self) is not SGD:
+            raise CaffeFormatError(
+                f'iter_size {group["iter_size"]}: what flavour "lisa" does with it is known of SGD only, '
+                f"not of {type(self).__name__}"
+            )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update. Nothing in it waits for the GPU.
+
+        Raises:
+            CaffeFormatError: a gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        batches: dict[tuple[Any, ...], list[Tensor]] = {}  # what can be updated together
+        for group in self.param_groups:
+            settings = tuple(group[name] for name in self.defaults)
+            for p in group["params"]:
+                if p.requires_grad:
+                    batches.setdefault((p.device, p.dtype, *settings), []).append(p)
+        gradients: list[Tensors] = [[_gradient(p) for p in w] for w in batches.values()]
+        clip = self._clip([g for batch in gradients for g in batch])
+        for (key, w), g in zip(batches.items(), gradients, strict=True):
+            device, dtype, *values = key
+            exact = _exact(dtype)  # Caffe's scalars are of the parameters' type before anything is reckoned with them
+            s = {k: exact(v) if isinstance(v, float) else v for k, v in zip(self.defaults, values, strict=True)}
+            rate, decay = exact(s["lr"] * s["lr_mult"]), exact(s["weight_decay"] * s["decay_mult"])
+            if clip is not None:
+                g = torch._foreach_mul(g, clip.to(device, dtype))
+            if s["iter_size"] > 1 and s["flavour"] == "lisa":
+                rate = exact(rate / s["iter_size"])
+            elif s["iter_size"] > 1:
+                g = torch._foreach_mul(g, exact(1 / s["iter_size"]))
+            if decay:
+                toward_0 = w if s["regularization_type"] == "L2" else torch._foreach_sign(w)
+                g = torch._foreach_add(g, toward_0, alpha=decay)
+            self.update(w, g, [[self._history(p, name) for p in w] for name in self.histories], rate, s)
+        for group in self.param_groups:
+            group["iteration"] += 1
+        return loss
+
+    def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
+        """Updates weights and history in place, and leaves the gradients; ``rate`` has the multiplier in it."""
+        raise NotImplementedError
+
+    def history(self) -> list[Tensor]:
+        """The history as a ``.solverstate`` holds it: a tensor for each parameter, in the order of the groups.
+
+        AdaDelta and Adam have two for each: first the one of all parameters, then the other. They are no copies.
+        """
+        return [
+            self._history(p, name) for name in self.histories for group in self.param_groups for p in group["params"]
+        ]
+
+    @torch.no_grad()
+    def load_history(self, history: list[Tensor], iteration: int) -> None:
+        """Goes on from a ``.solverstate``: its history, in the order of ``history()``, and its iteration.
+
+        Raises:
+            CaffeFormatError: there are more or fewer tensors, or one has another shape; nothing is changed then.
+        """
+        ours = self.history()
+        if len(history) != len(ours):
+            raise CaffeFormatError(f"history of {len(history)} blobs: {type(self).__name__} expected {len(ours)}")
+        for i, (mine, saved) in enumerate(zip(ours, history, strict=True)):
+            if mine.shape != saved.shape:
+                raise CaffeFormatError(f"history blob {i} of shape {tuple(saved.shape)}: expected {tuple(mine.shape)}")
+        for mine, saved in zip(ours, history, strict=True):
+            mine.copy_(saved)
+        for group in self.param_groups:
+            group["iteration"] = iteration
+
+    def _history(self, p: Tensor, name: str) -> Tensor:
+        state = self.state[p]
+        if name not in state:
+            state[name] = torch.zeros_like(p)
+        return state[name]
+
+    def _clip(self, gradients: list[Tensor]) -> Tensor | None:
+        """What all gradients are multiplied by; a tensor, for the GPU never to be waited for."""
+        limit = self.param_groups[0]["clip_gradients"]
+        if limit is None:
+            return None
+        norm = nn.utils.get_total_norm(gradients)
+        return torch.where(norm > limit, limit / norm, 1.0)
+
+
+class SGD(CaffeOptimizer):
+    """``v = momentum * v + rate * g``, ``w = w - v`` (sgd_solver.cpp): the rate is inside the momentum."""
+
+    own = ("momentum",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        regularization_type: str = "L2",
+        clip_gradients: float | None = None,
+        iter_size: int = 1,
+        flavour: Flavour = "bvlc",
+    ) -> None:
+        super().__init__(
+            params, lr, weight_decay, regularization_type, clip_gradients, iter_size, flavour, momentum=momentum
+        )
+
+    def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
+        (v,) = history
+        torch._foreach_mul_(v, s["momentum"])
+        torch._foreach_add_(v, g, alpha=rate)
+        torch._foreach_sub_(w, v)
+
+
+class Nesterov(SGD):
+    """``u, v = v, momentum * v + rate * g``, ``w = w - (1 + momentum) * v + momentum * u`` (nesterov_solver.cpp)."""
+
+    def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
+        (v,) = history
+        momentum = s["momentum"]
+        step = torch._foreach_mul(v, -momentum)
+        torch._foreach_mul_(v, momentum)
+        torch._foreach_add_(v, g, alpha=rate)
+        torch._foreach_add_(step, v, alpha=1 + momentum)
+        torch._foreach_sub_(w, step)
+
+
+class AdaGrad(CaffeOptimizer):
+    """``h = h + g²``, ``w = w - rate * g / (sqrt(h) + delta)`` (adagrad_solver.cpp)."""
+
+    own = ("delta",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        weight_decay: float = 0.0,
+        delta: float = 1e-8,
+        regularization_type: str = "L2",
+        clip_gradients: float | None = None,
+        iter_size: int = 1,
+        flavour: Flavour = "bvlc",
+    ) -> None:
+        super().__init__(params, lr, weight_decay, regularization_type, clip_gradients, iter_size, flavour, delta=delta)
+
+    def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
+        (h,) = history
+        torch._foreach_addcmul_(h, g, g)
+        _divided(w, g, h, rate, s["delta"])
+
+
+class RMSProp(CaffeOptimizer):
+    """``h = rms_decay * h + (1 - rms_decay) * g²``, ``w = w - rate * g / (sqrt(h) + delta)`` (rmsprop_solver.cpp)."""
+
+    own = ("rms_decay", "delta")
+    averages = ("rms_decay",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        weight_decay: float = 0.0,
+        rms_decay: float = 0.99,
+        delta: float = 1e-8,
+        regularization_type: str = "L2",
+        clip_gradients: float | None = None,
+        iter_size: int = 1,
+        flavour: Flavour = "bvlc",
+    ) -> None:
+        own = {"rms_decay": rms_decay, "delta": delta}
+        super().__init__(params, lr, weight_decay, regularization_type, clip_gradients, iter_size, flavour, **own)
+
+    def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
+        (h,) = history
+        torch._foreach_mul_(h, s["rms_decay"])
+        torch._foreach_addcmul_(h, g, g, 1 - s["rms_decay"])
+        _divided(w, g, h, rate, s["delta"])
+
+
+class AdaDelta(CaffeOptimizer):
+    """AdaDelta (adadelta_solver.cpp); the history is ``h``, then ``k``.
+
+    ``h = momentum * h + (1 - momentum) * g²``, ``u = g * sqrt((k + delta) / (h + delta))``,
+    ``k = momentum * k + (1 - momentum) * u²``, ``w = w - rate * u``.
+    """
+
+    histories = ("history", "history2")
+    own = ("momentum", "delta")
+    averages = ("momentum",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float,
+        weight_decay: float = 0.0,
+        delta: float = 1e-8,
+        regularization_type: str = "L2",
+        clip_gradients: float | None = None,
+        iter_size: int = 1,
+        flavour: Flavour = "bvlc",
+    ) -> None:
+        own = {"momentum": momentum, "delta": delta}
+        super().__init__(params, lr, weight_decay, regularization_type, clip_gradients, iter_size, flavour, **own)
+
+    def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
+        h, k = history
+        momentum, delta = s["momentum"], s["delta"]
+        torch._foreach_mul_(h, momentum)
+        torch._foreach_addcmul_(h, g, g, 1 - momentum)
+        u = torch._foreach_add(k, delta)
+        torch._foreach_div_(u, torch._foreach_add(h, delta))
+        torch._foreach_sqrt_(u)
+        torch._foreach_mul_(u, g)
+        torch._foreach_mul_(k, momentum)
+        torch._foreach_addcmul_(k, u, u, 1 - momentum)
+        torch._foreach_add_(w, u, alpha=-rate)
+
+
+class Adam(CaffeOptimizer):
+    """Adam (adam_solver.cpp), where ``t`` counts updates from 1; the history is ``m``, then ``v``.
+
+    ``m = momentum * m + (1 - momentum) * g``, ``v = momentum2 * v + (1 - momentum2) * g²``,
+    ``w = w - rate * sqrt(1 - momentum2^t) / (1 - momentum^t) * m / (sqrt(v) + delta)``.
+    """
+
+    histories = ("history", "history2")
+    own = ("momentum", "momentum2", "delta")
+    averages = ("momentum", "momentum2")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float,
+        momentum2: float = 0.999,
+        weight_decay: float = 0.0,
+        delta: float = 1e-8,
+        regularization_type: str = "L2",
+        clip_gradients: float | None = None,
+        iter_size: int = 1,
+        flavour: Flavour = "bvlc",
+    ) -> None:
+        own = {"momentum": momentum, "momentum2": momentum2, "delta": delta}
+        super().__init__(params, lr, weight_decay, regularization_type, clip_gradients, iter_size, flavour, **own)
+
+    def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
+        m, v = history
+        beta1, beta2, t = s["momentum"], s["momentum2"], s["iteration"] + 1
+        correction = _exact(w[0].dtype)(sqrt(1 - beta2**t) / (1 - beta1**t))
+        torch._foreach_mul_(m, beta1)
+        torch._foreach_add_(m, g, alpha=1 - beta1)
+        torch._foreach_mul_(v, beta2)
+        torch._foreach_addcmul_(v, g, g, 1 - beta2)
+        _divided(w, m, v, rate * correction, s["delta"])
+
+
+OPTIMIZERS: dict[str, type[CaffeOptimizer]] = {c.__name__: c for c in (SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, Adam)}
+
+
+def class_for(type: str) -> type[CaffeOptimizer]:
+    """The optimizer for the ``type`` of a ``SolverParameter``.
+
+    Raises:
+        CaffeFormatError: there is no such solver.
+    """
+    if type not in OPTIMIZERS:
+        raise CaffeFormatError(f'solver type "{type}": expected one of {", ".join(OPTIMIZERS)}')
+    return OPTIMIZERS[type]
+
+
+def from_solver(param: Any, groups: Iterable[dict[str, Any]], flavour: Flavour = "bvlc") -> CaffeOptimizer:
+    """The optimizer that a ``SolverParameter`` asks for, at its ``base_lr``.
+
+    Args:
+        groups: dicts of ``params``, ``lr_mult`` and ``decay_mult``, in the net's order for ``history()`` to have
+            Caffe's. What is shared under two names counts where it comes first.
+
+    Raises:
+        CaffeFormatError: Caffe would refuse it too, or can't work with it.
+    """
+    build = class_for(param.type)
+    if not param.HasField("base_lr"):
+        raise CaffeFormatError("the solver has no base_lr")
+    if param.momentum and "momentum" not in build.own:
+        raise CaffeFormatError(f"momentum {param.momentum}: {param.type} works with momentum 0 only")
+    seen: set[Tensor] = set()
+    once = []
+    for group in groups:
+        params = [p for p in dict.fromkeys(group["params"]) if p not in seen]
+        seen.update(params)
+        once += [{**group, "params": params}] if params else []
+    return build(
+        once,
+        lr=param.base_lr,
+        weight_decay=param.weight_decay,
+        regularization_type=param.regularization_type,
+        clip_gradients=param.clip_gradients if param.clip_gradients >= 0 else None,
+        iter_size=param.iter_size,
+        flavour=flavour,
+        **{name: getattr(param, name) for name in build.own},
+    )
+
+
+def _exact(dtype: torch.dtype) -> Callable[[float], float]:
+    return float if dtype == torch.float64 else single
+
+
+def _gradient(p: Tensor) -> Tensor:
+    if p.grad is None:
+        return torch.zeros_like(p)
+    if p.grad.layout != torch.strided:
+        raise CaffeFormatError(f"a sparse gradient, of a parameter of shape {tuple(p.shape)}: expected a dense one")
+    return p.grad
+
+
+def _divided(w: Tensors, g: Tensors, h: Tensors, rate: float, delta: float) -> None:
+    """``w = w - rate * g / (sqrt(h) + delta)``, in the order of Caffe's GPU kernels."""
+    root = torch._foreach_sqrt(h)
+    torch._foreach_add_(root, delta)
+    torch._foreach_addcdiv_(w, g, root, -rate)

@@ -1,0 +1,168 @@
+"""What data layers make of pictures: decoding and resizing as OpenCV does it, and then data_transformer.cpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.files import blob_of, cut, parse_binary, read_bytes
+from seqclf.caffe.schema import schema
+
+_GREY = {"PNG": (9797, 19234, 3737, 0, 15)}
+"""Weights of red, green and blue, what is added, and bits cut off: libpng's for its files, OpenCV's own for others."""
+_OWN_GREY = (4899, 9617, 1868, 1 << 13, 14)
+
+
+class Transform:
+    """(x - mean) · scale of a picture, cropped and mirrored at random: a layer's ``transform_param``.
+
+    Args:
+        param: a ``TransformationParameter``, of either fork.
+        mean: the mean picture ``(C, H, W)`` float32 that its ``mean_file`` names, else None.
+
+    Raises:
+        CaffeFormatError: settings that contradict each other.
+    """
+
+    def __init__(self, param: Any, mean: Tensor | None = None) -> None:
+        if mean is not None and len(param.mean_value):
+            raise CaffeFormatError("transform_param has both mean_file and mean_value, expected one of them")
+        self.param, self.mean = param, mean
+        self.values = torch.tensor(list(param.mean_value), dtype=torch.float32).view(-1, 1, 1)
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """What becomes of a picture of shape ``(C, H, W)``.
+
+        Raises:
+            CaffeFormatError: crop, mean picture or mean values do not fit it.
+        """
+        channels, *size = shape
+        crop = self.param.crop_size
+        if min(size) < crop:
+            raise CaffeFormatError(f"a picture of {size[0]} x {size[1]} (H x W) is smaller than crop_size {crop}")
+        if self.mean is not None and self.mean.shape != shape:
+            raise CaffeFormatError(f"a picture of shape {shape}, but the mean picture's is {tuple(self.mean.shape)}")
+        if len(self.values) not in (0, 1, channels):
+            raise CaffeFormatError(f"{len(self.values)} mean_values, expected 1 or one for each of {channels} channels")
+        return (channels, crop, crop) if crop else shape
+
+    def __call__(self, picture: Tensor, train: bool, generator: torch.Generator) -> Tensor:
+        """The picture as a net takes it.
+
+        Crops lie anywhere when ``train`` and else in the middle; half of all pictures are mirrored, when not ``train``
+        too, as in Caffe. With lisa-caffe's ``flow``, a mirrored picture's channel 2 (where x, the horizontal motion, is
+        in BGR order) becomes 255 - x.
+
+        Args:
+            picture: ``(C, H, W)`` uint8 or float.
+            generator: what is random is drawn from it.
+
+        Returns:
+            ``(C, h, w)`` float32.
+
+        Raises:
+            CaffeFormatError: as of ``shape``.
+        """
+        channels, height, width = self.shape(tuple(picture.shape))
+        mirrored = self.param.mirror and _draw(2, generator)
+        room = (picture.shape[1] - height, picture.shape[2] - width)
+        top, left = (_draw(n + 1, generator) if train else n // 2 for n in room) if self.param.crop_size else (0, 0)
+        window = (slice(None), slice(top, top + height), slice(left, left + width))
+        x = picture[window].float()
+        if mirrored and getattr(self.param, "flow", False) and channels > 2:
+            x = torch.cat((x[:2], 255 - x[2:3], x[3:]))
+        if self.mean is not None:
+            x = x - self.mean[window]
+        elif len(self.values):
+            x = x - self.values
+        if self.param.scale != 1:
+            x = x * self.param.scale
+        return x.flip(2) if mirrored else x
+
+
+def _draw(n: int, generator: torch.Generator) -> int:
+    return int(torch.randint(n, (), generator=generator))
+
+
+def read_mean(path: Path) -> Tensor:
+    """A mean picture ``(C, H, W)`` float32 from the ``BlobProto`` that compute_image_mean writes.
+
+    Raises:
+        CaffeFormatError: the file can't be read, or holds no picture.
+    """
+    rest, cuts = cut(read_bytes(path), "BlobProto", str(path))
+    blob = blob_of(parse_binary(rest, schema().BlobProto(), str(path)), cuts[None][0][0], str(path))
+    shape = blob.shape[1:] if len(blob.shape) == 4 and blob.shape[0] == 1 else blob.shape
+    if len(shape) != 3:
+        raise CaffeFormatError(f"{path}: a blob of shape {blob.shape}, expected a mean picture (1, C, H, W)")
+    return torch.from_numpy(blob.data.reshape(shape).astype(np.float32))
+
+
+def decode(file: Path | BinaryIO, colour: bool | None) -> Tensor:
+    """A picture ``(C, H, W)`` uint8 from its file: three channels BGR, one of grey, or (None) the file's own.
+
+    Raises:
+        CaffeFormatError: it is damaged, of a kind that Pillow does not know, or of more than 8 bits a value.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            kind = image.format or ""
+            if colour is None:
+                see_through = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+                mode = "L" if image.mode in ("1", "L") else "RGBA" if see_through else "RGB"
+            else:
+                mode = "RGB"
+                if not colour and (image.mode in ("1", "L") or kind == "JPEG"):
+                    mode = "L"
+                    image.draft("L", image.size)  # a JPEG's own brightness, without the way through colours
+            if image.mode[0] in "IF":
+                raise CaffeFormatError(f"a picture of Pillow's mode {image.mode}, expected 8 bits a value")
+            pixels = np.array(image.convert(mode))
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise CaffeFormatError(f"can't be read as a picture ({error})") from None
+    if pixels.ndim == 2:
+        return torch.from_numpy(pixels)[None]
+    if colour is False:
+        red, green, blue, half, bits = _GREY.get(kind, _OWN_GREY)
+        weighted = pixels.astype(np.int32) @ np.array((red, green, blue), np.int32)
+        # libpng takes grey as it is: its weights would, cut off, make it darker by one
+        same = (pixels == pixels[..., :1]).all(-1)
+        return torch.from_numpy(np.where(same, pixels[..., 0], (weighted + half) >> bits).astype(np.uint8))[None]
+    order = (2, 1, 0, 3)[: pixels.shape[2]]
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)[order, ...]))
+
+
+def resize(picture: Tensor, height: int, width: int) -> Tensor:
+    """A picture ``(C, H, W)`` uint8 in another size, bit for bit as cv::resize makes it by default.
+
+    Linear between the centres of the four nearest pixels, without anti-aliasing, in whole numbers: weights in 1/2048,
+    of which each row's sums lose 4 bits and each column's product 16.
+    """
+    x = picture.numpy().astype(np.int32)
+    left, right, share = _neighbours(x.shape[2], width, edge=True)
+    rows = (x[:, :, left] * share[0] + x[:, :, right] * share[1]) >> 4
+    above, below, share = _neighbours(x.shape[1], height, edge=False)
+    share = share[..., None]
+    mixed = ((rows[:, above] * share[0]) >> 16) + ((rows[:, below] * share[1]) >> 16)
+    return torch.from_numpy(((mixed + 2) >> 2).astype(np.uint8))
+
+
+def _neighbours(size: int, new: int, edge: bool) -> tuple[Any, Any, Any]:
+    """The two pixels that each new one lies between, and their weights ``(2, new)`` in 1/2048.
+
+    ``edge``: one beyond the outermost centres is the outermost pixel alone; else it is that pixel in two parts.
+    """
+    at = ((np.arange(new) + 0.5) * (size / new) - 0.5).astype(np.float32)
+    first = np.floor(at).astype(np.int64)
+    part = at - first.astype(np.float32)
+    if edge:
+        part[(first < 0) | (first >= size - 1)] = 0
+    share = np.rint(np.stack((1 - part, part)) * 2048).astype(np.int32)
+    return first.clip(0, size - 1), (first + 1).clip(0, size - 1), share
