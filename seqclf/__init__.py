@@ -2,8 +2,19 @@
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.config import Experiment
-from seqclf.data import Clips, Data, every_frame, given, last_frame, mnist, shift
-from seqclf.models import GRU, LSTM, RNN, Flatten, FrameSequenceClassifier, Identity, Normalize, orthogonal
+from seqclf.data import Clips, Data, every_frame, given, last_frame, mnist, no_data, shift
+from seqclf.models import (
+    GRU,
+    LSTM,
+    RNN,
+    Chain,
+    Flatten,
+    FrameSequenceClassifier,
+    Identity,
+    LocalResponseNorm,
+    Normalize,
+    orthogonal,
+)
 from seqclf.objective import cross_entropy
 from seqclf.predict import Prediction, Predictor, load
 from seqclf.schedules import constant, one_cycle, warmup_cosine, warmup_linear
@@ -16,12 +27,14 @@ __all__ = [
     "LSTM",
     "RNN",
     "Batch",
+    "Chain",
     "Clips",
     "Data",
     "Experiment",
     "Flatten",
     "FrameSequenceClassifier",
     "Identity",
+    "LocalResponseNorm",
     "Normalize",
     "Prediction",
     "Predictor",
@@ -33,6 +46,7 @@ __all__ = [
     "last_frame",
     "load",
     "mnist",
+    "no_data",
     "one_cycle",
     "orthogonal",
     "shift",

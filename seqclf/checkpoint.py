@@ -122,6 +122,34 @@ def load_weights(model: torch.nn.Module, content: dict[str, Any], name: str | Pa
     model.load_state_dict(theirs)
 
 
+def start_from(model: torch.nn.Module, path: str | Path) -> tuple[list[str], list[str]]:
+    """Puts into a model those weights of another run that have a name and shape in common with its own.
+
+    Args:
+        path: a run's folder (its newest whole checkpoint) or a checkpoint.
+
+    Returns:
+        the names of the weights that were taken, and of the model's others, which stay as they are.
+
+    Raises:
+        SeqclfError: there is no checkpoint there, it is damaged, or no weight fits.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = load_newest(path / "checkpoints")
+        if found is None:
+            raise SeqclfError(f"{path} holds no checkpoint to start from")
+        path, content, _ = found
+    else:
+        content = load_checkpoint(path)
+    ours, theirs = model.state_dict(), content["model"]
+    taken = {name: theirs[name] for name in ours if name in theirs and theirs[name].shape == ours[name].shape}
+    if not taken:
+        raise SeqclfError(f"{path} has no weight of a name and shape that this model has")
+    model.load_state_dict(taken, strict=False)
+    return list(taken), [name for name in ours if name not in taken]
+
+
 def _free(folder: Path) -> str:
     try:
         return f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB"

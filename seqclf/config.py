@@ -250,6 +250,10 @@ def _text(value: Any) -> str:
     if isinstance(value, partial):
         inner = [*map(_text, value.args), *sorted(f"{k}={_text(v)}" for k, v in value.keywords.items())]
         return f"{_text(value.func)}({', '.join(inner)})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_text(k)}: {_text(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_text, value))}]" if isinstance(value, list) else f"({', '.join(map(_text, value))})"
     if callable(value):
         return f"{getattr(value, '__qualname__', value)}"
     return repr(value)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from seqclf.allocator import keep_freed_memory
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.checkpoint import load_newest, load_weights, save_checkpoint
+from seqclf.checkpoint import load_newest, load_weights, save_checkpoint, start_from
 from seqclf.config import Experiment, called, numbers, render, save_experiment
 from seqclf.data import Data, mix, sample_order
 from seqclf.evaluate import autocast, evaluate
@@ -61,7 +61,13 @@ def build_model(experiment: Experiment, data: Data) -> nn.Module:
     return called("model", experiment.model, frame_shape=data.train.frame_shape, num_classes=data.num_classes)
 
 
-def train(experiment: Experiment, workdir: str | Path, device: str = "auto", resume: bool = False) -> dict[str, Any]:
+def train(
+    experiment: Experiment,
+    workdir: str | Path,
+    device: str = "auto",
+    resume: bool = False,
+    init: str | Path | None = None,
+) -> dict[str, Any]:
     """Runs an experiment in a folder, to its last step, and gives its results.
 
     Everything random in step k is a function of (seed, k), so a run resumed at a checkpoint goes on as if it had never
@@ -71,6 +77,7 @@ def train(experiment: Experiment, workdir: str | Path, device: str = "auto", res
         workdir: the run's folder; new, or with ``resume`` one that holds a run.
         device: as of ``pick_device``.
         resume: go on from the newest whole checkpoint in ``workdir``, or from the start if there is none.
+        init: a run's folder or a checkpoint to take initial weights from, those of a name and shape in common.
 
     Returns:
         what ``results.json`` holds: ``step``, ``parts`` (figures by part of the data), ``seconds``.
@@ -108,6 +115,9 @@ def train(experiment: Experiment, workdir: str | Path, device: str = "auto", res
             raise SeqclfError(f"can't resume {workdir}: it is at step {start}, beyond steps={experiment.steps}")
         window = _Window(**content["window"])
         display.say(f"resuming from {path} at step {start}")
+    elif init is not None:
+        taken, others = start_from(model, init)
+        display.say(f"{len(taken)} weights start from {init}; drawn anew: {', '.join(others) or 'none'}")
     _write_run(workdir, experiment, identity, where, parameters, start)
     record = Record(workdir, start)
     display.say(f"{data.source}: {', '.join(f'{len(c):,} {n}' for n, c in data.parts().items())} clips; run {workdir}")

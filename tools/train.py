@@ -4,6 +4,7 @@ python tools/train.py --config configs/mnist_lastframe.py
 python tools/train.py --config configs/mnist_perframe.py data.root=../shared/data steps=500
 python tools/train.py --config configs/mnist_lastframe.py --show model.temporal.hidden=256
 python tools/train.py --workdir runs/<run> --resume
+python tools/train.py --config configs/mnist_lastframe.py --init runs/<another run>
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--config", metavar="PATH", help="a config file: Python, with a function get_config()")
     parser.add_argument("--workdir", metavar="DIR", help="the run's folder (default: runs/<config>_<time>)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --workdir")
+    parser.add_argument("--init", metavar="RUN", help="a run's folder or a checkpoint to take initial weights from")
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda or cuda:<n>")
     parser.add_argument("--show", action="store_true", help="print the resolved config, as Python, and stop")
     parser.add_argument(
@@ -48,7 +50,7 @@ def main() -> int:
 
     workdir = Path(args.workdir or f"runs/{Path(config).stem}_{datetime.now():%Y%m%d-%H%M%S}")
     try:
-        results = train(experiment, workdir, args.device, args.resume)
+        results = train(experiment, workdir, args.device, args.resume, args.init)
     except Stopped as stop:
         again = ["python", sys.argv[0], "--workdir", str(workdir), "--resume"]
         again += ["--device", args.device] if args.device != "auto" else []

@@ -1,7 +1,37 @@
 """Caffe's nets, weights, solvers and snapshots, of BVLC Caffe and of lisa-caffe (LRCN), in PyTorch and back."""
 
+from seqclf.caffe import io
+from seqclf.caffe.convert import from_classifier, to_classifier, write_run
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.net import Net, load_net, read_net, save_net
+from seqclf.caffe.optim import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp
+from seqclf.caffe.policies import exp, fixed, inv, multistep, poly, sigmoid, step
 from seqclf.caffe.solver import Solver, load_solver, read_solver
 
-__all__ = ["CaffeFormatError", "Net", "Solver", "load_net", "load_solver", "read_net", "read_solver", "save_net"]
+__all__ = [
+    "SGD",
+    "AdaDelta",
+    "AdaGrad",
+    "Adam",
+    "CaffeFormatError",
+    "Nesterov",
+    "Net",
+    "RMSProp",
+    "Solver",
+    "exp",
+    "fixed",
+    "from_classifier",
+    "inv",
+    "io",
+    "load_net",
+    "load_solver",
+    "multistep",
+    "poly",
+    "read_net",
+    "read_solver",
+    "save_net",
+    "sigmoid",
+    "step",
+    "to_classifier",
+    "write_run",
+]

@@ -92,7 +92,8 @@ def write_state(path: str | Path, iteration: int, learned_net: str, current_step
 
     def content(file: Any) -> None:
         file.create_dataset("iter", data=np.array([iteration], np.int32))
-        file.create_dataset("learned_net", data=np.bytes_(learned_net))
+        ended = f"S{len(learned_net.encode()) + 1}"  # a C string with its end
+        file.create_dataset("learned_net", data=np.array(learned_net.encode(), ended))
         file.create_dataset("current_step", data=np.array([current_step], np.int32))
         group = file.create_group("history")
         for i, blob in enumerate(history):

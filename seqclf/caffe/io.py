@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from io import BytesIO
 from operator import index as whole
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,7 +24,7 @@ from seqclf.batch import SeqclfError
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.schema import FLAVOURS, schema
 
-Array: TypeAlias = "Tensor | np.ndarray[Any, Any]"
+Array: TypeAlias = Tensor | np.ndarray[Any, Any]
 
 LARGEST_BLOB = 2**31 - 1
 """How many values a blob, and how many bytes a file of Caffe's, may hold."""
@@ -41,7 +42,8 @@ BORDERS = {"bvlc": "zero", "lisa": "edge"}
 def load_image(filename: str | Path, color: bool = True) -> Tensor:
     """An image file as ``(H, W, 3)`` RGB float32 from 0 to 1, or ``(H, W, 1)`` grey where ``color`` is False.
 
-    Transparency is dropped, not blended; a grey image becomes three equal channels, or stays one.
+    Transparency is dropped, not blended; a grey image becomes three equal channels, or stays one. (lisa-caffe left
+    colour images in colour where ``color`` was False.)
 
     Raises:
         SeqclfError: the file is missing, no image, damaged, or of a kind of pixel that has no white (32 bits).
@@ -55,7 +57,7 @@ def load_image(filename: str | Path, color: bool = True) -> Tensor:
                 pixels, white = np.array(image, dtype=np.float32), 65535
             elif image.mode in ("I", "F"):
                 raise ValueError(f"its pixels are of mode {image.mode}, expected 8 bits, or 16 bits of grey")
-            elif image.mode in ("1", "L", "LA", "La"):
+            elif image.mode in ("1", "L", "LA"):
                 pixels = np.array(image.convert("L"))
             else:  # through RGBA, as a palette's transparency has two forms, one of which PIL warns of
                 palette = image.mode in ("P", "PA")
@@ -70,9 +72,7 @@ def load_image(filename: str | Path, color: bool = True) -> Tensor:
     return (x @ x.new_tensor(GREY) if x.ndim == 3 else x)[..., None]
 
 
-def resize_image(
-    image: Array, new_dims: Sequence[int], interp_order: int = 1, flavour: str = "bvlc"
-) -> Tensor:
+def resize_image(image: Array, new_dims: Sequence[int], interp_order: int = 1, flavour: str = "bvlc") -> Tensor:
     """Images ``(..., H, W, K)`` resized to ``new_dims`` = (height, width), without anti-aliasing, as in Caffe's time.
 
     Images of 1 or 3 channels: the image's range is put to 0..1, skimage's ``resize`` (pixels are squares, the outer
@@ -113,18 +113,18 @@ def oversample(images: Array | Iterable[Array], crop_dims: Sequence[int], flow: 
     Raises:
         SeqclfError: no images, not images of one shape, or crops larger than they are.
     """
-    x = _images(images) if isinstance(images, (Tensor, np.ndarray)) else _stack([_images(image) for image in images])
-    if x.ndim != 4 or not len(x):
+    x = _images(images if isinstance(images, (Tensor, np.ndarray)) else _stack(images))
+    if x.ndim != 4:
         raise SeqclfError(f"images of shape {tuple(x.shape)}: expected (N, H, W, K)")
     (N, H, W, K), (h, w) = x.shape, _size(crop_dims, "crop_dims")
     if h > H or w > W:
         raise SeqclfError(f"crop_dims {h} x {w}: larger than the images, {H} x {W}")
-    crops = torch.empty(N, 10, h, w, K, device=x.device)
+    crops, mirrored = torch.empty(N, 10, h, w, K, device=x.device), x.flip(2)
     corners = [(top, left) for top in (0, H - h) for left in (0, W - w)]
     for k, (top, left) in enumerate([*corners, ((H - h) // 2, (W - w) // 2)]):
-        crop = x[:, top : top + h, left : left + w]
-        crops[:, k] = crop
-        crops[:, k + 5] = crop.flip(2)
+        right = W - w - left
+        crops[:, k] = x[:, top : top + h, left : left + w]
+        crops[:, k + 5] = mirrored[:, top : top + h, right : right + w]
     if flow:
         crops[:, 5:, ..., 0] = 1 - crops[:, 5:, ..., 0]
     return crops.flatten(0, 1)
@@ -160,7 +160,7 @@ class Transformer:
     def __init__(self, inputs: Mapping[str, Sequence[int]], flavour: str = "bvlc") -> None:
         if flavour not in FLAVOURS:
             raise SeqclfError(f'flavour={flavour!r}: expected "bvlc" or "lisa"')
-        self.inputs = {name: tuple(shape) for name, shape in inputs.items()}
+        self.inputs = {name: _shape(shape, name) for name, shape in inputs.items()}
         self.flavour = flavour
         self.transpose: dict[str, tuple[int, ...]] = {}
         self.channel_swap: dict[str, tuple[int, ...]] = {}
@@ -182,7 +182,8 @@ class Transformer:
             x = _permute(x, self.transpose[in_])
         if in_ in self.channel_swap:
             x = _take(x, self.channel_swap[in_])
-        x = x.clone(memory_format=torch.contiguous_format)  # the caller's data stay as they are
+        else:
+            x = x.clone(memory_format=torch.contiguous_format)  # the caller's data stay as they are
         if in_ in self.raw_scale:
             x.mul_(self.raw_scale[in_])
         if in_ in self.mean:
@@ -235,16 +236,13 @@ class Transformer:
         _, K, *size = self._shape(in_)
         m = _tensor(mean, "mean")
         m = m if m.dtype == torch.float64 else m.float()
+        m = m[None] if m.ndim == 2 else m
+        if m.shape not in ((K,), (K, *size)) and (self.flavour == "lisa" or m.ndim != 3 or len(m) not in (1, K)):
+            raise SeqclfError(f"mean of shape {tuple(mean.shape)}: expected ({K},) or {(K, *size)}, as the input has")
         if m.ndim == 1:
             m = m[:, None, None]
-        elif m.ndim in (2, 3):
-            m = m.reshape(-1, *m.shape[-2:])
-            if [*m.shape] != [K, *size]:
-                if self.flavour == "lisa":
-                    raise SeqclfError(f"mean of shape {tuple(mean.shape)}: expected {(K, *size)}, that of the input")
-                m = _permute(resize_image(_permute(m, (1, 2, 0)), size), (2, 0, 1))
-        if m.ndim != 3 or m.shape[0] not in (1, K) or (mean.ndim == 1 and len(m) != K):
-            raise SeqclfError(f"mean of shape {tuple(mean.shape)}: expected ({K},), or {(K, *size)}")
+        elif list(m.shape[1:]) != size:
+            m = _permute(resize_image(_permute(m, (1, 2, 0)), size), (2, 0, 1))
         self.mean[in_] = m.clone()
 
     def set_input_scale(self, in_: str, scale: float) -> None:
@@ -290,7 +288,7 @@ def array_to_blobproto(array: Array, diff: Array | None = None, flavour: str = "
     Raises:
         SeqclfError: the diff is of another shape, the array is not one of numbers, or lisa-caffe's is not 4-d.
     """
-    blob = schema(flavour).BlobProto()
+    blob: Any = schema(flavour).BlobProto()
     x = _tensor(array, "array")
     if flavour == "bvlc":
         blob.shape.dim.extend(x.shape)
@@ -317,7 +315,7 @@ def read_mean(path: str | Path, flavour: str = "bvlc") -> Tensor:
         CaffeFormatError: the file is missing, damaged, or its mean is none.
     """
     path = Path(path)
-    blob = schema(flavour).BlobProto()
+    blob: Any = schema(flavour).BlobProto()
     try:
         if not path.is_file():
             raise CaffeFormatError(f"{path}: no such file")
@@ -327,7 +325,7 @@ def read_mean(path: str | Path, flavour: str = "bvlc") -> Tensor:
     except OSError as error:
         raise CaffeFormatError(f"{path}: can't be read ({error.strerror})") from None
     if content.startswith(np.lib.format.MAGIC_PREFIX):
-        mean = _read_npy(path)
+        mean = _read_npy(content, path)
     else:
         try:
             blob.ParseFromString(content)
@@ -343,13 +341,20 @@ def read_mean(path: str | Path, flavour: str = "bvlc") -> Tensor:
     return mean
 
 
-def _read_npy(path: Path) -> Tensor:
-    try:  # mapped, as the header's size then is checked against the file's before there is any memory for it
-        array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # a header is parsed as Python, and may fail in many ways
-        raise CaffeFormatError(f"{path}: not a .npy file, or damaged ({error})") from None
-    if array.dtype.kind not in "fiu":
-        raise CaffeFormatError(f"{path}: holds an array of {array.dtype}, expected numbers")
+def _read_npy(content: bytes, path: Path) -> Tensor:
+    stream = BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read_header(stream)
+    except Exception as error:  # a header is parsed as Python, and fails in many ways
+        raise CaffeFormatError(f"{path}: a .npy file whose header is damaged ({error})") from None
+    data = content[stream.tell() :]
+    if dtype.kind not in "fiu" or len(shape) > 4:
+        raise CaffeFormatError(f"{path}: holds {dtype} in {len(shape)} axes, expected numbers in at most 4")
+    if any(n < 1 for n in shape) or math.prod(shape) * dtype.itemsize != len(data):
+        raise CaffeFormatError(f"{path}: its data are {len(data)} bytes, but its shape is {_times(shape)} of {dtype}")
+    array = np.frombuffer(data, dtype).reshape(shape, order="F" if by_columns else "C")
     return _tensor(array, str(path)).float()
 
 
@@ -454,11 +459,14 @@ def _images(image: Any) -> Tensor:
     return x
 
 
-def _stack(images: list[Tensor]) -> Tensor:
-    shapes = {tuple(image.shape) for image in images}
+def _stack(images: Iterable[Any]) -> Tensor:
+    if not isinstance(images, Iterable):
+        raise SeqclfError(f"images: found {type(images).__name__}, expected images (H, W, K)")
+    tensors = [_images(image) for image in images]
+    shapes = sorted({tuple(x.shape) for x in tensors})
     if len(shapes) != 1:
-        raise SeqclfError(f"images of shapes {sorted(shapes)}: expected images of one shape" if images else "no images")
-    return torch.stack(images)
+        raise SeqclfError(f"images of shapes {shapes}: expected one or more images, all of one shape")
+    return torch.stack([x.float() for x in tensors])
 
 
 def _size(size: Sequence[int], what: str) -> tuple[int, int]:
@@ -469,6 +477,16 @@ def _size(size: Sequence[int], what: str) -> tuple[int, int]:
     if height < 1 or width < 1:
         raise SeqclfError(f"{what}={size!r}: expected a height and a width of at least 1")
     return height, width
+
+
+def _shape(shape: Sequence[int], name: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(whole(n) for n in shape)
+    except TypeError:
+        sizes = (0,)
+    if any(n < 1 for n in sizes):
+        raise SeqclfError(f'input "{name}" of shape {shape!r}: expected (N, K, H, W)')
+    return sizes
 
 
 def _order(order: Sequence[int], length: int, what: str) -> tuple[int, ...]:
@@ -490,7 +508,7 @@ def _inverse(order: tuple[int, ...], what: str) -> tuple[int, ...]:
 def _number(x: Any, what: str) -> float:
     try:
         number = float(x)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         number = math.nan
     if not math.isfinite(number):
         raise SeqclfError(f"{what} {x!r}: expected a number")
@@ -503,7 +521,7 @@ def _permute(x: Tensor, order: tuple[int, ...]) -> Tensor:
 
 
 def _take(x: Tensor, channels: tuple[int, ...]) -> Tensor:
-    """These entries of the third axis from the end."""
+    """These entries of the third axis from the end, in new memory."""
     if max(channels) >= x.shape[-3]:
         raise SeqclfError(f"channel swap {channels}: the data have shape {tuple(x.shape)}, expected channels first")
-    return x[..., list(channels), :, :]
+    return torch.stack([x.select(-3, channel) for channel in channels], -3)

@@ -124,16 +124,16 @@ class CaffeOptimizer(Optimizer):
                 loss = closure()
         batches: dict[tuple[Any, ...], list[Tensor]] = {}  # what can be updated together
         for group in self.param_groups:
-            settings = tuple(group[name] for name in self.defaults)
+            settings = [(name, value) for name, value in group.items() if name not in ("params", "param_names")]
             for p in group["params"]:
                 if p.requires_grad:
                     batches.setdefault((p.device, p.dtype, *settings), []).append(p)
         gradients: list[Tensors] = [[_gradient(p) for p in w] for w in batches.values()]
         clip = self._clip([g for batch in gradients for g in batch])
         for (key, w), g in zip(batches.items(), gradients, strict=True):
-            device, dtype, *values = key
+            device, dtype, *settings = key
             exact = _exact(dtype)  # Caffe's scalars are of the parameters' type before anything is reckoned with them
-            s = {k: exact(v) if isinstance(v, float) else v for k, v in zip(self.defaults, values, strict=True)}
+            s = {name: exact(value) if isinstance(value, float) else value for name, value in settings}
             rate, decay = exact(s["lr"] * s["lr_mult"]), exact(s["weight_decay"] * s["decay_mult"])
             if clip is not None:
                 g = torch._foreach_mul(g, clip.to(device, dtype))

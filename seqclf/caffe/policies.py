@@ -43,15 +43,13 @@ def inv(step: int, steps: int, gamma: float, power: float) -> float:
     return single(_power(single(1 + single(_gamma(gamma) * step)), -single(power)))
 
 
-def multistep(
-    step: int, steps: int, gamma: float, stepvalue: Sequence[int], start: int = 0, current_step: int = 0
-) -> float:
-    """``gamma ** n``, where ``n`` counts the step values reached; it grows by no more than one in a step.
-
-    Args:
-        start, current_step: the step from which, and the count with which, counting goes on after a restart.
-    """
-    return _power(_gamma(gamma), _reached(step, stepvalue, start, current_step))
+def multistep(step: int, steps: int, gamma: float, stepvalue: Sequence[int]) -> float:
+    """``gamma ** n``, where ``n`` counts the step values reached, as Caffe does by no more than one a step."""
+    count, moment = 0, -1
+    for value in stepvalue:
+        moment = max(value, moment + 1)
+        count += moment <= step
+    return _power(_gamma(gamma), count)
 
 
 def poly(step: int, steps: int, power: float, max_iter: int | None = None) -> float:
@@ -82,40 +80,36 @@ POLICIES: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
 """By ``lr_policy``: the schedule, and the solver's fields that it needs."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Policy:
-    """The learning rate of a solver: ``policy(iteration)``.
+    """The learning rate of a solver, to be called once for every update, in order: "multistep" counts as it goes.
 
     Attributes:
         param: the ``SolverParameter``.
         schedule: its policy as a schedule, the factor on its ``base_lr``.
-        iteration, restored: where it was restored at, and the ``current_step`` that it was restored with.
+        current_step: the count of steps that a snapshot saves under this name, and a restored solver sets.
     """
 
     param: Any
     schedule: Schedule
-    iteration: int
-    restored: int
+    current_step: int = 0
 
     def __call__(self, iteration: int) -> float:
         """The rate, a float32, of the update that follows after so many."""
-        return single(self.param.base_lr * self.schedule(iteration, self.param.max_iter))
+        param = self.param
+        if param.lr_policy == "multistep":
+            values = param.stepvalue
+            self.current_step += self.current_step < len(values) and iteration >= values[self.current_step]
+            factor = _power(_gamma(param.gamma), self.current_step)
+        else:
+            factor = self.schedule(iteration, param.max_iter)
+            if param.lr_policy == "step":
+                self.current_step = iteration // param.stepsize
+        return single(param.base_lr * factor)
 
-    def current_step(self, iteration: int) -> int:
-        """What a snapshot after so many updates saves under this name: the count that its last update's rate used."""
-        last = iteration - 1
-        if last >= self.iteration and self.param.lr_policy == "step":
-            return last // self.param.stepsize
-        if last >= self.iteration and self.param.lr_policy == "multistep":
-            return _reached(last, self.param.stepvalue, self.iteration, self.restored)
-        return self.restored
 
-
-def policy(param: Any, iteration: int = 0, current_step: int = 0) -> Policy:
+def policy(param: Any) -> Policy:
     """The learning rate that a ``SolverParameter`` asks for.
-
-    Args:
-        iteration, current_step: as a restored ``SolverState`` has them; "multistep" counts on from there.
 
     Raises:
         CaffeFormatError: the policy is not known, lacks a field that it needs, or can't work with a field's value.
@@ -128,20 +122,8 @@ def policy(param: Any, iteration: int = 0, current_step: int = 0) -> Policy:
     if missing:
         raise CaffeFormatError(f'lr_policy "{param.lr_policy}" needs {" and ".join(missing)}')
     keywords = {name: getattr(param, name) for name in needed}
-    if param.lr_policy == "multistep":
-        keywords |= {"start": iteration, "current_step": current_step}
-    made = Policy(param, partial(schedule, **keywords), iteration, current_step)
-    made(iteration)  # so that a value that won't do is told now
-    return made
-
-
-def _reached(step: int, stepvalue: Sequence[int], start: int, current_step: int) -> int:
-    """How many step values are reached, when every step from ``start`` on has counted at most one more."""
-    count, moment = current_step, start - 1
-    for value in stepvalue[current_step:]:
-        moment = max(value, moment + 1)
-        count += moment <= step
-    return count
+    schedule(0, 0, **keywords)  # so that a value that won't do is told now
+    return Policy(param, partial(schedule, **keywords))
 
 
 def _power(base: float, exponent: float) -> float:

@@ -145,13 +145,25 @@ def resize(picture: Tensor, height: int, width: int) -> Tensor:
     Linear between the centres of the four nearest pixels, without anti-aliasing, in whole numbers: weights in 1/2048,
     of which each row's sums lose 4 bits and each column's product 16.
     """
-    x = picture.numpy().astype(np.int32)
+    x = picture.numpy()
     left, right, share = _neighbours(x.shape[2], width, edge=True)
-    rows = (x[:, :, left] * share[0] + x[:, :, right] * share[1]) >> 4
+    rows = _weighted(x, left, share[0], 2)
+    rows += _weighted(x, right, share[1], 2)
+    rows >>= 4
     above, below, share = _neighbours(x.shape[1], height, edge=False)
-    share = share[..., None]
-    mixed = ((rows[:, above] * share[0]) >> 16) + ((rows[:, below] * share[1]) >> 16)
-    return torch.from_numpy(((mixed + 2) >> 2).astype(np.uint8))
+    upper, lower = _weighted(rows, above, share[0, :, None], 1), _weighted(rows, below, share[1, :, None], 1)
+    upper >>= 16
+    lower >>= 16
+    upper += lower
+    upper += 2
+    upper >>= 2
+    return torch.from_numpy(upper.astype(np.uint8))
+
+
+def _weighted(x: Any, which: Any, share: Any, axis: int) -> Any:
+    taken = x.take(which, axis).astype(np.int32, copy=False)
+    taken *= share
+    return taken
 
 
 def _neighbours(size: int, new: int, edge: bool) -> tuple[Any, Any, Any]:

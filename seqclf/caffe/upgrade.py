@@ -77,6 +77,8 @@ def upgrade_net(net: Any, name: str) -> None:
         raise CaffeFormatError(f"{name}: has both `layer` and `layers`: expected one of the two forms")
     for old in net.layers:
         _upgrade_layer(old, net.layer.add(), name)
+    if len(net.layers):
+        _move_transformations(net)
     net.ClearField("layers")
     _upgrade_inputs(net, name)
     for layer in net.layer:
@@ -110,13 +112,20 @@ def _upgrade_layer(old: Any, new: Any, name: str) -> None:
             getattr(new, field.name).CopyFrom(value)
         else:
             getattr(new, field.name).extend(value)
-    where = _TRANSFORMED.get(new.type)
-    if where and old.HasField(where):
-        data = getattr(new, where)
+
+
+def _move_transformations(net: Any) -> None:
+    """The settings of transformations that data layers once had themselves go into ``transform_param``."""
+    data = [(layer, getattr(layer, where)) for layer in net.layer if (where := _TRANSFORMED.get(layer.type))]
+    if not any(param.HasField(setting) for _, param in data for setting in _MOVED):
+        return
+    for layer, param in data:
+        param.SetInParent()
+        layer.transform_param.SetInParent()
         for setting in _MOVED:
-            if data.HasField(setting):
-                setattr(new.transform_param, setting, getattr(data, setting))
-                data.ClearField(setting)
+            if param.HasField(setting):
+                setattr(layer.transform_param, setting, getattr(param, setting))
+                param.ClearField(setting)
 
 
 def _upgrade_inputs(net: Any, name: str) -> None:

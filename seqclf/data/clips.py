@@ -147,3 +147,12 @@ class Data:
             },
             **self.details,
         }
+
+
+def no_data(reason: str) -> Data:
+    """What a run has in place of data where it has none, such as one converted from another program.
+
+    Raises:
+        SeqclfError: always, with the reason.
+    """
+    raise SeqclfError(reason)

@@ -1,8 +1,22 @@
 """Models: the classifier and its parts."""
 
 from seqclf.models.classifier import FrameSequenceClassifier
-from seqclf.models.encoder import Flatten
+from seqclf.models.encoder import Chain, ChannelScale, Flatten
+from seqclf.models.lrn import LocalResponseNorm
 from seqclf.models.preprocess import Normalize
 from seqclf.models.temporal import GRU, LSTM, RNN, Identity, State, orthogonal
 
-__all__ = ["GRU", "LSTM", "RNN", "Flatten", "FrameSequenceClassifier", "Identity", "Normalize", "State", "orthogonal"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Chain",
+    "ChannelScale",
+    "Flatten",
+    "FrameSequenceClassifier",
+    "Identity",
+    "LocalResponseNorm",
+    "Normalize",
+    "State",
+    "orthogonal",
+]

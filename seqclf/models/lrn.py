@@ -16,8 +16,9 @@ from seqclf.batch import SeqclfError
 
 
 def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """``y_c = x_c / (k + alpha / size * sum of x_j^2)^beta``, j the ``size`` channels around c (Krizhevsky et al. 2012).
+    """``y_c = x_c / (k + alpha / size * sum of x_j^2)^beta``, j the ``size`` channels around c.
 
+    By Krizhevsky, Sutskever and Hinton (2012).
     As ``torch.nn.functional.local_response_norm``: channels that are not there count as zero, and a window of even size
     reaches one channel further down than up. Differentiable once.
 
@@ -62,10 +63,7 @@ class _LocalResponseNorm(torch.autograd.Function):
         below, above = size // 2, (size - 1) // 2
         squares = (x * x).mul_(alpha / size)
         scale = _add_neighbours(squares + k, squares, below, above)
-        if beta == 0.75:
-            r = scale.sqrt().sqrt_().div_(scale)  # within 1.3 units in the last place; rsqrt(s) sqrt(rsqrt(s)): 2.2
-        else:
-            r = scale.pow(-beta)
+        r = scale.sqrt().sqrt_().div_(scale) if beta == 0.75 else scale.pow(-beta)  # s^(1/4) / s
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(x, scale, r)
             ctx.below, ctx.above, ctx.factor = below, above, -2 * alpha * beta / size

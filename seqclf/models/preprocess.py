@@ -17,13 +17,17 @@ class Normalize(nn.Module):
 
     Args:
         mean, std: on the scale from 0 to 1; a number for all, or one per channel of ``(..., C, H, W)`` frames.
+        bgr: whether RGB frames become BGR first, the order of OpenCV's models; mean and std are then in that order.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0) -> None:
+    def __init__(
+        self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0, bgr: bool = False
+    ) -> None:
         super().__init__()
+        self.bgr = bgr
 
         def shaped(value: float | Sequence[float]) -> Tensor:
             x = torch.tensor(value, dtype=torch.float32)
@@ -38,6 +42,10 @@ class Normalize(nn.Module):
                 raise SeqclfError(
                     f"Normalize has {len(statistic)} channels, but frames are {tuple(frames.shape[1:])}, not (C, H, W)"
                 )
+        if self.bgr:
+            if frames.dim() < 4 or frames.shape[-3] != 3:
+                raise SeqclfError(f"Normalize(bgr=True) takes frames (3, H, W), not {tuple(frames.shape[1:])}")
+            frames = frames.flip(-3)
         scale = 1 / self.std
         if not frames.is_floating_point():
             scale = scale / 255

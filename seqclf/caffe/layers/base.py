@@ -94,7 +94,7 @@ class Layer(nn.Module):
     def add_blob(self, shape: Sequence[int], filler: Any) -> None:
         """One more parameter of the layer; ``filler`` is the ``FillerParameter`` that fills it where no weights do."""
         self.check_size(shape)
-        self.blobs.append(nn.Parameter(torch.empty(*shape)))
+        self.blobs.append(nn.Parameter(torch.empty(tuple(shape))))
         self.fillers.append(filler)
 
     def share(self, index: int, blob: nn.Parameter) -> None:

@@ -45,7 +45,7 @@ class ArgMax(Layer):
         if self.dim is not None:
             values, indices = self.greatest(x, self.dim)
             return values if self.values else indices.to(x.dtype)
-        values, indices = self.greatest(x.flatten(1), 1)
+        values, indices = self.greatest(x.unsqueeze(1).flatten(1), 1)
         parts = [indices.to(x.dtype), values] if self.values else [indices.to(x.dtype)]
         return torch.stack(parts, 1).reshape(len(x), len(parts), self.k, *self.ones)
 
@@ -53,7 +53,7 @@ class ArgMax(Layer):
         if self.k == 1:
             values, indices = x.flip(dim).max(dim, keepdim=True)  # the first of equals, which is the last of x's
             return values, x.shape[dim] - 1 - indices
-        values, indices = x.sort(dim, stable=True)
+        values, indices = x.sort(stable=True, dim=dim)
         start = x.shape[dim] - self.k
         return values.narrow(dim, start, self.k).flip(dim), indices.narrow(dim, start, self.k).flip(dim)
 
@@ -73,9 +73,9 @@ class BatchReindex(Layer):
     def forward(self, *bottoms: Tensor) -> Tensor:
         x, index = bottoms
         if index.device.type == "cpu" and index.numel():  # elsewhere a look would wait for the device
-            low, high = index.aminmax()
+            low, high = map(float, index.detach().aminmax())
             if low < 0 or high >= len(x):
-                self.fail(f"indices from {float(low):g} to {float(high):g}: expected 0 to {len(x) - 1}")
+                self.fail(f"indices from {low:g} to {high:g}: expected 0 to {len(x) - 1}")
         return x.index_select(0, index.long())
 
 

@@ -146,16 +146,14 @@ class DummyData(Source):
         p, tops = self.param.dummy_data_param, len(self.param.top)
         if len(p.data_filler) not in (0, 1, tops):
             self.fail(f"has {len(p.data_filler)} data_fillers, expected none, one, or one for each of {tops} tops")
-        sizes = [getattr(p, name) for name in ("num", "channels", "height", "width")]
-        if any(map(len, sizes)) and len(p.shape):
-            self.fail("has both shape and num, channels, height, width, expected one or the other")
-        for name, given in (
-            zip(("num", "channels", "height", "width"), sizes, strict=True) if any(map(len, sizes)) else ()
-        ):
-            if len(given) not in (1, tops):
-                self.fail(f"has {len(given)} values of {name}, expected one, or one for each of {tops} tops")
-        if any(map(len, sizes)):
-            self.shapes = [tuple(_for_top(given, i) for given in sizes) for i in range(tops)]
+        legacy = {name: getattr(p, name) for name in ("num", "channels", "height", "width")}
+        if any(map(len, legacy.values())):
+            if len(p.shape):
+                self.fail("has both shape and num, channels, height, width, expected one or the other")
+            for name, sizes in legacy.items():
+                if len(sizes) not in (1, tops):
+                    self.fail(f"has {len(sizes)} values of {name}, expected one, or one for each of {tops} tops")
+            self.shapes = [tuple(_for_top(sizes, i) for sizes in legacy.values()) for i in range(tops)]
         elif len(p.shape) in (1, tops):
             self.shapes = [tuple(_for_top(p.shape, i).dim) for i in range(tops)]
         else:
@@ -237,7 +235,6 @@ class HDF5Data(Source):
         self.batch_size = self.size(p)
         if self.param.HasField("transform_param"):
             self.fail("transform_param: data in HDF5 are given as they are, expected none")
-        self.h5py = extra(self, "h5py")
         source = locate(self, p.source, "source")
         self.files = [locate(self, name, f'file of source "{p.source}"') for name in _text(self, source).split()]
         if not self.files:
@@ -259,11 +256,12 @@ class HDF5Data(Source):
 
     def read(self, path: Path, what: Callable[[Any], Any]) -> list[Any]:
         """Something of each top's dataset in a file."""
+        h5py = extra(self, "h5py")
         try:
-            with self.h5py.File(path, "r") as file:
+            with h5py.File(path, "r") as file:
                 for name in self.param.top:
                     data = file.get(name)
-                    if not isinstance(data, self.h5py.Dataset):
+                    if not isinstance(data, h5py.Dataset):
                         self.fail(f'{path}: has no dataset "{name}", only {", ".join(file) or "nothing"}')
                     if not data.shape or data.dtype.kind not in "iuf":
                         self.fail(f'{path}: dataset "{name}" ({data.dtype} {data.shape}), expected rows of numbers')
@@ -305,7 +303,7 @@ class HDF5Output(Layer):
     names: ClassVar = ("data", "label")
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
-        self.h5py = extra(self, "h5py")
+        extra(self, "h5py")  # told now rather than after the first batch
         self.path = Path(self.param.hdf5_output_param.file_name)
         if not self.path.name:
             self.fail("has no file_name")
@@ -322,7 +320,7 @@ class HDF5Output(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         self.check(*(tuple(x.shape) for x in bottoms))
         try:
-            with self.h5py.File(self.path, "a" if self.written else "w") as file:
+            with extra(self, "h5py").File(self.path, "a" if self.written else "w") as file:
                 for name, x in zip(self.names, bottoms, strict=True):
                     rows = x.detach().cpu().reshape(*x.shape, *(1,) * (4 - x.ndim)).numpy()
                     if self.written:
@@ -452,7 +450,6 @@ class Data(_Pictures):
         if colour and grey:
             self.fail("is to force both colour and grey, expected one of them")
         self.colour = True if colour else False if grey else None
-        self.lmdb = extra(self, "lmdb")
         self.database = locate(self, p.source, "source")
         self.keys: list[bytes] = self.read(lambda reading: list(reading.cursor().iternext(values=False)))
         if not self.keys:
@@ -460,11 +457,12 @@ class Data(_Pictures):
 
     def read(self, what: Callable[[Any], Any]) -> Any:
         """Something of the database, which is open no longer: LMDB lets a process open one only once."""
+        lmdb = extra(self, "lmdb")
+        options = {"readonly": True, "lock": False, "subdir": self.database.is_dir()}
         try:
-            options = {"readonly": True, "lock": False, "subdir": self.database.is_dir()}
-            with self.lmdb.open(str(self.database), **options) as database, database.begin() as reading:
+            with lmdb.open(str(self.database), **options) as database, database.begin() as reading:
                 return what(reading)
-        except self.lmdb.Error as error:
+        except lmdb.Error as error:
             self.fail(f"source {self.database}: not an LMDB database, or damaged ({error})")
 
     def pictures(self, first: int, count: int) -> Iterator[tuple[str, Tensor, int]]:
@@ -511,6 +509,7 @@ class Python(Source):
                 f'nothing stands in for the Python layer "{name}": pass python={{"{name}": ...}} with an iterable of '
                 "batches, or with what gives one when it is called with param_str="
             )
+        self.batches: Iterator[Any] | None = None
         self.start()
         first = self.next_batch()
         self.ahead: tuple[Tensor, ...] | None = first
@@ -523,16 +522,17 @@ class Python(Source):
             given = given(param_str=self.param.python_param.param_str)
         if not isinstance(given, Iterable):
             self.fail(f"what stands in for it gives a {type(given).__name__}, expected an iterable of batches")
-        self.batches, self.ahead = iter(given), None
+        batches = iter(given)
+        if batches is self.batches:
+            self.fail("what stands in for it can be gone through only once, as a generator: give a list, or a function")
+        self.batches, self.ahead = batches, None
 
     def next_batch(self) -> tuple[Tensor, ...]:
         for _ in range(2):  # the second time from the start
-            for batch in self.batches:
+            for batch in self.batches or ():
                 return self.as_tops(batch)
             self.start()
-        self.fail(
-            "what stands in for it gives no more batches, and none when it is started anew (a generator can't be)"
-        )
+        self.fail("what stands in for it gives no batches")
 
     def as_tops(self, batch: Any) -> tuple[Tensor, ...]:
         names = list(self.param.top)

@@ -155,11 +155,13 @@ class InfogainLoss(_Loss):
     """Σ_c -H_label,c log p_c / normalizer (infogain_loss_layer.cpp).
 
     H ``(C, C)`` is the third bottom or in the file ``source``. p = softmax(x) along ``infogain_loss_param.axis``, and
-    the second top, if there is one. In lisa-caffe x is p itself, ``(N, ...)`` of C values an item, and the normalizer N.
+    the second top, if there is one. In lisa-caffe x is p itself, ``(N, ...)`` of C values an item; the normalizer is N.
     """
 
     bottoms = (2, 3)
     tops = (1, 2)
+    matrix: Tensor
+    """H from the file, flat."""
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p, tops = self.param.infogain_loss_param, self.param.top
@@ -202,7 +204,7 @@ class InfogainLoss(_Loss):
     def loss(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         x, labels = bottoms[:2]
         if self.lisa:
-            x = x.flatten(1)
+            x = x.unsqueeze(1).flatten(1)
         C = x.shape[self.dim]
         H = (bottoms[2] if len(bottoms) == 3 else self.matrix).detach().to(x.dtype).reshape(C, C)
         index, valid = self.read_labels(labels, x, self.dim, self.ignore)
@@ -249,7 +251,7 @@ class MultinomialLogisticLoss(_Loss):
         self.check_labels([(shapes[0][0], prod(shapes[0][1:])), shapes[1]], 1)
 
     def loss(self, *bottoms: Tensor) -> Tensor:
-        x = bottoms[0].flatten(1)
+        x = bottoms[0].unsqueeze(1).flatten(1)
         index, _ = self.read_labels(bottoms[1], x, 1)
         return -_ThresholdedLog.apply(x.gather(1, index)).sum() / len(x)
 
@@ -334,7 +336,7 @@ class HingeLoss(_Loss):
         self.check_labels([(shapes[0][0], prod(shapes[0][1:])), shapes[1]], 1)
 
     def loss(self, *bottoms: Tensor) -> Tensor:
-        p, x = self.param.hinge_loss_param, bottoms[0].flatten(1)
+        p, x = self.param.hinge_loss_param, bottoms[0].unsqueeze(1).flatten(1)
         index, _ = self.read_labels(bottoms[1], x, 1)
         margins = F.relu(1 + x * torch.ones_like(x).scatter_(1, index, -1))
         return (margins.square() if p.norm == p.L2 else margins).sum() / len(x)

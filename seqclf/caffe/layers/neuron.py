@@ -56,7 +56,8 @@ class Clip(_Neuron):
 
     def function(self, x: Tensor) -> Tensor:
         p = self.param.clip_param
-        return x.clamp(max=p.max).clamp(min=p.min)  # in Caffe's order: at once, PyTorch's max wins where they cross
+        bounded = x.detach().clamp(max=p.max).clamp(min=p.min)  # in Caffe's order, for where min is above max
+        return torch.where((x >= p.min) & (x <= p.max), x, bounded)  # clamp's gradient at the bounds is not Caffe's
 
 
 class Dropout(_Neuron):
