@@ -285,7 +285,7 @@ def _pair(p: Any, what: str, default: int) -> tuple[int, int]:
     """A setting of two axes, said as one number, as two, or as ``<what>_h`` and ``<what>_w``."""
     if p.HasField(f"{what}_h") or p.HasField(f"{what}_w"):
         return getattr(p, f"{what}_h"), getattr(p, f"{what}_w")
-    value = getattr(p, what)
+    value = p.kernel_size if what == "kernel" else getattr(p, what)
     values = [value] if isinstance(value, int) else list(value)
     return (values[0], values[-1]) if values else (default, default)
 
@@ -296,9 +296,7 @@ def _named(layer: Layer, *names: str) -> dict[str, Tensor]:
 
 def _pooling(param: Any, layer: Any, shape: Sequence[int]) -> Converted:
     p = param.pooling_param
-    kernel = tuple(shape[2:]) if p.global_pooling else _pair(p, "kernel_size", 0)
-    if not p.global_pooling and p.HasField("kernel_h"):
-        kernel = (p.kernel_h, p.kernel_w)
+    kernel = tuple(shape[2:]) if p.global_pooling else _pair(p, "kernel", 0)
     stride, pad = ((1, 1), (0, 0)) if p.global_pooling else (_pair(p, "stride", 1), _pair(p, "pad", 0))
     settings: dict[str, Any] = {"stride": stride, "padding": pad, "ceil_mode": p.round_mode == 0}
     if p.pool not in (0, 1):
@@ -416,11 +414,11 @@ def from_classifier(
     shape = model.frame_shape
     if shape is None:
         raise CaffeFormatError("a classifier becomes a net only if it was built with frame_shape=")
-    net = schema(flavour).NetParameter(name=name)  # type: ignore[call-arg]
+    net = schema(flavour).NetParameter(name=name)
     weights: dict[str, list[Tensor]] = {}
 
     def add(kind: str, called: str, bottom: str | list[str], top: str, *blobs: Tensor, **settings: Any) -> str:
-        net.layer.add(  # type: ignore[attr-defined]
+        net.layer.add(
             name=called, type=kind, bottom=[bottom] if isinstance(bottom, str) else bottom, top=[top], **settings
         )
         if blobs:
@@ -429,7 +427,7 @@ def from_classifier(
 
     vectors = isinstance(model.encoder, models.Flatten)
     rows = [frames, streams] if vectors else [frames * streams]
-    inputs = net.layer.add(name="input", type="Input", top=["data", "cm"])  # type: ignore[attr-defined]
+    inputs = net.layer.add(name="input", type="Input", top=["data", "cm"])
     inputs.input_param.shape.add(dim=[*rows, *shape])
     inputs.input_param.shape.add(dim=[frames * streams])
     blob = "data"

@@ -8,7 +8,6 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import Message
 
 from seqclf.caffe.error import CaffeFormatError
 
@@ -44,12 +43,14 @@ _TOKEN = re.compile(
 class Schema:
     """The message classes of one fork: ``schema("bvlc").NetParameter()``."""
 
-    NetParameter: type[Message]
-    LayerParameter: type[Message]
-    SolverParameter: type[Message]
-    SolverState: type[Message]
-    BlobProto: type[Message]
-    Datum: type[Message]
+    NetParameter: Any
+    NetState: Any
+    LayerParameter: Any
+    FillerParameter: Any
+    SolverParameter: Any
+    SolverState: Any
+    BlobProto: Any
+    Datum: Any
 
     def __init__(self, flavour: Flavour) -> None:
         pool = descriptor_pool.DescriptorPool()

@@ -129,7 +129,7 @@ class Solver:
         nets = []
         for i, (field, index) in enumerate(named):
             message, file = self._definition(field, index)
-            state = p.test_state[i] if len(p.test_state) else schema(self.flavour).NetState()  # type: ignore[attr-defined]
+            state = p.test_state[i] if len(p.test_state) else schema(self.flavour).NetState()
             nets.append(self._net(message, file, "TEST", state, python))
         return nets
 

@@ -1,0 +1,203 @@
+"""LRCN-shaped Caffe nets as ordinary classifiers, and back: the same logits, the same net, a run that the tools take."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from caffe_golden import Case, close
+from torch import nn
+
+import seqclf
+from seqclf import caffe
+from seqclf.checkpoint import load_checkpoint
+from seqclf.models import Chain, ChannelScale, LocalResponseNorm
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def mini(tmp_path, monkeypatch):
+    case = Case("mini_lrcn", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    case.frames = torch.from_numpy(case.arrays["data_i16"]).float().view(4, 2, 3, 67, 67).transpose(0, 1)  # B = N = 2
+    case.is_first = torch.from_numpy(case.arrays["cm"]).view(4, 2).t() == 0
+    return case
+
+
+@pytest.mark.parametrize("prototxt", ["deploy.prototxt", "deploy_input_layers.prototxt", "train_val_drop.prototxt"])
+def test_a_classifier_gives_the_nets_logits_batch_first(mini, prototxt):
+    net = caffe.load_net(prototxt, "init.caffemodel")
+    model = caffe.to_classifier(net)
+    logits, _ = model(mini.frames, mini.is_first)
+    close(logits.transpose(0, 1), mini.arrays["forward.fc8-final"], "logits")
+    assert isinstance(model, seqclf.FrameSequenceClassifier) and not model.training
+    if prototxt == "train_val_drop.prototxt":
+        assert model.temporal.dropout_after == 0.5 and model.encoder.drop6.p == 0.5
+
+
+def test_and_back_it_is_the_same_net(mini, tmp_path):
+    net = caffe.load_net("deploy.prototxt", "init.caffemodel")
+    again = caffe.from_classifier(caffe.to_classifier(net), 4, 2, name="again", lstm="lstm1", head="fc8-final")
+    assert list(again.params) == list(net.params)
+    for name, blobs in net.params.items():
+        assert all(torch.equal(a, b) for a, b in zip(blobs, again.params[name], strict=True)), name
+    data = torch.from_numpy(mini.arrays["data_i16"]).float()
+    cm = torch.from_numpy(mini.arrays["cm"]).float()
+    with torch.no_grad():
+        blobs, theirs = again(data=data, cm=cm), net(data=data, cm=cm.view(8, 1, 1, 1))
+    assert torch.equal(blobs["probs"], theirs["probs"])
+    for name in ("conv1", "norm1", "pool5", "fc6", "lstm1", "fc8-final"):
+        assert torch.equal(blobs[name], theirs[name]), name
+
+    caffe.save_net(again, tmp_path / "again.prototxt")
+    caffe.save_net(again, tmp_path / "again.caffemodel")
+    read = caffe.load_net(tmp_path / "again.prototxt", tmp_path / "again.caffemodel")
+    with torch.no_grad():
+        assert torch.equal(read(data=data, cm=cm)["probs"], blobs["probs"])
+
+
+def test_streaming_the_classifier_is_carrying_on_the_net(mini):
+    net = caffe.load_net("deploy.prototxt", "init.caffemodel")
+    model = caffe.to_classifier(net)
+    _, state = model(mini.frames, mini.is_first)
+    logits, _ = model(mini.frames, None, state)
+    close(logits.softmax(-1).transpose(0, 1), mini.arrays["forward_again_cm1.probs"], "going on")
+
+
+def test_raw_frames_go_through_the_preprocessing_of_lrcn(mini):
+    net = caffe.load_net("deploy.prototxt", "init.caffemodel")
+    mean = [103.939, 116.779, 128.68]
+    model = caffe.to_classifier(net, mean=mean)
+    rgb = torch.randint(0, 256, (1, 4, 3, 67, 67), dtype=torch.uint8)
+    plain = caffe.to_classifier(net)
+    data = rgb.flip(2).float() - torch.tensor(mean).view(3, 1, 1)
+    assert torch.allclose(model(rgb)[0], plain(data)[0], atol=1e-5)
+    assert torch.allclose(model(rgb.float() / 255)[0], plain(data)[0], atol=1e-5)
+
+
+def test_mnist_rows_as_a_run_that_the_tools_take(tmp_path, monkeypatch):
+    case = Case("mnist_like_clip", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    net = caffe.load_net("test.prototxt")
+    with torch.no_grad():
+        for key, value in case.part("end.").items():
+            layer, _, j = key.rpartition(".")
+            net.params[layer][int(j)].copy_(torch.from_numpy(value))
+    experiment = seqclf.config.load_experiment(ROOT / "configs/mnist_lastframe.py", ["data.source=digits"])
+    caffe.write_run(net, "run", experiment)
+    predictor = seqclf.load("run")
+    for image, want in zip(case.arrays["test_u8"][:16], case.arrays["test_prob_last_step"][:16], strict=True):
+        close(predictor(image).probabilities[-1], want, "probabilities", 1e-4)
+    for command in (
+        ["evaluate.py", "run"],
+        ["train.py", "--config", str(ROOT / "configs/mnist_lastframe.py"), "--init", "run", "--workdir", "tuned"]
+        + ["data.source=digits", "steps=2", "model.temporal.layers=1"],
+    ):
+        tool, *rest = command
+        done = subprocess.run([sys.executable, ROOT / "tools" / tool, *rest], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "temporal.weight_ih_l0" in load_checkpoint(tmp_path / "tuned/checkpoints/step_2.pt")["model"]
+
+
+def test_a_run_without_data_says_so(mini):
+    net = caffe.load_net("deploy.prototxt", "init.caffemodel")
+    caffe.write_run(net, "run", classes=["a", "b", "c", "d", "e"], mean=[103.939, 116.779, 128.68])
+    prediction = seqclf.load("run")(torch.randint(0, 256, (5, 3, 67, 67), dtype=torch.uint8))
+    assert prediction.probabilities.shape == (5, 5) and prediction.label()[0] in "abcde"
+    done = subprocess.run([sys.executable, ROOT / "tools/evaluate.py", "run"], capture_output=True, text=True)
+    assert done.returncode == 2 and "was converted from deploy.prototxt and has no data" in done.stderr
+    with pytest.raises(caffe.CaffeFormatError, match="run: is not empty"):
+        caffe.write_run(net, "run")
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_any_classifier_of_known_parts_becomes_a_net(layers):
+    torch.manual_seed(0)
+    parts = {
+        "conv": partial(nn.Conv2d, 3, 8, (5, 3), stride=(2, 1), padding=(2, 1), groups=1, bias=False),
+        "bn": partial(nn.BatchNorm2d, 8, affine=False),
+        "scale": partial(ChannelScale, 8),
+        "relu": partial(nn.LeakyReLU, 0.1),
+        "norm": partial(LocalResponseNorm, 3, 0.5, 0.75),
+        "pool": partial(nn.AvgPool2d, 3, stride=2, padding=1, ceil_mode=True),
+        "conv2": partial(nn.Conv2d, 8, 6, 3, dilation=2, groups=2),
+        "pool2": partial(nn.MaxPool2d, 2, stride=2),
+        "flat": nn.Flatten,
+        "fc": partial(nn.Linear, 6 * 2 * 6, 10),
+        "tanh": nn.Tanh,
+    }
+    model = seqclf.FrameSequenceClassifier(
+        encoder=partial(Chain, parts=parts),
+        temporal=partial(seqclf.LSTM, hidden=7, layers=layers, dropout=0.25, dropout_after=0.5),
+        frame_shape=(3, 30, 31),
+        num_classes=4,
+    )
+    with torch.no_grad():
+        model.encoder.bn.running_mean.normal_()
+        model.encoder.bn.running_var.uniform_(0.5, 2)
+    model.eval()
+    net = caffe.from_classifier(model, frames=5, streams=2)
+    frames = torch.randn(2, 5, 3, 30, 31)
+    is_first = torch.zeros(2, 5, dtype=torch.bool)
+    is_first[:, 0] = is_first[1, 3] = True
+    with torch.no_grad():
+        logits, _ = model(frames, is_first)
+        blobs = net(data=frames.transpose(0, 1).flatten(0, 1), cm=(~is_first).t().flatten().float())
+        assert torch.allclose(blobs["fc-final"].transpose(0, 1), logits, atol=1e-5)
+        assert torch.allclose(blobs["probs"].transpose(0, 1), logits.softmax(-1), atol=1e-5)
+        back = caffe.to_classifier(net)
+        assert torch.allclose(back(frames, is_first)[0], logits, atol=1e-5)
+    assert back.temporal.num_layers == layers and back.temporal.dropout_after == 0.5
+
+
+def test_a_single_frame_net_has_no_memory():
+    model = seqclf.FrameSequenceClassifier(
+        encoder=partial(Chain, parts={"conv": partial(nn.Conv2d, 1, 4, 3), "relu": nn.ReLU, "flat": nn.Flatten}),
+        frame_shape=(1, 8, 8),
+        num_classes=3,
+    ).eval()
+    net = caffe.from_classifier(model, frames=3, streams=2)
+    assert net.inputs == ["data"]
+    frames = torch.randn(2, 3, 1, 8, 8)
+    with torch.no_grad():
+        got = net(data=frames.transpose(0, 1).flatten(0, 1))["fc-final"].transpose(0, 1)
+        assert torch.allclose(got, model(frames)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("recurrent_param { num_output: 12", "recurrent_param { expose_hidden: true num_output: 12", "LSTM"),
+        ('type: "Softmax"', 'type: "Sigmoid"', None),
+        ("pool: MAX", "pool: STOCHASTIC", "stochastic pooling"),
+        ("local_size: 5", "norm_region: WITHIN_CHANNEL local_size: 5", "WITHIN_CHANNEL"),
+        ('type: "LSTM"', 'type: "RNN"', "RNN"),
+        ('type: "ReLU"', 'type: "AbsVal"', '"relu1" .AbsVal.: not a part of an LRCN-shaped net'),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(mini, old, new, told):
+    text = (mini.folder / "deploy.prototxt").read_text()
+    assert old in text
+    (mini.folder / "other.prototxt").write_text(text.replace(old, new))
+    if told is None:
+        assert caffe.to_classifier(caffe.load_net("other.prototxt")).head.out_features == 5
+        return
+    with pytest.raises(caffe.CaffeFormatError, match=told):
+        caffe.to_classifier(caffe.load_net("other.prototxt"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"temporal": partial(seqclf.GRU, hidden=3)}, "temporal model is a GRU"),
+        ({"head": lambda h, k: nn.Sequential(nn.Linear(h, k))}, "head is a Sequential"),
+        ({"encoder": partial(Chain, parts={"gelu": nn.GELU, "flat": nn.Flatten})}, "encoder's gelu is a GELU"),
+    ],
+)
+def test_a_classifier_that_caffe_cannot_compute_is_refused_by_part(parts, told):
+    model = seqclf.FrameSequenceClassifier(**parts, frame_shape=(3, 4, 4), num_classes=2)
+    with pytest.raises(caffe.CaffeFormatError, match=told):
+        caffe.from_classifier(model)
