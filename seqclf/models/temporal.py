@@ -91,6 +91,7 @@ class _Recurrent(nn.RNNBase):
         state: State = None,
         lengths: Tensor | None = None,
         weights: Sequence[Tensor] | None = None,
+        gates: str = "ifgo",
     ) -> tuple[Tensor, State]:
         """Outputs at every frame, and the state after each stream's last valid frame.
 
@@ -100,7 +101,8 @@ class _Recurrent(nn.RNNBase):
             state: the memory before frame 0, ``(layers, B, H)`` (a pair of them for LSTM); None for none.
             lengths: ``(B,)`` int64 from 1 to T: frames from there on are padding, and their outputs zero.
             weights: what to compute with in place of the module's own parameters, in their order and shapes: for
-                parameters that are kept elsewhere, in another order.
+                parameters that are kept elsewhere.
+            gates: the order of the gates in the rows of an LSTM's ``weights``.
 
         Returns:
             ``(B, T, H)``, and the state to go on from.
@@ -111,7 +113,7 @@ class _Recurrent(nn.RNNBase):
         if features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):  # half precision gains a CPU nothing here, and fp16 it lacks
                 dtype = self.get_parameter("weight_hh_l0").dtype if weights is None else weights[0].dtype
-                return self.forward(features.to(dtype), is_first, state, lengths, weights)
+                return self.forward(features.to(dtype), is_first, state, lengths, weights, gates)
         self._check(features, is_first, state, lengths)
         T = features.shape[1]
         every = self._flat_weights if weights is None else weights
@@ -122,17 +124,17 @@ class _Recurrent(nn.RNNBase):
             segments = find_segments(is_first, lengths)
             if hx is not None:
                 hx = tuple(h[:, segments.stream].masked_fill(~segments.carried[:, None], 0) for h in hx)
-            packed, final = self._layers(pack(features, segments), hx, segments, every)
+            packed, final = self._layers(pack(features, segments), hx, segments, every, gates)
             outputs = unpack(packed, segments, T)
         else:
             if hx is not None and is_first is not None:
                 hx = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in hx)
-            steps, final = self._layers(rearrange(features, "b t d -> t b d"), hx, None, every)
+            steps, final = self._layers(rearrange(features, "b t d -> t b d"), hx, None, every, gates)
             outputs = rearrange(steps, "t b h -> b t h").contiguous()  # a head on the strided view takes twice as long
         return outputs, final if len(final) > 1 else final[0]
 
     def _layers(
-        self, x: Tensor, hx: tuple[Tensor, ...] | None, segments: Segments | None, weights: Sequence[Any]
+        self, x: Tensor, hx: tuple[Tensor, ...] | None, segments: Segments | None, weights: Sequence[Any], gates: str
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers: x is ``(T, B, D)``, or packed ``(N, D)`` where there are segments."""
         each = self.num_layers if self.training and self.dropout_between > 0 else 1
@@ -140,7 +142,7 @@ class _Recurrent(nn.RNNBase):
         finals = []
         for start in range(0, self.num_layers, depth):
             part = None if hx is None else tuple(h[start : start + depth] for h in hx)
-            x, final = self._kernel(x, part, segments, list(weights[4 * start : 4 * (start + depth)]))
+            x, final = self._kernel(x, part, segments, list(weights[4 * start : 4 * (start + depth)]), gates)
             finals.append(final)
             p = self.dropout_between if start + depth < self.num_layers else self.dropout_after
             if self.training and p > 0:
@@ -148,12 +150,19 @@ class _Recurrent(nn.RNNBase):
         return x, tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*finals, strict=True))
 
     def _kernel(
-        self, x: Tensor, hx: tuple[Tensor, ...] | None, segments: Segments | None, weights: list[Tensor]
+        self,
+        x: Tensor,
+        hx: tuple[Tensor, ...] | None,
+        segments: Segments | None,
+        weights: list[Tensor],
+        gates: str,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As many layers as there are weights for, by the fastest kernel for the case."""
         depth = len(weights) // 4
         if self.mode == "LSTM" and x.device.type == "cpu" and (segments is not None or self._own_loop_wins(x)):
-            return _cpu_lstm(x, hx, segments, weights)
+            return _cpu_lstm(x, hx, segments, weights, gates)
+        if self.mode == "LSTM" and gates != "ifgo":
+            weights = [torch.cat([w.chunk(4)[gates.index(gate)] for gate in "ifgo"]) for w in weights]
         rows = x.shape[1] if segments is None else segments.sizes[0]
         if hx is None:
             zeros = torch.zeros(depth, rows, self.hidden_size, dtype=x.dtype, device=x.device)
@@ -201,7 +210,7 @@ def _weights_apart() -> Iterator[None]:
 
 
 def _cpu_lstm(
-    x: Tensor, hx: tuple[Tensor, ...] | None, segments: Segments | None, weights: list[Tensor]
+    x: Tensor, hx: tuple[Tensor, ...] | None, segments: Segments | None, weights: list[Tensor], gates: str
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Layers of LSTM by ``lstm_layer``, on ``(T, B, D)`` or packed ``(N, D)``."""
     shape = x.shape
@@ -212,7 +221,7 @@ def _cpu_lstm(
     for layer in range(len(weights) // 4):
         w_ih, w_hh, b_ih, b_hh = weights[4 * layer : 4 * layer + 4]
         h0, c0 = (None, None) if hx is None else (hx[0][layer], hx[1][layer])
-        flat, cell = lstm_layer(flat, sizes, h0, c0, w_ih, w_hh, b_ih + b_hh)
+        flat, cell = lstm_layer(flat, sizes, h0, c0, w_ih, w_hh, b_ih + b_hh, gates)
         finals.append((flat[last], cell[last]))
     h, c = (torch.stack(parts) for parts in zip(*finals, strict=True))
     return (flat if segments is not None else flat.view(*shape[:2], -1)), (h, c)

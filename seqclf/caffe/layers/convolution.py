@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -118,6 +119,8 @@ class Convolution(_Sliding):
         """The convolution of ``(N, C, *sizes)`` with 1 to 3 sizes."""
         convolve = (F.conv1d, F.conv2d, F.conv3d)[x.dim() - 3]
         x = self.padded(x, (0,) * len(self.pad))
+        if x.dim() == 4 and x.device.type == "cpu":  # the pooling that follows is ten times faster channel by channel
+            x = x.contiguous(memory_format=torch.channels_last)
         group = self.param.convolution_param.group
         return convolve(x, weight, bias, self.stride or 1, self.pad or 0, self.dilation or 1, group)
 

@@ -88,7 +88,7 @@ class Exp(_Neuron):
         log_base = self.log_base(p.base)
         self.inner = log_base * p.scale
         self.outer = float(
-            torch.tensor(p.shift * log_base, dtype=torch.float64).exp()
+            torch.tensor(p.shift * log_base, dtype=torch.float64, device="cpu").exp()
         )  # inf where math.exp would raise
         return shapes
 

@@ -31,6 +31,8 @@ class _Recurrent(Layer):
     """Rows of the weights, in units of H."""
     parts: ClassVar[int]
     """How many tensors the state is."""
+    kind: ClassVar[type[models.LSTM | models.RNN]]
+    """The core's model that computes it where cont holds nothing but 0 and 1."""
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.recurrent_param
@@ -62,12 +64,17 @@ class _Recurrent(Layer):
             self.add_blob((self.gates * H, torch.Size(self.static[1:]).numel()), p.weight_filler)
         self.add_blob((self.gates * H, H), p.weight_filler)
         self.state: tuple[Tensor, ...] | None = None
+        with torch.device("meta"):  # it computes with the blobs, and holds no parameters of its own
+            static = 0 if self.static is None else torch.Size(self.static[1:]).numel()
+            self.core = (self.kind(self.D + static, H),)  # in a tuple, so as not to be a submodule
         return [(T, N, H)] + [(1, N, H)] * given
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         x, cont = bottoms[:2]
         if x.dim() < 2 or cont.shape != x.shape[:2] or x[0, 0].numel() != self.D:
-            self.fail(f"expected x (T, N, {self.D} values) and cont (T, N), not {tuple(x.shape)} and {tuple(cont.shape)}")
+            self.fail(
+                f"expected x (T, N, {self.D} values) and cont (T, N), not {tuple(x.shape)} and {tuple(cont.shape)}"
+            )
         x = x.flatten(2) if x.dim() > 2 else x[..., None]
         weight = self.blobs[0]
         if self.static is not None:
@@ -94,25 +101,6 @@ class _Recurrent(Layer):
         self.state = state
         return top
 
-    def core(
-        self,
-        net: models.LSTM | models.RNN,
-        x: Tensor,
-        is_first: Tensor,
-        state: tuple[Tensor, ...] | None,
-        weights: list[Tensor],
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """A core model with these weights, time-major; its own parameters are on the meta device, and hold nothing."""
-        before = None if state is None else tuple(s[None] for s in state)
-        hidden, after = net(
-            rearrange(x, "t n d -> n t d"),
-            is_first.t(),
-            before if before is None or self.parts > 1 else before[0],
-            weights=weights,
-        )
-        parts = after if isinstance(after, tuple) else (after,)
-        return rearrange(hidden, "n t h -> t n h"), tuple(s[0] for s in parts if s is not None)
-
     def run(
         self,
         x: Tensor,
@@ -122,7 +110,17 @@ class _Recurrent(Layer):
         bias: Tensor,
         recurrent: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        raise NotImplementedError
+        """The hidden state at every step and the state after the last, by the core's model; time-major."""
+        before = None if state is None else tuple(s[None] for s in state)
+        hidden, after = self.core[0](
+            rearrange(x, "t n d -> n t d"),
+            is_first.t(),
+            before if before is None or self.parts > 1 else before[0],
+            weights=[weight, recurrent, bias, torch.zeros_like(bias)],
+            gates="ifog",
+        )
+        parts = after if isinstance(after, tuple) else (after,)
+        return rearrange(hidden, "n t h -> t n h"), tuple(s[0] for s in parts if s is not None)
 
     def step_by_step(
         self, inputs: Tensor, cont: Tensor, state: tuple[Tensor, ...], recurrent: Tensor
@@ -141,25 +139,7 @@ class LSTM(_Recurrent):
     cont_t * h_{t-1}.
     """
 
-    gates, parts = 4, 2
-
-    def run(
-        self,
-        x: Tensor,
-        is_first: Tensor,
-        state: tuple[Tensor, ...] | None,
-        weight: Tensor,
-        bias: Tensor,
-        recurrent: Tensor,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        def reordered(w: Tensor) -> Tensor:
-            i_f, o, g = w.split([2 * self.H, self.H, self.H])
-            return torch.cat([i_f, g, o])
-
-        with torch.device("meta"):
-            net = models.LSTM(x.shape[2], self.H)
-        weights = [reordered(weight), reordered(recurrent), reordered(bias), torch.zeros_like(bias)]
-        return self.core(net, x, is_first, state, weights)
+    gates, parts, kind = 4, 2, models.LSTM
 
     def step_by_step(
         self, inputs: Tensor, cont: Tensor, state: tuple[Tensor, ...], recurrent: Tensor
@@ -178,7 +158,7 @@ class RNN(_Recurrent):
     h_t = tanh(W_hh (cont_t * h_{t-1}) + W_xh x_t + b_h); the top is o_t = tanh(W_ho h_t + b_o).
     """
 
-    gates, parts = 1, 1
+    gates, parts, kind = 1, 1, models.RNN
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         tops = super().setup(shapes)
@@ -186,19 +166,6 @@ class RNN(_Recurrent):
         self.add_blob((self.H, self.H), p.weight_filler)
         self.add_blob((self.H,), p.bias_filler)
         return tops
-
-    def run(
-        self,
-        x: Tensor,
-        is_first: Tensor,
-        state: tuple[Tensor, ...] | None,
-        weight: Tensor,
-        bias: Tensor,
-        recurrent: Tensor,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        with torch.device("meta"):
-            net = models.RNN(x.shape[2], self.H)
-        return self.core(net, x, is_first, state, [weight, recurrent, bias, torch.zeros_like(bias)])
 
     def step_by_step(
         self, inputs: Tensor, cont: Tensor, state: tuple[Tensor, ...], recurrent: Tensor

@@ -1,0 +1,572 @@
+"""What hostile files do to the readers of Caffe's files: they are refused in one sentence, or they work.
+
+Real files of Caffe's (``caffe_golden``) are mutated, each case by its own seed: cut, flipped bit by bit, their lengths,
+shapes and names replaced, layers and blobs doubled, swapped and taken away, tokens of text replaced. They go in at every
+public entry, and what is built from them is run. The law: it works, or ``CaffeFormatError`` names the file; there is no
+other exception, no warning, no hang, and no memory but for what a file really holds.
+
+500 cases run each time, 20,000 with ``SEQCLF_LONG=1``; ``SEQCLF_CASE=<number>`` runs that one alone.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import math
+import os
+import random
+import re
+import shutil
+import time
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from caffe_golden import Case, names
+from google.protobuf import text_format
+
+from seqclf import caffe
+from seqclf.caffe import CaffeFormatError
+from seqclf.caffe.net import read_weights
+from seqclf.caffe.schema import schema
+from seqclf.caffe.solver import read_state
+
+LONG = bool(os.environ.get("SEQCLF_LONG"))
+CASES, CHUNK = (20_000, 250) if LONG else (500, 50)
+SECONDS, MEGABYTES = 2, 500
+"""What a case may take: of the processor's time, and of more address space than the process had at its largest."""
+MEMORY = 64 << 20
+"""The memory that the machine says it has, so that what is legal but large is refused as on a small machine."""
+
+NETS = [name for name in names() if not name.startswith(("io_", "lisa_io_", "fillers"))]
+
+
+@pytest.fixture(autouse=True)
+def small_machine(monkeypatch):
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": MEMORY}.__getitem__)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("hostile")
+
+
+def cases():
+    if "SEQCLF_CASE" in os.environ:
+        return [range(int(os.environ["SEQCLF_CASE"]), int(os.environ["SEQCLF_CASE"]) + 1)]
+    return [range(start, start + CHUNK) for start in range(0, CASES, CHUNK)]
+
+
+@pytest.mark.parametrize("seeds", cases(), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
+def test_mutants(seeds, folder, monkeypatch):
+    for seed in seeds:
+        faulthandler.dump_traceback_later(120, exit=True)  # a hang within C code, which nothing else ends
+        try:
+            mutant = Mutant(seed, folder)
+            monkeypatch.chdir(mutant.folder)
+            before, began = address_space(), time.process_time()
+            mutant.run()
+            took, grown = time.process_time() - began, address_space() - before
+            assert took < SECONDS, f"took {took:.1f} s"
+            assert grown < MEGABYTES, f"took {grown} MB of address space"
+        except Exception as error:
+            keep = os.environ.get("SEQCLF_KEEP")
+            if keep:
+                shutil.copytree(mutant.folder, Path(keep) / str(seed), dirs_exist_ok=True)
+            raise AssertionError(f"SEQCLF_CASE={seed} ({mutant.what}): {type(error).__name__}: {error}") from error
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def address_space():
+    """The most address space, in MB, that the process has had (0 where the system doesn't tell)."""
+    status = Path("/proc/self/status")
+    return int(re.search(r"VmPeak:\s+(\d+)", status.read_text())[1]) // 1024 if status.exists() else 0
+
+
+# ---- a case: a mutated file among those that it goes with
+
+
+class Mutant:
+    """A golden case's folder in which one file was changed; it is as it was again when the next case asks for it."""
+
+    def __init__(self, seed, root):
+        self.random = random.Random(seed)
+        self.what = "?"
+        kind = self.random.choice(list(KINDS))
+        case, self.file = self.random.choice(KINDS[kind])
+        self.folder, self.flavour = root / case, "lisa" if case.startswith("lisa_") else "bvlc"
+        self.folder.mkdir(exist_ok=True)
+        for left in self.folder.iterdir():
+            left.unlink()
+        Case(case, self.folder)
+        self.run_it = getattr(self, kind)
+        data = (self.folder / self.file).read_bytes()
+        change = self.random.choice(CHANGES[kind])
+        self.what = f"{case}/{self.file}: {change.__name__}"
+        for _ in range(self.random.choice((1, 1, 1, 2, 3))):
+            changed = change(self, data)
+            data = data if changed is None else changed
+        (self.folder / self.file).write_bytes(data)
+
+    def run(self):
+        torch.manual_seed(self.random.getrandbits(32))
+        with torch.random.fork_rng():
+            self.run_it()
+
+    def lawful(self, function, *args, **keywords):
+        """What the function gives; None where it refused by the law."""
+        try:
+            return function(*args, **keywords)
+        except CaffeFormatError as error:
+            told = str(error)
+            assert any(file.name in told for file in self.folder.iterdir()), f"names no file: {told}"
+            assert len(told) < 3000, f"tells too much: {told}"
+            return None
+
+    # what is done with each kind of file
+
+    def net(self):
+        self.lawful(caffe.read_net, self.file, self.flavour)
+        for phase in ("TRAIN", "TEST"):
+            net = self.lawful(caffe.load_net, self.file, phase=phase, flavour=self.flavour)
+            if net is not None:
+                self.compute(net)
+                self.save(net)
+
+    def weights(self):
+        if not self.file.endswith(".h5"):
+            self.lawful(caffe.read_net, self.file, self.flavour)
+            self.lawful(caffe.load_net, self.file, flavour=self.flavour)
+        self.lawful(read_weights, self.file, self.flavour)
+        prototxt = next(f for f in ("net.prototxt", "net_v1.prototxt", "deploy.prototxt") if Path(f).exists())
+        for strict in (True, False):
+            net = self.lawful(caffe.load_net, prototxt, self.file, flavour=self.flavour, strict=strict)
+            if net is not None:
+                self.compute(net)
+
+    def state(self):
+        self.lawful(read_state, self.file, self.flavour)
+        self.train(snapshot=self.file)
+
+    def solver(self):
+        self.lawful(caffe.read_solver, self.file, self.flavour)
+        self.train()
+
+    def mean(self):
+        self.lawful(caffe.io.read_mean, self.file, self.flavour)
+        Path("mean.prototxt").write_text(
+            'layer { name: "pictures" type: "ImageData" top: "data" top: "label" image_data_param { source: "list.txt" } '
+            f'transform_param {{ mean_file: "{self.file}" }} }}'
+        )
+        Path("list.txt").write_text("none.png 0\n")
+        assert self.lawful(caffe.load_net, "mean.prototxt") is None
+
+    def rows(self):
+        self.train()
+
+    def compute(self, net):
+        """A forward and a backward pass with inputs of the declared shapes."""
+        values = sum(math.prod(shape) for shape in net.blob_shapes.values())
+        work = sum(p.numel() for p in net.parameters()) * values
+        if values > 100_000 or work > 1e9:
+            return
+        inputs = {}
+        for name in net.inputs:
+            shape = net.blob_shapes[name]
+            kind = self.random.randrange(4)
+            inputs[name] = torch.randint(0, 2, shape).float() if kind else torch.randn(shape)
+            inputs[name].requires_grad_(kind > 1)
+        blobs = self.lawful(net, **inputs)
+        if blobs is None:
+            return
+        if not any(param.type == "Filter" for param in net.message.layer):
+            for name, shape in net.blob_shapes.items():
+                assert tuple(blobs[name].shape) == tuple(shape), f"{name} is {tuple(blobs[name].shape)}, foretold {shape}"
+        loss = net.loss(blobs)
+        if loss.requires_grad:
+            loss.backward()
+
+    def save(self, net):
+        """What was read is written, and read again as the same."""
+        ending = self.random.choice(("prototxt", "caffemodel", "h5", "", ""))
+        if not ending:
+            return
+        file = f"saved.{ending}"
+        if self.lawful(caffe.save_net, net, file) is None or ending == "prototxt":
+            return
+        found = read_weights(file, self.flavour)
+        again = caffe.load_net(self.file, file, phase="TRAIN" if net.training else "TEST", flavour=self.flavour)
+        assert found.keys() >= net.params.keys() or ending == "h5"
+        for name, blobs in net.params.items():
+            for mine, read in zip(blobs, again.params[name], strict=True):
+                assert mine.detach().numpy().tobytes() == read.detach().numpy().tobytes()
+
+    def train(self, **keywords):
+        with np.load("data.npz") as arrays:
+            given = {name: arrays[name] for name in arrays.files if name in ("data", "label")} or {
+                name.removeprefix("train.in."): arrays[name] for name in arrays.files if name.startswith("train.in.")
+            }
+        solver = self.lawful(caffe.load_solver, "solver.prototxt", flavour=self.flavour, log=str, **keywords)
+        if solver is None or max(solver.param.iter_size, *solver.param.test_iter, 0) > 8:
+            return
+        given = {name: value[0] if "train.in.data" not in arrays.files else value for name, value in given.items()}
+        solver.feed = given if set(solver.net.inputs) == set(given) else None
+        self.lawful(solver.step, 1)
+        self.lawful(solver.test)
+        if Path(solver.prefix).parent in (Path(), self.folder):
+            self.lawful(solver.snapshot)
+
+
+def golden(*endings, but=()):
+    found = []
+    for name in names():
+        for file in files_of(name):
+            if file.endswith(endings) and file not in but:
+                found.append((name, file))
+    return found
+
+
+def files_of(name):
+    from caffe_golden import _archive
+
+    return list(_archive()[name])
+
+
+KINDS = {
+    "net": golden("net.prototxt", "net_v1.prototxt", "deploy.prototxt", "train_val.prototxt", "train_val_drop.prototxt"),
+    "weights": golden(".caffemodel", ".caffemodel.h5"),
+    "state": golden(".solverstate", ".solverstate.h5"),
+    "solver": golden("solver.prototxt"),
+    "mean": golden(".binaryproto"),
+    "rows": golden("train.h5", "train_list.txt"),
+}
+
+
+# ---- changes of bytes
+
+
+def cut_short(m, data):
+    return data[: m.random.choice((0, 1, len(data) - 1, m.random.randrange(len(data) + 1)))]
+
+
+def flip_bits(m, data):
+    data = bytearray(data)
+    for _ in range(m.random.choice((1, 1, 2, 8))):
+        if data:
+            data[m.random.randrange(len(data))] ^= 1 << m.random.randrange(8)
+    return bytes(data)
+
+
+def splice(m, data):
+    """Some bytes are taken away, put in, or overwritten."""
+    at = m.random.randrange(len(data) + 1)
+    size = m.random.choice((1, 1, 2, 4, 8, 100, 2000))
+    new = m.random.choice((b"", bytes(size), b"\xff" * size, m.random.randbytes(size), data[m.random.randrange(len(data) + 1) :][:size]))
+    return data[:at] + new + data[at + m.random.choice((0, len(new), size)) :]
+
+
+# ---- changes of a binary message, whose fields are found without its schema
+
+
+HUGE = (2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
+STRINGS = (b"", b"\xff\xfe", b"a\0b", b"x" * 5000, b"..", b"/", b"caf\xc3", b"\n", "é".encode(), b"data", b"label")
+
+
+def varint(value):
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out) + bytes((value,))
+
+
+def fields_of(data):
+    """Each field as (tag, value, payload): one of value, the bytes of a number, and payload is None; [] for no message."""
+    found, at = [], 0
+
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    try:
+        while at < len(data):
+            tag = number()
+            start = at
+            if tag & 7 == 0:
+                number()
+                found.append((tag, data[start:at], None))
+            elif tag & 7 == 2:
+                size = number()
+                if at + size > len(data):
+                    return []
+                found.append((tag, None, data[at : at + size]))
+                at += size
+            elif tag & 7 in (1, 5):
+                at += 8 if tag & 7 == 1 else 4
+                found.append((tag, data[start:at], None))
+            else:
+                return []
+    except IndexError:
+        return []
+    return found
+
+
+def change_fields(m, data, depth=0):
+    """A field of a message, or of one inside it, is changed; the lengths around it are right again, mostly."""
+    fields = fields_of(data)
+    if not fields:
+        return m.random.choice(STRINGS)
+    pieces = [varint(tag) + (value if payload is None else varint(len(payload)) + payload) for tag, value, payload in fields]
+    i = m.random.randrange(len(fields))
+    tag, value, payload = fields[i]
+    if payload and depth < 4 and m.random.random() < 0.7:
+        payload = change_fields(m, payload, depth + 1)
+        pieces[i] = varint(tag) + varint(len(payload)) + payload
+        return b"".join(pieces)
+    j = m.random.randrange(len(fields))
+    do = m.random.randrange(10)
+    if do == 0:
+        del pieces[i]
+    elif do == 1:
+        pieces.insert(j, pieces[i])
+    elif do == 2:
+        pieces[i], pieces[j] = pieces[j], pieces[i]
+    elif do == 3:
+        pieces[i] = varint(tag & ~7 | m.random.randrange(8)) + pieces[i][len(varint(tag)) :]
+    elif do == 4:
+        pieces[i] = varint(m.random.choice((m.random.randrange(150) << 3, 1 << 29, 1 << 33, 1 << 60)) | tag & 7) + pieces[i][len(varint(tag)) :]
+    elif do == 5:
+        pieces[i] = varint(tag)[:-1] + bytes((varint(tag)[-1] | 128,)) + b"\x80" * m.random.randrange(4) + b"\0" + pieces[i][len(varint(tag)) :]
+    elif payload is None:
+        pieces[i] = varint(tag & ~7) + varint(m.random.choice((0, 1, 2, *HUGE)))
+    elif do == 6:
+        pieces[i] = varint(tag) + varint(m.random.choice((0, 1, len(payload) + 1, max(0, len(payload) - 1), *HUGE))) + payload
+    elif do == 7:
+        pieces[i] = varint(tag) + varint(0)
+    else:
+        new = m.random.choice((*STRINGS, payload * 2, payload[:-1], payload[:-4], varint(m.random.choice(HUGE))))
+        pieces[i] = varint(tag) + varint(len(new)) + new
+    return b"".join(pieces)
+
+
+# ---- changes of a message by its schema
+
+
+INTS = (0, 1, 2, 3, 4, 5, 7, 16, -1, -2, -3, 100, 1000, 65536, 2**31 - 1, -(2**31), 2**32 - 1, 2**40, 2**63 - 1, -(2**63))
+FLOATS = (0.0, 1.0, -1.0, 0.5, 2.0, 1e-40, 1e30, 3e38, math.inf, -math.inf, math.nan, -0.0)
+
+
+def messages_of(message):
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if field.is_repeated else (value,):
+                yield from messages_of(inner)
+
+
+def strings_of(message):
+    for inner in messages_of(message):
+        for field, value in inner.ListFields():
+            if field.cpp_type == field.CPPTYPE_STRING and field.type == field.TYPE_STRING:
+                yield from value if field.is_repeated else (value,)
+
+
+def change_message(m, message):
+    """One field of the message, or of one inside it, is set, cleared, doubled, swapped or emptied."""
+    inner = m.random.choice(list(messages_of(message)))
+    if m.random.random() < 0.3 and inner is not message and message.DESCRIPTOR.name == "NetParameter":
+        inner = m.random.choice([one for one in messages_of(message) if one.DESCRIPTOR.name.endswith("Parameter")])
+    there = [field for field, _ in inner.ListFields()]
+    every = [field for field in inner.DESCRIPTOR.fields if field.name not in ("blobs", "history", "layers", "diff")]
+    field = m.random.choice(there if there and m.random.random() < 0.7 else every)
+
+    def value():
+        if field.enum_type is not None:
+            return m.random.choice(field.enum_type.values).number
+        if field.type == field.TYPE_STRING:
+            return m.random.choice([*strings_of(message), "", "a\0b", "x" * 5000, "none", "é", "a/b", "a.b", "\n", "net.prototxt"])
+        if field.type == field.TYPE_BYTES:
+            return b""
+        if field.cpp_type == field.CPPTYPE_BOOL:
+            return bool(m.random.randrange(2))
+        if field.cpp_type in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
+            return m.random.choice(FLOATS)
+        bits = 64 if field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64) else 32
+        signed = field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_INT32)
+        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        return m.random.choice([n for n in INTS if low <= n <= high])
+
+    old = getattr(inner, field.name)
+    if not field.is_repeated:
+        if field.message_type is not None:
+            if m.random.random() < 0.5:
+                inner.ClearField(field.name)
+            else:
+                old.SetInParent()
+                change_message(m, old)
+        elif m.random.random() < 0.15:
+            inner.ClearField(field.name)
+        else:
+            setattr(inner, field.name, value())
+        return
+    entries = list(old)
+    if field.message_type is not None:
+        entries = [type(entry).FromString(entry.SerializePartialToString()) for entry in entries]
+    do = m.random.randrange(6)
+    if do == 0 and entries:
+        del entries[m.random.randrange(len(entries))]
+    elif do == 1 and entries:
+        entries.insert(m.random.randrange(len(entries) + 1), m.random.choice(entries))
+    elif do == 2 and entries:
+        i, j = m.random.randrange(len(entries)), m.random.randrange(len(entries))
+        entries[i], entries[j] = entries[j], entries[i]
+    elif field.message_type is not None:
+        entries.append(old.add())
+        change_message(m, entries[-1])
+    elif entries and do < 5:
+        entries[m.random.randrange(len(entries))] = value()
+    else:
+        entries.insert(m.random.randrange(len(entries) + 1), value())
+    if field.message_type is not None:
+        entries = [type(entry).FromString(entry.SerializePartialToString()) for entry in entries]
+    inner.ClearField(field.name)
+    getattr(inner, field.name).extend(entries)
+
+
+MESSAGES = {"net": "NetParameter", "weights": "NetParameter", "state": "SolverState", "solver": "SolverParameter", "mean": "BlobProto"}
+
+
+def change_values(m, data):
+    """By the schema; data that is text stays text."""
+    if m.file.endswith(".h5"):
+        return None
+    message = getattr(schema(m.flavour), MESSAGES[m.run_it.__name__])()
+    text = m.file.endswith(".prototxt")
+    try:
+        text_format.Parse(data.decode(), message) if text else message.ParseFromString(data)
+    except Exception:
+        return None
+    change_message(m, message)
+    return text_format.MessageToString(message).encode() if text else message.SerializePartialToString()
+
+
+# ---- changes of text
+
+
+TOKENS = (
+    "{", "}", ":", '"', "'", "#", "<", ">", "[", "]", ",", ";", "-", "inf", "nan", "-1", "0", "1e400", "-1e400", "0x7fffffff", "1.5",
+    "2147483648", "4294967295", "9223372036854775807", "18446744073709551616", "true", "MAX", "ALL", '"x', '"\\377"', '"\\000"',
+    "\0", "\xff", "layer", "layers {", "layer {}", "input: 'x'", "top: 'data'", "bottom: 'y'", "loss_weight: 1", "param {}",
+    "shape { dim: 1000000 dim: 1000000 }", "[type.googleapis.com/caffe.NetParameter] {", "blobs {", "propagate_down: false",
+    "include { phase: TRAIN }", "exclude {}", "type: 'Split'", "lr_mult: 2",
+)  # fmt: skip
+
+
+def change_tokens(m, data):
+    tokens = re.findall(r'"[^"\n]*"|[\w.+-]+|[^\w\s]|\s+', data.decode("utf-8", "replace")) or [""]
+    words = [i for i, token in enumerate(tokens) if token.strip()] or [0]
+    i, j = m.random.choice(words), m.random.choice(words)
+    numbers = [i for i in words if re.fullmatch(r"[-+]?[\d.]+(e-?\d+)?", tokens[i])]
+    do = m.random.randrange(7)
+    if do == 0:
+        del tokens[i]
+    elif do == 1:
+        tokens.insert(j, f" {tokens[i]} ")
+    elif do == 2:
+        tokens[i], tokens[j] = tokens[j], tokens[i]
+    elif do == 3:
+        tokens[i] = f" {m.random.choice(TOKENS)} "
+    elif do == 4:
+        tokens.insert(i, f" {m.random.choice(TOKENS)} " * m.random.choice((1, 1, 2, 5000)))
+    elif numbers:
+        tokens[m.random.choice(numbers)] = str(m.random.choice((*INTS, "1e400", "nan", "inf", "0.5", "-0", "1e-50", "07", "0x1F")))
+    return "".join(tokens).encode("utf-8")
+
+
+def change_lines(m, data):
+    """Blocks in braces are doubled, moved or taken away."""
+    lines = data.decode("utf-8", "replace").splitlines(keepends=True) or [""]
+    i = m.random.randrange(len(lines))
+    depth, j = 0, i
+    while j < len(lines):
+        depth += lines[j].count("{") - lines[j].count("}")
+        j += 1
+        if depth <= 0:
+            break
+    block = lines[i:j]
+    do = m.random.randrange(4)
+    if do != 0:
+        del lines[i:j]
+    if do != 1:
+        at = m.random.randrange(len(lines) + 1)
+        lines[at:at] = block
+    return "".join(lines).encode()
+
+
+# ---- changes of an HDF5 file
+
+
+def change_datasets(m, data):
+    path = m.folder / m.file
+    path.write_bytes(data)
+    with h5py.File(path, "r+") as file:
+        found = []
+        file.visititems(lambda name, item: found.append(name))
+        if not found:
+            return None
+        name = m.random.choice(found)
+        item = file[name]
+        do = m.random.randrange(10)
+        if do == 0:
+            del file[name]
+        elif do == 1:
+            file.move(name, m.random.choice(("data/x", "data/ip1/2", "data/ip1/-1", "data/ip1/0/1", "history/1x", "history/99", name + "é", "x")))
+        elif do == 2:
+            file[name + "_"] = h5py.SoftLink("/")
+        elif do == 3:
+            del file[name]
+            file[name] = m.random.choice((h5py.SoftLink("/" + name), h5py.ExternalLink("none.h5", "/"), h5py.ExternalLink(m.file, "/" + name)))
+        elif do == 4:
+            del file[name]
+            file.create_group(name)
+        elif do == 5:
+            del file[name]
+            shape = m.random.choice(((10**6, 10**6), (2**30,), (2**33,), (0, 2**40), (0,), (3, 4)))
+            options = m.random.choice(({}, {"chunks": True}, {"chunks": True, "compression": "gzip"}, {"fillvalue": 1.0}))
+            file.create_dataset(name, shape, "f4", **(options if shape != (0,) else {}))
+        elif do == 6 and isinstance(item, h5py.Dataset):
+            kind = m.random.choice(("f8", "i4", "u8", ">f4", "f2", "S5", "bool", "c8", h5py.string_dtype(), [("a", "f4")]))
+            shape = item.shape
+            del file[name]
+            file.create_dataset(name, shape, kind)
+        elif do == 7 and isinstance(item, h5py.Dataset):
+            values = item[()]
+            del file[name]
+            file[name] = m.random.choice((np.ravel(values), np.stack([values, values]), np.ravel(values)[:0], h5py.Empty("f4"), -5, 2**40, np.nan))
+        elif do == 8:
+            file[name + "x"] = file[name]  # a hard link
+        else:
+            file.create_dataset("history/extra" if "history" in file else "data/extra/0", data=np.zeros(3, "f4"))
+    return path.read_bytes()
+
+
+BYTES = (cut_short, flip_bits, splice)
+TEXT = (change_tokens, change_tokens, change_lines, change_lines, change_values, change_values, change_values, *BYTES)
+CHANGES = {
+    "net": TEXT,
+    "solver": TEXT,
+    "weights": (change_fields, change_fields, change_values, change_values, *BYTES),
+    "state": (change_fields, change_fields, change_values, change_values, *BYTES),
+    "mean": (change_fields, change_values, *BYTES),
+    "rows": BYTES,
+}
