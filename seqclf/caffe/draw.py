@@ -127,7 +127,7 @@ KIND_OF = {kind: name for name, types in _TYPES.items() for kind in types.split(
 NAME, DETAIL, LABEL = 9.0, 7.5, 7.0
 """Sizes of letters: of a layer's name, of its type and settings, of a blob's shape."""
 ROW, MARGIN, BETWEEN, STEM = 25.0, 9.0, 16.0, 17.0
-"""A card's row; the space beside its text; between cards of a rank; how far a line goes straight from its card."""
+"""A card's row; the space beside its text; between cards of a rank; how far lines go straight past their labels."""
 LONGEST = 44
 """How many letters of a name or setting are shown."""
 
@@ -148,6 +148,8 @@ class _Card:
     """Where its middle is."""
     broad: float = 0.0
     """How much room it takes across, its labels included."""
+    until: float = 0.0
+    """How far along its lines go straight."""
     ports: list[float] = field(default_factory=list)
     """Where the line of each top leaves it, across, from its middle."""
     below: list[_Line] = field(default_factory=list)
@@ -315,6 +317,8 @@ def _place(ranks: list[list[_Card]], flat: bool) -> None:
         for top in sorted(range(len(broad)), key=lambda top: goes.get(top, len(at))):
             card.ports[top] = edge + broad[top] / 2
             edge += broad[top]
+        if card.rows and not flat:
+            card.size = max(card.size[0], 2 * max(map(abs, card.ports)) + 2 * MARGIN), card.size[1]
     for turn in range(24):
         down = turn % 2 == 0
         for rank in ranks if down else reversed(ranks):
@@ -338,16 +342,22 @@ def _place(ranks: list[list[_Card]], flat: bool) -> None:
             room = min(18.0, 0.7 * (card.size[1] if flat else card.size[0]) / max(1, len(lines)))
             for i, line in enumerate(lines):
                 line.enters = room * (i - (len(lines) - 1) / 2)
-    start = 0.0
+    deep, start = 0 if flat else 1, 0.0
     for rank in ranks:
-        deep = max(card.size[0] if flat else card.size[1] for card in rank)
+        end = start + max(card.size[deep] for card in rank)
         for card in rank:
-            card.along = start + deep / 2
             if not card.rows:  # a line goes straight past the cards of a rank
-                card.size = (deep, 0.0) if flat else (0.0, deep)
-        told = [_text(label, LABEL)[0] for card in rank for label in card.labels if label]
+                card.size = (end - start, 0.0) if flat else (0.0, end - start)
+            card.along = start + card.size[deep] / 2
+            card.until = max(end, start + card.size[deep] + _stem(card, flat))
         bends = max((abs(_from(line) - _to(line)) for card in rank for line in card.below), default=0.0)
-        start += deep + (max(told, default=0.0) + 12 if flat else STEM) + 14 + min(40.0, bends / 8)
+        start = max(card.until for card in rank) + 14 + min(40.0, bends / 8)
+
+
+def _stem(card: _Card, flat: bool) -> float:
+    """How far lines go straight from a card, past their labels."""
+    longest = max((_text(label, LABEL)[0] for label in card.labels if label), default=0.0)
+    return (longest + 12 if flat else STEM) if longest else 0.0
 
 
 def _alone(line: _Line) -> bool:
@@ -408,9 +418,10 @@ def _paint(ranks: list[list[_Card]], path: Path, flat: bool, title: str) -> None
     boxes = []
     for card in cards:
         x, y = spot(card.along, card.across)
-        told = max((_text(label, LABEL)[0] for label in card.labels), default=0.0) + 12
         w, h = (card.size[0] / 2, card.broad / 2) if flat else (card.broad / 2, card.size[1] / 2)
-        boxes.append((x - w, y - h - (0 if flat else STEM), x + w + (told if flat else 0), y + h))
+        w, h = max(w, card.size[0] / 2), max(h, card.size[1] / 2)
+        stem = _stem(card, flat)
+        boxes.append((x - w, y - h - (0 if flat else stem), x + w + (stem if flat else 0), y + h))
     left, low = (min(box[i] for box in boxes) - 12 for i in (0, 1))
     right, high = (max(box[i] for box in boxes) + 12 for i in (2, 3))
     high += 24 if title else 0
@@ -438,28 +449,29 @@ def _paint(ranks: list[list[_Card]], path: Path, flat: bool, title: str) -> None
 
 
 def _paint_lines(axes: Any, card: _Card, spot: Callable[[float, float], tuple[float, float]], flat: bool) -> None:
-    from matplotlib.patches import FancyArrowPatch, PathPatch
+    from matplotlib.patches import PathPatch, Polygon
     from matplotlib.path import Path as Curve
 
-    deep = 0 if flat else 1
-    style: dict[str, Any] = {"color": "#8794a1", "linewidth": 1.0}
+    deep, colour = 0 if flat else 1, "#8794a1"
+    codes = [Curve.MOVETO, Curve.LINETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4, Curve.LINETO]
     for line in card.below:
-        begin = card.along + card.size[deep] / 2
-        end = line.target.along - line.target.size[deep] / 2
-        told = bool(card.rows) and bool(card.labels[line.top])
-        stem = (_text(card.labels[line.top], LABEL)[0] + 12 if flat else STEM) if told else 2.0
-        straight = begin + min(stem, (end - begin) * 0.7)
-        middle = (straight + end - 4) / 2
-        x, y = _from(line), _to(line)
-        points = [(begin, x), (straight, x), (middle, x), (middle, y), (end - 4 * bool(line.target.rows), y)]
-        codes = [Curve.MOVETO, Curve.LINETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4]
-        axes.add_patch(PathPatch(Curve([spot(*point) for point in points], codes), fill=False, **style))
-        if line.target.rows:
-            tip = (spot(end - 5, y), spot(end, y))
-            axes.add_patch(FancyArrowPatch(*tip, arrowstyle="-|>", mutation_scale=7, shrinkA=0, shrinkB=0, **style))
-    if not card.rows:
-        ends = zip(*(spot(card.along + part * card.size[deep], card.across) for part in (-0.5, 0.5)), strict=True)
-        axes.plot(*ends, **style)
+        x, y, target = _from(line), _to(line), line.target
+        start, end = (target.along + part * target.size[deep] for part in (-0.5, 0.5))
+        if target.rows:  # up to the arrow's tip, else past the rank
+            axes.add_patch(
+                Polygon([spot(start - 6, y - 2.6), spot(start - 6, y + 2.6), spot(start, y)], fc=colour, lw=0)
+            )
+            start = end = start - 5
+        middle = (card.until + start) / 2
+        points = [
+            (card.along + card.size[deep] / 2, x),
+            (card.until, x),
+            (middle, x),
+            (middle, y),
+            (start, y),
+            (end, y),
+        ]
+        axes.add_patch(PathPatch(Curve([spot(*at) for at in points], codes), fill=False, ec=colour, lw=1.0))
 
 
 def _paint_card(axes: Any, card: _Card, x: float, y: float) -> None:

@@ -70,7 +70,8 @@ def read_bytes(path: str | Path) -> Any:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size:
                 with suppress(ValueError, OSError):
-                    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                    populate = getattr(mmap, "MAP_POPULATE", 0)  # all pages at once, not one fault each
+                    return memoryview(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE | populate, mmap.PROT_READ))
             return file.read()
     except FileNotFoundError:
         raise CaffeFormatError(f"{path}: no such file") from None
@@ -286,31 +287,31 @@ def blob_of(message: Any, cut: _Cut, name: str) -> Blob:
     return Blob(shape, legacy, values)
 
 
-def write_blob(array: Array) -> bytes:
-    """The bytes of an array's ``BlobProto``, as Blob::ToProto makes it: its values as floats (or doubles), its shape."""
+def write_blob(array: Array) -> list[Any]:
+    """The bytes of an array's ``BlobProto``, as Blob::ToProto makes it, in pieces: its values, not copied, and its shape."""
     shape = schema().BlobProto()
-    shape.shape.dim.extend(array.shape)  # type: ignore[attr-defined]
-    shape.shape.SetInParent()  # type: ignore[attr-defined]
+    shape.shape.dim.extend(array.shape)
+    shape.shape.SetInParent()
     end = shape.SerializeToString()
     double = array.dtype == np.float64
-    values = np.ascontiguousarray(array, "<f8" if double else "<f4").tobytes()
-    numbers = head(8 if double else 5, len(values)) + values if values else b""
-    return end + numbers if double else numbers + end
+    values = np.ascontiguousarray(array, "<f8" if double else "<f4").reshape(-1).view(np.uint8).data
+    numbers = [head(8 if double else 5, len(values)), values] if len(values) else []
+    return [end, *numbers] if double else [*numbers, end]
 
 
-def with_blobs(message: Any, number: int, arrays: Iterable[Array]) -> Iterator[bytes]:
-    """The bytes of a message with blobs in its field ``number``, where they stand in the order of numbers."""
+def with_blobs(message: Any, number: int, arrays: Iterable[Array]) -> Iterator[Any]:
+    """The bytes of a message, in pieces, with blobs in its field ``number``, where they stand in the order of numbers."""
     data = memoryview(message.SerializeToString())
     at = next((start for field, start, _, _ in _fields(data, "") if field > number), len(data))
-    yield bytes(data[:at])
+    yield data[:at]
     for array in arrays:
         blob = write_blob(array)
-        yield head(number, len(blob))
-        yield blob
-    yield bytes(data[at:])
+        yield head(number, sum(map(len, blob)))
+        yield from blob
+    yield data[at:]
 
 
-def write_file(path: str | Path, parts: Iterable[bytes]) -> Path:
+def write_file(path: str | Path, parts: Iterable[Any]) -> Path:
     """Writes a file whole or not at all: beside it first, then in its place.
 
     Raises:

@@ -454,7 +454,7 @@ def save_net(net: Net, path: str | Path) -> Path:
     return write_file(path, _binary(net))
 
 
-def _binary(net: Net) -> Iterator[bytes]:
+def _binary(net: Net) -> Iterator[Any]:
     """A ``.caffemodel``'s bytes, a layer at a time."""
     message = net.to_message()
     layers = list(message.layer)
