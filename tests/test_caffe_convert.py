@@ -1,4 +1,4 @@
-"""LRCN-shaped Caffe nets as ordinary classifiers, and back: the same logits, the same net, a run that the tools take."""
+"""LRCN-shaped Caffe nets as ordinary classifiers, and back: same logits, same net, a run that the tools take."""
 
 import subprocess
 import sys

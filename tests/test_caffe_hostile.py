@@ -17,7 +17,6 @@ import random
 import re
 import shutil
 import time
-import warnings
 from pathlib import Path
 
 import h5py
@@ -184,7 +183,9 @@ class Mutant:
             return
         if not any(param.type == "Filter" for param in net.message.layer):
             for name, shape in net.blob_shapes.items():
-                assert tuple(blobs[name].shape) == tuple(shape), f"{name} is {tuple(blobs[name].shape)}, foretold {shape}"
+                assert tuple(blobs[name].shape) == tuple(shape), (
+                    f"{name} is {tuple(blobs[name].shape)}, foretold {shape}"
+                )
         loss = net.loss(blobs)
         if loss.requires_grad:
             loss.backward()
@@ -236,7 +237,9 @@ def files_of(name):
 
 
 KINDS = {
-    "net": golden("net.prototxt", "net_v1.prototxt", "deploy.prototxt", "train_val.prototxt", "train_val_drop.prototxt"),
+    "net": golden(
+        "net.prototxt", "net_v1.prototxt", "deploy.prototxt", "train_val.prototxt", "train_val_drop.prototxt"
+    ),
     "weights": golden(".caffemodel", ".caffemodel.h5"),
     "state": golden(".solverstate", ".solverstate.h5"),
     "solver": golden("solver.prototxt"),
@@ -264,7 +267,9 @@ def splice(m, data):
     """Some bytes are taken away, put in, or overwritten."""
     at = m.random.randrange(len(data) + 1)
     size = m.random.choice((1, 1, 2, 4, 8, 100, 2000))
-    new = m.random.choice((b"", bytes(size), b"\xff" * size, m.random.randbytes(size), data[m.random.randrange(len(data) + 1) :][:size]))
+    new = m.random.choice(
+        (b"", bytes(size), b"\xff" * size, m.random.randbytes(size), data[m.random.randrange(len(data) + 1) :][:size])
+    )
     return data[:at] + new + data[at + m.random.choice((0, len(new), size)) :]
 
 
@@ -326,7 +331,9 @@ def change_fields(m, data, depth=0):
     fields = fields_of(data)
     if not fields:
         return m.random.choice(STRINGS)
-    pieces = [varint(tag) + (value if payload is None else varint(len(payload)) + payload) for tag, value, payload in fields]
+    pieces = [
+        varint(tag) + (value if payload is None else varint(len(payload)) + payload) for tag, value, payload in fields
+    ]
     i = m.random.randrange(len(fields))
     tag, value, payload = fields[i]
     if payload and depth < 4 and m.random.random() < 0.7:
@@ -344,13 +351,24 @@ def change_fields(m, data, depth=0):
     elif do == 3:
         pieces[i] = varint(tag & ~7 | m.random.randrange(8)) + pieces[i][len(varint(tag)) :]
     elif do == 4:
-        pieces[i] = varint(m.random.choice((m.random.randrange(150) << 3, 1 << 29, 1 << 33, 1 << 60)) | tag & 7) + pieces[i][len(varint(tag)) :]
+        pieces[i] = (
+            varint(m.random.choice((m.random.randrange(150) << 3, 1 << 29, 1 << 33, 1 << 60)) | tag & 7)
+            + pieces[i][len(varint(tag)) :]
+        )
     elif do == 5:
-        pieces[i] = varint(tag)[:-1] + bytes((varint(tag)[-1] | 128,)) + b"\x80" * m.random.randrange(4) + b"\0" + pieces[i][len(varint(tag)) :]
+        pieces[i] = (
+            varint(tag)[:-1]
+            + bytes((varint(tag)[-1] | 128,))
+            + b"\x80" * m.random.randrange(4)
+            + b"\0"
+            + pieces[i][len(varint(tag)) :]
+        )
     elif payload is None:
         pieces[i] = varint(tag & ~7) + varint(m.random.choice((0, 1, 2, *HUGE)))
     elif do == 6:
-        pieces[i] = varint(tag) + varint(m.random.choice((0, 1, len(payload) + 1, max(0, len(payload) - 1), *HUGE))) + payload
+        pieces[i] = (
+            varint(tag) + varint(m.random.choice((0, 1, len(payload) + 1, max(0, len(payload) - 1), *HUGE))) + payload
+        )
     elif do == 7:
         pieces[i] = varint(tag) + varint(0)
     else:
@@ -362,7 +380,28 @@ def change_fields(m, data, depth=0):
 # ---- changes of a message by its schema
 
 
-INTS = (0, 1, 2, 3, 4, 5, 7, 16, -1, -2, -3, 100, 1000, 65536, 2**31 - 1, -(2**31), 2**32 - 1, 2**40, 2**63 - 1, -(2**63))
+INTS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    7,
+    16,
+    -1,
+    -2,
+    -3,
+    100,
+    1000,
+    65536,
+    2**31 - 1,
+    -(2**31),
+    2**32 - 1,
+    2**40,
+    2**63 - 1,
+    -(2**63),
+)
 FLOATS = (0.0, 1.0, -1.0, 0.5, 2.0, 1e-40, 1e30, 3e38, math.inf, -math.inf, math.nan, -0.0)
 
 
@@ -394,7 +433,9 @@ def change_message(m, message):
         if field.enum_type is not None:
             return m.random.choice(field.enum_type.values).number
         if field.type == field.TYPE_STRING:
-            return m.random.choice([*strings_of(message), "", "a\0b", "x" * 5000, "none", "é", "a/b", "a.b", "\n", "net.prototxt"])
+            return m.random.choice(
+                [*strings_of(message), "", "a\0b", "x" * 5000, "none", "é", "a/b", "a.b", "\n", "net.prototxt"]
+            )
         if field.type == field.TYPE_BYTES:
             return b""
         if field.cpp_type == field.CPPTYPE_BOOL:
@@ -443,7 +484,13 @@ def change_message(m, message):
     getattr(inner, field.name).extend(entries)
 
 
-MESSAGES = {"net": "NetParameter", "weights": "NetParameter", "state": "SolverState", "solver": "SolverParameter", "mean": "BlobProto"}
+MESSAGES = {
+    "net": "NetParameter",
+    "weights": "NetParameter",
+    "state": "SolverState",
+    "solver": "SolverParameter",
+    "mean": "BlobProto",
+}
 
 
 def change_values(m, data):
@@ -489,7 +536,9 @@ def change_tokens(m, data):
     elif do == 4:
         tokens.insert(i, f" {m.random.choice(TOKENS)} " * m.random.choice((1, 1, 2, 5000)))
     elif numbers:
-        tokens[m.random.choice(numbers)] = str(m.random.choice((*INTS, "1e400", "nan", "inf", "0.5", "-0", "1e-50", "07", "0x1F")))
+        tokens[m.random.choice(numbers)] = str(
+            m.random.choice((*INTS, "1e400", "nan", "inf", "0.5", "-0", "1e-50", "07", "0x1F"))
+        )
     return "".join(tokens).encode("utf-8")
 
 
@@ -530,29 +579,50 @@ def change_datasets(m, data):
         if do == 0:
             del file[name]
         elif do == 1:
-            file.move(name, m.random.choice(("data/x", "data/ip1/2", "data/ip1/-1", "data/ip1/0/1", "history/1x", "history/99", name + "é", "x")))
+            file.move(
+                name,
+                m.random.choice(
+                    ("data/x", "data/ip1/2", "data/ip1/-1", "data/ip1/0/1", "history/1x", "history/99", name + "é", "x")
+                ),
+            )
         elif do == 2:
             file[name + "_"] = h5py.SoftLink("/")
         elif do == 3:
             del file[name]
-            file[name] = m.random.choice((h5py.SoftLink("/" + name), h5py.ExternalLink("none.h5", "/"), h5py.ExternalLink(m.file, "/" + name)))
+            file[name] = m.random.choice(
+                (h5py.SoftLink("/" + name), h5py.ExternalLink("none.h5", "/"), h5py.ExternalLink(m.file, "/" + name))
+            )
         elif do == 4:
             del file[name]
             file.create_group(name)
         elif do == 5:
             del file[name]
             shape = m.random.choice(((10**6, 10**6), (2**30,), (2**33,), (0, 2**40), (0,), (3, 4)))
-            options = m.random.choice(({}, {"chunks": True}, {"chunks": True, "compression": "gzip"}, {"fillvalue": 1.0}))
+            options = m.random.choice(
+                ({}, {"chunks": True}, {"chunks": True, "compression": "gzip"}, {"fillvalue": 1.0})
+            )
             file.create_dataset(name, shape, "f4", **(options if shape != (0,) else {}))
         elif do == 6 and isinstance(item, h5py.Dataset):
-            kind = m.random.choice(("f8", "i4", "u8", ">f4", "f2", "S5", "bool", "c8", h5py.string_dtype(), [("a", "f4")]))
+            kind = m.random.choice(
+                ("f8", "i4", "u8", ">f4", "f2", "S5", "bool", "c8", h5py.string_dtype(), [("a", "f4")])
+            )
             shape = item.shape
             del file[name]
             file.create_dataset(name, shape, kind)
         elif do == 7 and isinstance(item, h5py.Dataset):
             values = item[()]
             del file[name]
-            file[name] = m.random.choice((np.ravel(values), np.stack([values, values]), np.ravel(values)[:0], h5py.Empty("f4"), -5, 2**40, np.nan))
+            file[name] = m.random.choice(
+                (
+                    np.ravel(values),
+                    np.stack([values, values]),
+                    np.ravel(values)[:0],
+                    h5py.Empty("f4"),
+                    -5,
+                    2**40,
+                    np.nan,
+                )
+            )
         elif do == 8:
             file[name + "x"] = file[name]  # a hard link
         else:

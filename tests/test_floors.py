@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     4: ("tools", "configs"),
-    3: ("train", "predict", "report"),
+    3: ("train", "predict", "report", "caffe"),
     2: ("checkpoint", "config", "settings", "record", "evaluate", "progress", "pictures"),
     1: ("data", "models", "objective", "metrics", "schedules"),
     0: ("batch", "allocator", "tool"),

@@ -1,13 +1,13 @@
 """LRCN-shaped Caffe nets as ordinary classifiers, batch first, and back.
 
-Such a net is one path: frames through convolutions and the like (each frame by itself), a Reshape to time-major, LSTMs, and
-an InnerProduct at every step. What is found on it, and what becomes of it, is the table ``_FRAME_LAYERS`` and the walk
-in ``_describe``; anything else is refused by name.
+Such a net is one path: frames through convolutions and the like (each frame by itself), a Reshape to time-major,
+LSTMs, and an InnerProduct at every step. What is found on it, and what becomes of it, is the table ``_FRAME_LAYERS``
+and the walk in ``_describe``; anything else is refused by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -64,12 +64,14 @@ def to_classifier(
     Args:
         net: frames (T*N, C, H, W) or (T, N, ...), LSTMs with ``cont``, an InnerProduct at every step (or at the last).
         logits: the blob to answer with. None: what the net's Softmax or loss reads.
-        mean, scale, bgr: what makes raw RGB frames (uint8, or floats from 0 to 1) the net's data, as Caffe's tools say it: channels
-            in BGR, values from 0 to 255, mean subtracted (one value, or one per channel in that order), times scale. None:
-            as the net's data layer says; where it says nothing, the classifier takes the net's data as they are (floats).
+        mean, scale, bgr: what makes raw RGB frames (uint8, or floats from 0 to 1) the net's data, as Caffe's tools say
+            it: channels in BGR, values from 0 to 255, mean subtracted (one value, or one per channel in that order),
+            times scale. None: as the net's data layer says; where it says nothing, the classifier takes the net's data
+            as they are (floats).
 
     Returns:
-        the classifier, in evaluation mode; its frames are ``(B, T, C, H, W)`` or ``(B, T, D)``, its ``is_first`` is ``cont == 0``.
+        the classifier, in evaluation mode; its frames are ``(B, T, C, H, W)`` or ``(B, T, D)``, its ``is_first`` is
+        ``cont == 0``.
 
     Raises:
         CaffeFormatError: the net is not of this shape; the layer that does not fit is named.
@@ -142,7 +144,7 @@ def _describe(net: Net, logits: str | None) -> _Description:
         blob = param.bottom[0]
     path.reverse()
     found = _Description()
-    source, first = path[0]
+    source = path[0][0]
     shape = net.blob_shapes[blob]
     if source.type != "Input":
         found.transform = source.transform_param if source.HasField("transform_param") else None
@@ -211,7 +213,7 @@ def _logits(net: Net) -> str:
     read = read or set(last[-1:])
     if len(read) != 1:
         raise CaffeFormatError(
-            f"{net.file}: logits={', '.join(sorted(read)) or 'None'}: expected one blob, the one to answer with: name it"
+            f"{net.file}: logits={', '.join(sorted(read)) or 'None'}: expected one blob to answer with: name it"
         )
     return read.pop()
 
@@ -301,7 +303,8 @@ def _pooling(param: Any, layer: Any, shape: Sequence[int]) -> Converted:
     settings: dict[str, Any] = {"stride": stride, "padding": pad, "ceil_mode": p.round_mode == 0}
     if p.pool not in (0, 1):
         _refuse(layer, "stochastic pooling")
-    part = partial(nn.MaxPool2d if p.pool == 0 else nn.AvgPool2d, kernel, **settings)
+    kind: type[nn.Module] = nn.MaxPool2d if p.pool == 0 else nn.AvgPool2d
+    part = partial(kind, kernel, **settings)
     try:
         size = tuple(part()(torch.empty(1, *shape[1:], device="meta")).shape[1:])
     except RuntimeError:
@@ -343,13 +346,18 @@ def _batch_norm(param: Any, layer: Any, shape: Sequence[int]) -> Converted:
     p = param.batch_norm_param
     mean, variance, factor = (blob.detach() for blob in layer.blobs)
     scale = 0 if float(factor) == 0 else 1 / factor
-    settings = {"eps": _short(p.eps), "momentum": _short(1 - p.moving_average_fraction), "affine": False}
+    norm: type[nn.Module] = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
+    settings: dict[str, Any] = {
+        "eps": _short(p.eps),
+        "momentum": _short(1 - p.moving_average_fraction),
+        "affine": False,
+    }
     weights = {
         "running_mean": mean * scale,
         "running_var": variance * scale,
         "num_batches_tracked": torch.tensor(0),
     }
-    return partial(nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d, shape[1], **settings), weights
+    return partial(norm, shape[1], **settings), weights
 
 
 def _scale(param: Any, layer: Any, shape: Sequence[int]) -> Converted:
@@ -396,13 +404,13 @@ def from_classifier(
 ) -> Net:
     """A classifier as a Caffe net in the manner of LRCN's deploy files: ``save_net`` writes its prototxt and weights.
 
-    Its inputs are ``data`` (T*N, C, H, W), row t*N + n being step t of stream n (or (T, N, D) where frames are vectors),
+    Its inputs are ``data`` (T*N, C, H, W), row t*N + n being step t of stream n, or (T, N, D) where frames are vectors,
     already preprocessed (``model.preprocess(frames)``), and clip markers ``cm`` (T*N), 0 where a sequence begins. Its
     output is ``probs`` (T, N, K).
 
     Args:
-        model: with an encoder that is a ``Chain`` or ``Sequential`` of modules as ``to_classifier`` makes them, or ``Flatten``;
-            an LSTM or none; a linear head.
+        model: with an encoder that is a ``Chain`` or ``Sequential`` of modules as ``to_classifier`` makes them, or
+            ``Flatten``; an LSTM or none; a linear head.
         frames, streams: T and N, which a prototxt spells out.
         name: the net's name.
         lstm, head: the names of the layers after the encoder, whose own layers are called as its modules are. Several
@@ -500,9 +508,7 @@ def _shape_after(module: nn.Module, probe: Tensor) -> Tensor:
         return probe.new_empty(len(probe), module.out_features)
     if isinstance(module, nn.Conv2d):
         weight = torch.empty(module.weight.shape, device="meta")
-        return nn.functional.conv2d(
-            probe, weight, None, module.stride, module.padding, module.dilation, module.groups
-        )
+        return nn.functional.conv2d(probe, weight, None, module.stride, module.padding, module.dilation, module.groups)
     return module(probe) if isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)) else probe
 
 

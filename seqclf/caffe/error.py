@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from seqclf.batch import SeqclfError
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from seqclf.batch import SeqclfError
 
 LONGEST = 2000
 """Characters of a message, more of which than these hide the file's name before them and the reason behind."""
@@ -19,3 +21,12 @@ class CaffeFormatError(SeqclfError):
         if len(told) > LONGEST:
             told = f"{told[: LONGEST // 2]} ... {told[-LONGEST // 2 :]}"
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in told))
+
+
+@contextmanager
+def within(name: str) -> Iterator[None]:
+    """Puts a file's name before what is told by those who don't know it."""
+    try:
+        yield
+    except CaffeFormatError as error:
+        raise CaffeFormatError(f"{name}: {error}") from None

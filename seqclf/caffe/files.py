@@ -1,23 +1,27 @@
 """Caffe's files: messages from and to text and binary protobuf, and the weights in a binary one without copying them.
 
 A ``.caffemodel`` is a ``NetParameter`` whose blobs are nearly all of its bytes. Parsing them into a message costs three
-times the memory and the time of reading, so the walk below cuts the numbers out as views of the mapped file, and Google's
-runtime parses what is left: every name, shape and setting. Nothing is allocated that the file's own bytes do not fill.
+times the memory and the time of reading, so the walk below cuts the numbers out as views of the mapped file, and
+Google's runtime parses what is left: every name, shape and setting. Nothing is allocated that the file's own bytes do
+not fill.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from math import prod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from google.protobuf import text_format
+from google.protobuf.message import Message
 
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.schema import schema
@@ -25,11 +29,18 @@ from seqclf.caffe.schema import schema
 Array = np.ndarray[Any, Any]
 M = TypeVar("M")
 
+LARGEST_BLOB, LARGEST_AXES = 2**31 - 1, 32
+"""How many values and axes a blob may have: Caffe's blob.cpp counts in a C int, and has a kMaxBlobAxes."""
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _NUMBERS = {5: ("data", "<f4"), 6: ("diff", "<f4"), 8: ("double_data", "<f8"), 9: ("double_diff", "<f8")}
 """The fields of a ``BlobProto`` that are cut out, and their values' type."""
-_BLOBS_IN = {"NetParameter": {100: 7, 2: 6}, "SolverState": {3: None}, "BlobProto": {None: None}}
-"""Where the blobs are: the fields that hold layers and, in those, the field that holds blobs (None: no level between)."""
+_BLOBS_IN: dict[str, dict[int | None, int | None]] = {
+    "NetParameter": {100: 7, 2: 6},
+    "SolverState": {3: None},
+    "BlobProto": {None: None},
+}
+"""Where the blobs are: the fields that hold layers and, in those, the one that holds blobs (None: no level between)."""
 
 
 @dataclass
@@ -57,7 +68,7 @@ class Blob:
 class _Cut:
     """The numbers of one blob, in pieces as they stand in the file."""
 
-    pieces: dict[str, list[Any]] = field(default_factory=dict)
+    pieces: dict[str, list[Any]] = dataclass_field(default_factory=dict)
 
 
 def read_bytes(path: str | Path) -> Any:
@@ -67,6 +78,8 @@ def read_bytes(path: str | Path) -> Any:
         CaffeFormatError: there is no such file, or it can't be read.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a device may never end, a pipe never begin
+            raise CaffeFormatError(f"{path}: not an ordinary file")
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size:
                 with suppress(ValueError, OSError):
@@ -75,8 +88,8 @@ def read_bytes(path: str | Path) -> Any:
             return file.read()
     except FileNotFoundError:
         raise CaffeFormatError(f"{path}: no such file") from None
-    except OSError as error:
-        raise CaffeFormatError(f"{path}: can't be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero character
+        raise CaffeFormatError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def parse_text(text: str, message: M, name: str) -> M:
@@ -86,7 +99,7 @@ def parse_text(text: str, message: M, name: str) -> M:
         CaffeFormatError: the text is not such a message: the line and what is wrong there.
     """
     try:
-        text_format.Parse(text, message)  # type: ignore[arg-type]
+        text_format.Parse(text, cast(Any, message))
         missing = message.FindInitializationErrors()  # type: ignore[attr-defined]
     except text_format.ParseError as error:
         line = f", line {error.GetLine()}" if error.GetLine() else ""
@@ -109,7 +122,27 @@ def parse_binary(data: Any, message: M, name: str) -> M:
         message.ParseFromString(bytes(data))  # type: ignore[attr-defined]
     except Exception as error:  # DecodeError, and what else damaged bytes make the parser run into
         raise CaffeFormatError(f"{name}: not a {_kind(message)}, or damaged ({error})") from None
+    missing = message.FindInitializationErrors()  # type: ignore[attr-defined]
+    if missing:
+        raise CaffeFormatError(f"{name}: field {missing[0]} is required, and missing")
+    try:
+        _check_strings(message, name)
+    except UnicodeDecodeError as error:
+        raise CaffeFormatError(f"{name}: holds text that is not UTF-8 ({error})") from None
     return message
+
+
+def _check_strings(message: Any, name: str, within: str = "") -> None:
+    """Refuses text that is not UTF-8: protobuf gives it as bytes, or raises, wherever such a field is read."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            if any(not isinstance(one, str) for one in ((value,) if isinstance(value, (str, bytes)) else value)):
+                raise CaffeFormatError(f"{name}: field {within}{field.name}: not text in UTF-8")
+        elif isinstance(value, Message):
+            _check_strings(value, name, f"{within}{field.name}.")
+        elif field.message_type is not None:
+            for i, inner in enumerate(value):
+                _check_strings(inner, name, f"{within}{field.name}[{i}].")
 
 
 def read_message(path: str | Path, message: M) -> M:
@@ -201,12 +234,14 @@ def _cut_blob(view: memoryview, out: bytearray, name: str) -> _Cut:
 
 
 def _fields(view: memoryview, name: str) -> Iterator[tuple[int, int, int, memoryview | None]]:
-    """Each field of a message: its number, where it starts and ends, and its bytes if it is of the kind that has a length."""
+    """Each field of a message: its number, where it starts and ends, and its bytes if it is of a kind with a length."""
     at, end = 0, len(view)
     while at < end:
         start = at
         tag, at = _varint(view, at, name)
         number, wire = tag >> 3, tag & 7
+        if not 0 < number < 2**29:
+            raise CaffeFormatError(f"{name}: damaged (there is no field {number})")
         payload = None
         if wire == VARINT:
             _, at = _varint(view, at, name)
@@ -258,15 +293,13 @@ def blob_of(message: Any, cut: _Cut, name: str) -> Blob:
     Raises:
         CaffeFormatError: the shape is not one, or there are not as many values as it says.
     """
-    legacy = not message.HasField("shape")
-    if legacy:
-        fields = ("num", "channels", "height", "width")
-        said = any(message.HasField(f) for f in fields)
-        shape = tuple(getattr(message, f) for f in fields)
-    else:
-        said, shape = True, tuple(message.shape.dim)
-    if any(n < 0 for n in shape):
-        raise CaffeFormatError(f"{name}: shape {shape} has a negative dimension")
+    fields = ("num", "channels", "height", "width")
+    legacy = any(message.HasField(field) for field in fields)
+    shape = tuple(getattr(message, field) for field in fields) if legacy else tuple(message.shape.dim)
+    if len(shape) > LARGEST_AXES or any(not 0 <= n <= LARGEST_BLOB for n in shape):
+        raise CaffeFormatError(
+            f"{name}: shape {shape}: expected at most {LARGEST_AXES} axes, each of 0 to 2**31 - 1 (a C int)"
+        )
     values = None
     for which in ("double_data", "data"):
         pieces, loose = cut.pieces.get(which, []), getattr(message, which)
@@ -280,18 +313,15 @@ def blob_of(message: Any, cut: _Cut, name: str) -> Blob:
             values = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     if values is None:
         values = np.empty(0, "<f4")
-    if not said and len(values):
-        raise CaffeFormatError(f"{name}: has {len(values)} values, and no shape")
     if prod(shape) != len(values):
         raise CaffeFormatError(f"{name}: shape {shape} is of {prod(shape)} values, but there are {len(values)}")
     return Blob(shape, legacy, values)
 
 
 def write_blob(array: Array) -> list[Any]:
-    """The bytes of an array's ``BlobProto``, as Blob::ToProto makes it, in pieces: its values, not copied, and its shape."""
+    """The bytes of an array's ``BlobProto``, as Blob::ToProto makes it, in pieces: values, not copied, and shape."""
     shape = schema().BlobProto()
     shape.shape.dim.extend(array.shape)
-    shape.shape.SetInParent()
     end = shape.SerializeToString()
     double = array.dtype == np.float64
     values = np.ascontiguousarray(array, "<f8" if double else "<f4").reshape(-1).view(np.uint8).data
@@ -300,7 +330,7 @@ def write_blob(array: Array) -> list[Any]:
 
 
 def with_blobs(message: Any, number: int, arrays: Iterable[Array]) -> Iterator[Any]:
-    """The bytes of a message, in pieces, with blobs in its field ``number``, where they stand in the order of numbers."""
+    """The bytes of a message, in pieces, with blobs in its field ``number``, at its place in the order of numbers."""
     data = memoryview(message.SerializeToString())
     at = next((start for field, start, _, _ in _fields(data, "") if field > number), len(data))
     yield data[:at]

@@ -37,7 +37,9 @@ def filter_layers(net: Any, phase: str, level: int, stages: tuple[str, ...], nam
     kept = []
     for layer in net.layer:
         if len(layer.include) and len(layer.exclude):
-            raise CaffeFormatError(f'{name}: layer "{layer.name}": has both include and exclude rules, expected one kind')
+            raise CaffeFormatError(
+                f'{name}: layer "{layer.name}": has both include and exclude rules, expected one kind'
+            )
         if any(map(holds, layer.include)) if len(layer.include) else not any(map(holds, layer.exclude)):
             kept.append(layer)
     if len(kept) < len(net.layer):
@@ -62,7 +64,8 @@ def check_graph(net: Any, name: str) -> list[str]:
             if bottom not in live:
                 later = any(bottom in other.top for other in net.layer)
                 raise CaffeFormatError(
-                    f'{where}: bottom "{bottom}" is the top of no earlier layer' + (" (only of a later one)" if later else "")
+                    f'{where}: bottom "{bottom}" is the top of no earlier layer'
+                    + (" (only of a later one)" if later else "")
                 )
             live[bottom] += 1
         for i, top in enumerate(layer.top):
@@ -78,8 +81,8 @@ def check_graph(net: Any, name: str) -> list[str]:
 def insert_splits(net: Any) -> None:
     """Puts a ``Split`` layer after every top that is read more than once, in place (insert_splits.cpp).
 
-    The net computes without them; a ``.caffemodel`` holds them, and numbers its layers with them. A loss weight on a top
-    that others read counts as one more reader.
+    The net computes without them; a ``.caffemodel`` holds them. A loss weight on a top that others read counts as one
+    more reader.
     """
     newest: dict[str, tuple[int, int]] = {}
     readers: Counter[tuple[int, int]] = Counter()

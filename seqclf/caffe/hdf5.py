@@ -1,4 +1,4 @@
-"""Weights and snapshots in HDF5 (hdf5.cpp, Net::ToHDF5, SGDSolver::SnapshotSolverStateToHDF5), by the ``h5py`` package."""
+"""Weights and snapshots in HDF5 (Net::ToHDF5, SGDSolver::SnapshotSolverStateToHDF5), by the ``h5py`` package."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def read_weights(path: str | Path) -> dict[str, list[Blob]]:
         raise CaffeFormatError(f"{path}: not an HDF5 file of Caffe's weights, or damaged ({error})") from None
     for layer, blobs in found.items():
         if sorted(blobs) != list(range(len(blobs))):
-            raise CaffeFormatError(f'{path}: layer "{layer}": has blobs {sorted(blobs)}, expected 0 to {len(blobs) - 1}')
+            raise CaffeFormatError(
+                f'{path}: layer "{layer}": has blobs {sorted(blobs)}, expected 0 to {len(blobs) - 1}'
+            )
     return {layer: [blobs[i] for i in range(len(blobs))] for layer, blobs in found.items()}
 
 
@@ -87,7 +89,9 @@ def read_state(path: str | Path) -> dict[str, Any]:
     return {**state, "learned_net": learned.decode() if isinstance(learned, bytes) else str(learned), "history": blobs}
 
 
-def write_state(path: str | Path, iteration: int, learned_net: str, current_step: int, history: Sequence[Tensor]) -> Path:
+def write_state(
+    path: str | Path, iteration: int, learned_net: str, current_step: int, history: Sequence[Tensor]
+) -> Path:
     """Writes a solver's snapshot."""
 
     def content(file: Any) -> None:

@@ -1,8 +1,7 @@
-"""Caffe nets as PyTorch modules: loaded from a prototxt and weights, called by blob names, saved as Caffe saves them."""
+"""Caffe nets as PyTorch modules: loaded from a prototxt and weights, called by blob names, saved as Caffe does."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,11 +68,8 @@ class Net(nn.Module):
         self.sequence: list[tuple[Any, Layer]] = []
         surroundings = Surroundings(file, flavour, python or {})  # type: ignore[arg-type]
         owners: dict[str, tuple[Any, nn.Parameter]] = {}
-        values = 0
         for i, param in enumerate(message.layer):
             layer = self._build(param, surroundings)
-            values += sum(blob.numel() for blob in layer.blobs)
-            self._check_memory(values, layer)
             self.add_module(f"{i}_{param.name.replace('.', '_')}", layer)
             self.sequence.append((param, layer))
             self.blob_shapes.update(zip(param.top, layer.top_shapes, strict=True))
@@ -94,7 +90,8 @@ class Net(nn.Module):
             raise CaffeFormatError(f"{where}: {what}; the types are {', '.join(sorted(LAYERS))}")
         if len(param.loss_weight) not in (0, len(param.top)):
             raise CaffeFormatError(
-                f"{where}: field loss_weight: has {len(param.loss_weight)} values, expected one for each of {len(param.top)} tops"
+                f"{where}: field loss_weight: has {len(param.loss_weight)} values, "
+                f"expected one for each of {len(param.top)} tops"
             )
         if len(param.propagate_down) not in (0, len(param.bottom)):
             raise CaffeFormatError(
@@ -104,14 +101,9 @@ class Net(nn.Module):
         try:
             return LAYERS[param.type](param, [self.blob_shapes[b] for b in param.bottom], surroundings)
         except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-            raise CaffeFormatError(f"{where} ({param.type}): can't be built ({type(error).__name__}: {error})") from error
-
-    def _check_memory(self, values: int, layer: Layer) -> None:
-        """Refuses parameters that are more than the machine's memory before anything touches them."""
-        if torch.get_default_device().type == "cpu" and hasattr(os, "sysconf"):
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            if 4 * values > memory:
-                layer.fail(f"the net's parameters up to here take {4 * values / 1e9:.1f} GB; this machine has {memory / 1e9:.1f}")
+            raise CaffeFormatError(
+                f"{where} ({param.type}): can't be built ({type(error).__name__}: {error})"
+            ) from error
 
     def _add_params(self, param: Any, layer: Layer, owners: dict[str, tuple[Any, nn.Parameter]]) -> None:
         """Parameters by layer, shared where they have one name (Net::AppendParam), with their multipliers."""
@@ -145,7 +137,8 @@ class Net(nn.Module):
         permissive = spec.share_mode == 1
         if mine.shape != blob.shape and not (permissive and mine.numel() == blob.numel()):
             layer.fail(
-                f'shares parameter "{spec.name}" of shape {tuple(blob.shape)}, but its own blob {j} is {tuple(mine.shape)}'
+                f'shares parameter "{spec.name}" of shape {tuple(blob.shape)}, '
+                f"but its own blob {j} is {tuple(mine.shape)}"
             )
         for field in ("lr_mult", "decay_mult"):
             if spec.HasField(field):
@@ -165,8 +158,9 @@ class Net(nn.Module):
         """Every blob of the net, by name.
 
         Args:
-            inputs: the net's inputs by name, tensors or arrays in Caffe's layout (recurrent blobs time-major). Sizes other than
-                the prototxt's are fine where the layers can take them. A net whose data layers give all takes none.
+            inputs: the net's inputs by name, tensors or arrays in Caffe's layout (recurrent blobs time-major). Sizes
+                other than the prototxt's are fine where the layers can take them. A net whose data layers give all
+                takes none.
 
         Returns:
             the tops of all layers; where layers work in place, as the last of them left the blob.
@@ -191,11 +185,18 @@ class Net(nn.Module):
             wanted = set(keep)
             if not wanted <= set(self.blob_shapes):
                 raise CaffeFormatError(f"{self.file}: has no blob {', '.join(sorted(wanted - set(self.blob_shapes)))}")
-            last = {b: i for i, (param, _) in enumerate(self.sequence) for b in (*param.bottom, *param.top) if b not in wanted}
+            last = {
+                b: i
+                for i, (param, _) in enumerate(self.sequence)
+                for b in (*param.bottom, *param.top)
+                if b not in wanted
+            }
         blobs: dict[str, Tensor] = {}
         for i, (param, layer) in enumerate(self.sequence):
             if param.type == "Input":
-                tops: Sequence[Tensor] = [torch.as_tensor(inputs[t], dtype=like.dtype, device=like.device) for t in param.top]
+                tops: Sequence[Tensor] = [
+                    torch.as_tensor(inputs[t], dtype=like.dtype, device=like.device) for t in param.top
+                ]
             else:
                 bottoms = [blobs[bottom] for bottom in param.bottom]
                 for j, down in enumerate(param.propagate_down):
@@ -206,7 +207,9 @@ class Net(nn.Module):
                 except torch.OutOfMemoryError:
                     raise
                 except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-                    shapes = ", ".join(f"{name} {tuple(b.shape)}" for name, b in zip(param.bottom, bottoms, strict=True))
+                    shapes = ", ".join(
+                        f"{name} {tuple(b.shape)}" for name, b in zip(param.bottom, bottoms, strict=True)
+                    )
                     raise CaffeFormatError(
                         f'{self.file}: layer "{param.name}" ({param.type}): can\'t take {shapes or "what it reads"} ({error})'
                     ) from error
@@ -228,7 +231,7 @@ class Net(nn.Module):
         """Forgets what recurrent layers kept of earlier calls."""
         for _, layer in self.sequence:
             if hasattr(layer, "state"):
-                layer.state = None
+                layer.state = None  # type: ignore[assignment]
 
     def load_weights(self, path: str | Path, strict: bool = True) -> tuple[list[str], list[str]]:
         """Copies trained parameters into the layers of the same name (Net::CopyTrainedLayersFrom).
@@ -281,14 +284,14 @@ class Net(nn.Module):
                 layer.blobs[j] = theirs[j]
 
     def fill(self, layers: Iterable[str] | None = None) -> None:
-        """Draws initial parameters by the layers' fillers, of all layers or of these; shared ones once, by their owner."""
+        """Draws parameters by the layers' fillers, of all layers or of these; shared ones once, by their owner."""
         for name in self.params if layers is None else layers:
             layer = next(layer for param, layer in self.sequence if param.name == name)
             for j in range(len(layer.blobs)):
                 layer.fill(j)
 
     def to_message(self) -> Any:
-        """The ``NetParameter`` that Caffe saves, but for the blobs: split layers put in, phases and loss weights said."""
+        """The ``NetParameter`` that Caffe saves, without the blobs: splits put in, phases and loss weights said."""
         net = type(self.message)()
         net.CopyFrom(self.message)
         for field in ("force_backward", "state", "debug_info"):
@@ -301,7 +304,9 @@ class Net(nn.Module):
         for param in net.layer:
             layer = layers.get(param.name)
             if layer is not None and layer.is_loss and not len(param.loss_weight):
-                readers = any(s.type == "Split" and s.bottom[0] == param.top[0] and len(s.loss_weight) for s in net.layer)
+                readers = any(
+                    s.type == "Split" and s.bottom[0] == param.top[0] and len(s.loss_weight) for s in net.layer
+                )
                 if not readers:
                     param.loss_weight.append(1.0)
             if layer is not None and layer.statistics:
@@ -383,7 +388,8 @@ def load_net(
 
     Args:
         prototxt: the net's definition, of any form since 2014's; or a ``.caffemodel``, which holds one.
-        weights: a ``.caffemodel`` or HDF5 file. None: those of a ``.caffemodel``, or drawn by the fillers from PyTorch's generator.
+        weights: a ``.caffemodel`` or HDF5 file. None: those of a ``.caffemodel`` given as the prototxt, or drawn by the
+            fillers from PyTorch's generator.
         phase: "TRAIN" or "TEST".
         flavour: "bvlc", or "lisa" for nets and files of lisa-caffe, where the two differ (see docs/caffe.md).
         level, stages: the rest of the net's state, which ``include`` and ``exclude`` rules ask.
@@ -467,4 +473,3 @@ def _binary(net: Net) -> Iterator[Any]:
         parts = list(with_blobs(layer, 7, arrays))
         yield head(100, sum(map(len, parts)))
         yield from parts
-

@@ -15,7 +15,7 @@ Flavour = Literal["bvlc", "lisa"]
 FLAVOURS = ("bvlc", "lisa")
 
 LISA: dict[str, dict[str, tuple[str, int] | int | None]] = {
-    # what lisa-caffe (branch lstm_video_deploy) numbers otherwise (a number), adds (a type and a number) or lacks (None)
+    # what lisa-caffe's lstm_video_deploy numbers otherwise (a number), adds (a type and a number) or lacks (None)
     "LayerParameter": {
         "embed_param": 132,
         "recurrent_param": 134,
@@ -30,9 +30,9 @@ LISA: dict[str, dict[str, tuple[str, int] | int | None]] = {
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _LABELS = {"optional": _Field.LABEL_OPTIONAL, "repeated": _Field.LABEL_REPEATED, "required": _Field.LABEL_REQUIRED}
-_SCALARS = {name: getattr(_Field, f"TYPE_{name.upper()}") for name in "bool bytes double float string".split()} | {
-    name: getattr(_Field, f"TYPE_{name.upper()}") for name in "int32 int64 uint32 uint64".split()
-}
+_SCALARS = {
+    name: getattr(_Field, f"TYPE_{name.upper()}") for name in ["bool", "bytes", "double", "float", "string"]
+} | {name: getattr(_Field, f"TYPE_{name.upper()}") for name in ["int32", "int64", "uint32", "uint64"]}
 _TOKEN = re.compile(
     r"//[^\n]*|(?P<open>(?:message|enum) \w+ \{)|(?P<close>\})"
     r"|(?P<field>(?:optional|repeated|required) \w+ \w+ = \d+(?: \[[^\]]*\])?;)|(?P<value>\w+ = \d+;)"

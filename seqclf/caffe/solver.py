@@ -1,7 +1,8 @@
-"""Caffe's solver: a net, its test nets, an update rule and a rate, stepped, tested, snapshot and resumed (solver.cpp)."""
+"""Caffe's solver: a net, its test nets, an update rule and a rate; stepped, tested, saved and resumed (solver.cpp)."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor
 
 from seqclf.caffe import hdf5, optim
-from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.error import CaffeFormatError, within
 from seqclf.caffe.files import blob_of, cut, parse_binary, read_bytes, read_message, with_blobs, write_file
 from seqclf.caffe.net import Net, build_net, read_net_structure, save_net
 from seqclf.caffe.policies import policy
-from seqclf.caffe.schema import schema
+from seqclf.caffe.schema import Flavour, schema
 from seqclf.caffe.upgrade import read_upgraded
 
 Feed = Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | None
@@ -43,7 +44,7 @@ class Solver:
         self,
         param: Any,
         file: str = "solver",
-        flavour: str = "bvlc",
+        flavour: Flavour = "bvlc",
         device: str | torch.device = "cpu",
         python: Mapping[str, Callable[..., Any]] | None = None,
         log: Callable[[str], None] | None = None,
@@ -55,28 +56,27 @@ class Solver:
         self.test_feed: Feed = None
         self.iter = self.passes = 0
         self.loss = float("nan")
-        self._recent: deque[float] = deque(maxlen=max(1, param.average_loss))
+        for field in ("iter_size", "average_loss"):
+            if getattr(param, field) < 1:
+                raise CaffeFormatError(f"{file}: field {field}: is {getattr(param, field)}, expected at least 1")
+        self._recent: deque[float] = deque(maxlen=param.average_loss)
         if param.random_seed >= 0:
             torch.manual_seed(param.random_seed)
-        if param.iter_size < 1:
-            raise CaffeFormatError(f"{file}: field iter_size: is {param.iter_size}, expected at least 1")
         self.net = self._train_net(python).to(self.device)
         self.test_nets = [net.to(self.device) for net in self._test_nets(python)]
         for net in self.test_nets:
             net.share(self.net)
-        self.rate = policy(param)
-        self.optimizer = optim.from_solver(
-            param,
-            [{"params": [p], "lr_mult": lr, "decay_mult": decay} for p, lr, decay in self.net.multipliers],
-            flavour,
-        )
+        groups = [{"params": [p], "lr_mult": lr, "decay_mult": decay} for p, lr, decay in self.net.multipliers]
+        with within(file):
+            self.rate = policy(param)
+            self.optimizer = optim.from_solver(param, groups, flavour)
 
     # ---- nets
 
     def _path(self, name: str) -> str:
-        """A file that the solver names: relative to where the program runs, as in Caffe, or else to the solver's file."""
-        beside = Path(self.file).parent / name
-        return name if Path(name).exists() or not beside.exists() else str(beside)
+        """A file that the solver names: relative to where the program runs, as in Caffe, or else to its own file."""
+        beside = os.path.join(os.path.dirname(self.file), name)
+        return name if os.path.exists(name) or not os.path.exists(beside) else beside
 
     def _net(self, message: Any, file: str, phase: str, state: Any, python: Any) -> Net:
         if len(self.param.weights) > 1 or (len(self.param.weights) == 1 and "," in self.param.weights[0]):
@@ -103,7 +103,10 @@ class Solver:
         value = getattr(self.param, field)
         value = value if index is None else value[index]
         if isinstance(value, str):
-            return read_net_structure(self._path(value), self.flavour), self._path(value)
+            path = self._path(value)
+            if not os.path.isfile(path):
+                raise CaffeFormatError(f'{self.file}: field {field}: there is no file "{value}"')
+            return read_net_structure(path, self.flavour), path
         copy = type(value)()
         copy.CopyFrom(value)
         return copy, self.file
@@ -117,14 +120,15 @@ class Solver:
             named += [(shared[0], None)] * (len(p.test_iter) - len(named))
         if len(named) != len(p.test_iter):
             raise CaffeFormatError(
-                f"{self.file}: field test_iter: has {len(p.test_iter)} values, expected one for each of {len(named)} test nets"
+                f"{self.file}: field test_iter: has {len(p.test_iter)} values, "
+                f"expected one for each of {len(named)} test nets"
             )
         if len(p.test_state) not in (0, len(named)):
             raise CaffeFormatError(
                 f"{self.file}: field test_state: has {len(p.test_state)} values, expected none or one for each of "
                 f"{len(named)} test nets"
             )
-        if named and not p.test_interval:
+        if named and p.test_interval < 1:
             raise CaffeFormatError(f"{self.file}: field test_interval: must be above 0 where there are test nets")
         nets = []
         for i, (field, index) in enumerate(named):
@@ -174,7 +178,8 @@ class Solver:
             assert total is not None
             self.loss = float(total) / p.iter_size
             self._recent.append(self.loss)
-            rate = self.rate(self.iter)
+            with within(self.file):
+                rate = self.rate(self.iter)
             if shown:
                 elapsed = time.perf_counter() - began
                 made = self.iter - start
@@ -194,7 +199,7 @@ class Solver:
         return False
 
     def solve(self, stop: Callable[[], str | None] | None = None) -> None:
-        """Trains to ``max_iter``, with the snapshot, the line and the test at the end that Caffe makes (Solver::Solve)."""
+        """Trains to ``max_iter``, with the snapshot, line and test at the end that Caffe makes (Solver::Solve)."""
         p = self.param
         self.log(f"Solving {self.net.message.name}")
         self.log(f"Learning Rate Policy: {p.lr_policy}")
@@ -251,9 +256,10 @@ class Solver:
                 for name in net.outputs:
                     sums[name] = sums[name] + blobs[name] if name in sums else blobs[name].clone()
             means = {name: total / self.param.test_iter[i] for name, total in sums.items()}
-            if self.param.test_compute_loss:
-                self.log(f"Test loss: {loss / self.param.test_iter[i]:.6g}")
-            self._log_outputs("Test", net, means)
+            if means:  # a test of no iterations tells nothing
+                if self.param.test_compute_loss:
+                    self.log(f"Test loss: {loss / self.param.test_iter[i]:.6g}")
+                self._log_outputs("Test", net, means)
             results.append(means)
         return results
 
@@ -303,13 +309,19 @@ class Solver:
         self.log(f"Restoring previous solver status from {path}")
         if state["learned_net"]:
             said = state["learned_net"]
-            model = next((p for p in (Path(said), Path(path).parent / Path(said).name) if p.exists()), Path(said))
+            places = (said, os.path.join(os.path.dirname(path), os.path.basename(said)))
+            model = next((place for place in places if os.path.isfile(place)), None)
+            if model is None:
+                raise CaffeFormatError(f'{path}: field learned_net: there is no file "{said}"')
             self.net.load_weights(model)
-        try:
-            history = [torch.from_numpy(np.array(b.data)).view(b.shape) for b in state["history"]]
+        history = []
+        for i, blob in enumerate(state["history"]):
+            ours = self.optimizer.history()
+            shape = tuple(ours[i].shape) if i < len(ours) else ()
+            shape = shape if blob.legacy and blob.fits(shape) else blob.shape
+            history.append(torch.from_numpy(np.array(blob.data)).reshape(shape))
+        with within(str(path)):
             self.optimizer.load_history(history, state["iter"])
-        except CaffeFormatError as error:
-            raise CaffeFormatError(f"{path}: {error}") from None
         self.iter = state["iter"]
         self.rate.current_step = state["current_step"]
 
@@ -320,8 +332,14 @@ def read_state(path: str | Path, flavour: str = "bvlc") -> dict[str, Any]:
     Raises:
         CaffeFormatError: the file is missing or damaged.
     """
-    if Path(path).suffix == ".h5":
-        return hdf5.read_state(path)
+    state = hdf5.read_state(path) if Path(path).suffix == ".h5" else _read_binary_state(path, flavour)
+    for field in ("iter", "current_step"):
+        if state[field] < 0:
+            raise CaffeFormatError(f"{path}: field {field}: is {state[field]}, expected 0 or more")
+    return state
+
+
+def _read_binary_state(path: str | Path, flavour: str) -> dict[str, Any]:
     rest, cuts = cut(read_bytes(path), "SolverState", str(path))
     message: Any = parse_binary(rest, schema(flavour).SolverState(), str(path))
     pieces = list(chain.from_iterable(cuts[3]))
@@ -350,7 +368,7 @@ def load_solver(
     path: str | Path,
     weights: str | Path | Sequence[str | Path] | None = None,
     snapshot: str | Path | None = None,
-    flavour: str = "bvlc",
+    flavour: Flavour = "bvlc",
     device: str | torch.device = "cpu",
     python: Mapping[str, Callable[..., Any]] | None = None,
     log: Callable[[str], None] | None = None,

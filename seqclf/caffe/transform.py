@@ -100,7 +100,7 @@ def read_mean(path: Path) -> Tensor:
     shape = blob.shape[1:] if len(blob.shape) == 4 and blob.shape[0] == 1 else blob.shape
     if len(shape) != 3:
         raise CaffeFormatError(f"{path}: a blob of shape {blob.shape}, expected a mean picture (1, C, H, W)")
-    return torch.from_numpy(blob.data.reshape(shape).astype(np.float32))
+    return torch.from_numpy(np.array(blob.data).reshape(shape)).float()
 
 
 def decode(file: Path | BinaryIO, colour: bool | None) -> Tensor:

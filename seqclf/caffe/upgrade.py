@@ -138,7 +138,8 @@ def _upgrade_inputs(net: Any, name: str) -> None:
             raise CaffeFormatError(f"{name}: has both input_shape and input_dim: expected one of the two")
         if len(net.input_dim) != 4 * len(net.input):
             raise CaffeFormatError(
-                f"{name}: field input_dim: has {len(net.input_dim)} values, expected 4 for each of {len(net.input)} inputs"
+                f"{name}: field input_dim: has {len(net.input_dim)} values, "
+                f"expected 4 for each of {len(net.input)} inputs"
             )
         shapes = [list(net.input_dim[4 * i : 4 * i + 4]) for i in range(len(net.input))]
     if shapes and len(shapes) != len(net.input):

@@ -36,7 +36,7 @@ class Chain(nn.Sequential):
 
 
 class ChannelScale(nn.Module):
-    """A factor, and perhaps an offset, for each channel of ``(M, C, ...)``: what follows a normalisation without them."""
+    """A factor, and perhaps an offset, for each channel of ``(M, C, ...)``: what follows a norm without them."""
 
     def __init__(self, channels: int, bias: bool = True) -> None:
         super().__init__()

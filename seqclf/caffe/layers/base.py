@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -12,13 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.files import LARGEST_AXES, LARGEST_BLOB
 from seqclf.caffe.fillers import fill
 from seqclf.caffe.schema import Flavour
 
 Shape: TypeAlias = tuple[int, ...]
-
-LARGEST_BLOB = 2**31 - 1
-"""How many values a blob may hold (Caffe's blob.cpp counts in a C int)."""
 
 
 @dataclass
@@ -29,11 +28,13 @@ class Surroundings:
         file: the net's prototxt, for errors, and to find files that it names relative to itself.
         flavour: whose arithmetic holds where the forks differ, "bvlc" or "lisa".
         python: what stands in for ``Python`` layers: by the layer's class name, what is called for its batches.
+        values: how many values the parameters of the layers built so far have.
     """
 
     file: str = "net"
     flavour: Flavour = "bvlc"
     python: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    values: int = 0
 
 
 class Blobs(nn.ParameterList):
@@ -95,6 +96,8 @@ class Layer(nn.Module):
     def add_blob(self, shape: Sequence[int], filler: Any) -> None:
         """One more parameter of the layer; ``filler`` is the ``FillerParameter`` that fills it where no weights do."""
         self.check_size(shape)
+        self.net.values += prod(shape)
+        self.check_memory(self.net.values, "the net's parameters up to here")
         self.blobs.append(nn.Parameter(_empty(tuple(shape))))
         self.fillers.append(filler)
 
@@ -116,8 +119,15 @@ class Layer(nn.Module):
 
     def check_size(self, shape: Sequence[int]) -> None:
         """Refuses a blob that Caffe could not count."""
-        if any(n < 0 for n in shape) or prod(shape) > LARGEST_BLOB:
-            self.fail(f"a blob of shape {tuple(shape)}: Caffe's blobs hold at most 2**31 - 1 values")
+        if len(shape) > LARGEST_AXES or any(not 0 <= n <= LARGEST_BLOB for n in shape) or prod(shape) > LARGEST_BLOB:
+            self.fail(f"a blob of shape {tuple(shape)}: Caffe's have at most {LARGEST_AXES} axes, and 2**31 - 1 values")
+
+    def check_memory(self, values: int, what: str) -> None:
+        """Refuses float32 values that are more than the machine's memory before anything touches them."""
+        if torch.get_default_device().type == "cpu" and hasattr(os, "sysconf"):
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            if 4 * values > memory:
+                self.fail(f"{what} take {4 * values / 1e9:.1f} GB; this machine has {memory / 1e9:.1f}")
 
     def canonical_axis(self, axis: int, axes: int, what: str = "axis") -> int:
         """``axis`` counted from the front, for a blob of ``axes`` axes (Blob::CanonicalAxisIndex)."""
@@ -137,7 +147,7 @@ class Layer(nn.Module):
 
 
 def _empty(shape: Shape) -> Tensor:
-    """``torch.empty``, by way of NumPy, which puts large arrays on huge pages: loading weights faults a tenth as long."""
+    """``torch.empty``, by way of NumPy, which puts large arrays on huge pages: weights load in a third of the time."""
     if torch.get_default_device().type == "cpu" and torch.get_default_dtype() == torch.float32:
         return torch.from_numpy(np.empty(shape, np.float32))
     return torch.empty(shape)

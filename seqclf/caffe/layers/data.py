@@ -160,6 +160,7 @@ class DummyData(Source):
             self.fail(f"has {len(p.shape)} shapes, expected one, or one for each of {tops} tops")
         for shape in self.shapes:
             self.check_size(shape)
+        self.check_memory(sum(map(prod, self.shapes)), "its tops")
         self.batch(0)  # what a filler can't do is told now
         return list(self.shapes)
 

@@ -1,7 +1,7 @@
-"""Caffe's recurrent layers: LSTM, RNN and LSTMUnit (recurrent_layer.cpp, lstm_layer.cpp, rnn_layer.cpp, lstm_unit_layer.cpp).
+"""Caffe's recurrent layers: LSTM, RNN and LSTMUnit (recurrent_layer.cpp, lstm_layer.cpp, rnn_layer.cpp).
 
 Blobs are time-major: x ``(T, N, ...)``, cont ``(T, N)``. What came before step t is multiplied by cont_t, so 0 begins a
-sequence; that is ``is_first`` of the core's models, negated, and they do the work wherever cont holds nothing but 0 and 1.
+sequence; that is ``is_first`` of the core's models, negated, and they do the work where cont holds only 0 and 1.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class _Recurrent(Layer):
         if len(shapes) not in (2 + given, 3 + given) or len(self.param.top) != 1 + given:
             states = f" and {given} hidden states" if given else ""
             self.fail(
-                f"has {len(shapes)} bottoms and {len(self.param.top)} tops; expected x, cont, perhaps x_static,{states} "
-                f"below and {1 + given} above"
+                f"has {len(shapes)} bottoms and {len(self.param.top)} tops; expected x, cont, perhaps x_static,"
+                f"{states} below and {1 + given} above"
             )
         x, cont = shapes[:2]
         if len(x) < 2 or cont != x[:2]:
