@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -28,9 +28,6 @@ from seqclf.caffe.schema import schema
 
 Array = np.ndarray[Any, Any]
 M = TypeVar("M")
-
-LARGEST_BLOB, LARGEST_AXES = 2**31 - 1, 32
-"""How many values and axes a blob may have: Caffe's blob.cpp counts in a C int, and has a kMaxBlobAxes."""
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _NUMBERS = {5: ("data", "<f4"), 6: ("diff", "<f4"), 8: ("double_data", "<f8"), 9: ("double_diff", "<f8")}
@@ -51,11 +48,13 @@ class Blob:
         shape: as the file says it; of four axes where it is said in 2014's way (num, channels, height, width).
         legacy: whether it was said in that way, in which shapes of fewer axes have ones before them.
         data: the values, flat, float32 or float64; a view of the file where that is mapped.
+        absent: whether the file leaves it to another layer that owns it, as HDF5 files do.
     """
 
     shape: tuple[int, ...]
     legacy: bool
     data: Array
+    absent: bool = False
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether it may fill a blob of this shape (Blob::ShapeEquals)."""
@@ -69,6 +68,11 @@ class _Cut:
     """The numbers of one blob, in pieces as they stand in the file."""
 
     pieces: dict[str, list[Any]] = dataclass_field(default_factory=dict)
+
+
+def countable(shape: Sequence[int]) -> bool:
+    """Whether Caffe's blobs may have this shape: blob.cpp counts in a C int, and has a kMaxBlobAxes."""
+    return len(shape) <= 32 and all(n >= 0 for n in shape) and prod(max(n, 1) for n in shape) < 2**31
 
 
 def read_bytes(path: str | Path) -> Any:
@@ -296,10 +300,8 @@ def blob_of(message: Any, cut: _Cut, name: str) -> Blob:
     fields = ("num", "channels", "height", "width")
     legacy = any(message.HasField(field) for field in fields)
     shape = tuple(getattr(message, field) for field in fields) if legacy else tuple(message.shape.dim)
-    if len(shape) > LARGEST_AXES or any(not 0 <= n <= LARGEST_BLOB for n in shape):
-        raise CaffeFormatError(
-            f"{name}: shape {shape}: expected at most {LARGEST_AXES} axes, each of 0 to 2**31 - 1 (a C int)"
-        )
+    if not countable(shape):
+        raise CaffeFormatError(f"{name}: shape {shape}: Caffe's blobs have at most 32 axes, and 2**31 - 1 values")
     values = None
     for which in ("double_data", "data"):
         pieces, loose = cut.pieces.get(which, []), getattr(message, which)

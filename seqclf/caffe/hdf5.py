@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.files import Blob
+from seqclf.caffe.files import Array, Blob, countable
 
 
 def _h5py() -> Any:
@@ -24,17 +26,22 @@ def _h5py() -> Any:
 def read_weights(path: str | Path) -> dict[str, list[Blob]]:
     """The parameters in an HDF5 file of Caffe's, by layer: its datasets ``/data/<layer>/<number>``.
 
+    Returns:
+        by layer its blobs by number, of which those that are not there, because another layer owns them, are ``absent``.
+
     Raises:
         CaffeFormatError: the file is missing or damaged, or is laid out otherwise.
     """
     found: dict[str, dict[int, Blob]] = {}
 
     def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            layer, _, number = name.rpartition("/")
-            if not layer or not number.isdigit():
-                raise CaffeFormatError(f"{path}: dataset /data/{name}: expected /data/<layer>/<number>")
-            found.setdefault(layer, {})[int(number)] = _blob(item, f'{path}: layer "{layer}", blob {number}')
+        if not isinstance(item, h5py.Dataset):
+            found.setdefault(name, {})  # the layers of Caffe's that have no parameters of their own are empty groups
+            return
+        layer, _, number = name.rpartition("/")
+        if not layer or not re.fullmatch("0|[1-9][0-9]?", number):
+            raise CaffeFormatError(f"{path}: dataset /data/{name}: expected /data/<layer>/<number>")
+        found.setdefault(layer, {})[int(number)] = _blob(item, f'{path}: layer "{layer}", blob {number}')
 
     h5py = _h5py()
     try:
@@ -44,12 +51,8 @@ def read_weights(path: str | Path) -> dict[str, list[Blob]]:
         raise
     except Exception as error:  # what h5py runs into in a damaged file
         raise CaffeFormatError(f"{path}: not an HDF5 file of Caffe's weights, or damaged ({error})") from None
-    for layer, blobs in found.items():
-        if sorted(blobs) != list(range(len(blobs))):
-            raise CaffeFormatError(
-                f'{path}: layer "{layer}": has blobs {sorted(blobs)}, expected 0 to {len(blobs) - 1}'
-            )
-    return {layer: [blobs[i] for i in range(len(blobs))] for layer, blobs in found.items()}
+    absent = Blob((), False, np.empty(0, "<f4"), absent=True)
+    return {layer: [blobs.get(i, absent) for i in range(max(blobs, default=-1) + 1)] for layer, blobs in found.items()}
 
 
 def write_weights(path: str | Path, params: Mapping[str, Sequence[Tensor]]) -> Path:
@@ -57,8 +60,9 @@ def write_weights(path: str | Path, params: Mapping[str, Sequence[Tensor]]) -> P
     written: set[int] = set()
 
     def content(file: Any) -> None:
+        data = file.create_group("data")
         for layer, blobs in params.items():
-            group = file.require_group("data").require_group(layer)  # one without parameters too
+            group = data.require_group(layer)  # one without parameters too
             for j, blob in enumerate(blobs):
                 if blob.data_ptr() not in written or not blob.numel():
                     written.add(blob.data_ptr())
@@ -73,11 +77,15 @@ def read_state(path: str | Path) -> dict[str, Any]:
     Raises:
         CaffeFormatError: the file is missing or damaged, or is laid out otherwise.
     """
+    h5py = _h5py()
     try:
-        with _h5py().File(_existing(path), "r") as file:
-            state = {name: int(np.ravel(file[name])[0]) for name in ("iter", "current_step")}
-            learned = file["learned_net"][()]
+        with h5py.File(_existing(path), "r") as file:
+            state = {name: _number(file[name], f"{path}: dataset {name}") for name in ("iter", "current_step")}
+            learned = _array(file["learned_net"], f"{path}: dataset learned_net").item()
+            learned = learned.decode() if isinstance(learned, bytes) else str(learned)
             history = file["history"]
+            if not isinstance(history, h5py.Group):
+                raise CaffeFormatError(f"{path}: history: is a dataset, expected a group of them")
             numbers = sorted(map(int, history))
             if numbers != list(range(len(numbers))):
                 raise CaffeFormatError(f"{path}: group history: has {numbers}, expected 0 to {len(numbers) - 1}")
@@ -86,7 +94,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
         raise
     except Exception as error:  # what h5py runs into in a damaged file
         raise CaffeFormatError(f"{path}: not an HDF5 snapshot of a Caffe solver, or damaged ({error})") from None
-    return {**state, "learned_net": learned.decode() if isinstance(learned, bytes) else str(learned), "history": blobs}
+    return {**state, "learned_net": learned, "history": blobs}
 
 
 def write_state(
@@ -112,12 +120,33 @@ def _existing(path: str | Path) -> str:
     return str(path)
 
 
-def _blob(dataset: Any, name: str) -> Blob:
-    if dataset.dtype not in (np.float32, np.float64):
-        raise CaffeFormatError(f"{name}: holds {dataset.dtype}, expected float32 or float64")
-    if dataset.size * dataset.dtype.itemsize > 2 * dataset.id.get_storage_size() and not dataset.compression:
+def _array(dataset: Any, name: str) -> Array:
+    """A dataset's values, where the file has as many as the dataset says: one compressed at most a thousandfold."""
+    if getattr(dataset, "nbytes", None) is None:
+        raise CaffeFormatError(f"{name}: is a group or empty, expected a dataset")
+    if dataset.nbytes > (1100 if dataset.compression else 2) * dataset.id.get_storage_size():
         raise CaffeFormatError(f"{name}: shape {dataset.shape} is of more values than the file holds")
-    return Blob(tuple(dataset.shape), False, np.asarray(dataset[()]).reshape(-1))
+    return np.asarray(dataset[()])
+
+
+def _number(dataset: Any, name: str) -> int:
+    values = _array(dataset, name)
+    if values.size != 1 or values.dtype.kind not in "iu":
+        raise CaffeFormatError(f"{name}: holds {values.dtype} of shape {values.shape}, expected one whole number")
+    return int(values.item())
+
+
+def _blob(dataset: Any, name: str) -> Blob:
+    if not countable(getattr(dataset, "shape", None) or ()):
+        raise CaffeFormatError(
+            f"{name}: shape {dataset.shape}: Caffe's blobs have at most 32 axes, and 2**31 - 1 values"
+        )
+    values = _array(dataset, name)
+    if values.dtype.kind not in "fiu":
+        raise CaffeFormatError(f"{name}: holds {values.dtype}, expected numbers")
+    return Blob(
+        values.shape, False, values.reshape(-1).astype("<f8" if values.dtype == np.float64 else "<f4", copy=False)
+    )
 
 
 def _write(path: str | Path, content: Any) -> Path:
@@ -129,7 +158,8 @@ def _write(path: str | Path, content: Any) -> Path:
         with _h5py().File(str(beside), "w") as file:
             content(file)
         beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
+    except Exception as error:  # OSError, and what h5py makes of names that HDF5 can't have
+        with suppress(OSError):
+            beside.unlink()
         raise CaffeFormatError(f"{path}: can't be written ({error})") from None
     return path

@@ -22,7 +22,7 @@ from seqclf.caffe.graph import filter_layers
 from seqclf.caffe.layers import Layer, Shape, Surroundings
 from seqclf.caffe.net import Net, read_weights
 from seqclf.caffe.policies import policy, single
-from seqclf.caffe.schema import schema
+from seqclf.caffe.schema import Flavour, schema
 from seqclf.caffe.solver import Solver
 
 Python = Mapping[str, Callable[..., Any]]
@@ -57,7 +57,7 @@ class Sketch(Net):
         self,
         message: Any,
         phase: str = "TEST",
-        flavour: str = "bvlc",
+        flavour: Flavour = "bvlc",
         file: str = "net",
         shapes: Mapping[str, Sequence[int]] | None = None,
         python: Python | None = None,
@@ -115,7 +115,7 @@ def sketch(
     message: Any,
     file: str,
     phase: str = "TEST",
-    flavour: str = "bvlc",
+    flavour: Flavour = "bvlc",
     level: int = 0,
     stages: Sequence[str] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -134,14 +134,19 @@ class SolverSketch(Solver):
     """A solver whose nets are sketches on the meta device."""
 
     def __init__(
-        self, param: Any, file: str, flavour: str = "bvlc", shapes: Mapping[str, Sequence[int]] | None = None
+        self,
+        param: Any,
+        file: str,
+        flavour: Flavour = "bvlc",
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        python: Python | None = None,
     ) -> None:
         self.shapes = shapes or {}
         with torch.device("meta"):
-            super().__init__(param, file, flavour, "meta")
+            super().__init__(param, file, flavour, "meta", python)
 
     def _net(self, message: Any, file: str, phase: str, state: Any, python: Any) -> Net:
-        return sketch(message, file, phase, self.flavour, state.level, tuple(state.stage), self.shapes)
+        return sketch(message, file, phase, self.flavour, state.level, tuple(state.stage), self.shapes, python)
 
 
 # ---- figures
@@ -178,8 +183,8 @@ def figures(net: Net) -> list[LayerFigures]:
     for param, layer in net.sequence:
         below = [shapes[name] for name in param.bottom]
         above = [tuple(shape) for shape in layer.top_shapes]
-        shapes.update(zip(param.top, above, strict=True))
-        new = [s for top, s in zip(param.top, above, strict=True) if top not in param.bottom]
+        shapes.update(zip(layer.top_names, above, strict=True))
+        new = [s for top, s in zip(layer.top_names, above, strict=True) if top not in param.bottom]
         blobs = [tuple(blob.shape) for blob in layer.blobs]
         found.append(
             LayerFigures(
@@ -197,7 +202,7 @@ def figures(net: Net) -> list[LayerFigures]:
     return found
 
 
-def figures_of_weights(path: str | Path, message: Any, flavour: str = "bvlc") -> list[LayerFigures]:
+def figures_of_weights(path: str | Path, message: Any, flavour: Flavour = "bvlc") -> list[LayerFigures]:
     """The layers of a ``.caffemodel`` by what it says alone: blobs' shapes, not those of tops."""
     weights = read_weights(path, flavour)
     return [
@@ -244,10 +249,34 @@ def _shapes(shapes: Sequence[Shape]) -> str:
     return ", ".join(map(str, shapes))
 
 
+def mapping(net: Net, classifier: Any) -> list[str]:
+    """A line for every layer of a net: what it is in the classifier that ``to_classifier`` made of it."""
+    encoder, head = dict(classifier.encoder.named_children()), classifier.get_parameter("head.weight")
+    lstms, told = 0, []
+    for param, layer in net.sequence:
+        name = param.name.replace(".", "_")
+        if name in encoder:
+            becomes = f"encoder.{name}: {' '.join(str(encoder[name]).split())}"
+        elif param.type == "LSTM":
+            becomes, lstms = f"temporal, its layer {lstms}", lstms + 1
+        elif param.type == "InnerProduct" and any(torch.equal(w, head) for w in (layer.blobs[0], layer.blobs[0].t())):
+            becomes = "head"
+        elif param.type == "Dropout":
+            becomes = "temporal, its dropout"
+        elif not param.bottom:
+            becomes = "the classifier's arguments"
+        elif param.type in _VIEWS or param.type == "Slice":
+            becomes = "nothing: a classifier is batch first"
+        else:
+            becomes = "nothing: a classifier ends with its logits"
+        told.append(f"{param.name} ({param.type}) -> {becomes}")
+    return told
+
+
 # ---- solvers
 
 
-def is_solver(path: str | Path, flavour: str = "bvlc") -> bool:
+def is_solver(path: str | Path, flavour: Flavour = "bvlc") -> bool:
     """Whether a file is a solver's prototxt rather than a net's: whether it has fields that only a solver's has."""
     data = read_bytes(path)
     if not is_text(data, str(path)):
@@ -276,7 +305,9 @@ def rates(param: Any) -> list[tuple[int, float]]:
     """
     schedule, last = policy(param).schedule, max(0, param.max_iter - 1)
     at = [last * i // 4 for i in range(5)]
-    if param.lr_policy == "multistep":
+    if param.lr_policy == "fixed":
+        at = [0]
+    elif param.lr_policy == "multistep":
         at = [0, *param.stepvalue, last]
     elif param.lr_policy == "step":
         at = [*range(0, last + 1, param.stepsize)[:8], last]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,26 +73,42 @@ class Net(nn.Module):
             layer = self._build(param, surroundings)
             self.add_module(f"{i}_{param.name.replace('.', '_')}", layer)
             self.sequence.append((param, layer))
-            self.blob_shapes.update(zip(param.top, layer.top_shapes, strict=True))
+            if layer.is_loss and not layer.top_names:
+                layer.top_names.append(f"(automatic {i})")
+            self.blob_shapes.update(zip(layer.top_names, layer.top_shapes, strict=True))
             if param.type == "Input":
                 self.inputs += param.top
             self._add_params(param, layer, owners)
-            for j, top in enumerate(param.top):
+            for j, top in enumerate(layer.top_names):
                 default = 1.0 if layer.is_loss and j == 0 else 0.0
                 weight = param.loss_weight[j] if j < len(param.loss_weight) else default
                 if weight:
                     self.loss_weights[top] = weight
+        named = Counter(param.name for param, _ in self.sequence)
+        for name in self.params:
+            if named[name] > 1:
+                raise CaffeFormatError(
+                    f'{file}: layer "{name}": {named[name]} layers have this name, expected one, as it has parameters'
+                )
         self.train(phase == "TRAIN")
+
+    def train(self, mode: bool = True) -> Net:
+        """Goes to Caffe's TRAIN phase, or its TEST; a layer whose own ``phase`` is said keeps to it."""
+        super().train(mode)
+        for param, layer in self.sequence:
+            if param.HasField("phase"):
+                layer.train(PHASES[param.phase] == "TRAIN")
+        return self
 
     def _build(self, param: Any, surroundings: Surroundings) -> Layer:
         where = f'{self.file}: layer "{param.name}"'
         if param.type not in LAYERS:
             what = f"unknown type {param.type!r}" if param.HasField("type") else "field type is missing"
             raise CaffeFormatError(f"{where}: {what}; the types are {', '.join(sorted(LAYERS))}")
-        if len(param.loss_weight) not in (0, len(param.top)):
+        tops = max(len(param.top), int(LAYERS[param.type].is_loss))
+        if len(param.loss_weight) not in (0, tops):
             raise CaffeFormatError(
-                f"{where}: field loss_weight: has {len(param.loss_weight)} values, "
-                f"expected one for each of {len(param.top)} tops"
+                f"{where}: field loss_weight: has {len(param.loss_weight)} values, expected one for each of {tops} tops"
             )
         if len(param.propagate_down) not in (0, len(param.bottom)):
             raise CaffeFormatError(
@@ -111,8 +128,6 @@ class Net(nn.Module):
             if len(param.param):
                 layer.fail(f"field param: has {len(param.param)} entries, but the layer has no parameters")
             return
-        if param.name in self.params:
-            layer.fail("an earlier layer with parameters has this name too")
         if len(param.param) > len(layer.blobs):
             layer.fail(f"field param: has {len(param.param)} entries, but the layer has {len(layer.blobs)} parameters")
         self.params[param.name] = layer.blobs
@@ -187,8 +202,8 @@ class Net(nn.Module):
                 raise CaffeFormatError(f"{self.file}: has no blob {', '.join(sorted(wanted - set(self.blob_shapes)))}")
             last = {
                 b: i
-                for i, (param, _) in enumerate(self.sequence)
-                for b in (*param.bottom, *param.top)
+                for i, (param, layer) in enumerate(self.sequence)
+                for b in (*param.bottom, *layer.top_names)
                 if b not in wanted
             }
         blobs: dict[str, Tensor] = {}
@@ -216,8 +231,8 @@ class Net(nn.Module):
                 tops = out if isinstance(out, tuple) else (out,)
                 if not param.bottom:
                     tops = [top.to(like.device, like.dtype, non_blocking=True) for top in tops]
-            blobs.update(zip(param.top, tops, strict=True))
-            for name in (*param.bottom, *param.top) if last else ():
+            blobs.update(zip(layer.top_names, tops, strict=True))
+            for name in (*param.bottom, *layer.top_names) if last else ():
                 if last.get(name) == i:
                     del blobs[name]
         return blobs
@@ -247,6 +262,7 @@ class Net(nn.Module):
             CaffeFormatError: the file is damaged; a parameter has another shape or number; with ``strict``, see there.
         """
         found = read_weights(path, self.flavour)
+        shared = {param.name: layer.shared for param, layer in self.sequence}
         missing, unread = [name for name in self.params if name not in found], []
         for name, blobs in found.items():
             mine = self.params.get(name)
@@ -256,11 +272,15 @@ class Net(nn.Module):
                 if blobs:
                     unread.append(name)
                 continue
-            if len(blobs) != len(mine):
-                raise CaffeFormatError(f'{path}: layer "{name}": has {len(blobs)} blobs, expected {len(mine)}')
+            absent = {j for j, blob in enumerate(blobs) if blob.absent}
+            if Path(path).suffix == ".h5":  # which leaves out what another layer owns
+                absent |= {j for j in shared[name] if j >= len(blobs)}
+            if len(set(range(len(blobs))) | absent) != len(mine) or not absent <= shared[name]:
+                there = len(blobs) - sum(blob.absent for blob in blobs)
+                raise CaffeFormatError(f'{path}: layer "{name}": has {there} blobs, expected {len(mine)}')
             for j, blob in enumerate(blobs):
                 shape = tuple(mine[j].shape)
-                if not blob.fits(shape):
+                if not (blob.fits(shape) or blob.absent):
                     raise CaffeFormatError(f'{path}: layer "{name}": blob {j} has shape {blob.shape}, expected {shape}')
         if strict and (missing or unread):
             told = [f"it has no weights for layer {', '.join(missing)}"] if missing else []
@@ -268,14 +288,16 @@ class Net(nn.Module):
             raise CaffeFormatError(f"{path}: {'; '.join(told)} (strict=False takes what there is)")
         for name, blobs in found.items():
             for blob, mine_j in zip(blobs, self.params.get(name, ()), strict=False):
-                copy_blob(blob, mine_j)
+                if not blob.absent:
+                    copy_blob(blob, mine_j)
         return missing, unread
 
     def share(self, other: Net) -> None:
         """Takes the parameters of another net's layers of the same name for its own (Net::ShareTrainedLayersWith)."""
+        named = {param.name: layer.blobs for param, layer in reversed(other.sequence)}
         for param, layer in self.sequence:
-            theirs = other.params.get(param.name)
-            if theirs is None or not len(layer.blobs):
+            theirs = named.get(param.name)
+            if theirs is None:
                 continue
             if [b.shape for b in layer.blobs] != [b.shape for b in theirs]:
                 shapes = [[tuple(b.shape) for b in blobs] for blobs in (layer.blobs, theirs)]
@@ -305,7 +327,7 @@ class Net(nn.Module):
             layer = layers.get(param.name)
             if layer is not None and layer.is_loss and not len(param.loss_weight):
                 readers = any(
-                    s.type == "Split" and s.bottom[0] == param.top[0] and len(s.loss_weight) for s in net.layer
+                    s.type == "Split" and list(s.bottom) == param.top[:1] and len(s.loss_weight) for s in net.layer
                 )
                 if not readers:
                     param.loss_weight.append(1.0)
@@ -330,7 +352,8 @@ def copy_blob(blob: Blob, into: Tensor) -> None:
         if array.dtype == source.dtype:
             array.view(np.uint8)[:] = source.view(np.uint8)  # as bytes: a file's floats are not aligned
         else:
-            array[:] = source
+            with np.errstate(over="ignore"):  # doubles too large for a float are infinite
+                array[:] = source
     else:
         target.copy_(torch.from_numpy(np.array(source)).view(target.shape))
 
@@ -438,6 +461,7 @@ def read_net_structure(path: str | Path, flavour: str = "bvlc") -> Any:
     message = read_upgraded(parse_binary(rest, schema(flavour).NetParameter(), str(path)), str(path))
     for layer in message.layer:
         layer.ClearField("blobs")
+        layer.ClearField("phase")  # that of the net that was saved
     return message
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from seqclf.caffe import hdf5, optim
 from seqclf.caffe.error import CaffeFormatError, within
 from seqclf.caffe.files import blob_of, cut, parse_binary, read_bytes, read_message, with_blobs, write_file
-from seqclf.caffe.net import Net, build_net, read_net_structure, save_net
+from seqclf.caffe.net import PHASES, Net, build_net, read_net_structure, save_net
 from seqclf.caffe.policies import policy
 from seqclf.caffe.schema import Flavour, schema
 from seqclf.caffe.upgrade import read_upgraded
@@ -83,7 +83,9 @@ class Solver:
             weights: list[str] = [w for entry in self.param.weights for w in entry.split(",")]
         else:
             weights = list(self.param.weights)
-        net = build_net(message, file, None, phase, self.flavour, state.level, tuple(state.stage), python)
+        own = next((s for s in (state, message.state) if s.HasField("phase")), None)
+        in_phase = phase if own is None else PHASES[own.phase]  # as Caffe merges a solver's states with a net's own
+        net = build_net(message, file, None, in_phase, self.flavour, state.level, tuple(state.stage), python)
         for path in weights if phase == "TRAIN" else ():
             self.load_weights(path, net)
         return net
@@ -314,12 +316,10 @@ class Solver:
             if model is None:
                 raise CaffeFormatError(f'{path}: field learned_net: there is no file "{said}"')
             self.net.load_weights(model)
-        history = []
-        for i, blob in enumerate(state["history"]):
-            ours = self.optimizer.history()
-            shape = tuple(ours[i].shape) if i < len(ours) else ()
-            shape = shape if blob.legacy and blob.fits(shape) else blob.shape
-            history.append(torch.from_numpy(np.array(blob.data)).reshape(shape))
+        history = [torch.from_numpy(np.array(blob.data)).view(blob.shape) for blob in state["history"]]
+        for i, (blob, ours) in enumerate(zip(state["history"], self.optimizer.history(), strict=False)):
+            if blob.fits(tuple(ours.shape)):
+                history[i] = history[i].view(ours.shape)  # 2014's have ones before
         with within(str(path)):
             self.optimizer.load_history(history, state["iter"])
         self.iter = state["iter"]

@@ -48,7 +48,7 @@ def measure(net: Net, iterations: int, log: Callable[[str], None]) -> Times:
     inputs = _inputs(net, device)
     run = _Run(net, inputs, device)
     run.forward()
-    log(f"Initial loss: {float(net.loss(run.blobs)):.6g}")
+    log(f"Initial loss: {float(net.loss(run.blobs).detach()):.6g}")
     run.backward()
     layers = len(net.sequence)
     ahead, back = [0.0] * layers, [0.0] * layers
@@ -94,7 +94,7 @@ class _Run:
                 bottoms = [self.bottom(param, j) for j in range(len(param.bottom))]
                 tops = self.run(layer, bottoms)
             times.append(self.clock() - start)
-            self.blobs.update(zip(param.top, tops, strict=True))
+            self.blobs.update(zip(layer.top_names, tops, strict=True))
             above = [top for top in tops if top.requires_grad]
             below = [x for x in (*bottoms, *layer.parameters()) if x.requires_grad]
             self.graphs.append((above if below else [], [torch.ones_like(top) for top in above], below))
@@ -129,7 +129,7 @@ class _Run:
 
 
 def _inputs(net: Net, device: torch.device) -> dict[str, Tensor]:
-    """Values for what the net is given: 0 for labels, a clip's start for markers, from 0 to 1 at random for all else."""
+    """Values for what the net is given: 0 for labels, the start of clips for cont, else from 0 to 1 at random."""
     values = {}
     generator = torch.Generator().manual_seed(0)
     for param, layer in net.sequence:
@@ -170,6 +170,6 @@ def _use(net: Net, blob: str) -> tuple[str, int]:
     return "data", 0
 
 
-_WITH_NUMBERS = ("Accuracy", "BatchReindex", "Filter")
+_WITH_NUMBERS = ("Accuracy", "BatchReindex")
 """Types of layers whose further bottoms are labels or indices."""
 _REARRANGING = ("Concat", "Flatten", "Reshape", "Slice", "Split", "Tile")

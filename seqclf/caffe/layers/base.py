@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.files import LARGEST_AXES, LARGEST_BLOB
+from seqclf.caffe.files import countable
 from seqclf.caffe.fillers import fill
 from seqclf.caffe.schema import Flavour
 
@@ -61,6 +61,7 @@ class Layer(nn.Module):
     Attributes:
         param: the layer's ``LayerParameter``, as it stands in the net's message.
         blobs: its parameters, in Caffe's order and shapes.
+        top_names: the names of its tops; a loss without one has one that its net makes up.
         top_shapes: the shapes of its tops at the bottom shapes that the net was built for.
     """
 
@@ -82,9 +83,12 @@ class Layer(nn.Module):
             ("bottom", self.bottoms, param.bottom),
             ("top", self.tops, param.top),
         ):
+            if what == "top" and self.is_loss:
+                fewest = 0  # without a top Caffe makes one that nobody can read (Net::Init, AutoTopBlobs)
             if len(names) < fewest or (most is not None and len(names) > most):
                 want = str(fewest) if fewest == most else f"{fewest} or more" if most is None else f"{fewest} to {most}"
                 self.fail(f"has {len(names)} {what}s, expected {want}")
+        self.top_names = list(param.top)
         self.top_shapes = self.setup([tuple(shape) for shape in shapes])
         for shape in self.top_shapes:
             self.check_size(shape)
@@ -119,8 +123,8 @@ class Layer(nn.Module):
 
     def check_size(self, shape: Sequence[int]) -> None:
         """Refuses a blob that Caffe could not count."""
-        if len(shape) > LARGEST_AXES or any(not 0 <= n <= LARGEST_BLOB for n in shape) or prod(shape) > LARGEST_BLOB:
-            self.fail(f"a blob of shape {tuple(shape)}: Caffe's have at most {LARGEST_AXES} axes, and 2**31 - 1 values")
+        if not countable(shape):
+            self.fail(f"a blob of shape {tuple(shape)}: Caffe's blobs have at most 32 axes, and 2**31 - 1 values")
 
     def check_memory(self, values: int, what: str) -> None:
         """Refuses float32 values that are more than the machine's memory before anything touches them."""

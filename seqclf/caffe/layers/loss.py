@@ -82,6 +82,11 @@ class _Loss(Labelled):
             if self.net.flavour == "lisa" and field.name in names:
                 self.fail(f"lisa-caffe's {self.param.type} has no {field.name}")
 
+    def check_two_tops(self) -> None:
+        """Refuses a second top without the loss_weight that Caffe wants of it (LossLayer::LayerSetUp)."""
+        if len(self.param.top) == 2 and len(self.param.loss_weight) != 2:
+            self.fail("with two tops needs two loss_weights")
+
     @property
     def ignore(self) -> int | None:
         p = self.param.loss_param
@@ -108,44 +113,50 @@ class _Loss(Labelled):
 class SoftmaxWithLoss(_Loss):
     """Σ -log softmax(x)_label / normalizer, with p - onehot(label) for a gradient (softmax_loss_layer.cpp).
 
-    x ``(N, ..., C, ...)`` with C at ``softmax_param.axis``, a label for each of the other axes' indices.
+    x ``(N, ..., C, ...)`` with C at ``softmax_param.axis``, a label for each of the other axes' indices. A second top
+    has the probabilities, without gradient.
     """
+
+    tops = (1, 2)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.loss_param
         self.lisa_lacks(p, "normalization")
         self.mode = self.normalization(p.VALID)
         self.dim = self.canonical_axis(self.param.softmax_param.axis, len(shapes[0]))
-        return super().setup(shapes)
+        self.check_two_tops()
+        return [*super().setup(shapes), shapes[0]][: max(1, len(self.param.top))]
 
     def check(self, shapes: Sequence[Shape]) -> None:
         super().check(shapes)
         self.check_labels(shapes, self.dim)
 
-    def loss(self, *bottoms: Tensor) -> Tensor:
+    def loss(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
         x, labels = bottoms
         index, valid = self.read_labels(labels, x, self.dim, self.ignore)
         normalizer = self.normalizer(self.mode, prod(x.shape[: self.dim]), index.numel(), valid)
-        return _SoftmaxLoss.apply(x, index, valid, self.dim, normalizer)
+        loss, probs = _SoftmaxLoss.apply(x, index, valid, self.dim, normalizer)
+        return (loss, probs) if len(self.param.top) == 2 else loss
 
 
 class _SoftmaxLoss(torch.autograd.Function):
-    """The loss of the most nets, from logits in one step: the probabilities are computed once and kept."""
+    """The loss, of the most nets, and the probabilities (without gradient), which are computed once and kept."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, index: Tensor, valid: Tensor | None, dim: int, normalizer: float | Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         probs = x.softmax(dim)
         p = probs.gather(dim, index)
         ctx.dim, ctx.normalizer = dim, normalizer
         ctx.save_for_backward(probs, p, index, valid)
+        ctx.mark_non_differentiable(probs)
         logs = p.clamp(min=FLT_MIN).log_()
-        return -(logs if valid is None else logs.masked_fill_(~valid, 0)).sum() / normalizer
+        return -(logs if valid is None else logs.masked_fill_(~valid, 0)).sum() / normalizer, probs
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         probs, p, index, valid = ctx.saved_tensors
         weight = g / ctx.normalizer if valid is None else valid * (g / ctx.normalizer)
         return (probs * weight).scatter_(ctx.dim, index, (p - 1) * weight), None, None, None, None
@@ -170,8 +181,9 @@ class InfogainLoss(_Loss):
         self.lisa_lacks(self.param.loss_param, "ignore_label", "normalize", "normalization")
         if self.param.loss_param.HasField("normalize"):
             self.fail("loss_param.normalize is not for InfogainLoss: expected normalization")
-        if len(tops) == 2 and (self.lisa or len(self.param.loss_weight) != 2):
-            self.fail("with two tops needs two loss_weights" if not self.lisa else "has 2 tops, expected 1")
+        if len(tops) == 2 and self.lisa:
+            self.fail("has 2 tops, expected 1")
+        self.check_two_tops()
         self.dim = 1 if self.lisa else self.canonical_axis(p.axis, len(shapes[0]))
         if len(shapes) == 2:
             self.register_buffer("matrix", self.read_matrix(p.source), persistent=False)

@@ -88,6 +88,8 @@ class _Recurrent(Layer):
         elif state is not None and (state[0].shape[0] != x.shape[1] or state[0].device != x.device):
             state = None
         if bool(((cont == 0) | (cont == 1)).all()):
+            if state is not None and bool((cont[0] == 0).all()):
+                state = None  # which spares its products
             hidden, state = self.run(x, cont == 0, state, weight, self.blobs[1], recurrent)
         else:
             zeros = x.new_zeros(x.shape[1], self.H)

@@ -1,16 +1,15 @@
-"""LRCN-shaped Caffe nets as ordinary classifiers, batch first, and back.
+"""LRCN-shaped Caffe nets as ordinary classifiers, batch first; ``from_classifier`` is the way back.
 
 Such a net is one path: frames through convolutions and the like (each frame by itself), a Reshape to time-major,
 LSTMs, and an InnerProduct at every step. What is found on it, and what becomes of it, is the table ``_FRAME_LAYERS``
-and the walk in ``_describe``; anything else is refused by name.
+and the walk in ``describe``; anything else is refused by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -19,18 +18,13 @@ from torch import Tensor, nn
 from seqclf import models
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.layers import Layer
-from seqclf.caffe.net import Net, build_net
-from seqclf.caffe.schema import schema
-from seqclf.checkpoint import save_checkpoint
-from seqclf.config import Experiment, called, numbers, save_experiment
-from seqclf.data import no_data
-from seqclf.record import environment, now, write_json
+from seqclf.caffe.net import Net
 
 Part = Callable[[], nn.Module]
 
 
 @dataclass
-class _Description:
+class Description:
     """An LRCN-shaped net, taken apart."""
 
     frame_shape: tuple[int, ...] = ()
@@ -76,8 +70,8 @@ def to_classifier(
     Raises:
         CaffeFormatError: the net is not of this shape; the layer that does not fit is named.
     """
-    description = _describe(net, logits)
-    model = _builder(description, mean, scale, bgr)(
+    description = describe(net, logits)
+    model = builder(description, mean, scale, bgr)(
         frame_shape=description.frame_shape, num_classes=description.num_classes
     )
     own = {name: value for name, value in model.state_dict().items() if name.startswith("preprocess.")}
@@ -85,8 +79,8 @@ def to_classifier(
     return model.eval()
 
 
-def _builder(
-    found: _Description, mean: Sequence[float] | None, scale: float | None, bgr: bool | None
+def builder(
+    found: Description, mean: Sequence[float] | None, scale: float | None, bgr: bool | None
 ) -> Callable[..., models.FrameSequenceClassifier]:
     """What builds the classifier: a partial that a config can hold."""
     settings: dict[str, Any] = {"preprocess": _preprocess(found, mean, scale, bgr)}
@@ -102,7 +96,7 @@ def _builder(
     return partial(models.FrameSequenceClassifier, **settings)
 
 
-def _preprocess(found: _Description, mean: Any, scale: float | None, bgr: bool | None) -> Callable[..., nn.Module]:
+def _preprocess(found: Description, mean: Any, scale: float | None, bgr: bool | None) -> Callable[..., nn.Module]:
     transform = found.transform
     if transform is not None:
         if transform.HasField("mean_file") and mean is None:
@@ -123,7 +117,7 @@ def _preprocess(found: _Description, mean: Any, scale: float | None, bgr: bool |
     return partial(models.Normalize, **settings)
 
 
-def _describe(net: Net, logits: str | None) -> _Description:
+def describe(net: Net, logits: str | None) -> Description:
     makers: dict[str, list[tuple[Any, Layer]]] = {}
     for param, layer in net.sequence:
         for top in param.top:
@@ -143,7 +137,7 @@ def _describe(net: Net, logits: str | None) -> _Description:
             break
         blob = param.bottom[0]
     path.reverse()
-    found = _Description()
+    found = Description()
     source = path[0][0]
     shape = net.blob_shapes[blob]
     if source.type != "Input":
@@ -227,7 +221,7 @@ def _name(layer: str) -> str:
     return layer.replace(".", "_")
 
 
-def _add_lstm(found: _Description, param: Any, layer: Any) -> None:
+def _add_lstm(found: Description, param: Any, layer: Any) -> None:
     H = param.recurrent_param.num_output
     if param.recurrent_param.expose_hidden or len(param.bottom) != 2:
         _refuse(layer, "expected an LSTM with the bottoms x and cont alone")
@@ -238,7 +232,7 @@ def _add_lstm(found: _Description, param: Any, layer: Any) -> None:
             _refuse(layer, "expected the same Dropout between all LSTMs")
         found.dropout, found.dropout_after = found.dropout_after, 0.0
     n = len(found.recurrent)
-    w_x, b, w_h = (_core_order(blob.detach(), H) for blob in layer.blobs)
+    w_x, b, w_h = (core_order(blob.detach(), H) for blob in layer.blobs)
     found.weights.update(
         {
             f"temporal.weight_ih_l{n}": w_x,
@@ -251,7 +245,7 @@ def _add_lstm(found: _Description, param: Any, layer: Any) -> None:
     found.recurrent.append(param.name)
 
 
-def _core_order(w: Tensor, H: int) -> Tensor:
+def core_order(w: Tensor, H: int) -> Tensor:
     """Rows of the gates i, f, o, g as i, f, g, o; and the other way round."""
     i_f, third, fourth = w.split([2 * H, H, H])
     return torch.cat([i_f, fourth, third])
@@ -388,287 +382,3 @@ _FRAME_LAYERS: dict[str, Callable[[Any, Any, Sequence[int]], Converted]] = {
     "Sigmoid": _simple(nn.Sigmoid),
     "TanH": _simple(nn.Tanh),
 }
-
-
-# ---- from a classifier
-
-
-def from_classifier(
-    model: models.FrameSequenceClassifier,
-    frames: int = 16,
-    streams: int = 1,
-    name: str = "seqclf",
-    lstm: str = "lstm",
-    head: str = "fc-final",
-    flavour: str = "bvlc",
-) -> Net:
-    """A classifier as a Caffe net in the manner of LRCN's deploy files: ``save_net`` writes its prototxt and weights.
-
-    Its inputs are ``data`` (T*N, C, H, W), row t*N + n being step t of stream n, or (T, N, D) where frames are vectors,
-    already preprocessed (``model.preprocess(frames)``), and clip markers ``cm`` (T*N), 0 where a sequence begins. Its
-    output is ``probs`` (T, N, K).
-
-    Args:
-        model: with an encoder that is a ``Chain`` or ``Sequential`` of modules as ``to_classifier`` makes them, or
-            ``Flatten``; an LSTM or none; a linear head.
-        frames, streams: T and N, which a prototxt spells out.
-        name: the net's name.
-        lstm, head: the names of the layers after the encoder, whose own layers are called as its modules are. Several
-            LSTM layers get a number from 1.
-
-    Raises:
-        CaffeFormatError: a part of the model has no counterpart here; it is named.
-    """
-    shape = model.frame_shape
-    if shape is None:
-        raise CaffeFormatError("a classifier becomes a net only if it was built with frame_shape=")
-    net = schema(flavour).NetParameter(name=name)
-    weights: dict[str, list[Tensor]] = {}
-
-    def add(kind: str, called: str, bottom: str | list[str], top: str, *blobs: Tensor, **settings: Any) -> str:
-        net.layer.add(
-            name=called, type=kind, bottom=[bottom] if isinstance(bottom, str) else bottom, top=[top], **settings
-        )
-        if blobs:
-            weights[called] = [blob.detach() for blob in blobs]
-        return top
-
-    vectors = isinstance(model.encoder, models.Flatten)
-    rows = [frames, streams] if vectors else [frames * streams]
-    inputs = net.layer.add(name="input", type="Input", top=["data", "cm"])
-    inputs.input_param.shape.add(dim=[*rows, *shape])
-    inputs.input_param.shape.add(dim=[frames * streams])
-    blob = "data"
-    if not vectors:
-        if not isinstance(model.encoder, nn.Sequential):
-            raise CaffeFormatError(f"the encoder is a {type(model.encoder).__name__}, expected a Chain or Flatten")
-        blob, width = _encoder_layers(model.encoder, add, shape)
-        reshape: Any = {"shape": {"dim": [frames, streams, width]}}
-        blob = add("Reshape", "reshape-data", blob, "reshape-data", reshape_param=reshape)
-    temporal = model.temporal
-    if isinstance(temporal, models.LSTM):
-        add("Reshape", "reshape-cm", "cm", "reshape-cm", reshape_param={"shape": {"dim": [frames, streams]}})
-        H = temporal.hidden_size
-        for n in range(temporal.num_layers):
-            w_x, w_h, b_x, b_h = (
-                temporal.get_parameter(f"{which}_l{n}") for which in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            )
-            called = lstm if temporal.num_layers == 1 else f"{lstm}{n + 1}"
-            blobs = [_core_order(w, H) for w in (w_x, b_x + b_h, w_h)]
-            blob = add("LSTM", called, [blob, "reshape-cm"], called, *blobs, recurrent_param={"num_output": H})
-            ratio = temporal.dropout_between if n + 1 < temporal.num_layers else temporal.dropout_after
-            if ratio:
-                blob = add("Dropout", f"drop-{called}", blob, blob, dropout_param={"dropout_ratio": ratio})
-    elif isinstance(temporal, models.Identity):
-        inputs.top.pop()
-        inputs.input_param.shape.pop()
-    else:
-        raise CaffeFormatError(f"the temporal model is a {type(temporal).__name__}, expected an LSTM or Identity")
-    if not isinstance(model.head, nn.Linear):
-        raise CaffeFormatError(f"the head is a {type(model.head).__name__}, expected a Linear")
-    product: Any = {"num_output": model.head.out_features, "axis": 2, "bias_term": model.head.bias is not None}
-    blob = add("InnerProduct", head, blob, head, *_own(model.head), inner_product_param=product)
-    add("Softmax", "probs", blob, "probs", softmax_param={"axis": 2})
-    built = build_net(net, name, None, "TEST", flavour)
-    with torch.no_grad():
-        for layer, blobs in weights.items():
-            for mine, theirs in zip(built.params[layer], blobs, strict=True):
-                mine.copy_(theirs.view(mine.shape))
-    return built
-
-
-def _own(module: nn.Module) -> list[Tensor]:
-    return [p for p in (module.weight, module.bias) if p is not None]  # type: ignore[misc, union-attr]
-
-
-def _encoder_layers(encoder: nn.Sequential, add: Callable[..., str], shape: Sequence[int]) -> tuple[str, int]:
-    """Adds the encoder's layers; gives the last blob's name and its features."""
-    blob = "data"
-    with torch.no_grad():
-        probe = torch.empty(1, *shape, device="meta")
-    for name, module in encoder.named_children():
-        if isinstance(module, models.Chain):  # a Flatten and a Linear, which are one InnerProduct
-            module = module[-1]
-        elif isinstance(module, nn.Flatten):
-            probe = probe.flatten(1)
-            continue
-        found = next((maker for kind, maker in _MODULES.items() if isinstance(module, kind)), None)
-        if found is None:
-            raise CaffeFormatError(f"the encoder's {name} is a {type(module).__name__}, which has no Caffe layer here")
-        kind, settings, blobs = found(module)
-        in_place = kind in ("ReLU", "Dropout", "Sigmoid", "TanH") and blob != "data"
-        blob = add(kind, name, blob, blob if in_place else name, *blobs, **settings)
-        probe = _shape_after(module, probe)
-    return blob, probe[0].numel()
-
-
-def _shape_after(module: nn.Module, probe: Tensor) -> Tensor:
-    """The (meta) tensor that a module makes of one; the module itself is not run, only one like it."""
-    if isinstance(module, nn.Linear):
-        return probe.new_empty(len(probe), module.out_features)
-    if isinstance(module, nn.Conv2d):
-        weight = torch.empty(module.weight.shape, device="meta")
-        return nn.functional.conv2d(probe, weight, None, module.stride, module.padding, module.dilation, module.groups)
-    return module(probe) if isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)) else probe
-
-
-def _spatial(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
-
-
-def _from_convolution(module: Any) -> tuple[str, dict[str, Any], list[Tensor]]:
-    if isinstance(module.padding, str) or module.padding_mode != "zeros":
-        raise CaffeFormatError(f"a convolution with padding {module.padding!r} has no Caffe layer")
-    settings = {
-        "num_output": module.out_channels,
-        "kernel_size": _both(module.kernel_size),
-        "stride": _both(module.stride),
-        "pad": _both(module.padding),
-        "dilation": _both(module.dilation),
-        "group": module.groups,
-        "bias_term": module.bias is not None,
-    }
-    return "Convolution", {"convolution_param": settings}, _own(module)
-
-
-def _both(value: Any) -> list[int]:
-    """One number where both axes have the same."""
-    pair = _spatial(value)
-    return [pair[0]] if pair[0] == pair[1] else list(pair)
-
-
-def _from_pooling(module: Any) -> tuple[str, dict[str, Any], list[Tensor]]:
-    kernel, stride, pad = (_spatial(v) for v in (module.kernel_size, module.stride, module.padding))
-    average = isinstance(module, nn.AvgPool2d)
-    if (average and (not module.count_include_pad or module.divisor_override)) or getattr(module, "dilation", 1) != 1:
-        raise CaffeFormatError(f"{module} has no Caffe layer")
-    settings: dict[str, Any] = {"pool": int(average)}
-    for key, (h, w) in (("kernel", kernel), ("stride", stride), ("pad", pad)):
-        settings |= {f"{key}_h": h, f"{key}_w": w}
-    if not module.ceil_mode:
-        settings["round_mode"] = 1
-    return "Pooling", {"pooling_param": settings}, []
-
-
-def _from_lrn(module: Any) -> tuple[str, dict[str, Any], list[Tensor]]:
-    settings = {"local_size": module.size, "alpha": module.alpha, "beta": module.beta, "k": module.k}
-    return "LRN", {"lrn_param": settings}, []
-
-
-def _from_linear(module: Any) -> tuple[str, dict[str, Any], list[Tensor]]:
-    settings = {"num_output": module.out_features, "bias_term": module.bias is not None}
-    return "InnerProduct", {"inner_product_param": settings}, _own(module)
-
-
-def _from_batch_norm(module: Any) -> tuple[str, dict[str, Any], list[Tensor]]:
-    if module.affine:
-        raise CaffeFormatError(f"{module}: Caffe's BatchNorm has no scale: use affine=False and a ChannelScale")
-    settings = {"eps": module.eps, "moving_average_fraction": 1 - module.momentum}
-    mean = module.running_mean
-    return "BatchNorm", {"batch_norm_param": settings}, [mean, module.running_var, torch.ones(1)]
-
-
-def _from_scale(module: Any) -> tuple[str, dict[str, Any], list[Tensor]]:
-    return "Scale", {"scale_param": {"bias_term": module.bias is not None}}, _own(module)
-
-
-_MODULES: dict[type[nn.Module], Callable[[Any], tuple[str, dict[str, Any], list[Tensor]]]] = {
-    # what a module of an encoder becomes: the layer's type, its settings, its blobs
-    nn.Conv2d: _from_convolution,
-    nn.MaxPool2d: _from_pooling,
-    nn.AvgPool2d: _from_pooling,
-    models.LocalResponseNorm: _from_lrn,
-    nn.Linear: _from_linear,
-    nn.BatchNorm1d: _from_batch_norm,
-    nn.BatchNorm2d: _from_batch_norm,
-    models.ChannelScale: _from_scale,
-    nn.ReLU: lambda module: ("ReLU", {}, []),
-    nn.LeakyReLU: lambda module: ("ReLU", {"relu_param": {"negative_slope": module.negative_slope}}, []),
-    nn.Dropout: lambda module: ("Dropout", {"dropout_param": {"dropout_ratio": module.p}}, []),
-    nn.Sigmoid: lambda module: ("Sigmoid", {}, []),
-    nn.Tanh: lambda module: ("TanH", {}, []),
-}
-
-
-# ---- a run
-
-
-def write_run(
-    net: Net,
-    workdir: str | Path,
-    experiment: Experiment | None = None,
-    classes: Sequence[str] | None = None,
-    logits: str | None = None,
-    mean: Sequence[float] | None = None,
-    scale: float | None = None,
-    bgr: bool | None = None,
-) -> Path:
-    """A run folder of the classifier that a net becomes, as training would have left it at step 0.
-
-    Args:
-        workdir: the folder, new or empty.
-        experiment: whose data and training settings the run takes; None for a run without data.
-        classes: the classes' names; None for the experiment's, or numbers.
-        logits, mean, scale, bgr: as of ``to_classifier``.
-
-    Returns:
-        the checkpoint.
-
-    Raises:
-        CaffeFormatError: the net is not LRCN-shaped, or does not fit the experiment's data; the folder is not empty.
-    """
-    workdir = Path(workdir)
-    if workdir.exists() and any(workdir.iterdir()):
-        raise CaffeFormatError(f"{workdir}: is not empty: a converted run needs a folder of its own")
-    found = _describe(net, logits)
-    model = to_classifier(net, logits, mean, scale, bgr)
-    names = list(classes) if classes is not None else [str(k) for k in range(found.num_classes)]
-    if len(names) != found.num_classes:
-        raise CaffeFormatError(f"{net.file}: has {found.num_classes} classes, but there are {len(names)} names")
-    identity: dict[str, Any] = {
-        "source": f"converted from {net.file}",
-        "loud": None,
-        "classes": names,
-        "train": {"frame_shape": list(found.frame_shape)},
-    }
-    build = _builder(found, mean, scale, bgr)
-    if experiment is None:
-        reason = f"this run was converted from {net.file} and has no data: give some, such as data=seqclf.mnist"
-        experiment = Experiment(
-            data=partial(no_data, reason=reason),
-            model=build,
-            optimizer=partial(torch.optim.SGD, lr=0.01, momentum=0.9),
-            steps=1,
-            batch_size=1,
-        )
-    else:
-        data = called("data", experiment.data)
-        if data.train.frame_shape != found.frame_shape or data.num_classes != found.num_classes:
-            raise CaffeFormatError(
-                f"{net.file}: takes frames {found.frame_shape} and has {found.num_classes} classes, "
-                f"but {data.source} has {data.train.frame_shape} and {data.num_classes}"
-            )
-        identity = data.identity()
-        experiment = replace(experiment, model=build)
-    workdir.mkdir(parents=True, exist_ok=True)
-    save_experiment(experiment, workdir)
-    content = {
-        "model": model.state_dict(),
-        "optimizer": {},
-        "scaler": {},
-        "window": {},
-        "best": None,
-        "data": identity,
-    }
-    path = save_checkpoint(content, workdir / "checkpoints", 0, 1)
-    write_json(
-        workdir / "run.json",
-        {
-            "started": now(),
-            "environment": environment(torch.device("cpu")),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "numbers": numbers(experiment),
-            "data": identity,
-        },
-    )
-    return path
