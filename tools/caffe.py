@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from inspect import cleandoc
 from importlib import import_module
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 

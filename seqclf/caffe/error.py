@@ -18,9 +18,15 @@ class CaffeFormatError(SeqclfError):
     """
 
     def __init__(self, told: str) -> None:
-        if len(told) > LONGEST:
-            told = f"{told[: LONGEST // 2]} ... {told[-LONGEST // 2 :]}"
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in told))
+        super().__init__(_short("".join(c if c.isprintable() else _escaped(c) for c in _short(told))))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 @contextmanager

@@ -62,6 +62,8 @@ def write_weights(path: str | Path, params: Mapping[str, Sequence[Tensor]]) -> P
     def content(file: Any) -> None:
         data = file.create_group("data")
         for layer, blobs in params.items():
+            if "\0" in layer or not {"", "."}.isdisjoint(layer.split("/")):
+                raise ValueError(f'HDF5 can\'t have a layer of the name "{layer}"')
             group = data.require_group(layer)  # one without parameters too
             for j, blob in enumerate(blobs):
                 if blob.data_ptr() not in written or not blob.numel():

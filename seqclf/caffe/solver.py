@@ -78,6 +78,13 @@ class Solver:
         beside = os.path.join(os.path.dirname(self.file), name)
         return name if os.path.exists(name) or not os.path.exists(beside) else beside
 
+    def _named(self, field: str, name: str) -> str:
+        """The path of a file that a field names."""
+        path = self._path(name)
+        if not os.path.isfile(path):
+            raise CaffeFormatError(f'{self.file}: field {field}: there is no file "{name}"')
+        return path
+
     def _net(self, message: Any, file: str, phase: str, state: Any, python: Any) -> Net:
         if len(self.param.weights) > 1 or (len(self.param.weights) == 1 and "," in self.param.weights[0]):
             weights: list[str] = [w for entry in self.param.weights for w in entry.split(",")]
@@ -87,7 +94,7 @@ class Solver:
         in_phase = phase if own is None else PHASES[own.phase]  # as Caffe merges a solver's states with a net's own
         net = build_net(message, file, None, in_phase, self.flavour, state.level, tuple(state.stage), python)
         for path in weights if phase == "TRAIN" else ():
-            self.load_weights(path, net)
+            self.load_weights(self._named("weights", path), net)
         return net
 
     def _train_net(self, python: Any) -> Net:
@@ -105,9 +112,7 @@ class Solver:
         value = getattr(self.param, field)
         value = value if index is None else value[index]
         if isinstance(value, str):
-            path = self._path(value)
-            if not os.path.isfile(path):
-                raise CaffeFormatError(f'{self.file}: field {field}: there is no file "{value}"')
+            path = self._named(field, value)
             return read_net_structure(path, self.flavour), path
         copy = type(value)()
         copy.CopyFrom(value)
@@ -163,6 +168,8 @@ class Solver:
             CaffeFormatError: a net can't take its data; the loss is not finite.
         """
         p = self.param
+        if self.iter + iterations >= 2**31:
+            raise CaffeFormatError(f"{self.file}: {iterations} iterations from {self.iter} on: they count to 2**31 - 1")
         began, start = time.perf_counter(), self.iter
         for _ in range(iterations):
             if p.test_interval and self.iter % p.test_interval == 0 and (self.iter > 0 or p.test_initialization):

@@ -1,0 +1,48 @@
+"""One video, wherever its frames lie: a folder of pictures, a video file, a file of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Source(Protocol):
+    """The frames of one video, by their numbers.
+
+    Making one opens nothing; what is asked of it first opens the file or lists the folder, and a damaged one is a
+    ``SeqclfError`` that names the file (and the frame).
+    """
+
+    @property
+    def path(self) -> str:
+        """Where the frames are, for errors and reports."""
+
+    def __len__(self) -> int:
+        """How many frames there are."""
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """``(C, H, W)`` of pictures, ``(D,)`` of features."""
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """The frames of these numbers, from 0 to ``len - 1``, in any order and as often as they are named:
+        ``(n, 3, H, W)`` uint8 RGB, or ``(n, D)`` float32 features."""
+
+
+@dataclass
+class Video:
+    """One video of a data set.
+
+    Attributes:
+        name: what its list calls it.
+        source: its frames.
+        labels: the class of the whole video, or ``(T,)`` int64 classes of its frames with ``IGNORE`` where there is none;
+            None where nothing is known of it (to predict).
+    """
+
+    name: str
+    source: Source
+    labels: int | Tensor | None = None
