@@ -60,6 +60,23 @@ class Batch:
         fields = (chunks(x) for x in (self.frames, self.labels, self.lengths, self.is_first, self.indices))
         return [Batch(*part) for part in zip(*fields, strict=False)]  # type: ignore[arg-type]
 
+    def windows(self, frames: int | None) -> list[Batch]:
+        """The batch cut along time into windows of at most ``frames`` frames, the memory of one going on in the next.
+
+        A stream that has ended by then goes on with one frame of padding, which has no label.
+        """
+        T = self.frames.shape[1]
+        if frames is None or frames >= T:
+            return [self]
+
+        def part(start: int) -> Batch:
+            window = slice(start, start + frames)
+            lengths = None if self.lengths is None else (self.lengths - start).clamp(1, min(frames, T - start))
+            is_first = None if self.is_first is None else self.is_first[:, window]
+            return Batch(self.frames[:, window], self.labels[:, window], lengths, is_first, self.indices)
+
+        return [part(start) for start in range(0, T, frames)]
+
 
 def valid_frames(lengths: Tensor | None, shape: torch.Size, device: torch.device) -> Tensor:
     """``(B, T)`` bool: True at the frames that are not padding; ``shape`` starts with B, T."""

@@ -38,6 +38,8 @@ class Experiment:
         augment: ``augment(frames)``, a random change of a batch's raw frames in training, or None.
         clip_norm: the largest global L2 norm of the gradient, or None for no clipping.
         accumulate: in how many parts a batch is run, to save memory; the gradient is the whole batch's.
+        truncate: frames that the gradient goes back through; longer clips are run in windows of so many, the memory
+            carried from one to the next without its gradient. None for no limit.
         precision: "fp32", or "bf16" or "fp16" by autocast (fp16 with loss scaling).
         eval_every, log_every, checkpoint_every: in steps; the last step is always evaluated and saved.
         eval_batch: clips per batch of an evaluation.
@@ -55,6 +57,7 @@ class Experiment:
     augment: Callable[[Tensor], Tensor] | None = None
     clip_norm: float | None = None
     accumulate: int = 1
+    truncate: int | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     eval_every: int = 500
     eval_batch: int = 1000
@@ -75,6 +78,8 @@ class Experiment:
         ):
             if getattr(self, name) < 1:
                 raise SeqclfError(f"setting {name}={getattr(self, name)}: must be at least 1")
+        if self.truncate is not None and self.truncate < 1:
+            raise SeqclfError(f"setting truncate={self.truncate}: must be at least 1, or None")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise SeqclfError(f"setting clip_norm={self.clip_norm}: must be above 0, or None")
         if self.precision not in ("fp32", "bf16", "fp16"):

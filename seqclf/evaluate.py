@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
-from seqclf.data import Clips
+from seqclf.data import Clips, Videos, batches
 from seqclf.metrics import Metrics
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -22,22 +23,38 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 def evaluate(
-    model: nn.Module, clips: Clips, num_classes: int, batch_size: int = 1000, precision: str = "fp32"
+    model: nn.Module,
+    clips: Clips | Videos,
+    num_classes: int,
+    batch_size: int = 1000,
+    precision: str = "fp32",
+    background: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """The figures of a model on clips, as ``Metrics.result`` lists them; the model's mode is left as it was.
 
     Args:
         model: a ``FrameSequenceClassifier``, on the clips' device.
         batch_size: clips at a time; of no influence on the figures but for rounding.
+        background: the classes that are no segments, which asks for the segment metrics (``segmental``) besides, over
+            clips that are whole videos with labels of their frames; None for none of that.
     """
-    device = clips.frames.device
+    device = clips.device
     metrics = Metrics(num_classes, device)
+    segments = None
+    if background is not None:
+        from seqclf.segmental import SegmentMetrics
+
+        segments = SegmentMetrics(background)
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
-        for rows in torch.arange(len(clips)).split(batch_size):
-            batch = clips.batch(rows)
+        for batch in batches(clips, ((rows, 0) for rows in torch.arange(len(clips)).split(batch_size))):
             logits, _ = model(batch.frames, batch.is_first, lengths=batch.lengths)
             metrics.update(logits, batch)
+            if segments is not None:
+                T = logits.shape[1]
+                lengths = [T] * len(batch) if batch.lengths is None else batch.lengths.tolist()
+                for row, truth, length in zip(logits.argmax(-1).cpu(), batch.labels.cpu(), lengths, strict=True):
+                    segments.add(row[:length], truth[:length])
     model.train(training)
-    return metrics.result()
+    return metrics.result() | ({} if segments is None else segments.figures())

@@ -18,9 +18,10 @@ from seqclf.allocator import keep_freed_memory
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.checkpoint import load_newest, load_weights, save_checkpoint, start_from
 from seqclf.config import Experiment, called, numbers, render, save_experiment
-from seqclf.data import Data, mix, sample_order
+from seqclf.data import Data, batches, mix, sample_order
 from seqclf.evaluate import autocast, evaluate
 from seqclf.metrics import FIGURES
+from seqclf.models import detached
 from seqclf.progress import Display
 from seqclf.record import Record, environment, now, read_json, write_json
 
@@ -122,17 +123,25 @@ def train(
     record = Record(workdir, start)
     display.say(f"{data.source}: {', '.join(f'{len(c):,} {n}' for n, c in data.parts().items())} clips; run {workdir}")
 
+    def measure(part: str) -> dict[str, Any]:
+        return evaluate(
+            model, data.parts()[part], data.num_classes, experiment.eval_batch, experiment.precision, data.background
+        )
+
     began = time.perf_counter()
     parts: dict[str, Any] = {}  # the newest figures, of the last step in the end
     pending: list[tuple[int, Tensor, Tensor]] = []  # losses and norms not looked at yet, to spare the GPU the wait
-    with closing(record), closing(display), _signals() as stop:
+    plan = (
+        (sample_order(len(data.train), experiment.batch_size, experiment.seed, step), mix(experiment.seed, step))
+        for step in range(start, experiment.steps)
+    )
+    with closing(record), closing(display), closing(batches(data.train, plan)) as coming, _signals() as stop:
         display.begin(start)
-        for step in range(start, experiment.steps):
+        for step, batch in zip(range(start, experiment.steps), coming, strict=False):
             torch.manual_seed(mix(experiment.seed, step))  # augmentation and dropout
             factor = experiment.schedule(step, experiment.steps)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            batch = data.train.batch(sample_order(len(data.train), experiment.batch_size, experiment.seed, step))
             if experiment.augment is not None:
                 batch.frames = experiment.augment(batch.frames)
 
@@ -140,12 +149,14 @@ def train(
             loss = torch.zeros((), device=where)
             right = torch.zeros((), dtype=torch.int64, device=where)
             for part in batch.split(experiment.accumulate):
-                with autocast(where, experiment.precision):
-                    logits, _ = model(part.frames, part.is_first, lengths=part.lengths)
-                    part_loss = experiment.loss(logits, part.labels, labelled)
-                scaler.scale(part_loss).backward()
-                loss += part_loss.detach()
-                right += (logits.detach().argmax(-1) == part.labels).sum()
+                state = None
+                for piece in part.windows(experiment.truncate):
+                    with autocast(where, experiment.precision):
+                        logits, state = model(piece.frames, piece.is_first, detached(state), lengths=piece.lengths)
+                        piece_loss = experiment.loss(logits, piece.labels, labelled)
+                    scaler.scale(piece_loss).backward()
+                    loss += piece_loss.detach()
+                    right += (logits.detach().argmax(-1) == piece.labels).sum()
             scaler.unscale_(optimizer)
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             if experiment.clip_norm is not None:
@@ -172,9 +183,7 @@ def train(
             if look:
                 paused = time.perf_counter()
                 part_name = "test" if data.validation is None else "validation"
-                figures = evaluate(
-                    model, data.parts()[part_name], data.num_classes, experiment.eval_batch, experiment.precision
-                )
+                figures = measure(part_name)
                 parts = {part_name: figures}
                 record.add(done, part_name, {name: figures[name] for name in FIGURES})
                 display.pause(time.perf_counter() - paused)
@@ -204,17 +213,28 @@ def train(
                     raise Stopped(stop[0], done, path)
     seconds = time.perf_counter() - began
 
-    for part_name, clips in data.parts().items():
+    for part_name in data.parts():
         if part_name not in ("train", *parts):
-            parts[part_name] = evaluate(model, clips, data.num_classes, experiment.eval_batch, experiment.precision)
+            parts[part_name] = measure(part_name)
     results = {"step": experiment.steps, "best": best, "seconds": seconds, "parts": parts, "run": str(workdir)}
     write_json(workdir / "results.json", results)
     worst = torch.tensor([row[0] for row in parts["test"]["most_wrong"]], dtype=torch.int64)
-    np.savez_compressed(
-        workdir / "most_wrong.npz", frames=data.test.frames[worst.to(where)].cpu().numpy(), sample=worst.numpy()
-    )
-    write_json(workdir / "run.json", {**read_json(workdir / "run.json"), "finished": now(), "seconds": seconds})
+    _save_most_wrong(workdir / "most_wrong.npz", data, worst)
+    ended = {"finished": now(), "seconds": seconds, "skipped": data.skipped()}
+    for name, sentence in ended["skipped"].items():
+        display.say(f"left out: {name} ({sentence})")
+    write_json(workdir / "run.json", {**read_json(workdir / "run.json"), **ended})
     return results
+
+
+def _save_most_wrong(path: Path, data: Data, worst: Tensor) -> None:
+    """The frames of the most wrong test clips, for the report; of pictures 16 of each clip at most."""
+    frames = torch.zeros(0, 1, *data.test.frame_shape, dtype=torch.uint8)
+    if len(worst):
+        frames = data.test.batch(worst).frames.cpu()
+        if frames.dim() == 5 and frames.shape[1] > 16:
+            frames = frames[:, torch.linspace(0, frames.shape[1] - 1, 16).long()]
+    np.savez_compressed(path, frames=frames.numpy(), sample=worst.numpy())
 
 
 def describe(figures: dict[str, Any]) -> str:

@@ -10,24 +10,29 @@ from typing import Any
 
 Fields = dict[str, Any]
 
-ENUMS = {"engine", "norm", "norm_region", "normalization", "operation", "phase", "pool", "share_mode"}
+ENUMS = {"backend", "engine", "norm", "norm_region", "normalization", "operation", "phase", "pool", "share_mode"}
 V1_NAMES = {"ReLU": "RELU", "TanH": "TANH", "SoftmaxWithLoss": "SOFTMAX_LOSS"}
 LEARNED = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
 """The ``param`` entries that nearly all nets of the zoo have, of weights and biases."""
 TRAIN, TEST = {"phase": "TRAIN"}, {"phase": "TEST"}
 
 
-def text(fields: Fields, enums: set[str] = ENUMS, indent: str = "") -> str:
+class Enum(str):
+    """A value that stands without quotes, as those of ``ENUMS`` do."""
+
+
+def text(fields: Fields, indent: str = "") -> str:
     """Protobuf's text form: lists are fields that are repeated, dicts are messages."""
     lines = []
     for key, values in fields.items():
         for value in values if isinstance(values, list) else [values]:
             if isinstance(value, dict):
-                lines.append(f"{indent}{key} {{\n{text(value, enums, indent + '  ')}{indent}}}\n")
+                lines.append(f"{indent}{key} {{\n{text(value, indent + '  ')}{indent}}}\n")
             elif isinstance(value, bool):
                 lines.append(f"{indent}{key}: {str(value).lower()}\n")
             else:
-                said = f'"{value}"' if isinstance(value, str) and key not in enums else value
+                quoted = isinstance(value, str) and not isinstance(value, Enum) and key not in ENUMS
+                said = f'"{value}"' if quoted else value
                 lines.append(f"{indent}{key}: {said}\n")
     return "".join(lines)
 
@@ -56,14 +61,14 @@ class Prototxt:
             old = {key: value for key, value in layer.items() if key not in ("param", "transform_param")}
             name = layer["type"]
             split = "".join(f"_{c}" if c.isupper() else c for c in name).lstrip("_").upper()
-            old["type"] = V1_NAMES.get(name, name if name.isupper() else split)
+            old["type"] = Enum(V1_NAMES.get(name, name if name.isupper() else split))
             for new, was in (("lr_mult", "blobs_lr"), ("decay_mult", "weight_decay"), ("name", "param")):
                 if values := [spec[new] for spec in layer.get("param", ()) if new in spec]:
                     old[was] = values
             if "transform_param" in layer:
                 old["data_param"] = layer["data_param"] | layer["transform_param"]
             layers.append(old)
-        return text(head) + text({"layers": layers}, ENUMS | {"type"})
+        return text(head) + text({"layers": layers})
 
     def wide(self, channels: int) -> int:
         return max(1, channels // self.scale)
@@ -255,7 +260,9 @@ def googlenet(scale: int = 1, batch: int = 10, train: bool = False, classes: int
         if train and name in ("4a", "4d"):
             loss = "loss1" if name == "4a" else "loss2"
             side = unit(f"{loss}/conv", net.pool(f"{loss}/ave_pool", x, 5, 3, method="AVE"), 128, 1)
-            side = net.dropout(f"{loss}/drop_fc", net.relu(f"{loss}/relu_fc", net.fc(f"{loss}/fc", side, net.wide(1024))), 0.7)
+            side = net.dropout(
+                f"{loss}/drop_fc", net.relu(f"{loss}/relu_fc", net.fc(f"{loss}/fc", side, net.wide(1024))), 0.7
+            )
             logits = net.fc(f"{loss}/classifier", side, classes)
             net.layer("SoftmaxWithLoss", f"{loss}/loss", [logits, "label"], f"{loss}/{loss}", loss_weight=0.3)
             net.layer("Accuracy", f"{loss}/top-1", [logits, "label"], include=TEST)
@@ -276,7 +283,9 @@ def resnet50(scale: int = 1, batch: int = 1, train: bool = False, classes: int =
     def unit(name: str, bottom: str, channels: int, kernel: int, relu: bool = True, **more: Any) -> str:
         """Convolution, normalisation, scale: after the first, in place."""
         kind, branch = name[:3], name[3:]
-        conv, bn, scale = (name, "bn_conv1", "scale_conv1") if name == "conv1" else (name, f"bn{branch}", f"scale{branch}")
+        conv, bn, scale = (
+            (name, "bn_conv1", "scale_conv1") if name == "conv1" else (name, f"bn{branch}", f"scale{branch}")
+        )
         x = net.conv(conv, bottom, net.wide(channels), kernel, **({} if kind == "con" else {"bias_term": False}) | more)
         net.layer("BatchNorm", bn, x, x)
         net.layer("Scale", scale, x, x, scale_param={"bias_term": True})
@@ -374,9 +383,11 @@ def fcn8s(scale: int = 1, batch: int = 1, train: bool = False, classes: int = 21
 
     def up(name: str, bottom: str, kernel: int, stride: int) -> str:
         filler = {"type": "bilinear"}
-        window = {"num_output": classes, "kernel_size": kernel, "stride": stride, "bias_term": False}
+        window = {"num_output": classes, "group": classes, "kernel_size": kernel, "stride": stride, "bias_term": False}
         frozen = [{"lr_mult": 0}]
-        return net.layer("Deconvolution", name, bottom, param=frozen, convolution_param={**window, "weight_filler": filler})
+        return net.layer(
+            "Deconvolution", name, bottom, param=frozen, convolution_param={**window, "weight_filler": filler}
+        )
 
     def crop(name: str, bottom: str, like: str, offset: int) -> str:
         return net.layer("Crop", name, [bottom, like], crop_param={"axis": 2, "offset": offset})
@@ -387,7 +398,9 @@ def fcn8s(scale: int = 1, batch: int = 1, train: bool = False, classes: int = 21
     x = up("upscore2", net.conv("score_fr", x, classes, 1, pad=0), 4, 2)
     for i, offset, kernel, stride, then in ((4, 5, 4, 2, "upscore_pool4"), (3, 9, 16, 8, "upscore8")):
         score = crop(f"score_pool{i}c", net.conv(f"score_pool{i}", f"pool{i}", classes, 1, pad=0), x, offset)
-        x = up(then, net.layer("Eltwise", f"fuse_pool{i}", [x, score], eltwise_param={"operation": "SUM"}), kernel, stride)
+        x = up(
+            then, net.layer("Eltwise", f"fuse_pool{i}", [x, score], eltwise_param={"operation": "SUM"}), kernel, stride
+        )
     x = crop("score", x, "data", 31)
     if train:
         param = {"ignore_label": 255, "normalize": False}
@@ -530,15 +543,16 @@ def captioner(
     sentence = (steps, streams)
     if train:
         image = net.dummy("data", ("data", (streams, 3, 227, 227), 0))
+        values = (*sentence, words)
         net.dummy(
-            "sentences",
-            ("cont_values", sentence, 1.999),
-            ("input_sentence", sentence, words - 0.001),
-            ("target_values", sentence, words - 0.001),
+            "sentences", ("cont_values", sentence, 1.999), ("input_values", values, 0), ("target_values", values, 0)
         )
         net.layer("Threshold", "cont", "cont_values", "cont_sentence", threshold_param={"threshold": 0.5})
+        for which in ("input", "target"):
+            net.layer("ArgMax", f"{which}_words", f"{which}_values", argmax_param={"axis": 2})
+            net.layer("Flatten", f"{which}_flat", f"{which}_words", f"{which}_sentence")
         # words from -1 on: -1 is what the loss is to ignore
-        net.layer("Power", "target", "target_values", "target_sentence", power_param={"shift": -1})
+        net.layer("Power", "target", "target_sentence", "target_sentence", power_param={"shift": -1})
         static = _krizhevsky(net, image, False, features)
     else:
         static = "image_features"

@@ -94,7 +94,7 @@ class Mutant:
     def __init__(self, seed, root):
         self.random = random.Random(seed)
         self.what = "?"
-        kind = self.random.choice(list(KINDS))
+        kind = self.random.choices(list(KINDS), WEIGHTS)[0]
         case, self.file = self.random.choice(KINDS[kind])
         self.folder, self.flavour = root / case, "lisa" if case.startswith("lisa_") else "bvlc"
         self.folder.mkdir(exist_ok=True)
@@ -103,8 +103,10 @@ class Mutant:
         Case(case, self.folder)
         self.run_it = getattr(self, kind)
         data = (self.folder / self.file).read_bytes()
-        change = self.random.choice(CHANGES[kind])
+        change = self.random.choice(CHANGES["h5" if self.file.endswith(".h5") else kind])
         self.what = f"{case}/{self.file}: {change.__name__}"
+        if self.random.random() < 0.05:
+            self.flavour = self.random.choice(("bvlc", "lisa"))
         for _ in range(self.random.choice((1, 1, 1, 2, 3))):
             changed = change(self, data)
             data = data if changed is None else changed
@@ -246,6 +248,7 @@ KINDS = {
     "mean": golden(".binaryproto"),
     "rows": golden("train.h5", "train_list.txt"),
 }
+WEIGHTS = (6, 4, 2, 3, 1, 1)
 
 
 # ---- changes of bytes
@@ -639,4 +642,5 @@ CHANGES = {
     "state": (change_fields, change_fields, change_values, change_values, *BYTES),
     "mean": (change_fields, change_values, *BYTES),
     "rows": BYTES,
+    "h5": (change_datasets, change_datasets, change_datasets, *BYTES),
 }

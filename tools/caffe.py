@@ -117,9 +117,7 @@ def parser_of(command: str) -> ArgumentParser:
     return parser
 
 
-def add_state(parser: ArgumentParser, phase: str | None) -> None:
-    if phase is not None:
-        parser.add_argument("--phase", default=phase, choices=("TRAIN", "TEST"), help=f"default: {phase}")
+def add_state(parser: ArgumentParser) -> None:
     parser.add_argument("--level", type=int, default=0, metavar="N", help="the level that include rules ask for")
     parser.add_argument("--stage", default="", metavar="A,B", help="the stages that include rules ask for")
 
@@ -177,7 +175,7 @@ def train(args: list[str]) -> int:
     parser.add_argument(
         "--gpu", metavar="N", help="a CUDA device's number (default: the prototxt's solver_mode and device_id)"
     )
-    add_state(parser, None)
+    add_state(parser)
     parser.add_argument("--phase", default="TRAIN", choices=("TRAIN",), help="TRAIN, as it is in training")
     effects = ("stop", "snapshot", "none")
     parser.add_argument("--sigint_effect", default="stop", choices=effects, help="of Ctrl-C (default: stop)")
@@ -291,7 +289,7 @@ def test(args: list[str]) -> int:
     parser.add_argument("--weights", required=True, metavar="A,B", help=".caffemodel or .h5 files")
     parser.add_argument("--iterations", type=int, default=50, metavar="N", help="how many batches (default: 50)")
     add_gpu(parser)
-    add_state(parser, None)
+    add_state(parser)
     add_python(parser)
     options = parser.parse_args(args)
     if options.iterations < 1:
@@ -340,7 +338,8 @@ def time(args: list[str]) -> int:
     parser.add_argument("--model", required=True, metavar="FILE", help="the net's prototxt")
     parser.add_argument("--iterations", type=int, default=50, metavar="N", help="how many passes (default: 50)")
     add_gpu(parser)
-    add_state(parser, "TRAIN")
+    add_state(parser)
+    parser.add_argument("--phase", default="TRAIN", choices=("TRAIN", "TEST"), help="default: TRAIN")
     add_shape(parser)
     add_python(parser)
     options = parser.parse_args(args)
@@ -348,11 +347,12 @@ def time(args: list[str]) -> int:
         raise SeqclfError(f"--iterations {options.iterations}: expected 1 or more")
 
     from seqclf.allocator import keep_freed_memory
+    from seqclf.caffe.net import read_net_structure
     from seqclf.caffe.timing import measure
 
     keep_freed_memory()
     device = use_device(gpus(options.gpu))
-    net = sketch(options)
+    net = sketch(options, read_net_structure(options.model, options.flavour), options.phase)
     net.fill()
     times = measure(net.to(device), options.iterations, log)
     log("Average time per layer: ")
@@ -366,15 +366,14 @@ def time(args: list[str]) -> int:
     return 0
 
 
-def sketch(options: Namespace, message: Any = None, phase: str | None = None) -> Any:
+def sketch(options: Namespace, message: Any, phase: str) -> Any:
     """The net of the options, whose data need not be there; what is made up is told."""
     from seqclf.caffe import inspect
-    from seqclf.caffe.net import read_net_structure
 
     net = inspect.sketch(
-        read_net_structure(options.model, options.flavour) if message is None else message,
+        message,
         options.model,
-        phase or options.phase,
+        phase,
         options.flavour,
         options.level,
         stages(options.stage),
@@ -389,6 +388,17 @@ def sketch(options: Namespace, message: Any = None, phase: str | None = None) ->
 # ---- inspect, draw
 
 
+def add_phase(parser: ArgumentParser) -> None:
+    parser.add_argument("--phase", choices=("TRAIN", "TEST"), help="default: TEST; of a .caffemodel, its own")
+
+
+def phase_of(options: Namespace) -> str:
+    from seqclf.caffe.inspect import saved_phase
+
+    saved = Path(options.model).suffix == ".caffemodel"
+    return options.phase or (saved_phase(options.model, options.flavour) if saved else "TEST")
+
+
 def inspect(args: list[str]) -> int:
     """Tells a net's layers, shapes, parameters, memory and operations, without making it or its data.
 
@@ -397,8 +407,8 @@ def inspect(args: list[str]) -> int:
     parser = parser_of("inspect")
     parser.add_argument("model", metavar="FILE", help="the prototxt of a net or a solver, or a .caffemodel")
     parser.add_argument("--weights", metavar="FILE", help="a .caffemodel or .h5 file to be compared with the net")
-    add_state(parser, None)
-    parser.add_argument("--phase", choices=("TRAIN", "TEST"), help="default: TEST; of a .caffemodel, its own")
+    add_state(parser)
+    add_phase(parser)
     add_shape(parser)
     add_python(parser)
     options = parser.parse_args(args)
@@ -438,8 +448,7 @@ def inspect_net(options: Namespace) -> int:
 
     message = read_net_structure(options.model, options.flavour)
     saved = Path(options.model).suffix == ".caffemodel"
-    own = {layer.phase for layer in message.layer if layer.HasField("phase")}
-    phase = options.phase or ("TRAIN" if saved and own == {0} else "TEST")
+    phase = phase_of(options)
     out = console()
     try:
         with torch.device("meta"):
@@ -519,7 +528,8 @@ def draw(args: list[str]) -> int:
     parser.add_argument("model", metavar="FILE", help="the net's prototxt, or a .caffemodel")
     parser.add_argument("picture", help="the picture to write: .svg or .png")
     parser.add_argument("--rankdir", default="TB", choices=("TB", "LR"), help="from top to bottom, or left to right")
-    add_state(parser, "TEST")
+    add_state(parser)
+    add_phase(parser)
     add_shape(parser)
     add_python(parser)
     options = parser.parse_args(args)
@@ -531,7 +541,7 @@ def draw(args: list[str]) -> int:
     shapes: Mapping[str, Sequence[int]] = {}
     try:
         with torch.device("meta"):
-            shapes = sketch(options, message).blob_shapes
+            shapes = sketch(options, message, phase_of(options)).blob_shapes
     except SeqclfError as error:
         if options.shape:
             raise

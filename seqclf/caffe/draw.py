@@ -439,7 +439,7 @@ def _paint(ranks: list[list[_Card]], path: Path, flat: bool, title: str) -> None
             _paint_card(axes, card, *spot(card.along, card.across))
             _paint_labels(axes, card, spot, flat)
     pixels = 150.0
-    while max(width, height) / 72 * pixels > 60000:  # the most that matplotlib draws is 65536
+    while max(width, height) / 72 * pixels > 60000 or width * height * (pixels / 72) ** 2 > 2e8:  # what can be drawn
         pixels /= 2
     try:
         with rc_context({"svg.hashsalt": "seqclf", "font.family": ["DejaVu Sans"]}):

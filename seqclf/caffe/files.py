@@ -359,8 +359,8 @@ def write_file(path: str | Path, parts: Iterable[Any]) -> Path:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except OSError as error:
-        with suppress(OSError):
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero character
+        with suppress(OSError, ValueError):
             beside.unlink()
-        raise CaffeFormatError(f"{path}: can't be written ({error.strerror or error})") from None
+        raise CaffeFormatError(f"{path}: can't be written ({getattr(error, 'strerror', None) or error})") from None
     return path

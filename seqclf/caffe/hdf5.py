@@ -161,7 +161,7 @@ def _write(path: str | Path, content: Any) -> Path:
             content(file)
         beside.replace(path)
     except Exception as error:  # OSError, and what h5py makes of names that HDF5 can't have
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             beside.unlink()
         raise CaffeFormatError(f"{path}: can't be written ({error})") from None
     return path

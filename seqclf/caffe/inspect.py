@@ -17,7 +17,7 @@ import torch
 from google.protobuf import text_format
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.files import is_text, read_bytes
+from seqclf.caffe.files import cut, is_text, parse_binary, read_bytes
 from seqclf.caffe.graph import filter_layers
 from seqclf.caffe.layers import Layer, Shape, Surroundings
 from seqclf.caffe.net import Net, read_weights
@@ -217,6 +217,14 @@ def figures_of_weights(path: str | Path, message: Any, flavour: Flavour = "bvlc"
         )
         for param in message.layer
     ]
+
+
+def saved_phase(path: str | Path, flavour: Flavour = "bvlc") -> str:
+    """The phase of the net that a ``.caffemodel`` was saved of; TEST where it does not say."""
+    rest, _ = cut(read_bytes(path), "NetParameter", str(path))
+    message: Any = parse_binary(rest, schema(flavour).NetParameter(), str(path))
+    phases = {layer.phase for layer in message.layer if layer.HasField("phase")}
+    return "TRAIN" if phases == {0} else "TEST"
 
 
 def misfits(net: Net, path: str | Path) -> list[str]:

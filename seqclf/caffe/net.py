@@ -144,8 +144,8 @@ class Net(nn.Module):
                 layer.fail("its parameters are statistics, so their lr_mult must be 0")
             blob.requires_grad_(lr != 0)
             self.multipliers.append((blob, lr, decay))
-            if name:
-                owners[name] = (spec, blob)
+            if spec is not None and name:  # a copy: what sharers add to it is none of its layer's message
+                owners[name] = (type(spec).FromString(spec.SerializeToString()), blob)
 
     def _share(self, layer: Layer, j: int, spec: Any, owner: Any, blob: nn.Parameter) -> None:
         mine = layer.blobs[j]

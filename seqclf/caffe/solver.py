@@ -278,7 +278,7 @@ class Solver:
     def prefix(self) -> str:
         """What a snapshot's name begins with: ``snapshot_prefix``, or else the solver's file without its ending."""
         said = self.param.snapshot_prefix
-        if not said or Path(said).is_dir():
+        if not said or os.path.isdir(said):
             return str(Path(said or Path(self.file).parent) / Path(self.file).stem)
         return said
 

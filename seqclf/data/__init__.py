@@ -1,15 +1,25 @@
 """Data: clips with a label per frame, and where they come from."""
 
 from seqclf.data.augment import shift
-from seqclf.data.clips import Clips, Data, no_data
+from seqclf.data.clips import Clips
+from seqclf.data.data import Data, no_data
 from seqclf.data.labelling import Labelling, every_frame, given, last_frame
+from seqclf.data.loader import batches
 from seqclf.data.mnist import mnist, read_image
 from seqclf.data.order import mix, sample_order
+from seqclf.data.sampling import dense, uniform, whole, window
+from seqclf.data.source import Source, Video
+from seqclf.data.videos import Videos
 
 __all__ = [
     "Clips",
     "Data",
     "Labelling",
+    "Source",
+    "Video",
+    "Videos",
+    "batches",
+    "dense",
     "every_frame",
     "given",
     "last_frame",
@@ -19,4 +29,7 @@ __all__ = [
     "read_image",
     "sample_order",
     "shift",
+    "uniform",
+    "whole",
+    "window",
 ]

@@ -1,11 +1,8 @@
-"""A data set of clips that fits in memory, gathered on the device it lies on; and a task's data as a whole."""
+"""A data set of clips that fits in memory, gathered on the device it lies on."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,8 +59,13 @@ class Clips:
         lengths = None if self.lengths is None else self.lengths.to(device)
         return Clips(self.frames.to(device), self.labels.to(device), lengths, self.labelling)
 
-    def batch(self, indices: Tensor) -> Batch:
-        """The clips of these indices ``(B,)`` as a batch, on the clips' device."""
+    @property
+    def device(self) -> torch.device:
+        """Where the clips lie, and their batches."""
+        return self.frames.device
+
+    def batch(self, indices: Tensor, key: int = 0) -> Batch:
+        """The clips of these indices ``(B,)`` as a batch, on the clips' device; nothing here is drawn by the key."""
         rows = indices.to(self.frames.device, non_blocking=True)
         lengths = None if self.lengths is None else self.lengths[rows]
         labels = self.labelling(self.labels[rows], lengths, self.num_frames)
@@ -87,72 +89,3 @@ class Clips:
                 digest.update(f"{x.dtype}{tuple(x.shape)}".encode())
                 digest.update(x.cpu().contiguous().numpy().data)
         return digest.hexdigest()
-
-
-@dataclass
-class Data:
-    """What a task learns from and is measured on.
-
-    Attributes:
-        train, test: the clips; test clips give the reported figure and choose nothing.
-        validation: clips held out of the training set to choose by; None for a final run.
-        classes: the classes' names, in the order of their indices.
-        source: one line that says what this is.
-        loud: a line that the user must not miss (such as that this is a stand-in), or None.
-        details: further plain facts for the run's record.
-    """
-
-    train: Clips
-    test: Clips
-    classes: Sequence[str]
-    source: str
-    validation: Clips | None = None
-    loud: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, clips in self.parts().items():
-            clips.check_labels(len(self.classes), f"{self.source}, {name} part")
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
-
-    def parts(self) -> dict[str, Clips]:
-        """The parts there are, by name."""
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: clips for name, clips in parts.items() if clips is not None}
-
-    def to(self, device: torch.device | str) -> Data:
-        """The same data on another device."""
-        validation = None if self.validation is None else self.validation.to(device)
-        return Data(
-            self.train.to(device), self.test.to(device), self.classes, self.source, validation, self.loud, self.details
-        )
-
-    def identity(self) -> dict[str, Any]:
-        """What the data is, in plain values: source, sizes, shapes, classes and fingerprints."""
-        return {
-            "source": self.source,
-            "loud": self.loud,
-            "classes": list(self.classes),
-            **{
-                name: {
-                    "clips": len(c),
-                    "frames": c.num_frames,
-                    "frame_shape": list(c.frame_shape),
-                    "sha256": c.fingerprint(),
-                }
-                for name, c in self.parts().items()
-            },
-            **self.details,
-        }
-
-
-def no_data(reason: str) -> Data:
-    """What a run has in place of data where it has none, such as one converted from another program.
-
-    Raises:
-        SeqclfError: always, with the reason.
-    """
-    raise SeqclfError(reason)

@@ -20,7 +20,8 @@ from einops import rearrange
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.clips import Clips, Data
+from seqclf.data.clips import Clips
+from seqclf.data.data import Data
 from seqclf.data.digits import TEST_EVERY, read_digits
 from seqclf.data.labelling import Labelling, last_frame
 

@@ -39,7 +39,7 @@ class Video:
     Attributes:
         name: what its list calls it.
         source: its frames.
-        labels: the class of the whole video, or ``(T,)`` int64 classes of its frames with ``IGNORE`` where there is none;
+        labels: the class of the whole video, or ``(T,)`` int64 classes of its frames, ``IGNORE`` where there is none;
             None where nothing is known of it (to predict).
     """
 

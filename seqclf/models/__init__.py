@@ -4,7 +4,7 @@ from seqclf.models.classifier import FrameSequenceClassifier
 from seqclf.models.encoder import Chain, ChannelScale, Flatten
 from seqclf.models.lrn import LocalResponseNorm
 from seqclf.models.preprocess import Normalize
-from seqclf.models.temporal import GRU, LSTM, RNN, Identity, State, orthogonal
+from seqclf.models.temporal import GRU, LSTM, RNN, Identity, State, detached, orthogonal
 
 __all__ = [
     "GRU",
@@ -18,5 +18,6 @@ __all__ = [
     "LocalResponseNorm",
     "Normalize",
     "State",
+    "detached",
     "orthogonal",
 ]

@@ -24,6 +24,14 @@ from seqclf.models.segments import Segments, find_segments, pack, unpack
 State: TypeAlias = "Tensor | tuple[Tensor, ...] | None"
 """Recurrent memory as ``torch.nn.LSTM`` (h, c) or ``torch.nn.GRU`` (h) lay it out, each ``(layers, B, H)``."""
 
+
+def detached(state: State) -> State:
+    """Memory without its gradient: what truncated back-propagation carries on."""
+    if isinstance(state, tuple):
+        return tuple(part.detach() for part in state)
+    return None if state is None else state.detach()
+
+
 _KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "LSTM": torch.lstm,
     "GRU": torch.gru,

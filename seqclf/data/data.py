@@ -1,0 +1,87 @@
+"""A task's data as a whole: what it learns from, and what it is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from seqclf.batch import SeqclfError
+from seqclf.data.clips import Clips
+from seqclf.data.videos import Videos
+
+
+@dataclass
+class Data:
+    """What a task learns from and is measured on.
+
+    Attributes:
+        train, test: the clips, in memory or out of videos; test clips give the reported figure and choose nothing.
+        validation: clips held out of the training set to choose by; None for a final run.
+        classes: the classes' names, in the order of their indices.
+        source: one line that says what this is.
+        loud: a line that the user must not miss (such as that this is a stand-in), or None.
+        details: further plain facts for the run's record.
+        background: the classes that are no segments, where clips are whole videos that segment metrics are to measure;
+            None where they are not.
+    """
+
+    train: Clips | Videos
+    test: Clips | Videos
+    classes: Sequence[str]
+    source: str
+    validation: Clips | Videos | None = None
+    loud: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    background: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        for name, clips in self.parts().items():
+            clips.check_labels(len(self.classes), f"{self.source}, {name} part")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def parts(self) -> dict[str, Clips | Videos]:
+        """The parts there are, by name."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: clips for name, clips in parts.items() if clips is not None}
+
+    def to(self, device: torch.device | str) -> Data:
+        """The same data on another device."""
+        validation = None if self.validation is None else self.validation.to(device)
+        return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
+
+    def skipped(self) -> dict[str, str]:
+        """What was left out because it could not be read: names, and why."""
+        return {name: why for clips in self.parts().values() for name, why in getattr(clips, "skipped", {}).items()}
+
+    def identity(self) -> dict[str, Any]:
+        """What the data is, in plain values: source, sizes, shapes, classes and fingerprints."""
+        return {
+            "source": self.source,
+            "loud": self.loud,
+            "classes": list(self.classes),
+            **{
+                name: {
+                    "clips": len(c),
+                    "frames": c.num_frames,
+                    "frame_shape": list(c.frame_shape),
+                    "sha256": c.fingerprint(),
+                }
+                for name, c in self.parts().items()
+            },
+            **self.details,
+        }
+
+
+def no_data(reason: str) -> Data:
+    """What a run has in place of data where it has none, such as one converted from another program.
+
+    Raises:
+        SeqclfError: always, with the reason.
+    """
+    raise SeqclfError(reason)

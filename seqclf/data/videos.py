@@ -1,0 +1,214 @@
+"""A data set of clips out of videos that are read when they are needed, by threads, ahead of time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from seqclf.batch import IGNORE, Batch, SeqclfError
+from seqclf.data.labelling import Labelling, every_frame, given
+from seqclf.data.order import mix
+from seqclf.data.sampling import Sampling, whole
+from seqclf.data.source import Video
+
+Transform = Callable[[Tensor, "torch.Generator | None"], Tensor]
+"""``transform(clip, generator)``: a clip's frames, changed alike; at random with a generator, else as in evaluation."""
+Sample = tuple[int, Tensor, "Tensor | int"]
+"""A sample's number, its frames ``(t, *frame_shape)``, and its label, or labels ``(t,)``."""
+
+
+class Videos:
+    """Clips of videos.
+
+    A sample is a clip. With ``training`` there is one per video, drawn anew each time by the key that ``batch`` is
+    given, so that the same key gives the same batch, however many threads made it. Else a video has all the clips that
+    the sampling gives it, the same always.
+
+    Args:
+        videos: what to take clips of; all with a label each, or all with labels of their frames.
+        sampling: which frames make a clip, such as ``partial(window, frames=16)``.
+        transform: what is done to a clip's frames, or None.
+        training: whether clips are drawn at random.
+        labelling: which frames carry a label. None: every frame, or those that have one.
+        workers: how many threads read ahead.
+        on_error: "raise", or "skip" to leave out what can't be read (in training the next sample takes its place);
+            ``skipped`` lists it.
+        device: where batches go.
+
+    Raises:
+        SeqclfError: there is no video, or labels of both kinds.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[Video],
+        sampling: Sampling = whole,
+        transform: Transform | None = None,
+        training: bool = False,
+        labelling: Labelling | None = None,
+        workers: int = 2,
+        on_error: str = "raise",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not videos:
+            raise SeqclfError("the data set is empty: it has no video")
+        kinds = {isinstance(video.labels, Tensor) for video in videos}
+        if len(kinds) > 1 or any(video.labels is None for video in videos):
+            raise SeqclfError("the videos of a data set have a label each, or all of them labels per frame")
+        if on_error not in ("raise", "skip"):
+            raise SeqclfError(f'on_error={on_error!r}: expected "raise" or "skip"')
+        self.videos, self.sampling, self.transform, self.training = list(videos), sampling, transform, training
+        self.per_frame = kinds.pop()
+        self.labelling = labelling or (given if self.per_frame else every_frame)
+        self.workers, self.on_error, self.device = workers, on_error, torch.device(device)
+        self.skipped: dict[str, str] = {}
+        self._locks = [Lock() for _ in videos]  # a source is read by one thread at a time
+        self._clips: list[tuple[int, list[int]]] | None = None
+        self._shape: tuple[int, ...] | None = None
+
+    @property
+    def clips(self) -> list[tuple[int, list[int]]]:
+        """In evaluation, every sample: its video, and the numbers of its frames."""
+        if self._clips is None:
+            self._clips = []
+            for v, video in enumerate(self.videos):
+                try:
+                    self._clips += [(v, numbers) for numbers in self.sampling(len(video.source), None)]
+                except SeqclfError as error:
+                    self._skip(video, error)
+            if not self._clips:
+                raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
+        return self._clips
+
+    def __len__(self) -> int:
+        return len(self.videos) if self.training else len(self.clips)
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """The shape of one frame as a model gets it."""
+        if self._shape is None:
+            for i in range(len(self)):
+                try:
+                    self._shape = tuple(self.sample(i, 0)[1].shape[1:])
+                    break
+                except SeqclfError as error:
+                    self._skip(self.videos[i if self.training else self.clips[i][0]], error)
+            else:
+                raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
+        return self._shape
+
+    @property
+    def num_frames(self) -> int:
+        """T, the frames of the longest clip; in training of the first video's, the others being unopened yet."""
+        if self.training:
+            return len(self.sample(0, 0)[1])
+        return max(len(numbers) for _, numbers in self.clips)
+
+    def to(self, device: torch.device | str) -> Videos:
+        """The same clips, their batches on another device."""
+        self.device = torch.device(device)
+        return self
+
+    def sample(self, index: int, key: int) -> Sample:
+        """One sample; in training drawn by the key and the index.
+
+        Raises:
+            SeqclfError: the video can't be read.
+        """
+        generator = None
+        if self.training:
+            v = index
+            generator = torch.Generator().manual_seed(mix(key, index))
+            with self._locks[v]:
+                numbers = self.sampling(len(self.videos[v].source), generator)[0]
+        else:
+            v, numbers = self.clips[index]
+        video = self.videos[v]
+        with self._locks[v]:
+            frames = video.source.read(numbers)
+        if self.transform is not None:
+            frames = self.transform(frames, generator)
+        if not isinstance(video.labels, Tensor):
+            assert video.labels is not None
+            return index, frames, video.labels
+        if len(video.labels) != len(video.source):
+            raise SeqclfError(
+                f"{video.source.path}: has {len(video.source)} frames, but {len(video.labels)} labels ({video.name})"
+            )
+        return index, frames, video.labels[numbers]
+
+    def try_sample(self, index: int, key: int) -> Sample | None:
+        """As ``sample``; with ``on_error="skip"`` the next that can be read, in evaluation None."""
+        for tried in range(len(self)):
+            i = (index + tried) % len(self)
+            try:
+                return self.sample(i, key)
+            except SeqclfError as error:
+                self._skip(self.videos[i if self.training else self.clips[i][0]], error)
+                if not self.training:
+                    return None
+        raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
+
+    def _skip(self, video: Video, error: SeqclfError) -> None:
+        if self.on_error == "raise":
+            raise error
+        self.skipped[video.name] = str(error)
+
+    def collate(self, samples: Sequence[Sample | None]) -> Batch:
+        """Samples as a batch on the device, shorter clips padded at their end."""
+        whole = [sample for sample in samples if sample is not None]
+        if not whole:
+            raise SeqclfError(f"no clip of a batch can be read: {next(iter(self.skipped.values()))}")
+        lengths = torch.tensor([len(frames) for _, frames, _ in whole])
+        T = int(lengths.max())
+        shapes = {tuple(frames.shape[1:]) for _, frames, _ in whole}
+        if len(shapes) > 1:
+            raise SeqclfError(
+                f"frames of the shapes {' and '.join(map(str, sorted(shapes)))} can't be one batch: resize or crop them"
+            )
+        frames = whole[0][1].new_zeros(len(whole), T, *shapes.pop())
+        for row, (_, clip, _) in zip(frames, whole, strict=True):
+            row[: len(clip)] = clip
+        if self.per_frame:
+            labels = torch.full((len(whole), T), IGNORE)
+            for row, (_, _, of_frames) in zip(labels, whole, strict=True):
+                assert isinstance(of_frames, Tensor)
+                row[: len(of_frames)] = of_frames
+        else:
+            labels = torch.tensor([label for _, _, label in whole])
+        full = None if int(lengths.min()) == T else lengths
+        batch = Batch(
+            frames,
+            self.labelling(labels, full, T),
+            full,
+            indices=torch.tensor([index for index, _, _ in whole]),
+        )
+        if self.device.type == "cuda":
+            batch.frames = batch.frames.pin_memory()
+        return batch.to(self.device)
+
+    def batch(self, indices: Tensor, key: int = 0) -> Batch:
+        """The clips of these indices ``(B,)`` as a batch, in training drawn by the key."""
+        return self.collate([self.try_sample(int(i), key) for i in indices])
+
+    def check_labels(self, num_classes: int, name: str = "the data set") -> None:
+        """Raises SeqclfError where a label is neither ``IGNORE`` nor from 0 to num_classes - 1."""
+        for video in self.videos:
+            labels = torch.as_tensor(video.labels).view(-1)
+            wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= num_classes))]
+            if len(wrong):
+                raise SeqclfError(
+                    f"{name}: label {int(wrong[0])} of {video.name} is out of range: "
+                    f"there are {num_classes} classes, 0 to {num_classes - 1}"
+                )
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the videos' names and labels (their frames are not read): the data's identity in a record."""
+        digest = hashlib.sha256()
+        for video in self.videos:
+            digest.update(f"{video.name} {torch.as_tensor(video.labels).tolist()}\n".encode())
+        return digest.hexdigest()
