@@ -2,7 +2,22 @@
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.config import Experiment
-from seqclf.data import Clips, Data, every_frame, given, last_frame, mnist, no_data, shift
+from seqclf.data import (
+    Clips,
+    Data,
+    Video,
+    Videos,
+    dense,
+    every_frame,
+    given,
+    last_frame,
+    mnist,
+    no_data,
+    shift,
+    uniform,
+    whole,
+    window,
+)
 from seqclf.models import (
     GRU,
     LSTM,
@@ -14,6 +29,7 @@ from seqclf.models import (
     LocalResponseNorm,
     Normalize,
     orthogonal,
+    param_groups,
 )
 from seqclf.objective import cross_entropy
 from seqclf.predict import Prediction, Predictor, load
@@ -39,8 +55,11 @@ __all__ = [
     "Prediction",
     "Predictor",
     "SeqclfError",
+    "Video",
+    "Videos",
     "constant",
     "cross_entropy",
+    "dense",
     "every_frame",
     "given",
     "last_frame",
@@ -49,7 +68,11 @@ __all__ = [
     "no_data",
     "one_cycle",
     "orthogonal",
+    "param_groups",
     "shift",
+    "uniform",
     "warmup_cosine",
     "warmup_linear",
+    "whole",
+    "window",
 ]

@@ -29,7 +29,9 @@ class Experiment:
     Attributes:
         data: called without arguments, gives the ``Data``.
         model: called with ``frame_shape=`` and ``num_classes=``, gives the module.
-        optimizer: called with the model's parameters.
+        optimizer: called with the model's parameters, or with the groups of them.
+        groups: called with the model, gives the optimizer's groups of parameters, such as ``partial(param_groups,
+            rules=...)``; None for one group of all.
         steps: how many updates.
         batch_size: clips per update, of all processes together.
         seed: of initial weights, order of samples, augmentation and dropout.
@@ -55,6 +57,7 @@ class Experiment:
     schedule: Schedule = constant
     loss: Callable[..., Tensor] = cross_entropy
     augment: Callable[[Tensor], Tensor] | None = None
+    groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
     clip_norm: float | None = None
     accumulate: int = 1
     truncate: int | None = None

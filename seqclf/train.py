@@ -98,7 +98,8 @@ def train(
     data = data.to(where)
     model = build_model(experiment, data).to(where)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = called("optimizer", experiment.optimizer, parameters)
+    groups = parameters if experiment.groups is None else called("groups", experiment.groups, model)
+    optimizer = called("optimizer", experiment.optimizer, groups)
     rates = [group["lr"] for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(where.type, enabled=experiment.precision == "fp16")
 

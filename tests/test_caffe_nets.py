@@ -525,6 +525,20 @@ def test_saved_and_read_again_it_is_the_same_net(name, load, tmp_path):
             assert all(torch.equal(blobs[output], theirs[output]) for output in net.outputs)
 
 
+@pytest.mark.parametrize("name", NARROW)
+def test_a_saved_train_net_is_a_definition_too(name, load, tmp_path):
+    net = load(NARROW[name](train=True))
+    caffe.save_net(net, tmp_path / "a.caffemodel")
+    torch.manual_seed(0)  # which the data are drawn by
+    again = caffe.load_net(tmp_path / "a.caffemodel")
+    with torch.no_grad():
+        blobs, theirs = net(), again()
+        assert net.loss(blobs) > 0 and torch.equal(net.loss(blobs), again.loss(theirs))
+    assert all(torch.equal(blobs[output], theirs[output]) for output in net.outputs)
+    mine, others = ([(tuple(b.shape), *rest) for b, *rest in n.multipliers] for n in (net, again))
+    assert mine == others
+
+
 @pytest.mark.parametrize("name", ["googlenet", "siamese", "resnet50"])
 def test_hdf5_holds_the_same_net(name, load, tmp_path):
     pytest.importorskip("h5py")

@@ -18,7 +18,18 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import seqclf.models.temporal as temporal_module
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.metrics import Metrics
-from seqclf.models import GRU, LSTM, RNN, Flatten, FrameSequenceClassifier, Identity, Normalize, orthogonal
+from seqclf.models import (
+    GRU,
+    LSTM,
+    RNN,
+    Chain,
+    Flatten,
+    FrameSequenceClassifier,
+    Identity,
+    Normalize,
+    orthogonal,
+    param_groups,
+)
 from seqclf.models.cpu_lstm import lstm_layer
 from seqclf.models.segments import find_segments, pack, unpack
 from seqclf.objective import cross_entropy
@@ -856,3 +867,43 @@ def test_building_the_classifier_leaves_each_part_of_the_encoder_in_its_mode():
     modes = [module.training for module in encoder.modules()]
     FrameSequenceClassifier(encoder=encoder, temporal=partial(LSTM, hidden=4), frame_shape=(3, 5, 4), num_classes=2)
     assert [module.training for module in encoder.modules()] == modes
+
+
+# ---- frames in chunks, parameters in groups
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_an_encoder_that_works_in_chunks_computes_the_same(frozen, ragged):
+    torch.manual_seed(0)
+    parts = {"conv": partial(nn.Conv2d, 3, 4, 3), "relu": nn.ReLU, "drop": partial(nn.Dropout, 0.5), "flat": nn.Flatten}
+    model = FrameSequenceClassifier(
+        encoder=partial(Chain, parts=parts), temporal=partial(LSTM, hidden=5), frame_shape=(3, 6, 6), num_classes=3
+    ).eval()
+    model.encoder.requires_grad_(not frozen)
+    frames, lengths = torch.randn(2, 7, 3, 6, 6), torch.tensor([7, 4]) if ragged else None
+    found = []
+    for chunk in (None, 3, 1):
+        model.chunk = chunk
+        model.zero_grad()
+        logits, _ = model(frames, lengths=lengths)
+        logits.square().sum().backward()
+        found.append([logits.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(found[0]) == (7 if frozen else 9)
+    for other in found[1:]:
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found[0], other, strict=True))
+    with pytest.raises(SeqclfError, match="chunk=0"):
+        FrameSequenceClassifier(frame_shape=(3,), num_classes=2, chunk=0)
+
+
+def test_parameters_are_grouped_by_the_first_pattern_they_fit():
+    model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=5), frame_shape=(3,), num_classes=2)
+    model.temporal.bias_hh_l0.requires_grad_(False)
+    rules = {"head.bias": {"lr_mult": 20.0}, "*bias*": {"lr_mult": 2.0}}
+    groups = param_groups(model, rules)
+    assert [group.get("lr_mult") for group in groups] == [20.0, 2.0, None]
+    assert [p is model.head.bias for p in groups[0]["params"]] == [True]
+    assert [p is model.temporal.bias_ih_l0 for p in groups[1]["params"]] == [True]
+    assert len(groups[2]["params"]) == 3
+    with pytest.raises(SeqclfError, match=r"no parameter of the model is called 'tail.\*': they are temporal.weight"):
+        param_groups(model, {"tail.*": {}})

@@ -166,7 +166,8 @@ def console() -> Any:
 def train(args: list[str]) -> int:
     """Trains as ``caffe train`` does: a solver's prototxt as it stands, logged, snapshot and resumed as Caffe would.
 
-    Ctrl-C finishes the iteration, takes a snapshot and stops (--sigint_effect); a second one stops at once.
+    Ctrl-C finishes the iteration, takes a snapshot and stops (--sigint_effect), with exit code 130; a second one stops
+    at once.
     """
     parser = parser_of("train")
     parser.add_argument("--solver", required=True, metavar="FILE", help="the solver's prototxt")
@@ -239,8 +240,8 @@ def training_device(text: str | None, param: Any) -> torch.device:
     numbers = gpus(text)
     if len(numbers) > 1:
         raise SeqclfError(
-            f"--gpu {text}: training uses one GPU: give one number, and in the solver iter_size: {len(numbers)} for as "
-            "large a batch as Caffe's"
+            f"--gpu {text}: training uses one GPU: give one number, and in the solver iter_size: "
+            f"{len(numbers) * param.iter_size} for as large a batch as Caffe's"
         )
     if not numbers and param.solver_mode == param.GPU:
         if not torch.cuda.is_available():

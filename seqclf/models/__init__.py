@@ -2,6 +2,7 @@
 
 from seqclf.models.classifier import FrameSequenceClassifier
 from seqclf.models.encoder import Chain, ChannelScale, Flatten
+from seqclf.models.groups import param_groups
 from seqclf.models.lrn import LocalResponseNorm
 from seqclf.models.preprocess import Normalize
 from seqclf.models.temporal import GRU, LSTM, RNN, Identity, State, detached, orthogonal
@@ -20,4 +21,5 @@ __all__ = [
     "State",
     "detached",
     "orthogonal",
+    "param_groups",
 ]

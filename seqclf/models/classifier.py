@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from seqclf.batch import SeqclfError, valid_frames
 from seqclf.models.encoder import Flatten
@@ -31,6 +32,9 @@ class FrameSequenceClassifier(nn.Module):
         frame_shape: the shape of one frame, ``(D,)`` or ``(C, H, W)``. Needed where the encoder is to be built; given,
             it is checked on every call.
         num_classes: K. Needed where the head is to be built.
+        chunk: how many frames the encoder sees at a time, which bounds its memory: where it learns, a chunk is computed
+            anew on the way back (``torch.utils.checkpoint``). None for all at once. An encoder that mixes frames (batch
+            norm that learns) then mixes those of a chunk.
     """
 
     def __init__(
@@ -42,8 +46,12 @@ class FrameSequenceClassifier(nn.Module):
         *,
         frame_shape: Sequence[int] | None = None,
         num_classes: int | None = None,
+        chunk: int | None = None,
     ) -> None:
         super().__init__()
+        if chunk is not None and chunk < 1:
+            raise SeqclfError(f"FrameSequenceClassifier: chunk={chunk}, expected at least 1, or None")
+        self.chunk = chunk
         self.frame_shape = None if frame_shape is None else tuple(frame_shape)
         self.preprocess = preprocess if isinstance(preprocess, nn.Module) else preprocess()
         if not isinstance(encoder, nn.Module):
@@ -74,6 +82,18 @@ class FrameSequenceClassifier(nn.Module):
         for module, training in modes:
             module.training = training
         return encoded.shape[-1]
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        """Raw frames ``(M, *frame_shape)`` as features ``(M, D)``, a chunk at a time."""
+
+        def encode(chunk: Tensor) -> Tensor:
+            return self.encoder(self.preprocess(chunk))
+
+        if self.chunk is None or len(frames) <= self.chunk:
+            return encode(frames)
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())
+        chunks = frames.split(self.chunk)
+        return torch.cat([checkpoint(encode, c, use_reentrant=False) if learns else encode(c) for c in chunks])
 
     def forward(
         self,
@@ -106,10 +126,10 @@ class FrameSequenceClassifier(nn.Module):
             raise SeqclfError(f"a batch needs at least one clip of one frame, not frames {tuple(frames.shape)}")
         check_sequences((B, T), is_first, lengths)
         if lengths is None or int(lengths.min()) == T:
-            encoded = self.encoder(self.preprocess(frames.flatten(0, 1)))
+            encoded = self._encode(frames.flatten(0, 1))
         else:  # an encoder that mixes frames (batch norm) must not see padding, and need not pay for it
             valid = valid_frames(lengths, frames.shape, frames.device).flatten()
-            kept = self.encoder(self.preprocess(frames.flatten(0, 1)[valid]))
+            kept = self._encode(frames.flatten(0, 1)[valid])
             encoded = kept.new_zeros(B * T, kept.shape[-1]).index_put((valid.nonzero()[:, 0],), kept)
         features = rearrange(encoded, "(b t) d -> b t d", b=B)
         hidden, state = self.temporal(features, is_first, state, lengths)

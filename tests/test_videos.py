@@ -1,0 +1,268 @@
+"""Clips out of videos: sampling, batches that are a function of their key, reading ahead, what can't be read."""
+
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from seqclf import (
+    IGNORE,
+    LSTM,
+    Batch,
+    Data,
+    Experiment,
+    FrameSequenceClassifier,
+    SeqclfError,
+    dense,
+    every_frame,
+    last_frame,
+    uniform,
+    whole,
+    window,
+)
+from seqclf.data import Video, Videos, batches, mix, sample_order
+from seqclf.evaluate import evaluate
+from seqclf.record import read_json
+from seqclf.train import train
+
+
+class Numbers:
+    """A video whose frame k is filled with k (plus 100 times its own number); some frames may be damaged."""
+
+    def __init__(self, length, number=0, shape=(3, 4, 5), damaged=()):
+        self.length, self.number, self.frame_shape, self.damaged = length, number, shape, damaged
+        self.path = f"video{number}.mp4"
+
+    def __len__(self):
+        return self.length
+
+    def read(self, numbers):
+        for n in numbers:
+            if n in self.damaged:
+                raise SeqclfError(f"{self.path}: frame {n} is damaged")
+        values = torch.tensor(numbers) + 100 * self.number
+        return values.to(torch.int16).view(-1, 1, 1, 1).expand(-1, *self.frame_shape).clone()
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+# ---- sampling
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 4), st.integers(1, 9), st.integers(0, 99))
+def test_clips_lie_in_their_video_and_have_the_length_asked_for(length, frames, step, stride, seed):
+    for training in (True, False):
+        draw = generator(seed) if training else None
+        longest = min(frames, (length - 1) // step + 1)
+        (clip,) = window(length, draw, frames, step)
+        assert len(clip) == longest and clip == list(range(clip[0], clip[0] + longest * step, step))
+        assert clip[0] >= 0 and clip[-1] < length
+        (spread,) = uniform(length, draw, frames)
+        assert len(spread) == min(frames, length) and spread == sorted(set(spread))
+        assert all(i * length // len(spread) <= k < (i + 1) * length // len(spread) for i, k in enumerate(spread))
+        (everything,) = whole(length, draw, step)
+        assert everything == list(range(0, length, step))
+        windows = dense(length, draw, frames, stride, step)
+        assert all(len(w) == longest and w[-1] < length for w in windows)
+        if training:
+            assert len(windows) == 1
+        else:
+            assert windows[-1][-1] == length - 1 and windows[0][0] == 0
+            starts = [w[0] for w in windows]
+            assert all(0 < b - a <= stride for a, b in pairwise(starts))
+
+
+def test_lrcns_windows():
+    starts = [w[0] for w in dense(35, None, 16, 8)]
+    assert starts == [0, 8, 16, 19]
+    assert dense(16, None, 16, 8) == [list(range(16))]
+    assert dense(9, None, 16, 8) == [list(range(9))]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        partial(window, 0, None, 4),
+        partial(window, 5, None, 0),
+        partial(dense, 5, None, 4, 0),
+        partial(whole, 5, None, 0),
+    ],
+)
+def test_sampling_refuses(call):
+    with pytest.raises(SeqclfError, match=r"expected at least 1|no frames"):
+        call()
+
+
+# ---- batches
+
+
+def some_videos(lengths=(9, 4, 12, 7, 1), **keywords):
+    return [Video(f"v{i}", Numbers(n, i, **keywords), labels=i % 3) for i, n in enumerate(lengths)]
+
+
+def test_a_batch_is_a_function_of_its_key_however_many_threads_made_it():
+    plan = [(sample_order(5, 4, 0, step), mix(0, step)) for step in range(12)]
+    made = []
+    for workers in (0, 1, 4):
+        videos = Videos(some_videos(), partial(window, frames=5), training=True, workers=workers)
+        made.append(list(batches(videos, plan)))
+    for one, two, three in zip(*made, strict=True):
+        for other in (two, three):
+            assert torch.equal(one.frames, other.frames) and torch.equal(one.labels, other.labels)
+            assert torch.equal(one.indices, other.indices)
+    starts = {int(batch.frames[row, 0, 0, 0, 0]) for batch in made[0] for row in range(4)}
+    assert len(starts) > 12, "clips begin in many places"
+    later = list(batches(Videos(some_videos(), partial(window, frames=5), training=True), plan[7:]))
+    assert torch.equal(later[0].frames, made[0][7].frames), "any step may be the first"
+
+
+def test_short_videos_are_padded_and_labelled_where_they_are():
+    videos = Videos(some_videos((6, 2, 4)), labelling=last_frame)
+    batch = videos.batch(torch.arange(3))
+    assert batch.frames.shape == (3, 6, 3, 4, 5) and batch.lengths.tolist() == [6, 2, 4]
+    assert batch.labels.tolist() == [[IGNORE] * 5 + [0], [IGNORE, 1] + [IGNORE] * 4, [IGNORE] * 3 + [2] + [IGNORE] * 2]
+    assert batch.frames[1, :2, 0, 0, 0].tolist() == [100, 101] and (batch.frames[1, 2:] == 0).all()
+    assert Videos(some_videos((3, 3))).batch(torch.arange(2)).lengths is None
+
+
+def test_labels_of_frames_follow_their_frames():
+    labels = torch.tensor([0, 0, 1, IGNORE, 2, 2, 1])
+    videos = Videos([Video("v", Numbers(7), labels)], partial(dense, frames=3, stride=2))
+    batch = videos.batch(torch.arange(len(videos)))
+    assert batch.labels.tolist() == [[0, 0, 1], [1, IGNORE, 2], [2, 2, 1]]
+    videos.check_labels(3)
+    with pytest.raises(SeqclfError, match="label 2 of v is out of range: there are 2 classes"):
+        videos.check_labels(2)
+    with pytest.raises(SeqclfError, match=r"video0.mp4: has 7 frames, but 6 labels \(v\)"):
+        Videos([Video("v", Numbers(7), labels[:6])]).batch(torch.arange(1))
+
+
+def test_the_transform_is_drawn_by_the_key_and_the_sample():
+    def shift(clip, generator):
+        return clip + (1000 if generator is None else int(torch.randint(1000, (1,), generator=generator)))
+
+    videos = Videos(some_videos((4, 4)), transform=shift, training=True)
+    first, again, other = (videos.batch(torch.arange(2), key) for key in (1, 1, 2))
+    assert torch.equal(first.frames, again.frames) and not torch.equal(first.frames, other.frames)
+    alone = videos.batch(torch.tensor([1]), 1)
+    assert torch.equal(alone.frames[0], first.frames[1]), "whatever else is in the batch"
+    assert (Videos(some_videos((4,)), transform=shift).batch(torch.arange(1)).frames[0, 0] == 1000).all()
+
+
+def test_what_cant_be_read_is_named_or_left_out_and_listed():
+    def damaged(training, on_error):
+        list_of = some_videos((4, 4, 4))
+        list_of[1].source.damaged = (2,)
+        return Videos(list_of, training=training, on_error=on_error)
+
+    for training in (True, False):
+        with pytest.raises(SeqclfError, match=r"video1.mp4: frame 2 is damaged"):
+            list(batches(damaged(training, "raise"), [(torch.arange(3), 0)]))
+    training = damaged(True, "skip")
+    batch = next(batches(training, [(torch.arange(3), 0)]))
+    assert batch.indices.tolist() == [0, 2, 2] and training.skipped == {"v1": "video1.mp4: frame 2 is damaged"}
+    testing = damaged(False, "skip")
+    assert testing.batch(torch.arange(3)).indices.tolist() == [0, 2]
+    everything = Videos([Video("v", Numbers(2, damaged=(0, 1)), 0)], training=True, on_error="skip")
+    with pytest.raises(SeqclfError, match="no video can be read: video0.mp4: frame 0 is damaged"):
+        everything.batch(torch.arange(1))
+
+
+@pytest.mark.parametrize(
+    ("videos", "told"),
+    [
+        ([], "it has no video"),
+        ([Video("a", Numbers(3), 0), Video("b", Numbers(3), torch.zeros(3))], "all of them labels per frame"),
+        ([Video("a", Numbers(3), None)], "have a label each"),
+    ],
+)
+def test_videos_refuse(videos, told):
+    with pytest.raises(SeqclfError, match=told):
+        Videos(videos)
+
+
+def test_frames_of_two_sizes_are_no_batch():
+    videos = [Video("a", Numbers(3), 0), Video("b", Numbers(3, shape=(3, 5, 5)), 0)]
+    with pytest.raises(SeqclfError, match=r"\(3, 4, 5\) and \(3, 5, 5\) can't be one batch"):
+        Videos(videos).batch(torch.arange(2))
+
+
+# ---- windows of time
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 13), st.booleans(), st.integers(0, 99))
+def test_windows_carry_the_memory_on(T, frames, ragged, seed):
+    torch.manual_seed(seed)
+    lengths = torch.randint(1, T + 1, (3,)) if ragged else None
+    is_first = torch.rand(3, T) < 0.2
+    batch = Batch(torch.randn(3, T, 6), torch.randint(0, 4, (3, T)), lengths, is_first)
+    model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=5), frame_shape=(6,), num_classes=4)
+    whole_logits, _ = model(batch.frames, is_first, lengths=lengths)
+    state, parts = None, []
+    for piece in batch.windows(frames):
+        logits, state = model(piece.frames, piece.is_first, state, piece.lengths)
+        parts.append(logits)
+    valid = torch.arange(T) < (torch.full((3,), T) if lengths is None else lengths)[:, None]
+    assert torch.allclose(torch.cat(parts, 1)[valid], whole_logits[valid], atol=1e-6)
+    assert torch.equal(torch.cat([piece.labels for piece in batch.windows(frames)], 1), batch.labels)
+
+
+# ---- training and evaluation
+
+
+def video_data(training_frames=5):
+    videos = some_videos((9, 8, 12, 7, 6, 5), shape=(3, 4, 4))
+    return Data(
+        train=Videos(videos, partial(window, frames=training_frames), training=True),
+        test=Videos(videos),
+        classes=["a", "b", "c"],
+        source="numbers",
+    )
+
+
+def experiment(**settings):
+    return Experiment(
+        data=video_data,
+        model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=8)),
+        optimizer=partial(torch.optim.SGD, lr=0.01),
+        **{"steps": 6, "batch_size": 4, "eval_batch": 2, "checkpoint_every": 3, **settings},
+    )
+
+
+def test_a_run_on_videos_resumes_bit_for_bit(tmp_path):
+    results = train(experiment(), tmp_path / "whole", "cpu")
+    assert results["parts"]["test"]["clips"] == 6
+    train(experiment(steps=3), tmp_path / "parts", "cpu")
+    train(experiment(), tmp_path / "parts", "cpu", resume=True)
+    one, two = (torch.load(tmp_path / run / "checkpoints/step_6.pt") for run in ("whole", "parts"))
+    assert all(torch.equal(one["model"][k], two["model"][k]) for k in one["model"])
+    assert read_json(tmp_path / "whole/run.json")["skipped"] == {}
+
+
+def test_truncating_at_the_whole_length_changes_nothing_and_below_it_the_gradient(tmp_path):
+    weights = {}
+    for truncate in (None, 5, 2):
+        train(experiment(truncate=truncate), tmp_path / str(truncate), "cpu")
+        weights[truncate] = torch.load(tmp_path / str(truncate) / "checkpoints/step_6.pt")["model"]
+    assert all(torch.equal(weights[None][k], weights[5][k]) for k in weights[None])
+    assert any(not torch.equal(weights[None][k], weights[2][k]) for k in weights[None])
+    with pytest.raises(SeqclfError, match="truncate=0"):
+        experiment(truncate=0)
+
+
+def test_evaluation_is_the_same_for_any_batch_size():
+    torch.manual_seed(0)
+    model = FrameSequenceClassifier(
+        temporal=partial(LSTM, hidden=8), head=nn.Linear, frame_shape=(3, 4, 4), num_classes=3
+    )
+    videos = Videos(some_videos(shape=(3, 4, 4)), labelling=every_frame)
+    figures = [evaluate(model, videos, 3, batch_size) for batch_size in (1, 2, 5)]
+    assert all(f["confusion"] == figures[0]["confusion"] and f["clips"] == 5 for f in figures)
