@@ -15,8 +15,8 @@ What the definition leaves open is decided so:
 - A frame without label (``IGNORE``) counts nowhere, and is to both sides what background is: no segment reaches across
   it, so that a segment on either side of it is a segment each. A video without any labelled frame is not counted.
 - Neither side has a segment (nothing but background, and so predicted): edit 100. One side has none: edit 0.
-- F1 is 0 where nothing is right, and 100 where no video has a segment on either side. All figures are None where nothing
-  was counted.
+- F1 is 0 where nothing is right, and 100 where no video has a segment on either side.
+- All figures are None where nothing was counted.
 """
 
 from __future__ import annotations

@@ -36,14 +36,22 @@ def names() -> list[str]:
     return sorted(_archive())
 
 
+def files_of(name: str) -> list[str]:
+    return sorted(_archive()[name])
+
+
+def write_files(name: str, folder: Path) -> None:
+    for file, data in _archive()[name].items():
+        (folder / file).write_bytes(data)
+
+
 class Case:
     """One case: its files written out in a folder, its arrays, its facts."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
         self.flavour = "lisa" if name.startswith("lisa_") else "bvlc"
-        for file, data in _archive()[name].items():
-            (folder / file).write_bytes(data)
+        write_files(name, folder)
         self.facts: dict[str, Any] = json.loads(_archive()[name]["case.json"])
         with np.load(io.BytesIO(_archive()[name]["data.npz"])) as arrays:
             self.arrays = {key: arrays[key] for key in arrays.files}

@@ -329,7 +329,7 @@ class Solver:
                 history[i] = history[i].view(ours.shape)  # 2014's have ones before
         with within(str(path)):
             self.optimizer.load_history(history, state["iter"])
-        self.iter = state["iter"]
+        self.iter, self.passes = state["iter"], state["iter"] * self.param.iter_size
         self.rate.current_step = state["current_step"]
 
 

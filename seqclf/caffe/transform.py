@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -112,20 +113,25 @@ def decode(file: Path | BinaryIO, colour: bool | None) -> Tensor:
     from PIL import Image
 
     try:
-        with Image.open(file) as image:
-            kind = image.format or ""
-            if colour is None:
-                see_through = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-                mode = "L" if image.mode in ("1", "L") else "RGBA" if see_through else "RGB"
-            else:
-                mode = "RGB"
-                if not colour and (image.mode in ("1", "L") or kind == "JPEG"):
-                    mode = "L"
-                    image.draft("L", image.size)  # a JPEG's own brightness, without the way through colours
-            if image.mode[0] in "IF":
-                raise CaffeFormatError(f"a picture of Pillow's mode {image.mode}, expected 8 bits a value")
-            pixels = np.array(image.convert(mode))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it finds odd in a picture that it can read
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                kind = image.format or ""
+                if colour is None:
+                    see_through = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+                    mode = "L" if image.mode in ("1", "L") else "RGBA" if see_through else "RGB"
+                else:
+                    mode = "RGB"
+                    if not colour and (image.mode in ("1", "L") or kind == "JPEG"):
+                        mode = "L"
+                        image.draft("L", image.size)  # a JPEG's own brightness, without the way through colours
+                if image.mode[0] in "IF":
+                    raise CaffeFormatError(f"a picture of Pillow's mode {image.mode}, expected 8 bits a value")
+                pixels = np.array(image.convert(mode))
+    except CaffeFormatError:
+        raise
+    except Exception as error:  # Pillow's readers raise almost anything where a file is damaged
         raise CaffeFormatError(f"can't be read as a picture ({error})") from None
     if pixels.ndim == 2:
         return torch.from_numpy(pixels)[None]
