@@ -70,9 +70,13 @@ class _Cut:
     pieces: dict[str, list[Any]] = dataclass_field(default_factory=dict)
 
 
+LARGEST_BLOB = 2**31 - 1
+"""How many values a blob, and how many bytes a file of Caffe's, may hold: it counts in a C int."""
+
+
 def countable(shape: Sequence[int]) -> bool:
-    """Whether Caffe's blobs may have this shape: blob.cpp counts in a C int, and has a kMaxBlobAxes."""
-    return len(shape) <= 32 and all(n >= 0 for n in shape) and prod(max(n, 1) for n in shape) < 2**31
+    """Whether a blob may have this shape: Caffe's have at most 32 axes (kMaxBlobAxes)."""
+    return len(shape) <= 32 and all(n >= 0 for n in shape) and prod(max(n, 1) for n in shape) <= LARGEST_BLOB
 
 
 def read_bytes(path: str | Path) -> Any:

@@ -22,12 +22,11 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.files import LARGEST_BLOB, countable
 from seqclf.caffe.schema import FLAVOURS, schema
 
 Array: TypeAlias = Tensor | np.ndarray[Any, Any]
 
-LARGEST_BLOB = 2**31 - 1
-"""How many values a blob, and how many bytes a file of Caffe's, may hold."""
 GREY = (0.2125, 0.7154, 0.0721)
 """What skimage's ``rgb2gray`` weighs red, green and blue with."""
 ORDERS = (0, 1, 3)
@@ -364,7 +363,7 @@ def _to_tensor(blob: Any, return_diff: bool, where: str) -> Tensor:
         field, shape = " x ".join(legacy), [getattr(blob, name) for name in legacy]
     else:
         field, shape = "shape", list(blob.shape.dim)
-    if len(shape) > 32 or any(n < 0 for n in shape) or math.prod(max(n, 1) for n in shape) > LARGEST_BLOB:
+    if not countable(shape):
         raise CaffeFormatError(
             f"{where}: {field} is {_times(shape)}, expected at most 32 axes, none negative, of at most 2**31 - 1 values"
         )
