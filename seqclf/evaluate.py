@@ -11,6 +11,7 @@ from torch import nn
 
 from seqclf.data import Clips, Videos, batches
 from seqclf.metrics import Metrics
+from seqclf.segmental import SegmentMetrics
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,7 +31,8 @@ def evaluate(
     precision: str = "fp32",
     background: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """The figures of a model on clips, as ``Metrics.result`` lists them; the model's mode is left as it was.
+    """The figures of a model on clips as ``Metrics.result`` lists them, and with ``background`` ``edit`` and ``f1_<k>``
+    from 0 to 100 (``SegmentMetrics``); the model's mode is left as it was.
 
     Args:
         model: a ``FrameSequenceClassifier``, on the clips' device.
@@ -40,11 +42,7 @@ def evaluate(
     """
     device = clips.device
     metrics = Metrics(num_classes, device)
-    segments = None
-    if background is not None:
-        from seqclf.segmental import SegmentMetrics
-
-        segments = SegmentMetrics(background)
+    segments = None if background is None else SegmentMetrics(background)
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
@@ -57,4 +55,6 @@ def evaluate(
                 for row, truth, length in zip(logits.argmax(-1).cpu(), batch.labels.cpu(), lengths, strict=True):
                     segments.add(row[:length], truth[:length])
     model.train(training)
-    return metrics.result() | ({} if segments is None else segments.figures())
+    found = {} if segments is None else segments.figures()
+    found.pop("frame_accuracy", None)  # the same figure, as a share
+    return metrics.result() | found

@@ -54,6 +54,10 @@ pre { padding: 1rem; border: 1px solid var(--line); border-radius: 8px; white-sp
 """
 
 
+SEGMENTAL = {"edit": "edit score", "f1_10": "F1@10", "f1_25": "F1@25", "f1_50": "F1@50"}
+"""The segment metrics, from 0 to 100, where they were measured."""
+
+
 def print_results(results: dict[str, Any]) -> None:
     """Prints a run's figures, as ``results.json`` holds them: a column for each part, then the worst classes."""
     from rich import box
@@ -131,6 +135,11 @@ def _rows(parts: dict[str, Any]) -> list[tuple[str, list[str]]]:
         ("frames (labelled)", [f"{part['frames']:,}" for part in parts.values()]),
         *((title or NAMES[name], [_percent(part[name]) for part in parts.values()]) for name, title in shares.items()),
         ("loss", ["–" if part["loss"] is None else f"{part['loss']:.4f}" for part in parts.values()]),
+        *(
+            (title, [_percent(None if (v := part.get(name)) is None else v / 100) for part in parts.values()])
+            for name, title in SEGMENTAL.items()
+            if name in _main(parts)
+        ),
     ]
 
 

@@ -186,7 +186,7 @@ def train(
                 part_name = "test" if data.validation is None else "validation"
                 figures = measure(part_name)
                 parts = {part_name: figures}
-                record.add(done, part_name, {name: figures[name] for name in FIGURES})
+                record.add(done, part_name, {name: figures[name] for name in told(figures)})
                 display.pause(time.perf_counter() - paused)
                 display.say(f"step {done}  {part_name}  {describe(figures)}")
                 if data.validation is not None:  # test clips choose nothing
@@ -241,10 +241,16 @@ def _save_most_wrong(path: Path, data: Data, worst: Tensor) -> None:
 def describe(figures: dict[str, Any]) -> str:
     """The main figures in one line."""
     shown = []
-    for name in FIGURES:
+    for name in told(figures):
         if figures[name] is not None:
-            shown.append(f"{name} {figures[name]:.4f}" if name == "loss" else f"{name} {figures[name]:.2%}")
+            value = figures[name] if name in FIGURES else figures[name] / 100
+            shown.append(f"{name} {value:.4f}" if name == "loss" else f"{name} {value:.2%}")
     return "  ".join(shown)
+
+
+def told(figures: dict[str, Any]) -> list[str]:
+    """The figures that a line shows: the main ones, and of segments where they were measured."""
+    return [*FIGURES, *(name for name in ("edit", "f1_50") if name in figures)]
 
 
 class _Window:

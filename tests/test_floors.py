@@ -10,14 +10,15 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     4: ("tools", "configs"),
     3: ("train", "predict", "report", "caffe"),
-    2: ("checkpoint", "config", "settings", "record", "evaluate", "progress", "pictures"),
-    1: ("data", "models", "objective", "metrics", "schedules"),
+    2: ("checkpoint", "config", "settings", "record", "evaluate", "progress", "pictures", "timeline"),
+    1: ("data", "models", "objective", "metrics", "segmental", "schedules"),
     0: ("batch", "allocator", "tool"),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 FACADE = "seqclf"  # seqclf/__init__.py shows the rooms of floors 0 to 3 to tools, configs and users
 ALLOWED = {
     ("config", "settings"): "an override changes an experiment: config is read from top to bottom without it",
+    ("timeline", "pictures"): "the style that all pictures share",
     ("record", FACADE): "the version, read when a run begins",
     ("tool", "batch"): "SeqclfError, the one error that a tool tells in a sentence",
 }

@@ -42,7 +42,12 @@ def main() -> int:
         raise SeqclfError(f"this run's data has no {args.part} part (data.validation= makes one)")
     print(f"{checkpoint} on {args.part}: {data.source}")
     figures = evaluate(
-        model.to(device), clips.to(device), data.num_classes, experiment.eval_batch, experiment.precision
+        model.to(device),
+        clips.to(device),
+        data.num_classes,
+        experiment.eval_batch,
+        experiment.precision,
+        data.background,
     )
     results = {
         "run": args.run,

@@ -1,0 +1,422 @@
+"""Feature sequences in the layout of temporal action segmentation, and labels per frame from a CSV of segments."""
+
+from __future__ import annotations
+
+import pickle
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import given as given_cases
+from hypothesis import strategies as st
+
+from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data.features import FeatureFile, read_mapping, segmentation_set
+from seqclf.data.segments_csv import labels_of, read_segments
+
+quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+_ = IGNORE  # as it stands in tables of labels
+CLASSES = ["background", "cut", "mix"]
+
+
+@pytest.fixture
+def features(tmp_path):
+    """``(T, D)`` = (11, 3), in a file as (D, T) and in one as (T, D)."""
+    values = np.random.default_rng(0).standard_normal((11, 3)).astype(np.float32)
+    np.save(tmp_path / "dt.npy", values.T)
+    np.save(tmp_path / "td.npy", values)
+    return values
+
+
+def make_set(root, lengths, labels=None, transpose=True, D=3):
+    """A set of made features and labels; ``labels``: how many, where that is another number than of the features."""
+    rng = np.random.default_rng(1)
+    for folder in ("features", "groundTruth", "splits"):
+        (root / folder).mkdir(exist_ok=True)
+    for name, T in lengths.items():
+        values = rng.standard_normal((T, D)).astype(np.float32)
+        np.save(root / "features" / f"{name}.npy", values.T if transpose else values)
+        said = [CLASSES[k] for k in rng.integers(0, 3, (labels or {}).get(name, T))]
+        (root / "groundTruth" / f"{name}.txt").write_text("\n".join(said) + "\n")
+    (root / "mapping.txt").write_text("".join(f"{k} {name}\n" for k, name in enumerate(CLASSES)))
+    (root / "splits" / "train.split1.bundle").write_text("".join(f"{name}.txt\n" for name in lengths))
+    return root
+
+
+# ------------------------------------------------------------------------------------------------------ feature files
+
+
+@pytest.mark.parametrize("sample_rate", [1, 2, 3, 20])
+@pytest.mark.parametrize(("name", "transpose"), [("dt", True), ("td", False), ("dt", "auto")])
+def test_frames_are_the_files_rows_wherever_they_lie(tmp_path, features, name, transpose, sample_rate):
+    source = FeatureFile(tmp_path / f"{name}.npy", sample_rate, transpose)
+    expected = torch.from_numpy(features[::sample_rate])
+    assert len(source) == len(expected) and source.frame_shape == (3,)
+    n = len(source)
+    for numbers in (range(n), range(n - 1, -1, -1), [0], [n - 1, 0, 0], range(0, n, 2), range(n // 2, n), []):
+        frames = source.read(numbers)
+        assert frames.dtype == torch.float32 and frames.is_contiguous()
+        assert torch.equal(frames, expected[list(numbers)])
+
+
+@quick(max_examples=60)
+@given_cases(st.lists(st.integers(0, 5), max_size=9))
+def test_any_numbers_in_any_order(tmp_path, features, numbers):
+    assert torch.equal(FeatureFile(tmp_path / "dt.npy", 2).read(numbers), torch.from_numpy(features[::2][numbers]))
+
+
+def test_auto_goes_by_the_size_where_it_is_known(tmp_path, features):
+    for name in ("dt", "td"):
+        assert FeatureFile(tmp_path / f"{name}.npy", size=3).frame_shape == (3,)
+        assert len(FeatureFile(tmp_path / f"{name}.npy", size=3)) == 11
+    with pytest.raises(SeqclfError, match=r"dt\.npy: features of 3 values .* expected 5"):
+        len(FeatureFile(tmp_path / "dt.npy", size=5))
+
+
+def test_a_length_cuts_the_file_before_it_is_sampled(tmp_path, features):
+    source = FeatureFile(tmp_path / "dt.npy", sample_rate=2, length=7)
+    assert torch.equal(source.read(range(len(source))), torch.from_numpy(features[:7:2]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", ">f4", "int16", "uint8", "bool"])
+def test_numbers_of_any_type_become_float32(tmp_path, dtype):
+    values = np.arange(12).reshape(3, 4).astype(dtype)
+    np.save(tmp_path / "x.npy", values)
+    assert torch.equal(FeatureFile(tmp_path / "x.npy").read(range(4)), torch.from_numpy(values.T.astype("float32")))
+
+
+def test_a_file_in_fortran_order_is_the_same(tmp_path, features):
+    np.save(tmp_path / "f.npy", np.asfortranarray(features))
+    assert torch.equal(FeatureFile(tmp_path / "f.npy", transpose=False).read([4, 2]), torch.tensor(features[[4, 2]]))
+
+
+def test_a_source_opens_nothing_when_made_and_holds_no_data(tmp_path):
+    source = FeatureFile(tmp_path / "later.npy")
+    with pytest.raises(SeqclfError, match=r"later\.npy: no such file"):
+        len(source)
+    np.save(tmp_path / "later.npy", np.ones((50, 2000), dtype=np.float32))
+    assert len(source) == 2000
+    source.read([0])
+    assert len(pickle.dumps(source)) < 1000
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_a_value_that_is_not_finite_is_refused_with_its_frame(tmp_path, features, value):
+    damaged = features.T.astype(np.float64)
+    damaged[1, 6] = value
+    np.save(tmp_path / "nan.npy", damaged)
+    source = FeatureFile(tmp_path / "nan.npy", sample_rate=2)
+    source.read([0, 1, 2, 4])
+    with pytest.raises(SeqclfError, match=r"nan\.npy: frame 6 of the file holds values that are not finite"):
+        source.read([4, 3])
+
+
+def test_large_values_whose_sum_overflows_are_no_damage(tmp_path):
+    np.save(tmp_path / "x.npy", np.full((2, 9), 3e38, dtype=np.float32))
+    assert FeatureFile(tmp_path / "x.npy").read(range(9)).isfinite().all()
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", "cut", "object", "cube", "none", "complex", "text"])
+def test_a_damaged_file_or_one_of_another_shape_is_refused_by_name(tmp_path, features, content):
+    path = tmp_path / "bad.npy"
+    arrays = {
+        "object": np.array([[{}]]),
+        "cube": np.ones((2, 3, 4)),
+        "none": np.ones((5, 0)),
+        "complex": np.ones((2, 2), dtype=complex),
+        "text": np.array([["a"]]),
+    }
+    if content == "cut":
+        path.write_bytes((tmp_path / "dt.npy").read_bytes()[:-1])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, arrays[content])
+    with pytest.raises(SeqclfError, match=r"bad\.npy"):
+        FeatureFile(path).read([0])
+
+
+@pytest.mark.parametrize("number", [-1, 11])
+def test_a_frame_that_is_not_there_is_refused(tmp_path, features, number):
+    with pytest.raises(SeqclfError, match=rf"dt\.npy: there is no frame {number}, only 0 to 10"):
+        FeatureFile(tmp_path / "dt.npy").read([0, number])
+
+
+@pytest.mark.parametrize(("setting", "words"), [({"sample_rate": 0}, "sample_rate=0"), ({"transpose": "yes"}, "'yes'")])
+def test_settings_that_make_no_sense_are_refused(tmp_path, setting, words):
+    with pytest.raises(SeqclfError, match=words):
+        FeatureFile(tmp_path / "x.npy", **setting)
+
+
+# ------------------------------------------------------------------------------------------------------ a set of them
+
+
+@pytest.mark.parametrize("transpose", [True, False])
+@pytest.mark.parametrize("sample_rate", [1, 4])
+def test_a_set_has_features_and_labels_at_the_sample_rate(tmp_path, transpose, sample_rate):
+    root = make_set(tmp_path, {"b-2": 9, "a.1": 3, "c": 1}, transpose=transpose)
+    videos, classes, told = segmentation_set(root, "train.split1", sample_rate)
+    assert classes == CLASSES
+    assert [video.name for video in videos] == ["b-2", "a.1", "c"]  # as the list has them
+    for video in videos:
+        features = np.load(root / "features" / f"{video.name}.npy")
+        names = (root / "groundTruth" / f"{video.name}.txt").read_text().split()
+        assert video.source.frame_shape == (3,)
+        assert torch.equal(
+            video.source.read(range(len(video.source))),
+            torch.from_numpy((features.T if transpose else features)[::sample_rate]),
+        )
+        assert video.labels.dtype == torch.int64
+        assert video.labels.tolist() == [classes.index(name) for name in names[::sample_rate]]
+    frames = sum(len(video.source) for video in videos)
+    assert len(told) == 1 and f"3 videos, {frames} frames of 3 features" in told[0]
+
+
+def test_the_layout_is_found_though_lengths_differ_a_little(tmp_path):
+    for transpose in (True, False):
+        root = make_set(tmp_path, {"a": 40, "b": 8}, {"a": 38, "b": 9}, transpose=transpose, D=9)
+        videos, _, _ = segmentation_set(root, "train.split1")
+        assert [len(video.source) for video in videos] == [38, 8]
+
+
+@pytest.mark.parametrize("sample_rate", [1, 3])
+def test_lengths_that_differ_are_cut_to_the_shorter_and_counted(tmp_path, sample_rate):
+    root = make_set(tmp_path, {"a": 20, "b": 22, "c": 9}, {"a": 22, "b": 19})
+    videos, _, told = segmentation_set(root, "train.split1", sample_rate)
+    expected = [len(range(0, T, sample_rate)) for T in (20, 19, 9)]
+    assert [len(video.source) for video in videos] == [len(video.labels) for video in videos] == expected
+    assert "warning: 2 of 3 videos" in told[1] and "up to 3 frames" in told[1]
+    assert f"{root / 'features' / 'a.npy'} has 20 frames" in told[1] and "22 labels" in told[1]
+
+
+def test_lengths_that_differ_are_refused_by_setting_and_where_they_differ_much(tmp_path):
+    root = make_set(tmp_path, {"a": 20, "b": 20}, {"b": 21})
+    with pytest.raises(SeqclfError, match=r"b\.npy has 20 frames, but .*b\.txt 21 labels .*on_length=cut"):
+        segmentation_set(root, "train.split1", on_length="refuse")
+    make_set(tmp_path, {"a": 20, "b": 20}, {"b": 40})
+    with pytest.raises(SeqclfError, match=r"b\.npy has 20 frames, but .*b\.txt 40 labels: .*frame rate"):
+        segmentation_set(root, "train.split1")
+    with pytest.raises(SeqclfError, match="on_length"):
+        segmentation_set(root, "train.split1", on_length="maybe")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("groundTruth/b.txt", "cut\nstir\nmix\n", r"b\.txt, line 2: class 'stir' is not in .*mapping\.txt"),
+        ("groundTruth/b.txt", "cut\n\nmix\n", r"b\.txt, line 2: empty"),
+        ("groundTruth/b.txt", "\n", r"b\.txt: empty"),
+        ("groundTruth/b.txt", None, r"b\.txt: no such file"),
+        ("groundTruth/b.txt", b"\xff\xfe\xff", r"b\.txt: can't be read as text"),
+        ("features/b.npy", None, r"b\.npy: no such file"),
+        ("features/b.npy", "no array", r"b\.npy: no \.npy file"),
+        ("mapping.txt", None, r"mapping\.txt: no such file"),
+        ("mapping.txt", "0 cut\nmix\n", r"mapping\.txt, line 2: expected \"index name\""),
+        ("mapping.txt", "0 cut\n0 mix\n", r"mapping\.txt, line 2: index 0 is already in line 1"),
+        ("mapping.txt", "0 cut\n1 cut\n", r"mapping\.txt, line 2: class cut is already in line 1"),
+        ("mapping.txt", "1 cut\n2 mix\n", r"mapping\.txt: has 2 classes, but none of index 0"),
+        ("splits/train.split1.bundle", "a.txt\nb.txt\na.txt\n", r"bundle, line 3: video a is already in line 1"),
+        ("splits/train.split1.bundle", "\n", r"bundle: empty"),
+    ],
+)
+def test_a_file_that_is_missing_or_wrong_is_named_with_the_line(tmp_path, file, content, words):
+    make_set(tmp_path, {"a": 5, "b": 3})
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SeqclfError, match=words):
+        segmentation_set(tmp_path, "train.split1")
+
+
+def test_a_split_that_is_not_there_is_answered_with_those_that_are(tmp_path):
+    make_set(tmp_path, {"a": 5})
+    with pytest.raises(SeqclfError, match=r"train\.split9\.bundle: no such file; splits there: train\.split1"):
+        segmentation_set(tmp_path, "train.split9")
+    assert segmentation_set(tmp_path, "train.split1.bundle")[0][0].name == "a"
+
+
+def test_features_of_different_sizes_are_refused(tmp_path):
+    make_set(tmp_path, {"a": 9, "b": 8})
+    np.save(tmp_path / "features" / "b.npy", np.ones((4, 8)))
+    with pytest.raises(SeqclfError, match=r"b\.npy: features of 4 values .* expected 3"):
+        segmentation_set(tmp_path, "train.split1")
+
+
+def test_files_as_other_systems_write_them(tmp_path):
+    """A byte-order mark, \\r\\n, blank lines at the end, names with spaces, lines in any order."""
+    make_set(tmp_path, {"a": 2})
+    (tmp_path / "mapping.txt").write_bytes(b"\xef\xbb\xbf1 take a bowl\r\n0 cut\r\n\r\n")
+    (tmp_path / "groundTruth" / "a.txt").write_bytes(b"take a bowl\r\ncut\r\n\r\n")
+    videos, classes, _ = segmentation_set(tmp_path, "train.split1")
+    assert classes == read_mapping(tmp_path / "mapping.txt") == ["cut", "take a bowl"]
+    assert videos[0].labels.tolist() == [1, 0]
+
+
+# ----------------------------------------------------------------------------------------------------- segments in CSV
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text):
+        path = tmp_path / "segments.csv"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+def test_frames_from_start_up_to_end_have_the_label(csv):
+    path = csv("video,start,end,label\na,1,3,run\nb,0,2,walk\na,4,5,walk\n")
+    segments = read_segments(path)
+    assert segments.classes == ["run", "walk"]
+    labels = labels_of(segments, "a", 6)
+    assert labels.dtype == torch.int64 and labels.tolist() == [_, 0, 0, _, 1, _]
+    assert labels_of(segments, "b", 2).tolist() == [1, 1]
+    inclusive = read_segments(path, inclusive=True)
+    assert labels_of(inclusive, "a", 6).tolist() == [_, 0, 0, 0, 1, 1]
+
+
+def test_one_frame_may_be_a_segment_where_the_end_is_inclusive(csv):
+    assert labels_of(read_segments(csv("video,start,end,label\na,2,2,x\n"), inclusive=True), "a", 4).tolist() == [
+        *(_, _, 0, _)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "label,end,video,start\nrun,3,a,1\n",
+        "Video;Start;End;Label\na;1;3;run\n",
+        "video\tstart\tend\tlabel\tnote\na\t1\t3.0\trun\tby hand\n",
+        '\ufeff"video", "start", "end", "label"\r\n\r\n a , 1 , 3 ,run\r\n'.replace(', "', ',"'),
+        "video,start,end,label\n\na,1,2,run\na,2,3,run\n\n",
+        "video,start,end,label\na,1,3,run\na,2,3,run\n",  # the same said twice
+    ],
+)
+def test_any_order_of_columns_and_any_usual_csv(csv, text):
+    assert labels_of(read_segments(csv(text)), "a", 4).tolist() == [_, 0, 0, _]
+
+
+def test_labels_are_names_or_numbers(csv):
+    names = csv("video,start,end,label\na,0,1,walk\na,1,2,run\n")
+    assert labels_of(read_segments(names, classes=["stand", "walk", "run"]), "a", 2).tolist() == [1, 2]
+    numbers = csv("video,start,end,label\na,0,1,2\na,1,2,0\n")
+    assert read_segments(numbers).classes == ["0", "1", "2"]
+    assert labels_of(read_segments(numbers), "a", 2).tolist() == [2, 0]
+    assert labels_of(read_segments(numbers, classes=["stand", "walk", "run"]), "a", 2).tolist() == [2, 0]
+    assert labels_of(read_segments(numbers, classes=["2", "1", "0"]), "a", 2).tolist() == [0, 2]  # the name goes first
+
+
+def test_a_background_is_what_nothing_else_is_said_of(csv):
+    path = csv("video,start,end,label\na,1,2,walk\na,2,3,run\nb,,,\n")
+    segments = read_segments(path, background="none")
+    assert segments.classes == ["none", "run", "walk"]
+    assert labels_of(segments, "a", 4).tolist() == [0, 2, 1, 0]
+    assert labels_of(segments, "b", 3).tolist() == [0, 0, 0]
+    assert labels_of(read_segments(path), "b", 2).tolist() == [_, _]
+    assert labels_of(read_segments(path, background="walk"), "a", 4).tolist() == [1, 1, 0, 1]
+    assert labels_of(read_segments(csv("video,start,end,label\na,1,2,1\n"), background="0"), "a", 3).tolist() == [
+        0,
+        1,
+        0,
+    ]
+    with pytest.raises(SeqclfError, match="background 'rest' is none of the classes walk, run"):
+        read_segments(path, classes=["walk", "run"], background="rest")
+
+
+@quick(max_examples=60)
+@given_cases(st.sampled_from([1, 10, 24, 25, 29.97, 30, 60, 120, Fraction(30000, 1001)]), st.data())
+def test_seconds_with_three_decimals_mean_the_frames_that_were_meant(tmp_path, fps, data):
+    edges = sorted(data.draw(st.sets(st.integers(0, 5000), min_size=2, max_size=6)))
+    labels = torch.full((5000,), _)
+    lines = ["video,start,end,label"]
+    for k, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+        labels[start:end] = k
+        lines.append(f"a,{float(start / fps):.3f},{float(end / fps):.3f},{k}")
+    (tmp_path / "s.csv").write_text("\n".join(lines))
+    segments = read_segments(tmp_path / "s.csv", unit="seconds")
+    assert torch.equal(labels_of(segments, "a", 5000, fps), labels)
+
+
+def test_seconds_need_a_frame_rate_and_are_half_open(csv):
+    segments = read_segments(csv("video,start,end,label\na,0.1,0.3,x\na,0.3,.5,y\n"), unit="seconds")
+    assert labels_of(segments, "a", 6, fps=10).tolist() == [_, 0, 0, 1, 1, _]
+    assert labels_of(segments, "a", 2, fps=2).tolist() == [1, _]  # x covers less than half of a frame
+    for fps in (None, 0, -1, float("nan"), float("inf")):
+        with pytest.raises(SeqclfError, match="in seconds: fps must be a positive number"):
+            labels_of(segments, "a", 6, fps)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("a,0,2,x\na,1,3,y\n", r"csv, line 3: says that frame 1 of a is y, but line 2 that it is x"),
+        ("a,2,4,x\na,0,3,y\n", r"csv, line 3: says that frame 2 of a is y, but line 2"),
+        ("b,0,99,x\na,3,6,y\n", r"csv, line 3: frames 3 to 5 are not inside video a: it has 5 frames"),
+        ("a,9,10,y\n", r"csv, line 2: frames 9 to 9 are not inside video a"),
+        ("A,0,1,x\n", r"csv: no line is of video a .*did you mean A\?"),
+    ],
+)
+def test_segments_that_do_not_fit_the_video_are_named_by_line(csv, lines, words):
+    if "did you mean" in words:
+        lines, name = lines.replace("A", "video1"), "video_1"
+        words = words.replace("A", "video1").replace("video a", "video video_1")
+    else:
+        name = "a"
+    segments = read_segments(csv(f"video,start,end,label\n{lines}"))
+    with pytest.raises(SeqclfError, match=words):
+        labels_of(segments, name, 5)
+
+
+def test_a_segment_in_seconds_outside_its_video_is_told_in_both_units(csv):
+    segments = read_segments(csv("video,start,end,label\na,0.5,2.5,x\n"), unit="seconds")
+    with pytest.raises(SeqclfError, match=r"line 2: frames 5 to 24 \(0\.5 to 2\.5 s\) are not inside .* 20 frames"):
+        labels_of(segments, "a", 20, fps=10)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "line 1: the header must name video, start, end, label"),
+        ("video,start,stop,label\na,0,1,x\n", "line 1: the header .*stop"),
+        ("video,video,start,end,label\na,a,0,1,x\n", "line 1: the header"),
+        ("a,0,1,x\n", "line 1: the header"),
+        ("video,start,end,label\n", "holds no segments"),
+        ("video,start,end,label\na,0,1\n", "line 2: 3 fields, expected 4"),
+        ("video,start,end,label\na,0,1,x,\n", "line 2: 5 fields, expected 4"),
+        ("video,start,end,label\n,0,1,x\n", "line 2: names no video"),
+        ("video,start,end,label\na,0,1,x\na,zero,1,x\n", "line 3: start is 'zero', expected a whole number"),
+        ("video,start,end,label\na,-1,1,x\n", "line 2: start is '-1'"),
+        ("video,start,end,label\na,0,1.5,x\n", "line 2: end is '1.5', expected a whole number"),
+        ("video,start,end,label\na,0,nan,x\n", "line 2: end is 'nan'"),
+        ("video,start,end,label\na,0,1e999999999,x\n", "line 2: end is '1e999999999'"),
+        ("video,start,end,label\na,0,,x\n", "line 2: end is ''"),
+        ("video,start,end,label\na,2,2,x\n", r"line 2: the segment ends at 2, where it starts or before \(2\)"),
+        ("video,start,end,label\na,0,1,\n", "line 2: label '' is none of"),
+        ('video,start,end,label\na,0,1,"x\n', "line 2: no CSV"),
+        (b"video,start,end,label\na,0,1,\xff\n", "can't be read as text"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named(csv, text, words):
+    with pytest.raises(SeqclfError, match=rf"segments\.csv.*{words}"):
+        read_segments(csv(text))
+
+
+def test_labels_outside_the_classes_are_named_by_line(csv):
+    for label in ("jump", "2", "-1", "1.0"):
+        path = csv(f"video,start,end,label\na,0,1,run\na,1,2,{label}\n")
+        with pytest.raises(SeqclfError, match=rf"line 3: label '{label}' is none of the 2 classes run, walk"):
+            read_segments(path, classes=["run", "walk"])
+
+
+def test_a_missing_file_and_wrong_settings_are_refused(tmp_path, csv):
+    with pytest.raises(SeqclfError, match=r"none\.csv: no such file"):
+        read_segments(tmp_path / "none.csv")
+    with pytest.raises(SeqclfError, match="unit"):
+        read_segments(tmp_path / "none.csv", unit="minutes")
+    with pytest.raises(SeqclfError, match="inclusive"):
+        read_segments(tmp_path / "none.csv", unit="seconds", inclusive=True)
