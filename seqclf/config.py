@@ -137,7 +137,7 @@ def _load_get_config(path: Path) -> Experiment:
         sys.path[:] = [entry for entry in sys.path if entry not in search]
         for key, loaded in list(sys.modules.items()):
             file = getattr(loaded, "__file__", None)
-            if file and Path(file).resolve().parent in (folder, folder / "sources"):
+            if file and Path(file).is_absolute() and Path(file).resolve().parent in (folder, folder / "sources"):
                 _local[key] = Path(file).resolve()
     if not isinstance(experiment, Experiment):
         raise SeqclfError(

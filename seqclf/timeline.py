@@ -91,13 +91,14 @@ def draw_timeline(
         background: classes drawn in the lightest grey, without a curve.
 
     Raises:
-        SeqclfError: shapes do not agree, there is no frame, a probability is not finite, or a class is out of range.
+        SeqclfError: shapes do not agree, there is no frame, or a probability or a class is out of range.
     """
     p = np.asarray(probabilities.detach().cpu() if isinstance(probabilities, Tensor) else probabilities, dtype=float)
     if p.ndim != 2 or not len(p) or p.shape[1] != len(classes):
         raise SeqclfError(f"probabilities {p.shape} must be (T, K), T from 1 on and K = {len(classes)} classes")
-    if not np.isfinite(p).all():
-        raise SeqclfError(f"the probabilities of frame {np.argwhere(~np.isfinite(p))[0, 0]} are not finite")
+    wrong = np.argwhere(~((p >= -1e-3) & (p <= 1 + 1e-3)))  # NaN too
+    if len(wrong):
+        raise SeqclfError(f"frame {wrong[0, 0]} has the probability {p[tuple(wrong[0])]:g}, expected 0 to 1")
     if top < 1 or (fps is not None and not (fps > 0 and math.isfinite(fps))):
         raise SeqclfError(f"top={top} must be 1 or more, and fps={fps} a positive number or None")
     T, K = p.shape

@@ -327,7 +327,8 @@ def blob_of(message: Any, cut: _Cut, name: str) -> Blob:
 def write_blob(array: Array) -> list[Any]:
     """The bytes of an array's ``BlobProto``, as Blob::ToProto makes it, in pieces: values, not copied, and shape."""
     shape = schema().BlobProto()
-    shape.shape.dim.extend(array.shape)
+    if array.ndim:  # of a blob without axes it says no shape
+        shape.shape.dim.extend(array.shape)
     end = shape.SerializeToString()
     double = array.dtype == np.float64
     values = np.ascontiguousarray(array, "<f8" if double else "<f4").reshape(-1).view(np.uint8).data

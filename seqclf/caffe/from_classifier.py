@@ -141,22 +141,19 @@ def _spatial(value: Any) -> tuple[int, int]:
 def _from_convolution(module: Any) -> tuple[str, dict[str, Any], list[Tensor]]:
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
         raise CaffeFormatError(f"a convolution with padding {module.padding!r} has no Caffe layer")
-    settings = {
-        "num_output": module.out_channels,
-        "kernel_size": _both(module.kernel_size),
-        "stride": _both(module.stride),
-        "pad": _both(module.padding),
-        "dilation": _both(module.dilation),
-        "group": module.groups,
-        "bias_term": module.bias is not None,
-    }
+    settings: dict[str, Any] = {"num_output": module.out_channels, "group": module.groups}
+    settings["bias_term"] = module.bias is not None
+    for name, value in (("kernel", module.kernel_size), ("stride", module.stride), ("pad", module.padding)):
+        settings |= _sides(name, value)
+    if _spatial(module.dilation) != (1, 1):  # lisa-caffe has none
+        settings["dilation"] = list(_spatial(module.dilation))
     return "Convolution", {"convolution_param": settings}, _own(module)
 
 
-def _both(value: Any) -> list[int]:
-    """One number where both axes have the same."""
-    pair = _spatial(value)
-    return [pair[0]] if pair[0] == pair[1] else list(pair)
+def _sides(name: str, value: Any) -> dict[str, Any]:
+    """A setting of both axes of a convolution, spelled so that 2014's Caffe takes it too."""
+    h, w = _spatial(value)
+    return {"kernel_size" if name == "kernel" else name: [h]} if h == w else {f"{name}_h": h, f"{name}_w": w}
 
 
 def _from_pooling(module: Any) -> tuple[str, dict[str, Any], list[Tensor]]:

@@ -27,7 +27,7 @@ def read_weights(path: str | Path) -> dict[str, list[Blob]]:
     """The parameters in an HDF5 file of Caffe's, by layer: its datasets ``/data/<layer>/<number>``.
 
     Returns:
-        by layer its blobs by number, of which those that are not there, because another layer owns them, are ``absent``.
+        by layer its blobs in order; those that are not there, as another layer owns them, are ``absent``.
 
     Raises:
         CaffeFormatError: the file is missing or damaged, or is laid out otherwise.

@@ -32,6 +32,8 @@ from seqclf.caffe.schema import schema
 from seqclf.caffe.upgrade import read_upgraded, upgrade_net
 
 PHASES = ("TRAIN", "TEST")
+FAILURES = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+"""What is raised in a layer that can't do with its settings, its shapes or the files that it reads."""
 
 
 class Net(nn.Module):
@@ -117,7 +119,7 @@ class Net(nn.Module):
             )
         try:
             return LAYERS[param.type](param, [self.blob_shapes[b] for b in param.bottom], surroundings)
-        except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        except FAILURES as error:
             raise CaffeFormatError(
                 f"{where} ({param.type}): can't be built ({type(error).__name__}: {error})"
             ) from error
@@ -221,12 +223,13 @@ class Net(nn.Module):
                     out = layer(*bottoms)
                 except torch.OutOfMemoryError:
                     raise
-                except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                except FAILURES as error:
                     shapes = ", ".join(
                         f"{name} {tuple(b.shape)}" for name, b in zip(param.bottom, bottoms, strict=True)
                     )
                     raise CaffeFormatError(
-                        f'{self.file}: layer "{param.name}" ({param.type}): can\'t take {shapes or "what it reads"} ({error})'
+                        f'{self.file}: layer "{param.name}" ({param.type}): '
+                        f"can't take {shapes or 'what it reads'} ({error})"
                     ) from error
                 tops = out if isinstance(out, tuple) else (out,)
                 if not param.bottom:
@@ -334,12 +337,23 @@ class Net(nn.Module):
             if layer is not None and layer.statistics:
                 for _ in range(len(param.param), len(layer.blobs)):
                     param.param.add(lr_mult=0.0)
-        if self.flavour == "lisa":  # which has no Input layer: it saves the names alone
-            rest = [type(p).FromString(p.SerializeToString()) for p in net.layer if p.type != "Input"]
-            net.input.extend(top for p in net.layer if p.type == "Input" for top in p.top)
-            net.ClearField("layer")
-            net.layer.extend(rest)
-        return net
+        return _without_input_layers(net, shapes=False) if self.flavour == "lisa" else net
+
+
+def _without_input_layers(net: Any, shapes: bool) -> Any:
+    """A ``NetParameter`` with its inputs as lisa-caffe has them, fields and no layer; in saved weights only names."""
+    result = type(net)()
+    result.CopyFrom(net)
+    result.ClearField("layer")
+    for param in net.layer:
+        if param.type != "Input":
+            result.layer.add().CopyFrom(param)
+            continue
+        result.input.extend(param.top)
+        given = param.input_param.shape
+        for i in range(len(param.top) if shapes else 0):
+            result.input_shape.add().CopyFrom(given[i if len(given) > 1 else 0])
+    return result
 
 
 def copy_blob(blob: Blob, into: Tensor) -> None:
@@ -475,7 +489,8 @@ def save_net(net: Net, path: str | Path) -> Path:
     """
     ending = Path(path).suffix
     if ending == ".prototxt":
-        return write_file(path, [text_format.MessageToString(net.message).encode()])
+        message = _without_input_layers(net.message, shapes=True) if net.flavour == "lisa" else net.message
+        return write_file(path, [text_format.MessageToString(message).encode()])
     if ending == ".h5":
         every = {param.name: list(net.params.get(param.name, ())) for param in net.to_message().layer}
         return hdf5.write_weights(path, every)

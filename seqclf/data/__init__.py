@@ -9,6 +9,7 @@ from seqclf.data.mnist import mnist, read_image
 from seqclf.data.order import mix, sample_order
 from seqclf.data.sampling import dense, uniform, whole, window
 from seqclf.data.source import Source, Video
+from seqclf.data.video_set import annotated_set, feature_set, moving_digits, video_set
 from seqclf.data.videos import Videos
 
 __all__ = [
@@ -18,18 +19,22 @@ __all__ = [
     "Source",
     "Video",
     "Videos",
+    "annotated_set",
     "batches",
     "dense",
     "every_frame",
+    "feature_set",
     "given",
     "last_frame",
     "mix",
     "mnist",
+    "moving_digits",
     "no_data",
     "read_image",
     "sample_order",
     "shift",
     "uniform",
+    "video_set",
     "whole",
     "window",
 ]

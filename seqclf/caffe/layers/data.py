@@ -7,7 +7,9 @@ the same data, and one that is told ``seek(n)`` goes on as one that has drawn n 
 
 from __future__ import annotations
 
+import os
 import re
+import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
@@ -31,6 +33,8 @@ from seqclf.caffe.transform import Transform, decode, read_mean, resize
 
 LMDB = 1
 """``DataParameter.DB``, whose 0 is LEVELDB."""
+_META = struct.Struct("=16x II 16x I 92x QQ")
+"""How an LMDB page of the two that say the newest state begins: magic number, version, page size, last page, count."""
 
 
 def locate(layer: Layer, name: str, what: str) -> Path:
@@ -39,7 +43,7 @@ def locate(layer: Layer, name: str, what: str) -> Path:
         layer.fail(f"has no {what}")
     places = dict.fromkeys((Path(name).absolute(), Path(layer.net.file).absolute().parent / name))
     for place in places:
-        if place.exists():
+        if os.path.isfile(place) or os.path.isdir(place):  # and no device, which may never end
             return place
     layer.fail(f'{what} "{name}" is missing: looked for {" and ".join(map(str, places))}')
 
@@ -308,7 +312,7 @@ class HDF5Output(Layer):
         self.path = Path(self.param.hdf5_output_param.file_name)
         if not self.path.name:
             self.fail("has no file_name")
-        if not self.path.parent.is_dir():
+        if not os.path.isdir(self.path.parent):
             self.fail(f"file_name {self.path}: there is no folder {self.path.parent.absolute()}")
         self.check(*shapes)
         self.written = False
@@ -452,9 +456,25 @@ class Data(_Pictures):
             self.fail("is to force both colour and grey, expected one of them")
         self.colour = True if colour else False if grey else None
         self.database = locate(self, p.source, "source")
+        self.check_length()
         self.keys: list[bytes] = self.read(lambda reading: list(reading.cursor().iternext(values=False)))
         if not self.keys:
             self.fail(f"source {self.database} has no entries")
+
+    def check_length(self) -> None:
+        """Refuses a database that is cut short: LMDB maps its file, and looking past its end would end the process."""
+        file = self.database / "data.mdb" if self.database.is_dir() else self.database
+        try:
+            size = file.stat().st_size
+            with open(file, "rb") as opened:
+                first = opened.read(_META.size)
+                opened.seek(_META.unpack(first)[2])  # the size of a page
+                both = [_META.unpack(meta) for meta in (first, opened.read(_META.size))]
+        except (OSError, struct.error):
+            return  # it is told by LMDB itself
+        magic, version, page, last, _ = max(both, key=lambda meta: meta[4])
+        if (magic, version) == (0xBEEFC0DE, 1) and size < (last + 1) * page:
+            self.fail(f"source {self.database}: cut short: {size} bytes of {last + 1} pages of {page}")
 
     def read(self, what: Callable[[Any], Any]) -> Any:
         """Something of the database, which is open no longer: LMDB lets a process open one only once."""

@@ -203,7 +203,7 @@ class InfogainLoss(_Loss):
         if not source:
             self.fail("needs an infogain matrix: a third bottom, or infogain_loss_param.source")
         paths = [Path(source), Path(os.path.dirname(self.net.file), source)]
-        path = next((path for path in paths if path.is_file()), None)
+        path = next((path for path in paths if os.path.isfile(path)), None)
         if path is None:
             self.fail(f"no infogain matrix at {' or '.join(dict.fromkeys(map(str, paths)))}")
         blob: Any = schema(self.net.flavour).BlobProto()

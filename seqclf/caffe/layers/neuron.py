@@ -101,6 +101,8 @@ class Log(_Neuron):
     """y = log_base(shift + scale x), base -1 standing for e (log_layer.cpp)."""
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
+        if self.net.flavour == "lisa":
+            self.fail("lisa-caffe has no such layer")
         log_base = self.log_base(self.param.log_param.base)
         if log_base == 0:
             self.fail("base 1: no logarithm has it")

@@ -1,0 +1,46 @@
+"""Made videos of moving digits, a label per video: the whole path from video files to figures, on any machine.
+
+python tools/train.py --config configs/moving_digits.py
+
+Needs the extra `video`; the 1,200 videos are written to ~/.cache/seqclf/moving_digits first.
+"""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from seqclf import LSTM, Chain, Experiment, FrameSequenceClassifier, Normalize, moving_digits, one_cycle, window
+
+
+def get_config() -> Experiment:
+    widths = (3, 16, 32, 64, 128)
+    parts = {}
+    for i, stride in enumerate((2, 2, 1, 2), 1):
+        kernel = 5 if i == 1 else 3
+        parts[f"conv{i}"] = partial(
+            nn.Conv2d, widths[i - 1], widths[i], kernel, stride=stride, padding=kernel // 2, bias=False
+        )
+        parts[f"norm{i}"] = partial(nn.BatchNorm2d, widths[i])
+        parts[f"relu{i}"] = nn.ReLU
+    parts["pool"] = partial(nn.AdaptiveMaxPool2d, 1)
+    parts["flat"] = nn.Flatten
+    return Experiment(
+        data=partial(moving_digits, task="clip", sampling=partial(window, frames=16)),
+        model=partial(
+            FrameSequenceClassifier,
+            preprocess=partial(Normalize, mean=0.35, std=0.25),
+            encoder=partial(Chain, parts=parts),
+            temporal=partial(LSTM, hidden=128, forget_bias=1.0),
+            chunk=512,
+        ),
+        optimizer=partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.05),
+        schedule=one_cycle,
+        steps=1200,
+        batch_size=16,
+        eval_batch=16,
+        eval_every=400,
+        checkpoint_every=400,
+        log_every=50,
+        seed=0,
+    )

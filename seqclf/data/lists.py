@@ -1,0 +1,464 @@
+"""Lists of labelled videos in the forms people have, and the videos that paths lead to.
+
+==========  ==========================================  ===========================================================
+form        a line                                      labels
+==========  ==========================================  ===========================================================
+lrcn        ``Walk/v_Walk_g01_c01 0``                   count from 0; the folder of the class need not be there
+ucf101      ``Walk/v_Walk_g01_c01.avi 1``               count from 1; without a number the class is the folder's name
+rawframes   ``Walk/v_Walk_g01_c01 120 0``               count from 0, after the number of frames (mmaction2)
+plain       ``some/video.mp4 0``                        count from 0, or are names; without one, the folder's name
+kinetics    ``label,youtube_id,time_start,time_end``    are names; the columns as the first line has them
+==========  ==========================================  ===========================================================
+
+Columns are parted by spaces, tabs or commas; only the last ones are told apart by spaces, so paths may hold some.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+
+from seqclf.batch import SeqclfError
+from seqclf.data.frame_folder import FrameFolder, is_picture, natural_key
+from seqclf.data.source import Source
+
+VIDEOS = (
+    *(".avi", ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".mpg", ".mpeg"),
+    *(".wmv", ".flv", ".ogv", ".3gp", ".ts", ".m2ts", ".vob"),
+)
+FEATURES = ".npy"
+
+_GAP = r"(?:\s*,\s*|\s+)"
+_SHAPES = (  # of a line, by precedence
+    ("frames and a number", rf"(?P<path>.+?){_GAP}(?P<frames>\d+){_GAP}(?P<label>-?\d+)"),
+    ("a number", rf"(?P<path>.+?){_GAP}(?P<label>-?\d+)"),
+    ("no label", rf"(?P<path>.+(?:{'|'.join(map(re.escape, VIDEOS))})|[^\s,]+)"),
+    ("a name", r"(?P<path>[^,\t]+?)\s*[,\t]\s*(?P<label>.+)"),
+    ("a name", r"(?P<path>\S+)\s+(?P<label>\S+)"),
+)
+_SHAPES_OF = {
+    "auto": {shape for shape, _ in _SHAPES},
+    "lrcn": {"a number"},
+    "ucf101": {"a number", "no label"},
+    "rawframes": {"frames and a number"},
+    "plain": {"a number", "a name", "no label"},
+    "kinetics": set[str](),
+}
+_BASE = {"lrcn": 0, "ucf101": 1, "rawframes": 0, "plain": 0}
+_MOST = 1_000_000  # a class's number beyond it is something else, such as a date
+
+
+@dataclass
+class Entry:
+    """A video of a list: its name there, where it is, its class from 0, the list's line, and its frames if it says."""
+
+    name: str
+    path: Path
+    label: int
+    line: int
+    frames: int | None = None
+
+
+@dataclass
+class ListOf:
+    """What a list holds.
+
+    Attributes:
+        videos: in the list's order.
+        classes: the classes' names, in the order of their indices.
+        form: the form that was read.
+        told: all this in one line, for the user.
+        missing: line and name of the videos that are not there, with ``missing="skip"``.
+    """
+
+    videos: list[Entry]
+    classes: list[str]
+    form: str
+    told: str
+    missing: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass
+class _Row:
+    """A line as it is written: a label is a number as it stands there, or a class's name."""
+
+    line: int
+    name: str
+    label: int | str
+    folder: str
+    places: list[str]
+    frames: int | None = None
+
+
+def read_list(
+    path: str | Path,
+    root: str | Path,
+    form: str = "auto",
+    classes: Sequence[str] | None = None,
+    class_index: str | Path | None = None,
+    missing: str = "raise",
+) -> ListOf:
+    """Reads a list, and finds its videos under ``root``, with or without suffix and the folder of the class.
+
+    Args:
+        path: the list.
+        root: the folder that its paths start from.
+        form: one of the table above; "auto" tells it from the lines.
+        classes: the classes' names, such as those that the training list gave; None to take them from the class index,
+            the names in the list, the folders where each class has its own, or to number them.
+        class_index: a file of the classes, a line ``number name`` (from 0 or 1) or ``name`` each, from here, beside the
+            list or under root. None: ``classInd.txt`` beside the list, where there is one.
+        missing: a video that is not there is an error ("raise"), or left out and told ("skip").
+
+    Raises:
+        SeqclfError: with the file and the line: it can't be understood, or in more than one way; lines are of different
+            forms; a label is of no class, or of another than the video's folder; a video is not there, or twice.
+    """
+    if form not in _SHAPES_OF:
+        raise SeqclfError(f"form={form!r}: expected one of {', '.join(_SHAPES_OF)}")
+    if missing not in ("raise", "skip"):
+        raise SeqclfError(f'missing={missing!r}: expected "raise" or "skip"')
+    path, root = Path(path), Path(root).expanduser()
+    if not root.is_dir():
+        raise SeqclfError(f"{root}: no such folder, for the videos of {path}")
+    lines = _lines(path)
+    if form == "kinetics" or (form == "auto" and "youtube_id" in _columns(lines[0][1])):
+        form, shape, rows = "kinetics", "a name", _kinetics_rows(path, lines)
+    else:
+        shape, rows = _rows(path, lines, form)
+
+    by, base = "as given", None
+    file = _class_file(path, root, class_index) if classes is None else None
+    if file is not None:
+        classes, by = read_classes(file), f"by {file.name}"
+    if isinstance(rows[0].label, str):
+        if classes is None:
+            by = "by their names" if shape == "a name" else "by the folders' names"
+            classes = sorted({str(row.label) for row in rows}, key=natural_key)
+        numbers = _named(path, rows, classes)
+        if form == "auto":
+            form = "ucf101" if shape == "no label" else "plain"
+    else:
+        base = _base(path, rows, form, shape, classes or [])
+        numbers = _numbered(path, rows, base, classes or [], check_folders=form != "plain")
+        folders = _folders(rows, numbers)
+        if form == "auto":
+            form = "rawframes" if rows[0].frames is not None else "ucf101" if base else "lrcn" if folders else "plain"
+        if classes is None:
+            by = "by the folders' names" if folders else "numbered"
+            classes = [folders.get(number, str(number)) for number in range(max(numbers) + 1)]
+    videos, absent = _find_all(path, root, rows, numbers, classes, missing)
+
+    told = f"{path.name}: form {form}, {len(videos):,} videos"
+    if rows[0].frames is not None:
+        told += f" of {sum(video.frames or 0 for video in videos):,} frames"
+    told += f", {len(classes):,} classes {by}"
+    if base is not None:
+        told += f", labels from {base}"
+    if absent:
+        told += f"; {len(absent):,} videos are not there and left out, the first by line {absent[0][0]}"
+    return ListOf(videos, list(classes), form, told, absent)
+
+
+def read_classes(path: str | Path) -> list[str]:
+    """The classes' names from a file with a line ``number name`` each, from 0 or 1, in any order; or only the names.
+
+    Raises:
+        SeqclfError: with file and line: a number or name is there twice, is missing, or some lines have no number.
+    """
+    lines = _lines(Path(path))
+    found = [re.fullmatch(rf"(\d+){_GAP}(.+)", text) for _, text in lines]
+    if found[0] is not None and int(found[0][1]) < 2:
+        numbered = []
+        for (line, text), match in zip(lines, found, strict=True):
+            if match is None:
+                raise SeqclfError(f"{path}, line {line}: {text!r}: expected a class's number and name, as line 1 has")
+            numbered.append((int(match[1]), line, match[2]))
+        first = min(numbered)[0]
+        for expected, (number, line, name) in enumerate(sorted(numbered), first):
+            if number != expected:
+                raise SeqclfError(f"{path}, line {line}: class {name!r} has number {number}, expected {expected}")
+        lines = [(line, name) for _, line, name in sorted(numbered)]
+    names: dict[str, int] = {}
+    for line, name in lines:
+        if name in names:
+            raise SeqclfError(f"{path}, line {line}: class {name!r} is there already, in line {names[name]}")
+        names[name] = line
+    return list(names)
+
+
+def open_video(path: str | Path, fps: float | None = None, pattern: str | None = None) -> Source:
+    """A folder as its pictures, a video file as its frames, an ``.npy`` file as its features; none is opened yet.
+
+    Args:
+        fps: the rate that a video file is resampled to; folders and features have none, and are taken as they are.
+        pattern: which of a folder's pictures are frames, as of ``FrameFolder``.
+
+    Raises:
+        SeqclfError: there is none, or it is neither of these.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return FrameFolder(path, pattern)
+    _expect_video(path)
+    if path.suffix.lower() == FEATURES:
+        from seqclf.data.features import FeatureFile
+
+        return FeatureFile(path)
+    from seqclf.data.video_file import VideoFile
+
+    return VideoFile(path, fps)
+
+
+def find_videos(paths: Iterable[str | Path]) -> list[Path]:
+    """The videos that paths lead to, in their order, each once: files, folders of frames, and collections of both.
+
+    A folder that holds pictures is a video; one that holds videos, or such folders at any depth, is a collection of
+    them, in natural order. Other files in it are passed over.
+
+    Raises:
+        SeqclfError: a path is not there or no video; a folder holds no video, or both pictures and videos.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        path = path.expanduser()
+        if path.is_dir():
+            inside = _inside(path, ())
+            if not inside:
+                raise SeqclfError(f"{path}: holds no video and no pictures")
+            found.update(dict.fromkeys(inside))
+        else:
+            _expect_video(path)
+            found[path] = None
+    return list(found)
+
+
+def _inside(folder: Path, above: tuple[str, ...]) -> list[Path]:
+    """The videos of a folder: itself, or those in it."""
+    real = os.path.realpath(folder)
+    if real in above:  # a link back
+        return []
+    pictures, videos = False, []
+    for name, is_folder in sorted(_scan(folder), key=lambda entry: natural_key(entry[0])):
+        if is_folder:
+            videos += _inside(folder / name, (*above, real))
+        elif _is_video(name):
+            videos.append(folder / name)
+        else:
+            pictures |= is_picture(name)
+    if pictures and videos:
+        raise SeqclfError(f"{folder}: holds pictures, as a video does, and videos ({videos[0]}): name the ones meant")
+    return [folder] if pictures else videos
+
+
+def _expect_video(path: Path) -> None:
+    if not path.exists():
+        raise SeqclfError(f"{path}: no such file or folder")
+    if is_picture(path.name):
+        raise SeqclfError(f"{path}: is one picture; a folder of pictures or a video was expected")
+    if not _is_video(path.name):
+        raise SeqclfError(f"{path}: is no video by its name ({', '.join(VIDEOS)}; {FEATURES} for features)")
+
+
+def _is_video(name: str) -> bool:
+    return name.lower().endswith((*VIDEOS, FEATURES))
+
+
+def _stem(name: str) -> str:
+    """A name without the suffix of a video: other dots belong to it."""
+    return os.path.splitext(name)[0] if _is_video(name) else name
+
+
+def _scan(folder: str | Path) -> Iterator[tuple[str, bool]]:
+    """The names in a folder that are not hidden, and whether they are folders."""
+    try:
+        with os.scandir(folder) as entries:
+            yield from ((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
+    except OSError as error:
+        raise SeqclfError(f"{folder}: can't be read ({error.strerror})") from None
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, stripped, and their numbers from 1; at least one."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SeqclfError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SeqclfError(f"{path}: not a list that can be read ({error})") from None
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
+    lines = [(number, line) for number, line in lines if line]
+    if not lines:
+        raise SeqclfError(f"{path}: is empty")
+    return lines
+
+
+def _rows(path: Path, lines: list[tuple[int, str]], form: str) -> tuple[str, list[_Row]]:
+    """The lines' shape, which all share, and what they say."""
+    rows: list[_Row] = []
+    first = ""
+    for line, text in lines:
+        matches = ((shape, re.fullmatch(rule, text)) for shape, rule in _SHAPES if shape in _SHAPES_OF[form])
+        shape, match = next(((shape, match) for shape, match in matches if match), ("", None))
+        if match is None:
+            raise SeqclfError(f"{path}, line {line}: {text!r} can't be read in the form {form}: a path, then its label")
+        first = first or shape
+        if shape != first:
+            raise SeqclfError(
+                f"{path}, line {line}: {text!r} reads as a path with {shape}, but line {rows[0].line} has {first}; "
+                "one form is expected throughout (form= says which)"
+            )
+        parts, place = match.groupdict(), PurePosixPath(match["path"])
+        label: int | str = place.parent.name
+        if "label" in parts:
+            label = parts["label"] if shape == "a name" else int(parts["label"])
+        if label == "":
+            raise SeqclfError(f"{path}, line {line}: {text!r} has no label, and no folder to tell its class")
+        frames = int(parts["frames"]) if "frames" in parts else None
+        places = list(dict.fromkeys((str(place), place.name)))
+        rows.append(_Row(line, match["path"], label, place.parent.name, places, frames))
+    return first, rows
+
+
+def _columns(text: str) -> list[str]:
+    return [column.strip(' "').lower() for column in text.split(",")]
+
+
+def _kinetics_rows(path: Path, lines: list[tuple[int, str]]) -> list[_Row]:
+    """The rows of a Kinetics CSV; a video is named by its id and times, or its id, in a folder of its class or not."""
+    columns = _columns(lines[0][1])
+    if not {"label", "youtube_id"} <= set(columns):
+        raise SeqclfError(f"{path}, line {lines[0][0]}: expected the columns label and youtube_id, not {lines[0][1]!r}")
+    rows = []
+    for line, text in lines[1:]:
+        values = next(csv.reader([text], skipinitialspace=True))
+        cells = dict(zip(columns, map(str.strip, values), strict=False))
+        video, label = cells.get("youtube_id", ""), cells.get("label", "")
+        if len(values) != len(columns) or not video or not label:
+            raise SeqclfError(f"{path}, line {line}: {text!r}: expected {', '.join(columns)}")
+        names = [video]
+        try:
+            names.insert(0, f"{video}_{int(float(cells['time_start'])):06d}_{int(float(cells['time_end'])):06d}")
+        except KeyError:
+            pass  # a list without times
+        except (ValueError, OverflowError):
+            raise SeqclfError(f"{path}, line {line}: {text!r}: times are numbers of seconds") from None
+        folders = dict.fromkeys(("", label, label.replace(" ", "_")))
+        places = [str(PurePosixPath(folder, name)) for name in names for folder in folders]
+        rows.append(_Row(line, names[0], label, "", places))
+    if not rows:
+        raise SeqclfError(f"{path}: names no video")
+    return rows
+
+
+def _class_file(path: Path, root: Path, class_index: str | Path | None) -> Path | None:
+    if class_index is None:
+        beside = path.parent / "classInd.txt"
+        return beside if beside.exists() else None
+    for place in (Path(class_index).expanduser(), path.parent / class_index, root / class_index):
+        if place.exists():
+            return place
+    raise SeqclfError(f"{class_index}: no such file, here, beside {path} or in {root}")
+
+
+def _named(path: Path, rows: list[_Row], classes: Sequence[str]) -> list[int]:
+    """The indices of classes that are named."""
+    index = {name: number for number, name in enumerate(classes)}
+    for row in rows:
+        if row.label not in index:
+            near = get_close_matches(str(row.label), classes, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SeqclfError(f"{path}, line {row.line}: class {row.label!r} is none of the {len(index)} classes{hint}")
+    return [index[str(row.label)] for row in rows]
+
+
+def _base(path: Path, rows: list[_Row], form: str, shape: str, classes: Sequence[str]) -> int:
+    """Whether labels count from 0 or 1: by the form, the classes of the videos' folders, or the labels there are."""
+    if form in _BASE:
+        return _BASE[form]
+    labels = [int(row.label) for row in rows]
+    for row, label in zip(rows, labels, strict=True):
+        if row.folder in classes:
+            return 1 if label == classes.index(row.folder) + 1 else 0
+    if shape == "frames and a number" or min(labels) < 1:
+        return 0
+    if max(labels) == len(classes):
+        return 1
+    raise SeqclfError(
+        f"{path}, line {rows[0].line}: labels are {min(labels)} to {max(labels)}, which may count from 0 or from 1: "
+        "say form=plain (from 0) or form=ucf101 (from 1), or give class_index=classInd.txt"
+    )
+
+
+def _numbered(path: Path, rows: list[_Row], base: int, classes: Sequence[str], check_folders: bool) -> list[int]:
+    """The indices from 0 of classes that are numbered, which fit the classes there are and the videos' folders."""
+    index = {name: number for number, name in enumerate(classes)}
+    numbers = [int(row.label) - base for row in rows]
+    for row, number in zip(rows, numbers, strict=True):
+        if not 0 <= number < (len(index) or _MOST):
+            most = f"{len(index) - 1 + base}, for {len(index)} classes" if index else f"{_MOST:,}"
+            raise SeqclfError(f"{path}, line {row.line}: label {row.label}, expected from {base} to {most}")
+        if check_folders and index.get(row.folder, number) != number:
+            raise SeqclfError(
+                f"{path}, line {row.line}: label {row.label} is class {classes[number]!r}, counted from {base}, "
+                f"but the folder is {row.folder!r} (form=plain takes labels as they are)"
+            )
+    return numbers
+
+
+def _folders(rows: list[_Row], numbers: list[int]) -> dict[int, str]:
+    """The folder of each class, where each has one of its own; else nothing."""
+    pairs = {(number, row.folder) for number, row in zip(numbers, rows, strict=True)}
+    names = dict(pairs)
+    return names if len(pairs) == len(names) == len(set(names.values())) and "" not in names.values() else {}
+
+
+def _find_all(
+    path: Path, root: Path, rows: list[_Row], numbers: list[int], classes: Sequence[str], missing: str
+) -> tuple[list[Entry], list[tuple[int, str]]]:
+    """The videos that are there, and line and name of those that are not."""
+    listings: dict[str, dict[str, list[str]]] = {}  # of each folder, once: names by their stems
+
+    def find(row: _Row) -> Path | None:
+        for place in row.places:
+            folder, name = os.path.split(os.path.join(root, place))
+            if folder not in listings:
+                listings[folder] = {}
+                for there, is_folder in _scan(folder) if os.path.isdir(folder) else ():
+                    if is_folder or _is_video(there):
+                        listings[folder].setdefault(_stem(there), []).append(there)
+            names = listings[folder].get(_stem(name), [])
+            if name in names:
+                return Path(folder, name)
+            if len(names) > 1:
+                raise SeqclfError(f"{path}, line {row.line}: {row.name!r} may be {' or '.join(names)} in {folder}")
+            if names:
+                return Path(folder, names[0])
+        return None
+
+    videos: list[Entry] = []
+    absent: list[tuple[int, str]] = []
+    seen: dict[Path, Entry] = {}
+    for row, number in zip(rows, numbers, strict=True):
+        at = find(row)
+        if at is None:
+            absent.append((row.line, row.name))
+            if missing == "raise":
+                raise SeqclfError(f"{path}, line {row.line}: video {row.name!r} is not in {root}")
+            continue
+        entry = Entry(row.name, at, number, row.line, row.frames)
+        first = seen.setdefault(at, entry)
+        if (first.name, first.label) != (entry.name, entry.label):
+            raise SeqclfError(
+                f"{path}, line {row.line}: {row.name!r} with label {row.label} is {at}, "
+                f"which line {first.line} has as {first.name!r} of class {classes[first.label]!r}"
+            )
+        videos.append(entry)
+    if not videos:
+        raise SeqclfError(f"{path}: none of its {len(rows):,} videos is in {root}, such as {rows[0].name!r}")
+    return videos, absent

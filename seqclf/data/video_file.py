@@ -1,0 +1,251 @@
+"""One video file as a source of frames: any of them, exactly as decoding the whole file would give them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from seqclf.batch import SeqclfError
+from seqclf.data.source import Source
+from seqclf.data.video_index import FrameIndex, Frames, Ints, decode, index_frames, open_video, packets_of
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.video.reformatter import VideoReformatter
+    from av.video.stream import VideoStream
+
+MAX_OPEN = 16  # files that a process keeps open
+ROUNDING = 0.001  # seconds: containers round times, Matroska to this
+I_PICTURES = (0, 1)  # what PyAV calls a picture that is built on no other, or whose codec has only such
+
+
+class VideoFile(Source):
+    """The frames of a video file (``.mp4``, ``.avi``, ``.mkv``, ``.webm``, ``.mov``, and what else FFmpeg reads).
+
+    Frames are decoded from the keyframe before them on, and are bit for bit those of a decoding from the beginning,
+    whatever the frame rate, the order of frames in the file, its edit list or its first time. Pixels are as FFmpeg
+    converts them to RGB, turned as the file says (by quarters; mirroring and pixels that are not square are ignored).
+
+    What is asked first reads the file's packets once, without decoding them, and keeps where the frames are. Only where
+    a container does not say in which order they are shown (transport streams; AVI with a codec that reorders frames,
+    MPEG-4 excepted) all is decoded once. The file must not change afterwards. The last 16 files that were read are kept
+    open, so that reading on needs no seek. Objects may be pickled, used after a fork, and by several threads.
+
+    Args:
+        path: the file.
+        fps: frames per second to resample to: frame ``k`` is then the one shown at ``k / fps`` seconds from the first
+            frame's time, that is the last that is not later (by more than the millisecond to which containers round),
+            for every such time up to that of the last frame. None for the frames as they are.
+
+    Raises:
+        SeqclfError: fps is no positive number. On first use: the file is missing, empty, an image, no video, cut off.
+            On reading: a frame is damaged (those after it, too, up to the next keyframe), or of another size.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], fps: float | None = None) -> None:
+        if fps is not None and not (fps > 0 and math.isfinite(fps)):
+            raise SeqclfError(f"{os.fspath(path)}: fps is {fps}, and must be a positive number or None")
+        self._path, self.fps = os.fspath(path), fps
+        self._index: FrameIndex | None = None
+        self._frames: Ints | None = None
+        self._shape: tuple[int, ...] | None = None
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._path
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """``(3, H, W)``, of frame 0."""
+        if self._shape is None:
+            self._shape = tuple(self.read([0]).shape[1:])
+        return self._shape
+
+    @property
+    def seconds(self) -> Tensor:
+        """``(len,)`` float64, when each frame is shown, from the first on."""
+        frames = self._numbers()
+        return torch.from_numpy(self._indexed().seconds if self.fps is None else np.arange(len(frames)) / self.fps)
+
+    def __len__(self) -> int:
+        return len(self._numbers())
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """The frames of these numbers, ``(n, 3, H, W)`` uint8 RGB, in any order and as often as they are named."""
+        frames, wanted = self._numbers(), np.array([int(number) for number in numbers], np.int64)
+        outside = wanted[(wanted < 0) | (wanted >= len(frames))]
+        if len(outside):
+            raise SeqclfError(f"{self.path}: there is no frame {outside[0]}, the frames are 0 to {len(frames) - 1}")
+        if not len(wanted):
+            return torch.empty(0, *self.frame_shape, dtype=torch.uint8)
+        wanted = frames[wanted]
+        # taken out while in use: other threads neither use nor close it, and after an error it is not kept
+        decoder = _OPEN.pop(self, None) or _Decoder(self.path, self._indexed())
+        rows = np.argsort(wanted, kind="stable").tolist()
+        out = np.empty(0, np.uint8)
+        for before, row in zip([None, *rows], rows, strict=False):
+            if before is not None and wanted[before] == wanted[row]:
+                out[row] = out[before]
+                continue
+            planes = decoder.planes(int(wanted[row]))
+            if before is None:
+                out = np.empty((len(rows), 3, *planes[0].shape), np.uint8)
+            elif planes[0].shape != out.shape[2:]:
+                sizes = "{1} x {0}, and another {3} x {2}".format(*planes[0].shape, *out.shape[2:])
+                raise SeqclfError(f"{self.path}: frame {wanted[row]} is {sizes}: all frames must have the same size")
+            for channel, plane in enumerate(planes):
+                out[row, channel] = plane
+        _OPEN[self] = decoder
+        while len(_OPEN) > MAX_OPEN:
+            _OPEN.popitem(last=False)[1].close()
+        return torch.from_numpy(out)
+
+    def _indexed(self) -> FrameIndex:
+        if self._index is None:
+            self._index = index_frames(self.path)
+        return self._index
+
+    def _numbers(self) -> Ints:
+        """Of each of our frames, its number in the file."""
+        if self._frames is None:
+            seconds = self._indexed().seconds
+            self._frames = np.arange(len(seconds))
+            if self.fps is not None:
+                times = np.arange(math.floor((seconds[-1] + ROUNDING) * self.fps) + 1) / self.fps
+                self._frames = np.searchsorted(seconds, times + ROUNDING, side="right") - 1
+        return self._frames
+
+
+class _Decoder:
+    """An open file and its decoder, at some place."""
+
+    def __init__(self, path: str, index: FrameIndex) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self.path, self.index = path, index
+        self.number_of = np.full(len(index.seeks), -1)  # of each packet, the number of its frame
+        self.number_of[index.packet] = np.arange(len(index.packet))
+        self.reformatter = VideoReformatter()
+        self.frames: Frames = iter(())
+        self.at = -1
+        self.broken: int | None = None  # the first packet since the start that could not be decoded
+        self._open()
+
+    def close(self) -> None:
+        self.frames = iter(())
+        self.container.close()
+
+    def planes(self, number: int) -> list[NDArray[np.uint8]]:
+        """Red, green and blue ``(H, W)`` of a frame of the file."""
+        packet, start = int(self.index.packet[number]), int(self.index.start[number])
+        ahead = self.at < number and self.start <= start <= self.fed
+        if not ahead or (self.broken is not None and self.broken <= packet):
+            self._seek(start)
+        frame = self._forward(number, packet)
+        if frame is None and self.sought:  # no clean start there, or the container can't find it: from the beginning
+            self.close()
+            self._open()
+            frame = self._forward(number, packet)
+        if frame is None:
+            raise SeqclfError(f"{self.path}: frame {self.at + 1} can't be decoded")
+        planes = _to_planes(self.reformatter, frame)
+        return [np.rot90(plane, frame.rotation // 90) for plane in planes] if frame.rotation % 90 == 0 else planes
+
+    def _forward(self, number: int, packet: int) -> VideoFrame | None:
+        """Decodes up to a frame; None where frames do not come as the index says."""
+        for came_from, frame in self.frames:
+            if frame is None and self.broken is None:
+                self.broken = came_from
+            if self.broken is not None and self.broken <= packet:
+                damaged = self.number_of[self.broken]
+                built = "" if damaged == number else f", and frame {number} is built on it"
+                raise SeqclfError(f"{self.path}: frame {damaged} is damaged{built}")
+            if self.sought and came_from == self.start and frame is not None and frame.pict_type not in I_PICTURES:
+                return None
+            now = -1 if came_from < 0 else int(self.number_of[came_from])
+            if now > self.at:  # before the first, there may come remains of frames that are shown before the keyframe
+                if now > self.at + 1 and self.broken is None:
+                    return None
+                self.at = now
+                if now >= number:
+                    return frame if now == number else None
+        return None
+
+    def _open(self) -> None:
+        """Goes to the beginning of the file."""
+        self.container, self.stream = open_video(self.path)
+        self._begin(0, sought=False)
+
+    def _seek(self, start: int) -> None:
+        """Goes to a packet."""
+        if self.index.names is None:
+            self.close()
+            self._open()
+        else:
+            self.frames = iter(())  # the packets that were under way belong to the place before
+            self.container.seek(int(self.index.seeks[start]), stream=self.stream)
+            self._begin(start, sought=True)
+            self.at = int(np.argmax(self.index.start == start)) - 1
+
+    def _begin(self, start: int, sought: bool) -> None:
+        self.sought = sought
+        self.start = self.fed = start  # the packet that decoding begins with, and the next for the decoder
+        self.at = -1  # the number of the frame that came last
+        self.broken = None
+        self.frames = decode(self.stream.codec_context, self._packets())
+
+    def _packets(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        """The packets from the start on with their numbers; after a seek known by their names."""
+        names = self.index.names if self.sought else None
+        for packet in packets_of(self.container, self.stream):
+            if names is not None:
+                if self.fed == len(names):
+                    return
+                if names[self.fed] != (packet.dts if self.index.by_dts else packet.pts):
+                    if self.fed > self.start:
+                        return
+                    continue  # a seek may end some packets before the place
+            self.fed += 1
+            yield self.fed - 1, packet
+
+
+def _to_planes(reformatter: VideoReformatter, frame: VideoFrame) -> list[NDArray[np.uint8]]:
+    """Red, green and blue as FFmpeg's conversion to ``rgb24`` gives them."""
+    if _planar_is_the_same(frame.format.name, frame.width, frame.height):
+        gbr = reformatter.reformat(frame, format="gbrp", threads=1).planes
+        planes = [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : frame.width] for plane in gbr]
+        return [planes[2], planes[0], planes[1]]
+    rgb: Any = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    return [rgb[:, :, channel] for channel in range(3)]
+
+
+@lru_cache(maxsize=256)
+def _planar_is_the_same(pixels: str, width: int, height: int) -> bool:
+    """Whether FFmpeg converts such frames to planes as it does to ``rgb24``: it is faster than to part the channels
+    here, and depends on its version, the processor and the width. Tried on noise."""
+    from av import VideoFrame
+    from av.video.reformatter import VideoReformatter
+
+    frame = VideoFrame(width, height, pixels)
+    for plane in frame.planes:
+        plane.update(np.random.default_rng(0).bytes(plane.buffer_size))
+    try:
+        rgb = VideoReformatter().reformat(frame, format="rgb24", threads=1).to_ndarray()
+        return np.array_equal(rgb, VideoReformatter().reformat(frame, format="gbrp", threads=1).to_ndarray())
+    except (OSError, ValueError):
+        return False
+
+
+_OPEN: OrderedDict[VideoFile, _Decoder] = OrderedDict()  # the one last used is the last
+if hasattr(os, "register_at_fork"):  # a child must not move the file positions of its parent
+    os.register_at_fork(after_in_child=_OPEN.clear)
