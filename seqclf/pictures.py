@@ -40,7 +40,7 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
-def _drawable(names: Iterable[str], limit: int) -> list[str]:
+def drawable(names: Iterable[str], limit: int) -> list[str]:
     """Class names for a picture: cut to a length, and by number where the picture's font lacks a letter."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
@@ -118,7 +118,7 @@ def confusion_picture(counts: list[list[int]], classes: Sequence[str]) -> Pictur
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=100), label="share of the true class (%)", shrink=0.8
     )
     ticks = range(0, K, math.ceil(K / 25))
-    labels = _drawable(classes, 20)[:: ticks.step]
+    labels = drawable(classes, 20)[:: ticks.step]
     axes.set_xticks(ticks, labels, rotation=90 if max(map(len, labels)) > 3 else 0, parse_math=False)
     axes.set_yticks(ticks, labels, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
@@ -143,7 +143,7 @@ def most_wrong_picture(path: Path, rows: list[list[Any]], classes: Sequence[str]
     tall, wide = clips[0].shape[:2]
     shape = min(max(wide / tall, 0.25), 8.0)  # longer ones are stretched
     columns = 2 if shape > 3 else 4 if shape > 1.5 else 6
-    names = _drawable(classes, 28 if columns == 2 else 16)
+    names = drawable(classes, 28 if columns == 2 else 16)
     width, lines = 10 / columns, math.ceil(len(clips) / columns)
     figure = _figure(10, lines * (min(0.9 * width / shape, 3) + 0.45))
     cells = figure.subplots(lines, columns, squeeze=False).ravel()

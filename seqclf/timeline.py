@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.pictures import STYLE, _drawable
+from seqclf.pictures import STYLE, drawable
 from seqclf.segmental import Labels, segments
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def draw_timeline(
     weight = p.mean(0) + sum(np.bincount(row[row != IGNORE], minlength=K) / T for row in rows.values())
     shown = [k for k in np.argsort(-weight, kind="stable").tolist() if k not in plain][: min(top, len(PALETTE))]
     colours = dict.fromkeys(plain, BACKGROUND) | dict(zip(shown, PALETTE, strict=False))
-    names = _drawable(classes, 24)
+    names = drawable(classes, 24)
 
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
