@@ -54,3 +54,45 @@ def test_a_run_trains_and_resumes(tmp_path, precision):
     more = train(load_experiment(CONFIG, [*settings, "steps=40"]), tmp_path / "run", "cuda", True)
     assert more["step"] == 40
     assert more["parts"]["test"]["loss"] < first["parts"]["test"]["loss"]
+
+
+@pytest.mark.parametrize("name", ["lstm_resets", "lstm_fractional_cont", "rnn_static", "layer_conv_group", "v1_upgrade"])
+def test_caffe_nets_give_caffes_figures_on_the_gpu(name, tmp_path, monkeypatch):
+    from caffe_golden import Case, close
+
+    from seqclf import caffe
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    case = Case(name, tmp_path)
+    prototxt = "net_v1.prototxt" if name == "v1_upgrade" else "net.prototxt"
+    net = caffe.load_net(prototxt, "net_v1.caffemodel" if name == "v1_upgrade" else None)
+    if name != "v1_upgrade":
+        with torch.no_grad():
+            for key, value in case.part("param.").items():
+                layer, _, j = key.rpartition(".")
+                net.params[layer][int(j)].copy_(torch.from_numpy(value))
+    net.to("cuda")
+    blobs = net(**{key: value for key, value in case.part("in.").items() if key in net.inputs})
+    for key, value in case.part("out.").items():
+        assert blobs[key].device.type == "cuda"
+        close(blobs[key], value, key, 1e-4)
+
+
+def test_a_caffe_solver_learns_on_the_gpu(tmp_path, monkeypatch):
+    from caffe_golden import Case, close
+
+    from seqclf import caffe
+
+    monkeypatch.chdir(tmp_path)
+    case = Case("solver_sgd_step", tmp_path)
+    solver = caffe.load_solver("solver.prototxt", device="cuda")
+    solver.feed = lambda k: {"data": case.arrays["data"][k], "label": case.arrays["label"][k]}
+    with torch.no_grad():
+        for key, value in case.part("init.").items():
+            layer, _, j = key.rpartition(".")
+            solver.net.params[layer][int(j)].copy_(torch.from_numpy(value))
+    solver.step(30)
+    for key, value in case.part("iter30.").items():
+        layer, _, j = key.rpartition(".")
+        close(solver.net.params[layer][int(j)], value, key, 1e-4)

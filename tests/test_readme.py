@@ -14,6 +14,7 @@ def test_the_python_of_the_readme_runs(tmp_path):
 assert results["step"] == 20 and prediction.probabilities.shape == (9, 2)
 assert torch.allclose(probabilities, prediction.probabilities[-1], atol=1e-6), "streamed frame by frame, the same"
 assert logits.shape == (1, 9, 2)
+assert torch.allclose(z.transpose(0, 1), blobs["z"], atol=1e-6), "the classifier's logits are the net's"
 """
     (tmp_path / "script.py").write_text("".join(blocks) + checks)
     done = subprocess.run([sys.executable, "-W", "error", "script.py"], cwd=tmp_path, capture_output=True, text=True)
