@@ -167,6 +167,30 @@ def test_a_single_frame_net_has_no_memory():
         assert torch.allclose(got, model(frames)[0], atol=1e-6)
 
 
+def test_what_is_saved_for_lisa_caffe_has_only_what_it_reads(tmp_path):
+    model = seqclf.FrameSequenceClassifier(
+        encoder=partial(Chain, parts={"conv": partial(nn.Conv2d, 1, 4, (3, 2)), "flat": nn.Flatten}),
+        temporal=partial(seqclf.LSTM, hidden=3),
+        frame_shape=(1, 8, 8),
+        num_classes=3,
+    )
+    net = caffe.from_classifier(model, frames=3, streams=2, flavour="lisa")
+    caffe.save_net(net, tmp_path / "net.prototxt")
+    text = (tmp_path / "net.prototxt").read_text()
+    assert "Input" not in text and 'input: "data"' in text and "input_shape" in text
+    assert "dilation" not in text and "kernel_h: 3" in text
+    again = caffe.load_net(tmp_path / "net.prototxt", flavour="lisa")
+    assert again.message == net.message and again.blob_shapes == net.blob_shapes
+
+
+def test_lisa_caffe_has_no_log_layer(tmp_path):
+    text = 'input: "x" input_shape { dim: 2 } layer { name: "l" type: "Log" bottom: "x" top: "y" }'
+    (tmp_path / "net.prototxt").write_text(text)
+    assert caffe.load_net(tmp_path / "net.prototxt").blob_shapes["y"] == (2,)
+    with pytest.raises(caffe.CaffeFormatError, match="lisa-caffe has no such layer"):
+        caffe.load_net(tmp_path / "net.prototxt", flavour="lisa")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [

@@ -10,12 +10,12 @@ there is no other exception, no warning, no hang, and no memory but for what a f
 
 from __future__ import annotations
 
-import faulthandler
 import math
 import os
 import random
 import re
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -79,20 +79,29 @@ def test_nothing_is_refused_without_a_change(kind, folder, monkeypatch):
 @pytest.mark.parametrize("seeds", cases(), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 def test_mutants(seeds, folder, monkeypatch):
     for seed in seeds:
-        faulthandler.dump_traceback_later(120, exit=True)  # a hang within C code, which nothing else ends
         subject = Subject.mutant(folder, seed)
         monkeypatch.chdir(subject.folder)
         before, began = address_space(), time.process_time()
+        signal.signal(signal.SIGALRM, hangs)
+        signal.alarm(60)
         try:
             subject.run()
             took, grown = time.process_time() - began, address_space() - before
             assert took < SECONDS, f"took {took:.1f} s"
             assert grown < MEGABYTES, f"took {grown} MB of address space"
-        except Exception as error:
+        except (Exception, Hang) as error:
             what = f"{type(error).__name__}: {error}"
             raise AssertionError(f"SEQCLF_CASE={seed} ({subject.what} in {subject.folder}): {what}") from error
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            signal.alarm(0)
+
+
+class Hang(BaseException):
+    """No exception that the code under test might take for one of its own."""
+
+
+def hangs(*_):
+    raise Hang("has not ended after a minute")
 
 
 def address_space():
@@ -159,11 +168,11 @@ class Subject:
 
     def net(self):
         self.lawful(caffe.read_net, self.file, self.flavour)
-        for phase in ("TRAIN", "TEST"):
-            net = self.lawful(caffe.load_net, self.file, phase=phase, flavour=self.flavour)
-            if net is not None:
-                self.compute(net)
-                self.save(net)
+        phase = self.random.choice(("TRAIN", "TEST"))
+        net = self.lawful(caffe.load_net, self.file, phase=phase, flavour=self.flavour)
+        if net is not None:
+            self.compute(net)
+            self.save(net)
 
     def weights(self):
         if not self.file.endswith(".h5"):
@@ -171,10 +180,10 @@ class Subject:
             self.lawful(caffe.load_net, self.file, flavour=self.flavour)
         self.lawful(read_weights, self.file, self.flavour)
         prototxt = next(f for f in ("net.prototxt", "net_v1.prototxt", "deploy.prototxt") if Path(f).exists())
-        for strict in (True, False):
-            net = self.lawful(caffe.load_net, prototxt, self.file, flavour=self.flavour, strict=strict)
-            if net is not None:
-                self.compute(net)
+        strict = self.random.random() < 0.5
+        net = self.lawful(caffe.load_net, prototxt, self.file, flavour=self.flavour, strict=strict)
+        if net is not None:
+            self.compute(net)
 
     def state(self):
         self.lawful(read_state, self.file, self.flavour)

@@ -20,6 +20,7 @@ from seqclf.caffe.layers import LAYERS
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 each_document = pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.stem)
+each_text = pytest.mark.parametrize("doc", [ROOT / "README.md", *DOCS], ids=lambda doc: doc.stem)
 
 
 def blocks(doc):
@@ -81,7 +82,7 @@ def test_what_a_document_shows_works(doc, checkout):
     assert ran > 0
 
 
-@each_document
+@each_text
 def test_its_links_lead_to_something(doc):
     text = prose(doc)
     headings = re.findall(r"^#+ (.*)$", text, re.M)
@@ -93,7 +94,7 @@ def test_its_links_lead_to_something(doc):
         assert (doc.parent / path).exists() if path else anchor in anchors, f"{doc.name}: a link to {target}"
 
 
-@each_document
+@each_text
 def test_every_file_that_it_names_is_there(doc):
     named = set(re.findall(r"\b(?:configs|tools|tests|seqclf|docs)/[\w/]+(?:\.\w+)+", doc.read_text(encoding="utf-8")))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []

@@ -56,7 +56,9 @@ def test_a_run_trains_and_resumes(tmp_path, precision):
     assert more["parts"]["test"]["loss"] < first["parts"]["test"]["loss"]
 
 
-@pytest.mark.parametrize("name", ["lstm_resets", "lstm_fractional_cont", "rnn_static", "layer_conv_group", "v1_upgrade"])
+@pytest.mark.parametrize(
+    "name", ["lstm_resets", "lstm_fractional_cont", "rnn_static", "layer_conv_group", "v1_upgrade"]
+)
 def test_caffe_nets_give_caffes_figures_on_the_gpu(name, tmp_path, monkeypatch):
     from caffe_golden import Case, close
 

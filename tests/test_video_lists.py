@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seqclf import SeqclfError
+from seqclf.data import frame_folder
 from seqclf.data.frame_folder import FrameFolder, natural_key, read_picture
 from seqclf.data.lists import VIDEOS, find_videos, open_video, read_classes, read_list
 
@@ -112,11 +113,18 @@ def test_jpegs_are_the_same_pixels_as_by_pil(tmp_path):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8))
     for i, keys in enumerate(({"quality": 30}, {"quality": 95, "subsampling": 0}, {"progressive": True})):
         noise.save(tmp_path / f"{i}.jpg", **keys)
-        assert torch.equal(FrameFolder(tmp_path).read([i])[0], stored(tmp_path / f"{i}.jpg")) or i
+        assert torch.equal(FrameFolder(tmp_path).read([i])[0], stored(tmp_path / f"{i}.jpg"))
     exif = Image.Exif()
-    exif[0x112] = 6  # turned by a quarter, says EXIF; the pixels are read as they are stored
+    exif[0x112] = 6  # to be turned by a quarter, which is not done
     noise.save(tmp_path / "turned.jpg", exif=exif)
     assert read_picture(tmp_path / "turned.jpg").shape == (33, 47, 3)
+
+
+def test_jpegs_are_read_by_pil_where_there_is_no_torchcodec(tmp_path, monkeypatch):
+    frames(tmp_path, ["1.jpg", "2.jpg"])
+    whole = FrameFolder(tmp_path).read([0, 1])
+    monkeypatch.setattr(frame_folder, "_jpeg_decoder", lambda: None)
+    assert torch.equal(FrameFolder(tmp_path).read([0, 1]), whole)
 
 
 def test_a_palette_with_transparency_warns_of_nothing(tmp_path):
@@ -164,19 +172,17 @@ def test_a_damaged_frame_is_named(tmp_path, suffix):
         (folder / f"1.{suffix}").write_bytes(content)
         assert refused(FrameFolder(folder).read, [0, 1]).startswith(f"{folder}/1.{suffix}: not a picture")
         assert FrameFolder(folder).read([0, 2]).shape == (2, 3, 48, 64)
-    (folder / f"1.{suffix}").unlink()
     listed = FrameFolder(folder)
-    (folder / f"0.{suffix}").rename(folder / f"0{suffix}")
-    len(listed)
+    listed.read([0])
     (folder / f"2.{suffix}").unlink()
-    assert refused(listed.read, [0]) == f"{folder}/2.{suffix}: no such file"
+    assert refused(listed.read, [2]) == f"{folder}/2.{suffix}: no such file"
 
 
 @given(st.data())
 @TINY
 def test_a_cut_or_changed_file_is_read_or_refused_in_a_sentence(tmp_path, data):
     stream = io.BytesIO()
-    picture(size=(24, 16)).save(stream, data.draw(st.sampled_from(["png", "bmp", "webp"])))
+    picture(size=(24, 16)).save(stream, data.draw(st.sampled_from(["jpeg", "png", "bmp", "webp"])))
     content = bytearray(stream.getvalue())
     for _ in range(data.draw(st.integers(0, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -309,7 +315,8 @@ def test_plain_lists(tmp_path, root, gap):
 
 
 def test_classes_of_a_training_list_serve_its_test_list(tmp_path, root):
-    train = write(tmp_path / "train.txt", [f"{p} {k}" for p, k in zip(PATHS, ["c10", "c10", "c9", "c9", "x", "x"])])
+    names = ["c10", "c10", "c9", "c9", "x", "x"]
+    train = write(tmp_path / "train.txt", [f"{p} {k}" for p, k in zip(PATHS, names, strict=True)])
     test = write(tmp_path / "test.txt", [f"{PATHS[0]} x", f"{PATHS[1]} c10"])
     classes = read_list(train, root).classes
     assert classes == ["c9", "c10", "x"]  # natural order
@@ -445,6 +452,20 @@ def test_bad_lists_are_refused_with_file_and_line(tmp_path, lines, form, why):
         assert "two.avi" in told and "two.mp4" in told
 
 
+@given(st.lists(st.text('ab/.,-01 9\t"\ré', max_size=12), max_size=5), st.sampled_from(["auto", "plain", "kinetics"]))
+@TINY
+def test_any_text_is_read_or_refused_in_a_sentence(tmp_path, lines, form):
+    for name in ("a.avi", "b.avi", "b/a.avi", "a,b.avi"):
+        (tmp_path / "v" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "v" / name).touch()
+    path = write(tmp_path / "any.txt", ["label,youtube_id"] * (form == "kinetics") + lines)
+    for action in (lambda: read_list(path, tmp_path / "v", form, missing="skip"), lambda: read_classes(path)):
+        try:
+            action()
+        except SeqclfError as error:
+            assert str(error).startswith(str(path)) and "\n" not in str(error)
+
+
 def test_labels_beyond_the_classes_are_refused(tmp_path, root):
     path = write(tmp_path / "l.txt", [f"{PATHS[0]} 0", f"{PATHS[1]} 3"])
     assert refused(read_list, path, root, "plain", CLASSES).endswith(
@@ -457,6 +478,8 @@ def test_what_is_no_list_is_refused(tmp_path):
     assert refused(read_list, tmp_path / "none", tmp_path) == f"{tmp_path / 'none'}: no such file"
     assert "not a list that can be read" in refused(read_list, tmp_path / "binary", tmp_path)
     assert "not a list that can be read" in refused(read_list, tmp_path, tmp_path)
+    path = write(tmp_path / "long", ["a 1", "a" + " " * 100_000 + "b"])
+    assert refused(read_list, path, tmp_path).startswith(f"{path}, line 2: is 100,002 characters long")
     assert "no such folder" in refused(read_list, tmp_path / "binary", tmp_path / "nowhere")
     assert "expected one of auto, lrcn" in refused(read_list, tmp_path / "none", tmp_path, "ucf")
     assert 'expected "raise" or "skip"' in refused(read_list, tmp_path / "none", tmp_path, missing="ignore")
@@ -468,7 +491,7 @@ def test_missing_videos_are_told_when_they_are_left_out(tmp_path, root):
     assert refused(read_list, path, root) == f"{path}, line 2: video {PATHS[1]!r} is not in {root}"
     found = read_list(path, root, missing="skip")
     assert found.missing == [(2, PATHS[1])] and labels_of(found) == [0, 1, 1, 2, 2]
-    assert found.told.endswith("; 1 videos are not there and left out, the first by line 2")
+    assert found.told.endswith(", labels from 0; left out as they are not there: 1, from line 2 on")
     (tmp_path / "other").mkdir()
     assert "none of its 6 videos" in refused(read_list, path, tmp_path / "other", missing="skip")
 
@@ -491,6 +514,7 @@ def test_the_name_as_it_stands_goes_before_others_of_its_stem(tmp_path):
     [
         (["1 Walk", "2 Run fast"], ["Walk", "Run fast"]),
         (["1 Run", "0 Walk"], ["Walk", "Run"]),
+        (["2 Run", "0 Walk", "1 Sit"], ["Walk", "Sit", "Run"]),
         (["walk", "run fast"], ["walk", "run fast"]),
         (["0", "1", "10"], ["0", "1", "10"]),
         (["100 m", "walk"], ["100 m", "walk"]),
@@ -537,10 +561,8 @@ def test_videos_are_found_in_natural_order(tmp_path):
     frames(tmp_path / "b" / "v3", ["1.jpg", "2.jpg"])
     (tmp_path / "b" / "v3" / "junk").mkdir()
     (tmp_path / "b" / "empty").mkdir()
-    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    (tmp_path / "b" / "loop").symlink_to(tmp_path / "b")
     inside = [tmp_path / "b" / name for name in ("deep/er/x.avi", "v2.MKV", "v3", "v10.mp4")]
-    assert find_videos([tmp_path / "b"])[:4] == [inside[0], *inside[1:]] or find_videos([tmp_path / "b"])
-    (tmp_path / "b" / "loop").unlink()
     assert find_videos([tmp_path / "b"]) == inside
     assert find_videos([str(tmp_path / "f"), inside[3], tmp_path / "b"]) == [
         tmp_path / "f/seq.npy",

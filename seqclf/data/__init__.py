@@ -4,6 +4,7 @@ from seqclf.data.augment import shift
 from seqclf.data.clips import Clips
 from seqclf.data.data import Data, no_data
 from seqclf.data.labelling import Labelling, every_frame, given, last_frame
+from seqclf.data.lists import find_videos, open_video
 from seqclf.data.loader import batches
 from seqclf.data.mnist import mnist, read_image
 from seqclf.data.order import mix, sample_order
@@ -24,12 +25,14 @@ __all__ = [
     "dense",
     "every_frame",
     "feature_set",
+    "find_videos",
     "given",
     "last_frame",
     "mix",
     "mnist",
     "moving_digits",
     "no_data",
+    "open_video",
     "read_image",
     "sample_order",
     "shift",

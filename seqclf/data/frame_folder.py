@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 OTHER_PICTURES = (".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".avif", ".heic", ".jxl", ".exr")
 """Pictures that are not read; among frames they are an error, since leaving them out would shift all that follow."""
 
-_JPEG = b"\xff\xd8\xff"
+_JPEG, _EXIF = b"\xff\xd8\xff", b"Exif\0\0"
 _KINDS = ", ".join(suffix[1:] for suffix in PICTURES)
 
 
@@ -113,14 +115,13 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         SeqclfError: it can't be read: missing, damaged, more than 8 bits, several pictures in one file.
     """
-    with suppress(OSError, RuntimeError):  # what torchvision can't read PIL gets to try, and tells why not
+    with suppress(OSError, RuntimeError):  # what torchcodec can't read PIL gets to try, and tells why not
         with open(path, "rb", buffering=0) as file:
             content = bytearray(os.fstat(file.fileno()).st_size)
             file.readinto(content)
-        if content.startswith(_JPEG):  # the same pixels as by PIL, in half the time
-            from torchvision.io import ImageReadMode, decode_jpeg
-
-            return decode_jpeg(torch.frombuffer(content, dtype=torch.uint8), ImageReadMode.RGB).permute(1, 2, 0).numpy()
+        decode = _jpeg_decoder()
+        if decode is not None and content.startswith(_JPEG) and _EXIF not in content:  # which it would turn by
+            return decode(torch.frombuffer(content, dtype=torch.uint8)).permute(1, 2, 0).numpy()
     with _opened(path) as image:
         if image.mode.startswith(("I", "F")):
             raise SeqclfError(f"{path}: has more than 8 bits ({image.mode}); pictures of 8 bits are expected")
@@ -129,6 +130,15 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
         if image.mode == "P":  # a palette may hold transparency, which PIL turns into RGB only by RGBA
             image = image.convert("RGBA")
         return np.array(image.convert("RGB"))
+
+
+@cache
+def _jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
+    """torchcodec's, which gives the same pixels as PIL in two thirds of the time; None where there is none."""
+    try:
+        return import_module("torchcodec.decoders").decode_jpeg
+    except (ImportError, AttributeError, OSError, RuntimeError):  # not there, before 0.16, or for another PyTorch
+        return None
 
 
 def _size(path: str) -> tuple[int, int]:

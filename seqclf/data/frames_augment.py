@@ -1,4 +1,4 @@
-"""Changes of a clip's frames, all frames alike: steps ``step(clip, generator)`` that are set with ``functools.partial``.
+"""Changes of a clip's frames, all frames alike: steps ``step(clip, generator)``, set with ``functools.partial``.
 
 A clip is ``(T, C, H, W)`` uint8. With a generator, in training, a step is drawn from it, once for the whole clip: the
 same generator gives the same change. With None, in evaluation, it is the same always: the middle, unmirrored, as it is.
@@ -60,7 +60,7 @@ def random_crop(clip: Tensor, generator: torch.Generator | None, size: Size) -> 
 
 
 def center_crop(clip: Tensor, generator: torch.Generator | None, size: Size) -> Tensor:
-    """The middle of this size; where it can't be quite in the middle, half a pixel to the top and left of it (Caffe)."""
+    """The middle, of this size; where that falls between two pixels, the upper and the left one begins it (Caffe)."""
     H, W, h, w = _crop_sizes(clip, size, "center_crop")
     return _crop(clip, (H - h) // 2, (W - w) // 2, h, w)
 
@@ -79,7 +79,7 @@ def corners_and_center(H: int, W: int, h: int, w: int) -> list[tuple[int, int]]:
 
 
 def ten_crops(clip: Tensor, size: Size, negate_x: bool = False) -> Tensor:
-    """``(10, T, C, h, w)``: the four corners and the middle, then these mirrored, to average predictions over (Caffe)."""
+    """``(10, T, C, h, w)``: the four corners and the middle, then these mirrored, to average predictions over."""
     H, W, h, w = _crop_sizes(clip, size, "ten_crops")
     crops = torch.stack([_crop(clip, top, left, h, w) for top, left in corners_and_center(H, W, h, w)])
     return torch.cat([crops, mirror(crops, negate_x)])
@@ -97,8 +97,8 @@ def flip(clip: Tensor, generator: torch.Generator | None, p: float = 0.5, negate
 def mirror(clip: Tensor, negate_x: bool = False) -> Tensor:
     """``(..., C, H, W)`` mirrored left to right.
 
-    With ``negate_x`` it is optical flow as a picture: channel 0, the flow to the right, c becomes 255 - c, as what moves
-    to the right moves to the left in a mirror (LRCN).
+    With ``negate_x`` it is optical flow as a picture: channel 0, the flow to the right, c becomes 255 - c, as what
+    moves to the right moves to the left in a mirror (LRCN).
     """
     clip = clip.flip(-1)  # a copy
     if negate_x:
@@ -146,23 +146,24 @@ def lrcn_crop(
 
     ``faithful`` repeats LRCN's ``sequence_input_layer.py`` (``processImageCrop``), in which both belong to the flip:
 
-    * every second clip is mirrored, then cropped at a random place, whose offsets are drawn from 0 to 240 - size - 1 and
-      320 - size - 1 (the last place, one further, never comes; drawn for 240x320 also where the frames are larger);
+    * every second clip is mirrored, then cropped at a random place, whose offsets are drawn from 0 to 240 - size - 1
+      and 320 - size - 1 (the last place, one further, never comes; drawn for 240x320 also where frames are larger);
     * a clip that is not mirrored is not cropped: the whole frame is squeezed to size x size, bilinearly, without
       antialiasing, by what makes it the net's input.
 
     LRCN did the same, at random, with its test batches while training; here evaluation is never random: the middle.
     """
     H, W = _picture(clip, "lrcn_crop")
-    if LRCN_FRAME[0] > H or LRCN_FRAME[1] > W:
+    height, width = LRCN_FRAME
+    if min(H - height, W - width) < 0:
         clip = resize(clip, generator, LRCN_FRAME, antialias=not faithful)
     if generator is None:
         return center_crop(clip, generator, size)
     if not faithful:
         return flip(random_crop(clip, generator, size), generator, negate_x=negate_x)
-    if not 1 <= size < LRCN_FRAME[0]:
-        raise SeqclfError(f"lrcn_crop: size={size}, expected 1 to {LRCN_FRAME[0] - 1}")
-    top, left = (_draw(side - size, generator) for side in LRCN_FRAME)
+    if not 1 <= size < height:
+        raise SeqclfError(f"lrcn_crop: size={size}, expected 1 to {height - 1}")
+    top, left = _draw(height - size, generator), _draw(width - size, generator)
     if _draw(2, generator):
         return _crop(mirror(clip, negate_x), top, left, size, size)
     return resize(clip, generator, (size, size), antialias=False)

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import csv
 import os
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_folder import FrameFolder, is_picture, natural_key
@@ -33,10 +34,10 @@ VIDEOS = (
 )
 FEATURES = ".npy"
 
-_GAP = r"(?:\s*,\s*|\s+)"
+_GAP, _NUMBER = r"(?:\s*,\s*|\s+)", r"\d{1,18}"
 _SHAPES = (  # of a line, by precedence
-    ("frames and a number", rf"(?P<path>.+?){_GAP}(?P<frames>\d+){_GAP}(?P<label>-?\d+)"),
-    ("a number", rf"(?P<path>.+?){_GAP}(?P<label>-?\d+)"),
+    ("frames and a number", rf"(?P<path>.+?){_GAP}(?P<frames>{_NUMBER}){_GAP}(?P<label>-?{_NUMBER})"),
+    ("a number", rf"(?P<path>.+?){_GAP}(?P<label>-?{_NUMBER})"),
     ("no label", rf"(?P<path>.+(?:{'|'.join(map(re.escape, VIDEOS))})|[^\s,]+)"),
     ("a name", r"(?P<path>[^,\t]+?)\s*[,\t]\s*(?P<label>.+)"),
     ("a name", r"(?P<path>\S+)\s+(?P<label>\S+)"),
@@ -50,6 +51,7 @@ _SHAPES_OF = {
     "kinetics": set[str](),
 }
 _BASE = {"lrcn": 0, "ucf101": 1, "rawframes": 0, "plain": 0}
+_LONGEST = 4_000  # characters of a line; some texts beyond it would take the rules above minutes
 _MOST = 1_000_000  # a class's number beyond it is something else, such as a date
 
 
@@ -161,7 +163,7 @@ def read_list(
     if base is not None:
         told += f", labels from {base}"
     if absent:
-        told += f"; {len(absent):,} videos are not there and left out, the first by line {absent[0][0]}"
+        told += f"; left out as they are not there: {len(absent):,}, from line {absent[0][0]} on"
     return ListOf(videos, list(classes), form, told, absent)
 
 
@@ -172,12 +174,13 @@ def read_classes(path: str | Path) -> list[str]:
         SeqclfError: with file and line: a number or name is there twice, is missing, or some lines have no number.
     """
     lines = _lines(Path(path))
-    found = [re.fullmatch(rf"(\d+){_GAP}(.+)", text) for _, text in lines]
-    if found[0] is not None and int(found[0][1]) < 2:
+    found = [re.fullmatch(rf"({_NUMBER}){_GAP}(.+)", text) for _, text in lines]
+    heads = [int(match[1]) for match in found if match is not None]
+    if (found[0] is not None and heads[0] < 2) or (len(heads) == len(lines) and min(heads) < 2):
         numbered = []
         for (line, text), match in zip(lines, found, strict=True):
             if match is None:
-                raise SeqclfError(f"{path}, line {line}: {text!r}: expected a class's number and name, as line 1 has")
+                raise SeqclfError(f"{path}, line {line}: {text!r}: expected a class's number and its name")
             numbered.append((int(match[1]), line, match[2]))
         first = min(numbered)[0]
         for expected, (number, line, name) in enumerate(sorted(numbered), first):
@@ -295,6 +298,9 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     lines = [(number, line) for number, line in lines if line]
     if not lines:
         raise SeqclfError(f"{path}: is empty")
+    for number, line in lines:
+        if len(line) > _LONGEST:
+            raise SeqclfError(f"{path}, line {number}: is {len(line):,} characters long, so this is no list")
     return lines
 
 
@@ -313,15 +319,16 @@ def _rows(path: Path, lines: list[tuple[int, str]], form: str) -> tuple[str, lis
                 f"{path}, line {line}: {text!r} reads as a path with {shape}, but line {rows[0].line} has {first}; "
                 "one form is expected throughout (form= says which)"
             )
-        parts, place = match.groupdict(), PurePosixPath(match["path"])
-        label: int | str = place.parent.name
+        parts, place = match.groupdict(), posixpath.normpath(match["path"])
+        above, name = posixpath.split(place)
+        folder = posixpath.basename(above)
+        label: int | str = folder
         if "label" in parts:
             label = parts["label"] if shape == "a name" else int(parts["label"])
         if label == "":
             raise SeqclfError(f"{path}, line {line}: {text!r} has no label, and no folder to tell its class")
         frames = int(parts["frames"]) if "frames" in parts else None
-        places = list(dict.fromkeys((str(place), place.name)))
-        rows.append(_Row(line, match["path"], label, place.parent.name, places, frames))
+        rows.append(_Row(line, match["path"], label, folder, [place, name] if above else [place], frames))
     return first, rows
 
 
@@ -336,7 +343,10 @@ def _kinetics_rows(path: Path, lines: list[tuple[int, str]]) -> list[_Row]:
         raise SeqclfError(f"{path}, line {lines[0][0]}: expected the columns label and youtube_id, not {lines[0][1]!r}")
     rows = []
     for line, text in lines[1:]:
-        values = next(csv.reader([text], skipinitialspace=True))
+        try:
+            values = next(csv.reader([text], skipinitialspace=True))
+        except csv.Error as error:
+            raise SeqclfError(f"{path}, line {line}: {text!r}: no CSV ({error})") from None
         cells = dict(zip(columns, map(str.strip, values), strict=False))
         video, label = cells.get("youtube_id", ""), cells.get("label", "")
         if len(values) != len(columns) or not video or not label:
@@ -349,7 +359,7 @@ def _kinetics_rows(path: Path, lines: list[tuple[int, str]]) -> list[_Row]:
         except (ValueError, OverflowError):
             raise SeqclfError(f"{path}, line {line}: {text!r}: times are numbers of seconds") from None
         folders = dict.fromkeys(("", label, label.replace(" ", "_")))
-        places = [str(PurePosixPath(folder, name)) for name in names for folder in folders]
+        places = [posixpath.join(folder, name) for name in names for folder in folders]
         rows.append(_Row(line, names[0], label, "", places))
     if not rows:
         raise SeqclfError(f"{path}: names no video")
@@ -422,11 +432,12 @@ def _find_all(
     path: Path, root: Path, rows: list[_Row], numbers: list[int], classes: Sequence[str], missing: str
 ) -> tuple[list[Entry], list[tuple[int, str]]]:
     """The videos that are there, and line and name of those that are not."""
+    top = root.as_posix()
     listings: dict[str, dict[str, list[str]]] = {}  # of each folder, once: names by their stems
 
     def find(row: _Row) -> Path | None:
         for place in row.places:
-            folder, name = os.path.split(os.path.join(root, place))
+            folder, name = posixpath.split(posixpath.join(top, place))
             if folder not in listings:
                 listings[folder] = {}
                 for there, is_folder in _scan(folder) if os.path.isdir(folder) else ():

@@ -24,7 +24,7 @@ BACKGROUND = 10
 SIZE = 64
 RATE = 25
 VERSION = 1
-"""Of the pictures. Whoever changes how they are drawn counts it up, so that an old folder is not taken for a new one."""
+"""Of the pictures: counted up when they are drawn in another way, so that an old folder is not taken for a new one."""
 
 
 def make_moving_digits(
@@ -46,9 +46,9 @@ def make_moving_digits(
 
     Under ``root``: ``videos/train_00000.mp4`` or ``videos/train_00000/train_00000.0001.jpg``; ``train.txt`` and
     ``test.txt``, a line ``path label`` per video (for ``task="frames"`` the path alone); ``classes.txt``, a name a
-    line; for ``task="frames"`` also ``segments.csv`` (video, start, end, label): the digits' segments in frames, the end
-    exclusive, all other frames being background. ``made.json``, the settings, is written last: a folder that has it
-    with the same settings is left as it is, one where the work was cut short is made anew.
+    line; for ``task="frames"`` also ``segments.csv`` (video, start, end, label): the digits' segments in frames, the
+    end exclusive, all other frames being background. ``made.json``, the settings, is written last: a folder that has
+    it with the same settings is left as it is, one where the work was cut short is made anew.
 
     Args:
         root: the folder; empty, missing, or made by this function.
@@ -208,7 +208,7 @@ def _side(own: Tensor, direction: Tensor) -> Tensor:
 
 
 def _quantile(ink: Tensor, direction: Tensor, part: Tensor) -> Tensor:
-    """How far in a direction the part of the ink ``(28, 28)`` reaches: what is hidden is half a digit, never all of one."""
+    """Where in a direction this part of the ink ``(28, 28)`` is passed: what is hidden is half a digit, never all."""
     at = (torch.arange(28) + 0.5) / 14 - 1
     columns, rows = torch.meshgrid(at, at, indexing="xy")
     side, order = _side(torch.stack([columns, rows], dim=-1), direction).flatten().sort()

@@ -47,13 +47,13 @@ class VideoFile(Source):
             for every such time up to that of the last frame. None for the frames as they are.
 
     Raises:
-        SeqclfError: fps is no positive number. On first use: the file is missing, empty, an image, no video, cut off.
+        SeqclfError: fps is out of range. On first use: the file is missing, empty, an image, no video, cut off.
             On reading: a frame is damaged (those after it, too, up to the next keyframe), or of another size.
     """
 
     def __init__(self, path: str | os.PathLike[str], fps: float | None = None) -> None:
-        if fps is not None and not (fps > 0 and math.isfinite(fps)):
-            raise SeqclfError(f"{os.fspath(path)}: fps is {fps}, and must be a positive number or None")
+        if fps is not None and not 0 < fps <= 1 / ROUNDING:
+            raise SeqclfError(f"{os.fspath(path)}: fps is {fps}, and must be a number above 0, up to 1000, or None")
         self._path, self.fps = os.fspath(path), fps
         self._index: FrameIndex | None = None
         self._frames: Ints | None = None
@@ -88,27 +88,33 @@ class VideoFile(Source):
             raise SeqclfError(f"{self.path}: there is no frame {outside[0]}, the frames are 0 to {len(frames) - 1}")
         if not len(wanted):
             return torch.empty(0, *self.frame_shape, dtype=torch.uint8)
-        wanted = frames[wanted]
-        # taken out while in use: other threads neither use nor close it, and after an error it is not kept
+        # taken out while in use: other threads neither use nor close it
         decoder = _OPEN.pop(self, None) or _Decoder(self.path, self._indexed())
-        rows = np.argsort(wanted, kind="stable").tolist()
+        try:
+            out = self._decoded(decoder, frames[wanted])
+        except BaseException:
+            decoder.close()
+            raise
+        _OPEN[self] = decoder
+        _close_all_but(MAX_OPEN)
+        return torch.from_numpy(out)
+
+    def _decoded(self, decoder: _Decoder, numbers: Ints) -> NDArray[np.uint8]:
+        rows = np.argsort(numbers, kind="stable").tolist()
         out = np.empty(0, np.uint8)
         for before, row in zip([None, *rows], rows, strict=False):
-            if before is not None and wanted[before] == wanted[row]:
+            if before is not None and numbers[before] == numbers[row]:
                 out[row] = out[before]
                 continue
-            planes = decoder.planes(int(wanted[row]))
+            planes = decoder.planes(int(numbers[row]))
             if before is None:
                 out = np.empty((len(rows), 3, *planes[0].shape), np.uint8)
             elif planes[0].shape != out.shape[2:]:
                 sizes = "{1} x {0}, and another {3} x {2}".format(*planes[0].shape, *out.shape[2:])
-                raise SeqclfError(f"{self.path}: frame {wanted[row]} is {sizes}: all frames must have the same size")
+                raise SeqclfError(f"{self.path}: frame {numbers[row]} is {sizes}: all frames must have the same size")
             for channel, plane in enumerate(planes):
                 out[row, channel] = plane
-        _OPEN[self] = decoder
-        while len(_OPEN) > MAX_OPEN:
-            _OPEN.popitem(last=False)[1].close()
-        return torch.from_numpy(out)
+        return out
 
     def _indexed(self) -> FrameIndex:
         if self._index is None:
@@ -130,16 +136,15 @@ class _Decoder:
     """An open file and its decoder, at some place."""
 
     def __init__(self, path: str, index: FrameIndex) -> None:
-        from av.video.reformatter import VideoReformatter
-
         self.path, self.index = path, index
         self.number_of = np.full(len(index.seeks), -1)  # of each packet, the number of its frame
         self.number_of[index.packet] = np.arange(len(index.packet))
-        self.reformatter = VideoReformatter()
         self.frames: Frames = iter(())
         self.at = -1
-        self.broken: int | None = None  # the first packet since the start that could not be decoded
         self._open()
+        from av.video.reformatter import VideoReformatter
+
+        self.reformatter = VideoReformatter()
 
     def close(self) -> None:
         self.frames = iter(())
@@ -149,32 +154,33 @@ class _Decoder:
         """Red, green and blue ``(H, W)`` of a frame of the file."""
         packet, start = int(self.index.packet[number]), int(self.index.start[number])
         ahead = self.at < number and self.start <= start <= self.fed
-        if not ahead or (self.broken is not None and self.broken <= packet):
+        if not ahead:
             self._seek(start)
-        frame = self._forward(number, packet)
+        frame = self._forward(number, packet, start)
         if frame is None and self.sought:  # no clean start there, or the container can't find it: from the beginning
             self.close()
             self._open()
-            frame = self._forward(number, packet)
+            frame = self._forward(number, packet, start)
         if frame is None:
-            raise SeqclfError(f"{self.path}: frame {self.at + 1} can't be decoded")
-        planes = _to_planes(self.reformatter, frame)
-        return [np.rot90(plane, frame.rotation // 90) for plane in planes] if frame.rotation % 90 == 0 else planes
+            raise SeqclfError(f"{self.path}: frame {number} can't be decoded, FFmpeg gives none")
+        turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
+        return [np.rot90(plane, turns) for plane in _to_planes(self.reformatter, frame)]
 
-    def _forward(self, number: int, packet: int) -> VideoFrame | None:
+    def _forward(self, number: int, packet: int, start: int) -> VideoFrame | None:
         """Decodes up to a frame; None where frames do not come as the index says."""
         for came_from, frame in self.frames:
-            if frame is None and self.broken is None:
-                self.broken = came_from
-            if self.broken is not None and self.broken <= packet:
-                damaged = self.number_of[self.broken]
-                built = "" if damaged == number else f", and frame {number} is built on it"
-                raise SeqclfError(f"{self.path}: frame {damaged} is damaged{built}")
+            if frame is None:
+                self.damaged.append(came_from)
+            for damaged in self.damaged:
+                if start <= damaged <= packet:
+                    other = self.number_of[damaged]
+                    which = "it" if other == number else f"frame {other}" if other >= 0 else "what it is built on"
+                    raise SeqclfError(f"{self.path}: frame {number} can't be decoded, {which} is damaged")
             if self.sought and came_from == self.start and frame is not None and frame.pict_type not in I_PICTURES:
                 return None
             now = -1 if came_from < 0 else int(self.number_of[came_from])
             if now > self.at:  # before the first, there may come remains of frames that are shown before the keyframe
-                if now > self.at + 1 and self.broken is None:
+                if now > self.at + 1 and not self.damaged:
                     return None
                 self.at = now
                 if now >= number:
@@ -188,12 +194,17 @@ class _Decoder:
 
     def _seek(self, start: int) -> None:
         """Goes to a packet."""
-        if self.index.names is None:
+        from av import FFmpegError
+
+        try:
+            if self.index.names is None:
+                raise FFmpegError(0, "its packets have no names")
+            self.frames = iter(())  # the packets that were under way belong to the place before
+            self.container.seek(int(self.index.seeks[start]), stream=self.stream)
+        except FFmpegError:
             self.close()
             self._open()
         else:
-            self.frames = iter(())  # the packets that were under way belong to the place before
-            self.container.seek(int(self.index.seeks[start]), stream=self.stream)
             self._begin(start, sought=True)
             self.at = int(np.argmax(self.index.start == start)) - 1
 
@@ -201,7 +212,7 @@ class _Decoder:
         self.sought = sought
         self.start = self.fed = start  # the packet that decoding begins with, and the next for the decoder
         self.at = -1  # the number of the frame that came last
-        self.broken = None
+        self.damaged: list[int] = []  # the packets since the start that could not be decoded
         self.frames = decode(self.stream.codec_context, self._packets())
 
     def _packets(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
@@ -220,9 +231,9 @@ class _Decoder:
 
 
 def _to_planes(reformatter: VideoReformatter, frame: VideoFrame) -> list[NDArray[np.uint8]]:
-    """Red, green and blue as FFmpeg's conversion to ``rgb24`` gives them."""
-    if _planar_is_the_same(frame.format.name, frame.width, frame.height):
-        gbr = reformatter.reformat(frame, format="gbrp", threads=1).planes
+    """Red, green and blue, as FFmpeg's conversion to ``rgb24`` gives them."""
+    if _planes_are_exact(frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range)):
+        gbr: Any = reformatter.reformat(frame, format="gbrp", threads=1).planes
         planes = [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : frame.width] for plane in gbr]
         return [planes[2], planes[0], planes[1]]
     rgb: Any = reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
@@ -230,22 +241,32 @@ def _to_planes(reformatter: VideoReformatter, frame: VideoFrame) -> list[NDArray
 
 
 @lru_cache(maxsize=256)
-def _planar_is_the_same(pixels: str, width: int, height: int) -> bool:
-    """Whether FFmpeg converts such frames to planes as it does to ``rgb24``: it is faster than to part the channels
-    here, and depends on its version, the processor and the width. Tried on noise."""
-    from av import VideoFrame
+def _planes_are_exact(pixels: str, width: int, height: int, colorspace: int, color_range: int) -> bool:
+    """Whether FFmpeg converts frames of this kind to planes as it does to ``rgb24``, tried on noise.
+
+    That saves a pass, but is not exact for some widths and pixel formats, versions and processors.
+    """
+    from av import FFmpegError, VideoFrame
     from av.video.reformatter import VideoReformatter
 
-    frame = VideoFrame(width, height, pixels)
-    for plane in frame.planes:
-        plane.update(np.random.default_rng(0).bytes(plane.buffer_size))
     try:
-        rgb = VideoReformatter().reformat(frame, format="rgb24", threads=1).to_ndarray()
-        return np.array_equal(rgb, VideoReformatter().reformat(frame, format="gbrp", threads=1).to_ndarray())
-    except (OSError, ValueError):
+        noise = VideoFrame(width, height, pixels)
+        noise.colorspace, noise.color_range = colorspace, color_range
+        for plane in noise.planes:
+            plane.update(np.random.default_rng(0).bytes(plane.buffer_size))
+        rgb = VideoReformatter().reformat(noise, format="rgb24", threads=1).to_ndarray()
+        return np.array_equal(rgb, VideoReformatter().reformat(noise, format="gbrp", threads=1).to_ndarray())
+    except (FFmpegError, OSError, ValueError):  # such as a palette, which noise can't be made of
         return False
 
 
 _OPEN: OrderedDict[VideoFile, _Decoder] = OrderedDict()  # the one last used is the last
-if hasattr(os, "register_at_fork"):  # a child must not move the file positions of its parent
-    os.register_at_fork(after_in_child=_OPEN.clear)
+
+
+def _close_all_but(kept: int) -> None:
+    while len(_OPEN) > kept:
+        _OPEN.popitem(last=False)[1].close()
+
+
+if hasattr(os, "register_at_fork"):  # a child that read on would move its parent's place in the files
+    os.register_at_fork(after_in_child=lambda: _close_all_but(0))

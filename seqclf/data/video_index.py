@@ -118,12 +118,12 @@ def index_frames(path: str) -> FrameIndex:
     Raises:
         SeqclfError: as of ``open_video``; the file holds no frame, or is cut off.
     """
-    from av import FFmpegError
-
     times: list[tuple[int | None, int | None]] = []
     keys, shown, pictures = [], [], []
     cut = _matroska_is_cut(path)
     container, stream = open_video(path)
+    from av import FFmpegError
+
     with container:
         forms, codec = set(container.format.name.split(",")), stream.codec_context.codec
         try:
@@ -135,6 +135,7 @@ def index_frames(path: str) -> FrameIndex:
                 if codec.name == "mpeg4":
                     kinds = [kind[0] >> 6 for kind in PICTURE.findall(bytes(packet))]
                     pictures.append((packet.size <= SMALL, kinds))
+                    keys[-1] &= len(kinds) == 1  # what is packed with a keyframe would come out in a wrong place
                 cut_here = packet.is_corrupt
         except FFmpegError as error:
             raise SeqclfError(f"{path}: the file is damaged after {len(times)} frames ({error.strerror})") from None

@@ -30,6 +30,9 @@ class _Sliding(Layer):
             if 0 in sizes:
                 self.fail(f"{name} is {sizes}, expected 1 or more along each axis")
         self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        axes = zip(shape[self.axis + 1 :], self.pad, self.extent, strict=True)
+        padded = (max(n + 2 * p, extent) for n, p, extent in axes)
+        self.check_memory(prod(shape[: self.axis + 1]) * prod(padded), "its bottom with padding")
 
     def _per_axis(self, name: str, default: list[int]) -> tuple[int, ...]:
         """A setting that may be given once for all axes, once for each, or as ``_h`` and ``_w``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -125,6 +126,11 @@ class _Pool(Layer):
         places = window.places((shape[2], shape[3]))
         if min(places) < 1:
             self.fail(f"kernel {window.kernel} with pad {window.pad} is too large for a bottom of shape {shape}")
+        if self.method == STOCHASTIC:
+            self.check_memory(prod((*shape[:2], *places, *window.kernel)), "its windows")
+        elif not window.suits_pytorch((shape[2], shape[3])):
+            axes = zip(places, window.kernel, window.stride, strict=True)
+            self.check_memory(prod((*shape[:2], *((n - 1) * s + k for n, k, s in axes))), "its bottom with padding")
         return places
 
 

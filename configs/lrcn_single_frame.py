@@ -1,0 +1,133 @@
+"""LRCN's single-frame net (Donahue et al. 2015) on UCF101: each frame is classified by itself.
+
+python tools/train.py --config configs/lrcn_single_frame.py data.root=data/UCF101/frames
+
+It is what the LSTM runs start from: configs/lrcn_rgb.py, and configs/lrcn_flow.py after a run on flow pictures:
+
+python tools/train.py --config configs/lrcn_single_frame.py data.root=data/UCF101/flow_images \
+    data.transform.negate_x=true model.preprocess=flow_input steps=50000
+
+Needs on the disk: the frames of UCF101 as 240x320 pictures, ``<root>/<video>/*.jpg``, and LRCN's lists of split 1,
+``ucf101_split1_trainVideos.txt`` and ``ucf101_split1_testVideos.txt``, here or under the root. Not trained here:
+there is no UCF101 on this machine.
+
+From the original's files: the net (with fc7, which the LSTM nets leave out), its initial weights, batches of 128,
+rate 0.001 in steps of 3,000, weight decay 0.005, rates x10 and x20 on the last layer, x2 and no decay on other
+biases, and 5,000 iterations (its flow weights are of 50,000). It began from weights of ImageNet; here they are drawn,
+or of ``--init``. Chosen here: a step takes a random frame of each of 128 videos, where the original went through a
+list of frames; and evaluation takes every eighth frame.
+
+Where the original has a quirk, ``faithful`` repeats it, and the default does the sane thing:
+
+* ``model.preprocess.faithful=true``: the mean of red is 128.68, as the LSTM nets' data layer has it (the digits of
+  123.68, ImageNet's, in another order);
+* ``data.transform.faithful=true``: a frame is cropped only when it is mirrored, else squeezed (see ``lrcn_crop``); of
+  the LSTM nets too, as the single-frame ones had their crops from Caffe itself;
+* the LSTM nets' data layer lists frames unsorted, but takes no more of the list than its length and one name, from
+  which it builds the others: nothing to repeat. Nor are repeated that it takes the videos in the list's order, never
+  shuffled, and that no clip starts at a video's first frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import nn
+
+from seqclf import (
+    Chain,
+    Experiment,
+    FrameSequenceClassifier,
+    LocalResponseNorm,
+    Normalize,
+    caffe,
+    dense,
+    param_groups,
+    video_set,
+    window,
+)
+from seqclf.data.frames_augment import lrcn_crop
+
+CHANNELS = (96, 384, 512, 512, 384)
+LIKE_CAFFE = {
+    "head.weight": {"lr_mult": 10},
+    "head.bias": {"lr_mult": 20, "decay_mult": 0},
+    "encoder.*.bias": {"lr_mult": 2, "decay_mult": 0},
+}
+
+
+def filled(*sizes: int, layer: Callable[..., nn.Module] = nn.Linear, std: float = 0.01, bias: float = 0.0) -> nn.Module:
+    """A layer with Caffe's fillers: gaussian weights and a constant bias."""
+    module = layer(*sizes)
+    with torch.no_grad():
+        module.get_parameter("weight").normal_(0, std)
+        module.get_parameter("bias").fill_(bias)
+    return module
+
+
+def rgb_input(faithful: bool = False) -> Normalize:
+    """RGB frames as the net takes them: BGR, from 0 to 255, less the mean of each channel."""
+    mean = (103.939, 116.779, 128.68 if faithful else 123.68)
+    return Normalize(bgr=True, mean=[value / 255 for value in mean], std=1 / 255)
+
+
+def flow_input() -> Normalize:
+    """Flow pictures as the net takes them: BGR, from 0 to 255, less 128, which is no motion."""
+    return Normalize(bgr=True, mean=128 / 255, std=1 / 255)
+
+
+def encoder(fully: Sequence[int], dropout: float, channels: Sequence[int] = CHANNELS) -> partial[Chain]:
+    """The net up to the last layer: five convolutions, and from fc6 on as many layers as ``fully`` has widths."""
+    pool = partial(nn.MaxPool2d, 3, stride=2, ceil_mode=True)
+    relu = partial(nn.ReLU, inplace=True)
+    parts: dict[str, Callable[[], nn.Module]] = {}
+    shapes = ((7, 2, 0, 1), (5, 2, 0, 2), (3, 1, 1, 1), (3, 1, 1, 2), (3, 1, 1, 2))
+    width = 3
+    for i, (after, (kernel, stride, padding, groups)) in enumerate(zip(channels, shapes, strict=True), 1):
+        conv = partial(nn.Conv2d, width, after, kernel, stride=stride, padding=padding, groups=groups)
+        parts |= {f"conv{i}": partial(filled, layer=conv, bias=0.1), f"relu{i}": relu}
+        if i in (1, 2, 5):
+            parts[f"pool{i}"] = pool
+        if i in (1, 2):
+            parts[f"norm{i}"] = partial(LocalResponseNorm, 5, alpha=1e-4, beta=0.75)
+        width = after
+    parts["flat"] = nn.Flatten
+    width *= 6 * 6  # of a frame of 227x227
+    for i, after in enumerate(fully, 6):
+        parts |= {f"fc{i}": partial(filled, width, after, bias=0.1), f"relu{i}": relu}
+        parts[f"drop{i}"] = partial(nn.Dropout, dropout)
+        width = after
+    return partial(Chain, parts=parts)
+
+
+def get_config() -> Experiment:
+    return Experiment(
+        data=partial(
+            video_set,
+            root="data/UCF101/frames",
+            train="ucf101_split1_trainVideos.txt",
+            test="ucf101_split1_testVideos.txt",
+            form="lrcn",
+            sampling=partial(window, frames=1),
+            test_sampling=partial(dense, frames=1, stride=8),
+            transform=partial(lrcn_crop, size=227, faithful=False, negate_x=False),
+        ),
+        model=partial(
+            FrameSequenceClassifier,
+            preprocess=partial(rgb_input, faithful=False),
+            encoder=encoder(fully=(4096, 4096), dropout=0.5),
+            head=partial(filled, layer=nn.Linear, std=0.01, bias=0.0),
+        ),
+        optimizer=partial(caffe.SGD, lr=0.001, momentum=0.9, weight_decay=0.005),
+        groups=partial(param_groups, rules=LIKE_CAFFE),
+        schedule=partial(caffe.step, gamma=0.1, stepsize=3000),
+        steps=5000,
+        batch_size=128,
+        eval_batch=128,
+        eval_every=5000,
+        checkpoint_every=1000,
+        log_every=20,
+        seed=1701,
+    )

@@ -1,0 +1,49 @@
+"""A clip's class by a ResNet of ImageNet, frozen, and an LSTM over its features: the modern twin of LRCN.
+
+python tools/train.py --config configs/resnet_lstm.py data.root=videos data.train=train.txt data.test=test.txt
+
+Needs on the disk videos, or folders of frames, and lists of them (a path and a label a line); and once the network,
+for torchvision's weights (45 MB). Without it: model.encoder.weights=resnet18.pth, a file of them, or =none to draw
+them. A label for each frame comes by data=annotated_set.
+
+model.encoder.frozen=layer3 lets the last part learn too, =none all of it. Memory stays bounded, however long clips
+are: frames are encoded 64 at a time, and where they learn each chunk is computed anew on the way back. Not trained
+here: there are no such weights on this machine.
+"""
+
+from functools import partial
+
+import torch
+
+from seqclf import LSTM, Experiment, FrameSequenceClassifier, Normalize, dense, one_cycle, video_set, window
+from seqclf.data.frames_augment import center_crop, flip, in_turn, random_crop, resize
+from seqclf.models.backbone import Backbone
+
+
+def get_config() -> Experiment:
+    return Experiment(
+        data=partial(
+            video_set,
+            root="data/videos",
+            train="train.txt",
+            test="test.txt",
+            sampling=partial(window, frames=16, step=2),
+            test_sampling=partial(dense, frames=16, stride=16, step=2),
+            transform=partial(in_turn, steps=(partial(resize, size=256), partial(random_crop, size=224), flip)),
+            test_transform=partial(in_turn, steps=(partial(resize, size=256), partial(center_crop, size=224))),
+        ),
+        model=partial(
+            FrameSequenceClassifier,
+            preprocess=partial(Normalize, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+            encoder=partial(Backbone, name="resnet18", weights="DEFAULT", frozen="all"),
+            temporal=partial(LSTM, hidden=256, dropout_after=0.5, forget_bias=1.0),
+            chunk=64,
+        ),
+        optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01),
+        schedule=one_cycle,
+        clip_norm=1.0,
+        steps=2000,
+        batch_size=16,
+        eval_batch=16,
+        seed=0,
+    )

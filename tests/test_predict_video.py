@@ -1,0 +1,427 @@
+"""Prediction on videos: windows and crops, streams, late fusion, and the tool from files to what it writes."""
+
+import csv
+import json
+import runpy
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seqclf import GRU, LSTM, RNN, FrameSequenceClassifier, Identity, SeqclfError, load
+from seqclf.checkpoint import save_checkpoint
+from seqclf.config import load_experiment, save_experiment
+from seqclf.data.frame_folder import FrameFolder
+from seqclf.data.frames_augment import mirror, ten_crops
+from seqclf.predict import Prediction, Predictor, fuse
+from seqclf.record import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPORALS = (Identity, partial(LSTM, hidden=6), partial(GRU, hidden=6), partial(RNN, hidden=6))
+CONFIG = """
+from functools import partial
+import torch
+from seqclf import LSTM, Data, Experiment, FrameSequenceClassifier, Video, Videos, window
+
+CLASSES = ("run", "walk", "a, comma")
+
+class Blank:
+    path = "blank"
+    frame_shape = (3, 8, 10)
+    def __len__(self):
+        return 6
+    def read(self, numbers):
+        return torch.zeros(len(numbers), 3, 8, 10, dtype=torch.uint8)
+
+def data(sampling=partial(window, frames=4), classes=CLASSES, transform=None):
+    videos = [Video(f"v{k}", Blank(), k % 3) for k in range(3)]
+    clips = Videos(videos, sampling, transform, workers=0)
+    return Data(clips, clips, classes, "blank frames")
+
+def get_config():
+    model = partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=6))
+    return Experiment(data, model, partial(torch.optim.SGD, lr=0.1), steps=1, batch_size=2)
+"""
+
+
+def noise(*shape, seed=0):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def make_predictor(temporal=TEMPORALS[1], shape=(3, 8, 10), classes="abc"):
+    torch.manual_seed(0)
+    return Predictor(FrameSequenceClassifier(temporal=temporal, frame_shape=shape, num_classes=len(classes)), classes)
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+# ---- windows
+
+
+def test_windows_that_do_not_overlap_are_the_plain_calls():
+    predictor, frames = make_predictor(), noise(12, 3, 8, 10)
+    plain = torch.cat([predictor(part).probabilities for part in frames.split(4)])
+    close(predictor.windows(frames, frames=4, stride=4).probabilities, plain)
+    close(predictor.windows(frames.numpy(), 4, 4).probabilities, plain)
+
+
+def test_a_frame_has_the_mean_over_the_windows_that_cover_it():
+    predictor, frames = make_predictor(), noise(7, 3, 8, 10)
+    said = {
+        start: predictor(frames[start : start + 4]).probabilities for start in (0, 2, 3)
+    }  # the last ends at the end
+    by_hand = [torch.stack([p[t - s] for s, p in said.items() if s <= t < s + 4]).mean(0) for t in range(7)]
+    close(predictor.windows(frames, frames=4, stride=2).probabilities, torch.stack(by_hand))
+    close(predictor.windows(frames, frames=4).probabilities, torch.stack(by_hand))  # half a window
+
+
+@pytest.mark.parametrize("T", [1, 3, 40, 100])
+def test_a_short_or_whole_video_is_one_window(T):
+    predictor, frames = make_predictor(), noise(T, 3, 8, 10)
+    close(predictor.windows(frames, frames=None).probabilities, predictor(frames).probabilities)
+    close(predictor.windows(frames, frames=T + 5).probabilities, predictor(frames).probabilities)
+
+
+def test_windows_of_every_second_frame_answer_at_all_frames():
+    predictor, frames = make_predictor(), noise(9, 3, 8, 10)
+    p = predictor.windows(frames, frames=3, stride=2, step=2).probabilities
+    for phase in (0, 1):
+        close(p[phase::2], predictor.windows(frames[phase::2], frames=3, stride=2).probabilities)
+
+
+def test_a_source_is_read_once_and_in_order(tmp_path):
+    predictor, frames = make_predictor(), noise(11, 3, 8, 10)
+    source, read = write_folder(tmp_path / "v", frames), []
+
+    class Counted(FrameFolder):
+        def read(self, numbers):
+            read.extend(numbers)
+            return super().read(numbers)
+
+    close(predictor.windows(Counted(source), 4, 2).probabilities, predictor.windows(frames, 4, 2).probabilities)
+    assert read == list(range(11))
+
+
+# ---- crops
+
+
+def test_ten_crops_are_the_mean_over_the_corners_the_middle_and_their_mirror_images():
+    predictor, frames = make_predictor(), noise(5, 3, 12, 13)
+    each = [predictor(crop).probabilities for crop in ten_crops(frames, (8, 10))]
+    close(predictor.windows(frames, 8, crops=10).probabilities, torch.stack(each).mean(0))
+    close(predictor.windows(frames, 8).probabilities, predictor(frames[:, :, 2:10, 1:11]).probabilities)
+    negated = [predictor(crop).probabilities for crop in ten_crops(frames, (8, 10), negate_x=True)]
+    close(predictor.windows(frames, 8, crops=10, negate_x=True).probabilities, torch.stack(negated).mean(0))
+
+
+def test_crops_of_constant_frames_say_what_one_says():
+    predictor = make_predictor()
+    frames = torch.arange(0, 60, 10, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 3, 20, 30)
+    one = predictor.windows(frames, 4).probabilities
+    close(predictor.windows(frames, 4, crops=10).probabilities, one)
+    close(predictor.windows(frames, 4, resize=(9, 11)).probabilities, one)
+    close(predictor.windows(frames, 4, resize=8).probabilities, one)
+
+
+def test_frames_of_the_models_size_have_only_their_mirror_images():
+    predictor, frames = make_predictor(), noise(5, 3, 8, 10)
+    assert predictor.fit(frames, crops=10).shape == (2, 5, 3, 8, 10)
+    both = (predictor(frames).probabilities + predictor(mirror(frames)).probabilities) / 2
+    close(predictor.windows(frames, 8, crops=10).probabilities, both)
+
+
+@pytest.mark.parametrize(
+    ("frames", "keywords", "told"),
+    [
+        (noise(2, 3, 7, 10), {}, r"frames of 7x10 \(height x width\), smaller than 8x10: resize them"),
+        (noise(2, 3, 9, 9), {"crops": 10}, "smaller than 8x10: resize them"),
+        (noise(2, 8, 10, 3), {}, r"\(8, 10, 3\), but the model takes \(3, 8, 10\): channels come first"),
+        (noise(2, 1, 8, 10), {}, "but the model takes"),
+        (noise(2, 30), {}, "but the model takes"),
+        (noise(2, 3, 8, 10), {"crops": 5}, "crops=5: expected 1 .* or 10"),
+        (noise(2, 3, 8, 10), {"frames": 4, "stride": 5}, "stride=5: expected 1 to 4"),
+        (noise(2, 3, 8, 10), {"stride": 0}, "stride=0"),
+        (noise(2, 3, 8, 10), {"frames": 0}, "frames=0"),
+        (noise(2, 3, 8, 10), {"frames": None, "stride": 3}, "has no windows"),
+        (noise(2, 3, 8, 10), {"step": 0}, "step=0"),
+        (noise(2, 3, 8, 10), {"resize": (0, 9)}, "size 0x9"),
+        (noise(0, 3, 8, 10), {}, "has no frames"),
+        (np.array([None]), {}, "frames must be an array"),
+    ],
+)
+def test_windows_refuse(frames, keywords, told):
+    with pytest.raises(SeqclfError, match=told):
+        make_predictor().windows(frames, **keywords)
+
+
+def test_features_are_taken_as_they_are():
+    predictor, features = make_predictor(shape=(7,)), torch.randn(9, 7)
+    close(predictor.windows(features, None).probabilities, predictor(features).probabilities)
+    with pytest.raises(SeqclfError, match="only pictures"):
+        predictor.windows(features, crops=10)
+
+
+def test_arrays_as_opencv_loops_have_them_are_taken():
+    predictor, frames = make_predictor(), noise(4, 3, 8, 10)
+    flipped = frames.numpy()[:, ::-1]
+    close(predictor(flipped).probabilities, predictor(frames.flip(1)).probabilities)
+    read_only = frames.numpy().copy()
+    read_only.flags.writeable = False
+    close(predictor.stream()(read_only[0]), predictor(frames[:1]).probabilities[0])
+
+
+# ---- streams, labels, fusion
+
+
+@pytest.mark.parametrize("temporal", TEMPORALS, ids=lambda t: getattr(t, "func", t).__name__)
+def test_streamed_frame_by_frame_is_the_whole_video(temporal):
+    predictor, frames = make_predictor(temporal), noise(70, 3, 8, 10)
+    stream = predictor.stream()
+    streamed = torch.stack([stream(frame) for frame in frames])
+    close(streamed, predictor(frames).probabilities)
+    close(streamed, predictor.windows(frames, frames=None).probabilities)
+
+
+def test_labels_and_segments():
+    p = torch.tensor([[0.6, 0.3, 0.1], [0.6, 0.4, 0.0], [0.1, 0.7, 0.2]])
+    prediction = Prediction(p, "abc")
+    assert prediction.label() == ("b", pytest.approx(0.7)) and prediction.label("mean")[0] == "b"
+    assert [name for name, _ in prediction.ranking("mean")] == ["b", "a", "c"]
+    assert prediction.segments() == [("a", 0, 2), ("b", 2, 3)]
+
+
+def test_late_fusion_is_the_weighted_mean():
+    a, b = (torch.rand(5, 3, generator=torch.Generator().manual_seed(k)) for k in (1, 2))
+    one, two = Prediction(a, "abc"), Prediction(b, "abc")
+    close(fuse([one, two]).probabilities, (a + b) / 2)
+    close(fuse([one, two], (1, 2)).probabilities, a / 3 + 2 * b / 3)
+    close(fuse([one, two], (0, 3)).probabilities, b)
+
+
+@pytest.mark.parametrize(
+    ("other", "weights", "told"),
+    [
+        (Prediction(torch.rand(5, 3), "abd"), None, "same classes"),
+        (Prediction(torch.rand(4, 3), "abc"), None, "not of 5 and 4 frames"),
+        (Prediction(torch.rand(5, 3), "abc"), (1,), "2 models to fuse, but 1 weights"),
+        (Prediction(torch.rand(5, 3), "abc"), (1, -1), "expected numbers from 0"),
+        (Prediction(torch.rand(5, 3), "abc"), (0, 0), "not all 0"),
+        (Prediction(torch.rand(5, 3), "abc"), (1, float("nan")), "expected numbers"),
+    ],
+)
+def test_fusion_refuses(other, weights, told):
+    with pytest.raises(SeqclfError, match=told):
+        fuse([Prediction(torch.rand(5, 3), "abc"), other], weights)
+    with pytest.raises(SeqclfError, match="no prediction"):
+        fuse([])
+
+
+# ---- the tool
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs, of windows of 4; and one with other classes."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "tiny.py").write_text(CONFIG)
+    for name, *settings in (("one",), ("two", "seed=1"), ("other", "data.classes=('x','y','z')")):
+        write_run(folder / "tiny.py", folder / name, *settings)
+    return folder
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Runs the tool in this process: exit code, what it printed, its errors. Pictures, a second each, on request."""
+
+    def run(*arguments, pictures=False):
+        if not pictures:
+            monkeypatch.setattr("seqclf.timeline.timeline", lambda p, classes, path, **_: path.write_bytes(b"\x89PNG"))
+        monkeypatch.setattr(sys, "argv", ["tools/predict.py", *map(str, arguments), "--device", "cpu"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "tools" / "predict.py"), run_name="__main__")
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+def write_folder(path, frames):
+    path.mkdir(parents=True)
+    for n, frame in enumerate(frames):
+        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(path / f"f_{n}.png")
+    return path
+
+
+def write_video(path, frames, rate=10):
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate, width=frames.shape[3], height=frames.shape[2])
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def read_out(out, name):
+    said = json.loads((out / "predictions.json").read_text())
+    with (out / f"{name}.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    return next(video for video in said["videos"] if video["name"] == name), rows, said
+
+
+def write_run(config, folder, *settings):
+    """A run of no steps, as training would have begun it."""
+    experiment = load_experiment(config, settings)
+    data = experiment.data()
+    folder.mkdir()
+    save_experiment(experiment, folder)
+    torch.manual_seed(experiment.seed)
+    model = experiment.model(frame_shape=data.train.frame_shape, num_classes=data.num_classes)
+    content = {"model": model.state_dict(), "optimizer": {}, "scaler": {}, "window": {}, "best": None}
+    save_checkpoint(content | {"data": data.identity()}, folder / "checkpoints", 0, 1)
+    write_json(folder / "run.json", {"data": data.identity()})
+
+
+def columns(rows):
+    return torch.tensor([[float(row[name]) for name in ("run", "walk", "a, comma")] for row in rows])
+
+
+def test_the_tool_writes_what_the_predictor_says(tool, runs, tmp_path):
+    frames = noise(9, 3, 8, 10)
+    write_folder(tmp_path / "videos" / "a[b]", frames)
+    write_folder(tmp_path / "videos" / "second", frames[:2])
+    code, printed, errors = tool(runs / "one", tmp_path / "videos", "--fps", 4, pictures=True)
+    assert (code, errors) == (0, "")
+    out = runs / "one" / "predictions"
+    with Image.open(out / "second.png") as picture:
+        assert picture.width > 1000
+    video, rows, said = read_out(out, "a[b]")
+    expected = load(runs / "one").windows(frames, frames=4, stride=2)  # as it was trained
+    assert len(rows) == video["frames"] == 9 and video["fps"] == 4
+    torch.testing.assert_close(columns(rows), expected.probabilities, atol=1e-5, rtol=0)
+    assert [row["class"] for row in rows] == [expected.classes[k] for k in expected.probabilities.argmax(1)]
+    assert [row["time"] for row in rows[:3]] == ["0.0000", "0.2500", "0.5000"] and rows[8]["frame"] == "8"
+    assert (video["label"], video["probability"]) == (
+        expected.label("mean")[0],
+        pytest.approx(expected.label("mean")[1], abs=1e-5),
+    )
+    assert [entry["class"] for entry in video["top"]] == [name for name, _ in expected.ranking("mean")]
+    assert [(s["class"], s["start"], s["end"]) for s in video["segments"]] == expected.segments()
+    assert all(s["end_seconds"] == s["end"] / 4 for s in video["segments"])
+    assert [v["name"] for v in said["videos"]] == ["a[b]", "second"] and said["failed"] == {}
+    assert f"{video['label']} {video['probability']:.1%}" in printed and "second" in printed and "a[b]" in printed
+
+
+def test_options_reach_the_predictor(tool, runs, tmp_path):
+    frames, predictor = noise(9, 3, 16, 20), load(runs / "one")
+    folder = write_folder(tmp_path / "v", frames)
+    for options, expected in (
+        (["--whole"], predictor.windows(frames, None)),
+        (["--crops", 10, "--stride", 1], predictor.windows(frames, 4, 1, crops=10)),
+        (["--frames", 3, "--resize", 9, 11], predictor.windows(frames, 3, resize=(9, 11))),
+    ):
+        out = tmp_path / "out"
+        assert tool(runs / "one", folder, *options, "--out", out)[0] == 0
+        video, rows, _ = read_out(out, "v")
+        torch.testing.assert_close(columns(rows), expected.probabilities, atol=1e-5, rtol=0)
+        assert rows[0]["time"] == "" and video["fps"] is None and "start_seconds" not in video["segments"][0]
+
+
+def test_a_video_file_streamed_is_the_whole_one(tool, runs, tmp_path):
+    path = write_video(tmp_path / "camera.mp4", noise(12, 3, 16, 32))
+    assert tool(runs / "one", path, "--whole", "--out", tmp_path / "whole")[0] == 0
+    code, printed, _ = tool(runs / "one", "--stream", path, "--out", tmp_path / "streamed")
+    (whole, rows, _), (streamed, other, _) = (read_out(tmp_path / name, "camera") for name in ("whole", "streamed"))
+    assert code == 0
+    torch.testing.assert_close(columns(other), columns(rows), atol=1e-5, rtol=0)
+    assert whole["segments"] == streamed["segments"] and whole["fps"] == 10 and rows[3]["time"] == "0.3000"
+    lines = [line for line in printed.splitlines() if " s, frame " in line]
+    assert len(lines) == len(whole["segments"]) and f"0.00 s, frame 0: {whole['segments'][0]['class']}" in lines[0]
+    assert all("frames/s" in line for line in lines)
+    assert whole["segments"][-1]["end_seconds"] == pytest.approx(1.2)
+
+
+def test_two_runs_are_fused(tool, runs, tmp_path):
+    frames = noise(7, 3, 8, 10)
+    folder = write_folder(tmp_path / "v", frames)
+    each = [load(runs / name).windows(frames, 4) for name in ("one", "two")]
+    assert tool(runs / "one", runs / "two", "--weights", 1, 2, folder, "--out", tmp_path / "out")[0] == 0
+    _, rows, said = read_out(tmp_path / "out", "v")
+    torch.testing.assert_close(columns(rows), fuse(each, (1, 2)).probabilities, atol=1e-5, rtol=0)
+    assert said["weights"] == pytest.approx([1 / 3, 2 / 3]) and len(said["runs"]) == 2
+    assert tool(runs / "one", runs / "two", folder, "--stream", "--out", tmp_path / "out")[0] == 0
+    whole = [load(runs / name)(frames) for name in ("one", "two")]
+    _, rows, _ = read_out(tmp_path / "out", "v")
+    torch.testing.assert_close(columns(rows), fuse(whole).probabilities, atol=1e-5, rtol=0)
+
+
+def test_videos_of_one_name_are_numbered(tool, runs, tmp_path):
+    for number in (1, 2):
+        write_folder(tmp_path / str(number) / "v", noise(3, 3, 8, 10, seed=number))
+    out = tmp_path / "out"
+    assert tool(runs / "one", tmp_path / "1", tmp_path / "2", "--out", out)[0] == 0
+    (one, *_), (two, *_) = read_out(out, "v"), read_out(out, "v_2")
+    assert one["path"].endswith("1/v") and two["path"].endswith("2/v")
+
+
+def test_a_bad_video_among_several_is_told_and_the_others_are_done(tool, runs, tmp_path):
+    good = write_folder(tmp_path / "good", noise(3, 3, 8, 10))
+    small = write_folder(tmp_path / "small", noise(3, 3, 4, 4))
+    damaged = write_folder(tmp_path / "damaged", noise(3, 3, 8, 10))
+    (damaged / "f_1.png").write_bytes(b"nothing")
+    out = tmp_path / "out"
+    code, printed, errors = tool(runs / "one", small, tmp_path / "absent", damaged, good, "--out", out)
+    assert code == 2 and "good" in printed and errors.count("error: ") == 3 and "Traceback" not in errors
+    assert f"{small}: has frames of 4x4" in errors and "absent: no such file" in errors and "f_1.png" in errors
+    _, rows, said = read_out(out, "good")
+    assert len(rows) == 3 and len(said["videos"]) == 1
+    assert set(said["failed"]) == {str(small), str(tmp_path / "absent"), str(damaged)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["{v}"], "is not a run folder, nor is any other argument"),
+        (["{one}"], "there is no video"),
+        (["{one}", "{other}", "{v}"], "has other classes than"),
+        (["{one}", "{two}", "--weights", "1", "{v}"], "2 models to fuse, but 1 weights"),
+        (["{one}", "{two}", "{v}", "--weights", "1", "-1"], "expected numbers from 0"),
+        (["{one}", "--weights", "{v}"], "expected a number for each run"),
+        (["{one}", "{v}", "--stream", "--crops", "10"], "--stream goes frame by frame"),
+        (["{one}", "{v}", "--whole", "--stride", "2"], "--whole goes without"),
+        (["{one}", "{v}", "--stride", "9"], "stride=9: expected 1 to 4"),
+        (["{one}", "{v}", "--fps", "0"], "--fps 0.0: expected a positive number"),
+        (["{one}", "{v}", "--checkpoint", "99"], "step_99.pt: no such file"),
+        (["{one}", "{v}/f_0.png"], "is one picture"),
+    ],
+)
+def test_the_tool_refuses(tool, runs, tmp_path, arguments, told):
+    places = {name: runs / name for name in ("one", "two", "other")} | {"v": tmp_path / "v"}
+    write_folder(tmp_path / "v", noise(3, 3, 8, 10))
+    code, _, errors = tool(*(argument.format(**places) for argument in arguments))
+    assert code == 2 and told in errors and errors.count("\n") == 1 and errors.startswith("error: ")
+
+
+def test_a_config_says_how_its_frames_are_read(tool, runs, tmp_path):
+    """Scaled first, and flow negated in the mirror, as the data's transform does it."""
+    text = CONFIG.replace(
+        "transform=None",
+        "transform=partial(in_turn, steps=(partial(resize, size=(9, 11)), partial(flip, negate_x=True)))",
+    )
+    (tmp_path / "flow.py").write_text("from seqclf.data.frames_augment import flip, in_turn, resize\n" + text)
+    write_run(tmp_path / "flow.py", tmp_path / "run")
+    frames = noise(5, 3, 6, 7)
+    folder = write_folder(tmp_path / "v", frames)
+    code, _, errors = tool(tmp_path / "run", folder, "--crops", 10, "--out", tmp_path / "out")
+    assert (code, errors) == (0, "")
+    expected = load(tmp_path / "run").windows(frames, 4, crops=10, resize=(9, 11), negate_x=True)
+    torch.testing.assert_close(columns(read_out(tmp_path / "out", "v")[1]), expected.probabilities, atol=1e-5, rtol=0)
