@@ -201,7 +201,8 @@ class Stream:
         """Probabilities ``(K,)`` after one more frame ``(*frame_shape)``."""
         x = _tensor(frame)[None, None].to(self.predictor.device)
         logits, self.state = self.predictor.model(x, state=self.state)
-        return logits[0, 0].float().softmax(-1).cpu()
+        probabilities: Tensor = logits[0, 0].float().softmax(-1).cpu()
+        return probabilities
 
     def reset(self) -> None:
         """The next frame begins a new sequence."""

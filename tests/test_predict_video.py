@@ -4,7 +4,7 @@ import csv
 import json
 import runpy
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from seqclf.data.frames_augment import mirror, ten_crops
 from seqclf.predict import Prediction, Predictor, fuse
 from seqclf.record import write_json
 
+loaded = cache(load)
 ROOT = Path(__file__).resolve().parents[1]
 TEMPORALS = (Identity, partial(LSTM, hidden=6), partial(GRU, hidden=6), partial(RNN, hidden=6))
 CONFIG = """
@@ -305,7 +306,7 @@ def test_the_tool_writes_what_the_predictor_says(tool, runs, tmp_path):
     with Image.open(out / "second.png") as picture:
         assert picture.width > 1000
     video, rows, said = read_out(out, "a[b]")
-    expected = load(runs / "one").windows(frames, frames=4, stride=2)  # as it was trained
+    expected = loaded(runs / "one").windows(frames, frames=4, stride=2)  # as it was trained
     assert len(rows) == video["frames"] == 9 and video["fps"] == 4
     torch.testing.assert_close(columns(rows), expected.probabilities, atol=1e-5, rtol=0)
     assert [row["class"] for row in rows] == [expected.classes[k] for k in expected.probabilities.argmax(1)]
@@ -322,7 +323,7 @@ def test_the_tool_writes_what_the_predictor_says(tool, runs, tmp_path):
 
 
 def test_options_reach_the_predictor(tool, runs, tmp_path):
-    frames, predictor = noise(9, 3, 16, 20), load(runs / "one")
+    frames, predictor = noise(9, 3, 16, 20), loaded(runs / "one")
     folder = write_folder(tmp_path / "v", frames)
     for options, expected in (
         (["--whole"], predictor.windows(frames, None)),
@@ -353,13 +354,13 @@ def test_a_video_file_streamed_is_the_whole_one(tool, runs, tmp_path):
 def test_two_runs_are_fused(tool, runs, tmp_path):
     frames = noise(7, 3, 8, 10)
     folder = write_folder(tmp_path / "v", frames)
-    each = [load(runs / name).windows(frames, 4) for name in ("one", "two")]
+    each = [loaded(runs / name).windows(frames, 4) for name in ("one", "two")]
     assert tool(runs / "one", runs / "two", "--weights", 1, 2, folder, "--out", tmp_path / "out")[0] == 0
     _, rows, said = read_out(tmp_path / "out", "v")
     torch.testing.assert_close(columns(rows), fuse(each, (1, 2)).probabilities, atol=1e-5, rtol=0)
     assert said["weights"] == pytest.approx([1 / 3, 2 / 3]) and len(said["runs"]) == 2
     assert tool(runs / "one", runs / "two", folder, "--stream", "--out", tmp_path / "out")[0] == 0
-    whole = [load(runs / name)(frames) for name in ("one", "two")]
+    whole = [loaded(runs / name)(frames) for name in ("one", "two")]
     _, rows, _ = read_out(tmp_path / "out", "v")
     torch.testing.assert_close(columns(rows), fuse(whole).probabilities, atol=1e-5, rtol=0)
 

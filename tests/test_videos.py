@@ -171,7 +171,7 @@ def test_what_cant_be_read_is_named_or_left_out_and_listed():
     testing = damaged(False, "skip")
     assert testing.batch(torch.arange(3)).indices.tolist() == [0, 2]
     everything = Videos([Video("v", Numbers(2, damaged=(0, 1)), 0)], training=True, on_error="skip")
-    with pytest.raises(SeqclfError, match="no video can be read: video0.mp4: frame 0 is damaged"):
+    with pytest.raises(SeqclfError, match=r"no video can be read: video0.mp4: frame 0 is damaged"):
         everything.batch(torch.arange(1))
 
 

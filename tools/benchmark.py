@@ -283,7 +283,8 @@ def caffe_lrcn(T: int) -> str:
     convolutions = ((96, 7, 2, 0, 1), (384, 5, 2, 0, 2), (512, 3, 1, 1, 1), (512, 3, 1, 1, 2), (384, 3, 1, 1, 2))
     for i, (width, kernel, stride, pad, group) in enumerate(convolutions, 1):
         settings = (
-            f"convolution_param {{ num_output: {width} kernel_size: {kernel} stride: {stride} pad: {pad} group: {group} "
+            f"convolution_param {{ num_output: {width} kernel_size: {kernel} stride: {stride} pad: {pad} "
+            f"group: {group} "
             'weight_filler { type: "gaussian" std: 0.01 } bias_filler { type: "constant" value: 0.1 } }'
         )
         text += caffe_layer(f"conv{i}", "Convolution", blob, f"conv{i}", settings)
