@@ -36,7 +36,7 @@ from seqclf.models import (
     param_groups,
 )
 from seqclf.objective import cross_entropy
-from seqclf.predict import Prediction, Predictor, load
+from seqclf.predict import Prediction, Predictor, fuse, load
 from seqclf.schedules import constant, one_cycle, warmup_cosine, warmup_linear
 
 __version__ = "0.1.0"
@@ -67,6 +67,7 @@ __all__ = [
     "dense",
     "every_frame",
     "feature_set",
+    "fuse",
     "given",
     "last_frame",
     "load",
