@@ -642,7 +642,7 @@ def change_datasets(m, data):
     try:
         with h5py.File(path, "r+") as file:
             change_one_dataset(m.random, file)
-    except (KeyError, OSError, TypeError, ValueError):  # what can't be done in this file
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError):  # what can't be done in this file
         return None
     return path.read_bytes()
 
@@ -773,6 +773,10 @@ WRONG_NETS = {
         '"w"',
         "(4, 3)",
         "(3,)",
+    ),
+    "a filler without bounds": (
+        INPUTS + IP.replace("4 }", '4 weight_filler { type: "uniform" max: inf } }') % "",
+        '"ip"',
     ),
     "no such filler": (
         INPUTS + IP.replace("4 }", '4 weight_filler { type: "normal" } }') % "",

@@ -6,6 +6,7 @@ import math
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,8 @@ class VideoFile(Source):
     converts them to RGB, turned as the file says (by quarters; mirroring and pixels that are not square are ignored).
 
     What is asked first reads the file's packets once, without decoding them, and keeps where the frames are. Only where
-    a container does not say in which order they are shown (transport streams; AVI with a codec that reorders frames,
-    MPEG-4 excepted) all is decoded once. The file must not change afterwards. The last 16 files that were read are kept
+    a container does not say in which order they are shown (transport streams; AVI, but for MPEG-4 and codecs that do
+    not reorder) all is decoded once. The file must not change afterwards. The last 16 files that were read are kept
     open, so that reading on needs no seek. Objects may be pickled, used after a fork, and by several threads.
 
     Args:
@@ -193,20 +194,18 @@ class _Decoder:
         self._begin(0, sought=False)
 
     def _seek(self, start: int) -> None:
-        """Goes to a packet."""
+        """Goes to a packet, or to the beginning of the file."""
         from av import FFmpegError
 
-        try:
-            if self.index.names is None:
-                raise FFmpegError(0, "its packets have no names")
+        if self.index.names is not None:
             self.frames = iter(())  # the packets that were under way belong to the place before
-            self.container.seek(int(self.index.seeks[start]), stream=self.stream)
-        except FFmpegError:
-            self.close()
-            self._open()
-        else:
-            self._begin(start, sought=True)
-            self.at = int(np.argmax(self.index.start == start)) - 1
+            with suppress(FFmpegError):  # there are formats that can't
+                self.container.seek(int(self.index.seeks[start]), stream=self.stream)
+                self._begin(start, sought=True)
+                self.at = int(np.argmax(self.index.start == start)) - 1
+                return
+        self.close()
+        self._open()
 
     def _begin(self, start: int, sought: bool) -> None:
         self.sought = sought

@@ -118,7 +118,7 @@ class Layer(nn.Module):
             return
         try:
             fill(self.blobs[index], self.fillers[index])
-        except CaffeFormatError as error:
+        except (CaffeFormatError, RuntimeError) as error:  # RuntimeError: bounds that PyTorch can't draw between
             self.fail(str(error))
 
     def check_size(self, shape: Sequence[int]) -> None:
