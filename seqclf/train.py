@@ -18,7 +18,7 @@ from seqclf.allocator import keep_freed_memory
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.checkpoint import load_newest, load_weights, save_checkpoint, start_from
 from seqclf.config import Experiment, called, numbers, render, save_experiment
-from seqclf.data import Data, batches, mix, sample_order
+from seqclf.data import Data, batches, mix
 from seqclf.evaluate import autocast, evaluate
 from seqclf.metrics import FIGURES
 from seqclf.models import detached
@@ -133,7 +133,7 @@ def train(
     parts: dict[str, Any] = {}  # the newest figures, of the last step in the end
     pending: list[tuple[int, Tensor, Tensor]] = []  # losses and norms not looked at yet, to spare the GPU the wait
     plan = (
-        (sample_order(len(data.train), experiment.batch_size, experiment.seed, step), mix(experiment.seed, step))
+        (data.train.order(experiment.batch_size, experiment.seed, step), mix(experiment.seed, step))
         for step in range(start, experiment.steps)
     )
     with closing(record), closing(display), closing(batches(data.train, plan)) as coming, _signals() as stop:
@@ -168,7 +168,7 @@ def train(
             log, look = (done % n == 0 or last for n in (experiment.log_every, experiment.eval_every))
             save = done % experiment.checkpoint_every == 0 or last
             if where.type == "cpu" or log or look:
-                _check_finite(pending, experiment, len(data.train), rates, workdir)
+                _check_finite(pending, experiment, data, rates, workdir)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
@@ -194,7 +194,7 @@ def train(
                     if best is None or value > best["value"]:
                         best, save = {"step": done, "value": value}, True
             if save or stop:
-                _check_finite(pending, experiment, len(data.train), rates, workdir)
+                _check_finite(pending, experiment, data, rates, workdir)
                 path = save_checkpoint(
                     {
                         "model": model.state_dict(),
@@ -333,7 +333,7 @@ def _write_run(
 
 
 def _check_finite(
-    pending: list[tuple[int, Tensor, Tensor]], experiment: Experiment, size: int, rates: list[float], workdir: Path
+    pending: list[tuple[int, Tensor, Tensor]], experiment: Experiment, data: Data, rates: list[float], workdir: Path
 ) -> None:
     """Empties ``pending``; a loss or gradient in it that is not finite ends the run, before anything of it is saved."""
     if not pending:
@@ -345,7 +345,7 @@ def _check_finite(
     for (step, _, _), (loss_ok, norm_ok), (loss, norm) in zip(pending, finite.tolist(), values.tolist(), strict=True):
         if not (loss_ok and norm_ok):
             what = f"loss is {loss}" if not loss_ok else f"gradient's norm is {norm}"
-            rows = sample_order(size, experiment.batch_size, experiment.seed, step).tolist()
+            rows = data.train.order(experiment.batch_size, experiment.seed, step).tolist()
             shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
             rate = rates[0] * experiment.schedule(step, experiment.steps)
             newest = load_newest(workdir / "checkpoints")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.data.labelling import Labelling, last_frame
+from seqclf.data.order import sample_order
 
 
 class Clips:
@@ -63,6 +64,10 @@ class Clips:
     def device(self) -> torch.device:
         """Where the clips lie, and their batches."""
         return self.frames.device
+
+    def order(self, batch_size: int, seed: int, step: int) -> Tensor:
+        """Which clips ``(batch_size,)`` make the batch of a training step: ``sample_order``."""
+        return sample_order(len(self), batch_size, seed, step)
 
     def batch(self, indices: Tensor, key: int = 0) -> Batch:
         """The clips of these indices ``(B,)`` as a batch, on the clips' device; nothing here is drawn by the key."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.data.labelling import Labelling, every_frame, given
-from seqclf.data.order import mix
+from seqclf.data.order import mix, sample_order
 from seqclf.data.sampling import Sampling, whole
 from seqclf.data.source import Video
 
@@ -112,6 +112,10 @@ class Videos:
         """The same clips, their batches on another device."""
         self.device = torch.device(device)
         return self
+
+    def order(self, batch_size: int, seed: int, step: int) -> Tensor:
+        """Which samples ``(batch_size,)`` make the batch of a training step: ``sample_order``."""
+        return sample_order(len(self), batch_size, seed, step)
 
     def sample(self, index: int, key: int) -> Sample:
         """One sample; in training drawn by the key and the index.
