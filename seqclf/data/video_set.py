@@ -14,7 +14,7 @@ from seqclf.data.labelling import Labelling, every_frame
 from seqclf.data.lists import open_video, read_classes, read_list
 from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.sampling import Sampling, whole, window
-from seqclf.data.segments_csv import labels_of, read_segments
+from seqclf.data.segments_csv import Segments, labels_of, read_segments
 from seqclf.data.source import Video
 from seqclf.data.videos import Transform, Videos
 
@@ -118,13 +118,8 @@ def annotated_set(
     table = read_segments(find(segments), unit, names, background)
     parts = {}
     for part, listed in (("train", train), ("test", test)):
-        videos = []
-        for path in _paths(find(listed)):
-            source = open_video(Path(root) / path, fps)
-            name = path if path in table.videos else Path(path).stem
-            videos.append(Video(name, source, labels_of(table, name, len(source), fps)))
         parts[part] = Videos(
-            videos,
+            annotated_videos(find(listed), root, table, fps),
             sampling if part == "train" else test_sampling,
             transform if part == "train" or test_transform is None else test_transform,
             part == "train",
@@ -138,6 +133,16 @@ def annotated_set(
         f"{root} ({len(parts['train'].videos)} and {len(parts['test'].videos)} annotated videos)",
         background=[] if background is None else [names.index(background)],
     )
+
+
+def annotated_videos(listed: Path, root: str, table: Segments, fps: float | None = None) -> list[Video]:
+    """The videos of a list of paths, each with the labels of its frames, as a CSV of segments says."""
+    videos = []
+    for path in _paths(listed):
+        source = open_video(Path(root) / path, fps)
+        name = path if path in table.videos else Path(path).stem
+        videos.append(Video(name, source, labels_of(table, name, len(source), fps)))
+    return videos
 
 
 def _paths(path: Path) -> list[str]:

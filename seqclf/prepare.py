@@ -1,0 +1,243 @@
+"""Videos made ready ahead of training, many at a time: frames as pictures, features of frames."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data import Video, find_videos
+from seqclf.data.frames_augment import center_crop, resize
+from seqclf.models import Normalize
+from seqclf.predict import Predictor, load_run
+from seqclf.progress import Display
+from seqclf.record import read_json, write_json
+from seqclf.settings import settings_of
+
+SAY_EVERY = 10.0
+"""Seconds between lines of progress where there is no terminal."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Done:
+    """What came of a number of videos: those ``made``, of ``frames`` frames in all; why others failed, by name."""
+
+    made: int = 0
+    frames: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def work_off(jobs: Mapping[str, Callable[[], Iterator[int]]], workers: int) -> Done:
+    """Does the jobs by so many threads, and shows how far they are; what fails is told, and the others go on.
+
+    Args:
+        jobs: by name, what is called to begin a job, and then yields how many frames a piece of its work was. It is
+            closed in the middle when all is to end.
+
+    Raises:
+        SeqclfError: a file can't be written.
+    """
+    done, began, stop = Done(), time.perf_counter(), Event()
+    said = began
+
+    def work(begin: Callable[[], Iterator[int]]) -> int:
+        frames = 0
+        with closing(begin()) as job:  # type: ignore[type-var]  # a generator
+            for piece in job:
+                frames += piece
+                if stop.is_set():
+                    break
+        return frames
+
+    with closing(Display(len(jobs), "video")) as display, ThreadPoolExecutor(workers) as pool:
+        display.begin(0)
+        futures = {pool.submit(work, job): name for name, job in jobs.items()}
+        try:
+            for count, future in enumerate(as_completed(futures), 1):
+                try:
+                    done.frames += future.result()
+                    done.made += 1
+                except SeqclfError as error:
+                    name = futures[future]
+                    done.failed[name] = str(error) if name in str(error) else f"{name}: {error}"
+                    print(f"error: {done.failed[name]}", file=sys.stderr, flush=True)
+                except OSError as error:
+                    raise SeqclfError(f"{futures[future]}: what is made of it can't be written ({error})") from None
+                display.step(count)
+                if display.bar is not None or time.perf_counter() - said > SAY_EVERY:
+                    said = time.perf_counter()
+                    display.figures(f"{done.frames:,} frames")
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+    done.seconds = time.perf_counter() - began
+    return done
+
+
+def places(paths: Iterable[str | Path], out: Path) -> dict[Path, Path]:
+    """Of each video that paths lead to, its place under ``out``, without a suffix.
+
+    That is ``out/<video>``, or for the videos of a folder ``out/<where it is in the folder>/<video>``. What lies under
+    ``out`` itself is left out.
+
+    Raises:
+        SeqclfError: as of ``find_videos``; two videos would have one place.
+    """
+    found: dict[Path, Path] = {}
+    for given in map(Path, paths):
+        given = given.expanduser()
+        for video in find_videos([given]):
+            inside = video.relative_to(given).parent if given.is_dir() else Path()
+            if out.resolve() not in video.resolve().parents:
+                found[video] = out / inside / (video.name if video.is_dir() else video.stem)
+    return distinct(found)
+
+
+def distinct(found: dict[Path, Path]) -> dict[Path, Path]:
+    """The same places, seen to be of one video each."""
+    videos: dict[Path, Path] = {}
+    for video, place in found.items():
+        other = videos.setdefault(place, video)
+        if other != video:
+            raise SeqclfError(f"{other} and {video} would both become {place}")
+    return found
+
+
+def to_do(found: Mapping[Path, Path], out: Path, settings: Mapping[str, Any]) -> dict[Path, Path]:
+    """The videos and places where nothing is yet; ``prepare.json`` under ``out`` says with what settings it is made.
+
+    Raises:
+        SeqclfError: what is there was made with other settings, or not by this.
+    """
+    note = out / "prepare.json"
+    settings = json.loads(json.dumps(settings))  # as they will be read again
+    there = [place for place in found.values() if place.exists()]
+    if note.exists():
+        before = read_json(note)
+        other = [f"{k}={before.get(k)!r}, not {v!r}" for k, v in settings.items() if before.get(k) != v]
+        if other:
+            raise SeqclfError(f"{out}: was made with {'; '.join(other)}: give another --out, or delete this one")
+    elif there:
+        raise SeqclfError(f"{there[0]}: is there already, and was not made by this program (no {note})")
+    else:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SeqclfError(f"{out}: can't be made ({error})") from None
+        write_json(note, settings)
+    return {video: place for video, place in found.items() if not place.exists()}
+
+
+@dataclass
+class Encoder:
+    """What makes features of frames.
+
+    Attributes:
+        encode: frames ``(n, *frame_shape)`` as their source has them, to features ``(n, D)``; by one thread at a time.
+        fps: the rate that video files are read at.
+        settings: what it is, in plain values.
+    """
+
+    encode: Callable[[Tensor], Tensor]
+    fps: float | None
+    settings: dict[str, Any]
+
+
+def encoder_of_run(run: str, checkpoint: str, fps: float | None, device: torch.device) -> Encoder:
+    """A run's preprocessing and encoder, on frames that are resized and cropped as in the run's evaluation.
+
+    Raises:
+        SeqclfError: as of ``load_run``; the run's model has no encoder.
+    """
+    experiment, model, record, path = load_run(run, checkpoint)
+    parts = [getattr(model, name, None) for name in ("preprocess", "encoder")]
+    if not all(isinstance(part, nn.Module) for part in parts):
+        raise SeqclfError(f"{run}: its model has no preprocess and encoder, as a FrameSequenceClassifier has")
+    predictor = Predictor(model, record["data"]["classes"], device)
+    settings = {name: value for name, (_, value) in settings_of(experiment.data).items()}
+    transform = settings.get("test_transform") or settings.get("transform")
+    fps = fps or settings.get("fps")
+
+    def fit(frames: Tensor) -> Tensor:
+        return predictor.fit(frames if transform is None else transform(frames, None), name="the video")[0]
+
+    told = {"run": str(Path(run).resolve()), "checkpoint": path.name, "fps": fps}
+    return Encoder(_encode(nn.Sequential(*parts), fit, device), fps, told)  # type: ignore[arg-type]
+
+
+def encoder_of_backbone(
+    name: str,
+    weights: str | None,
+    size: int | tuple[int, int],
+    crop: int | tuple[int, int],
+    fps: float | None,
+    device: torch.device,
+) -> Encoder:
+    """A torchvision model without its classifier, on frames that are resized, cropped in the middle, and normalised as
+    ImageNet's; arguments and errors as of ``Backbone``, ``resize`` and ``center_crop``."""
+    from seqclf.models.backbone import Backbone
+
+    torch.manual_seed(0)  # weights=None draws
+    height, width = (crop, crop) if isinstance(crop, int) else crop
+    model = (
+        nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), Backbone((3, height, width), name, weights, "all"))
+        .to(device)
+        .eval()
+    )
+    told = {"backbone": name, "weights": weights, "resize": size, "crop": crop, "fps": fps}
+    return Encoder(
+        _encode(model, lambda frames: center_crop(resize(frames, None, size), None, crop), device), fps, told
+    )
+
+
+def _encode(model: nn.Module, fit: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
+    lock = Lock()  # videos are read side by side, and encoded one after the other
+
+    def encode(frames: Tensor) -> Tensor:
+        fitted = fit(frames)
+        with lock, torch.inference_mode():
+            return model(fitted.to(device))
+
+    return encode
+
+
+def write_annotations(out: Path, classes: Sequence[str], parts: Mapping[str, Sequence[tuple[str, Video]]]) -> None:
+    """``groundTruth/``, ``mapping.txt`` and ``splits/`` beside features, as ``feature_set`` reads them.
+
+    Args:
+        parts: of "train" and "test" the videos, each with its name and the labels of its frames.
+
+    Raises:
+        SeqclfError: a frame has no label.
+    """
+    files = {"mapping.txt": [f"{k} {name}" for k, name in enumerate(classes)]}
+    for part, videos in parts.items():
+        files[f"splits/{part}.split1.bundle"] = [f"{name}.txt" for name, _ in videos]
+        for name, video in videos:
+            assert isinstance(video.labels, Tensor)
+            labels = video.labels.tolist()
+            if IGNORE in labels:
+                raise SeqclfError(
+                    f"{video.name}: frame {labels.index(IGNORE)} is in no segment, and here every frame needs a label: "
+                    "say which class is meant by --background"
+                )
+            files[f"groundTruth/{name}.txt"] = [classes[k] for k in labels]
+    for file, lines in files.items():
+        path = out / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part_path = path.with_name(f".{path.name}.part")
+        part_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        part_path.replace(path)

@@ -1,0 +1,245 @@
+"""Videos made ready ahead of training: exact frames, features to learn from, work that is cut short."""
+
+import json
+import runpy
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, annotated_set, feature_set
+from seqclf.data import open_video
+from seqclf.data.extract import write_features, write_frames
+from seqclf.data.frame_folder import FrameFolder, read_picture
+from seqclf.data.frames_augment import center_crop, in_turn, random_crop, resize
+from seqclf.data.moving_digits import make_moving_digits
+from seqclf.data.video_file import VideoFile
+from seqclf.predict import load_run
+from seqclf.prepare import work_off
+from seqclf.train import train
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("made")
+    return make_moving_digits(root / "videos", 4, 2, "frames", "mp4", seed=2, frames=(24, 30), source="digits")
+
+
+@pytest.fixture
+def prepare(monkeypatch, capsys):
+    """Runs the tool; gives its exit code, output and errors."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["prepare.py", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "tools/prepare.py"), run_name="__main__")
+        return (ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# ---- frames
+
+
+@pytest.mark.parametrize("fps", [None, 10])
+def test_pngs_are_the_videos_frames_exactly(made, tmp_path, prepare, fps):
+    options = [] if fps is None else ["--fps", fps]
+    code, out, err = prepare("frames", made / "videos", "--form", "png", "--out", tmp_path / "out", *options)
+    assert (code, err) == (0, "")
+    total = 0
+    for video in sorted((made / "videos").glob("*.mp4")):
+        source, folder = VideoFile(video, fps), FrameFolder(tmp_path / "out" / video.stem)
+        assert torch.equal(folder.read(range(len(folder))), source.read(range(len(source))))
+        assert folder.names[0] == f"{video.stem}.0001.png" and len(folder) == len(source)
+        total += len(source)
+    assert f"6 videos of {total} frames" in out and "0 passed over as done, 0 failed" in out
+
+
+def test_class_folders_are_kept_and_frames_are_scaled(made, tmp_path, prepare):
+    for at, name in (("Run/fast", "train_00000"), ("Walk", "train_00001"), ("Walk", "v.1.x")):
+        (tmp_path / "set" / at).mkdir(parents=True, exist_ok=True)
+        source = made / "videos/train_00002.mp4" if name == "v.1.x" else made / f"videos/{name}.mp4"
+        shutil.copy(source, tmp_path / "set" / at / f"{name}.mp4")
+    code, _, _ = prepare("frames", "--size", 24, 40, tmp_path / "set", "--quality", 80, "--out", tmp_path / "out")
+    assert code == 0
+    assert {Path(name).parent.as_posix() for name in files(tmp_path / "out")} == {
+        ".", "Run/fast/train_00000", "Walk/train_00001", "Walk/v.1.x",
+    }  # fmt: skip
+    picture = tmp_path / "out/Walk/v.1.x/v.1.x.0003.jpg"
+    frame = resize(VideoFile(made / "videos/train_00002.mp4").read([2]), None, (24, 40))[0]
+    difference = read_picture(picture).astype(int) - frame.permute(1, 2, 0).numpy()
+    assert np.abs(difference).mean() < 8
+
+    (tmp_path / "list.txt").write_text("Run/fast/train_00000 0\nWalk/train_00001 1\n")
+    lists = ("--list", tmp_path / "list.txt", "--root", tmp_path / "set")
+    assert prepare("frames", *lists, "--size", 24, "--out", tmp_path / "of_list")[0] == 0
+    assert read_picture(tmp_path / "of_list/Run/fast/train_00000/train_00000.0001.jpg").shape == (24, 24, 3)
+    assert not (tmp_path / "of_list/Walk/v.1.x").exists()
+
+
+def test_what_is_done_is_passed_over_and_what_is_half_done_is_made_anew(made, tmp_path, prepare):
+    out = tmp_path / "out"
+    assert prepare("frames", made / "videos", "--out", out)[0] == 0
+    before = {name: (out / name).stat().st_mtime_ns for name in files(out)}
+    part = out / ".train_00001.part"  # what a killed process leaves
+    (out / "train_00001").rename(part)
+    (part / "train_00001.0002.jpg").write_bytes(b"half a pict")
+    (part / "train_00001.9999.jpg").write_bytes(b"of another time")
+    code, told, _ = prepare("frames", made / "videos", "--out", out)
+    assert code == 0 and "1 videos of" in told and "5 passed over" in told
+    assert files(out) == sorted(before) and not part.exists()
+    for name, written in before.items():
+        assert ((out / name).stat().st_mtime_ns != written) == name.startswith("train_00001")
+    code, _, err = prepare("frames", made / "videos", "--out", out, "--fps", 5)
+    assert code == 2 and "was made with fps=None, not 5.0" in err
+    (out / "prepare.json").unlink()
+    code, _, err = prepare("frames", made / "videos", "--out", out)
+    assert code == 2 and "is there already, and was not made by this program" in err
+
+
+def test_work_that_ends_in_the_middle_leaves_nothing(made, tmp_path):
+    source = VideoFile(made / "videos/train_00000.mp4")
+    for job in (
+        write_frames(source, tmp_path / "a/v"),
+        write_features(source, tmp_path / "b/v.npy", lambda x: x.flatten(1)[:, :5], 4),
+    ):
+        assert next(job) > 0 and any(tmp_path.rglob(".v*.part"))
+        job.close()
+        assert not any(tmp_path.rglob("*v*"))
+
+    def broken():
+        yield 3
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SeqclfError, match=r"some\.mp4: what is made of it can't be written .*No space left"):
+        work_off({"some.mp4": broken}, 1)
+
+
+def test_damaged_videos_are_told_and_the_others_made(made, tmp_path, prepare):
+    folder = tmp_path / "set"
+    shutil.copytree(made / "videos", folder)
+    (folder / "test_00000.mp4").write_bytes(b"this is no video at all")
+    whole = (folder / "train_00000.mp4").read_bytes()
+    (folder / "train_00000.mp4").write_bytes(whole[: len(whole) // 2])
+    code, out, err = prepare("frames", folder, "--out", tmp_path / "out", "--workers", 3)
+    assert code == 2 and "4 videos of" in out and "2 failed" in out
+    assert len(err.splitlines()) == 2 and "Traceback" not in err
+    assert all(f"error: {folder / name}" in err for name in ("test_00000.mp4", "train_00000.mp4"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == [
+        "test_00001", "train_00001", "train_00002", "train_00003",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "required: command"),
+        (("frames", "--out", "{tmp}/o"), "there is no video"),
+        (("frames", "{tmp}/none.mp4", "--out", "{tmp}/o"), "none.mp4: no such file or folder"),
+        (("frames", "{made}", "--size", "0", "--out", "{tmp}/o"), "--size 0: expected"),
+        (("frames", "{made}", "--size", "{made}", "--out", "{tmp}/o"), "expected one number of pixels"),
+        (("frames", "{made}", "--quality", "101", "--out", "{tmp}/o"), "--quality 101"),
+        (("frames", "{made}", "--fps", "0", "--out", "{tmp}/o"), "--fps 0.0"),
+        (("frames", "{made}", "--workers", "0", "--out", "{tmp}/o"), "--workers 0"),
+        (("frames", "{made}", "--list", "{made}/train.txt", "--out", "{tmp}/o"), "--list goes with --root"),
+        (("frames", "{made}", "{made}/videos/train_00000.mp4", "{tmp}/train_00000.mp4", "--out", "{tmp}/o"), "both"),
+        (("features", "{made}/videos", "--out", "{tmp}/o"), "name one run, or a torchvision model"),
+        (("features", "{made}/videos", "--backbone", "resnet0", "--out", "{tmp}/o"), "no classification model"),
+        (("features", "--backbone", "resnet18", "--weights", "none", "--out", "{tmp}/o"), "there is no video"),
+        (("features", "--backbone", "alexnet", "--weights", "none", "--root", "x", "--out", "{tmp}/o"), "--train is"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(made, tmp_path, prepare, words, sentence):
+    shutil.copy(made / "videos/train_00000.mp4", tmp_path)
+    code, out, err = prepare(*(word.format(tmp=tmp_path, made=made) for word in words))
+    assert code == 2 and sentence in err and "Traceback" not in err and out == ""
+    assert not (tmp_path / "o").exists()
+
+
+# ---- features
+
+
+@pytest.fixture(scope="module")
+def run(made, tmp_path_factory):
+    transform = partial(in_turn, steps=(partial(resize, size=20), partial(random_crop, size=16)))
+    lists = ("train.txt", "test.txt", "segments.csv", "classes.txt")
+    experiment = Experiment(
+        data=partial(annotated_set, str(made), *lists, background="background", transform=transform),
+        model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=4)),
+        optimizer=partial(torch.optim.SGD, lr=0.1),
+        steps=1,
+        batch_size=2,
+    )
+    folder = tmp_path_factory.mktemp("run") / "run"
+    train(experiment, folder, "cpu")
+    return folder
+
+
+ANNOTATED = ["--train", "{0}/train.txt", "--test", "{0}/test.txt", "--segments", "{0}/segments.csv"]
+ANNOTATED += ["--classes", "{0}/classes.txt", "--root", "{0}"]
+
+
+def test_features_of_a_run_are_what_its_encoder_gives_in_evaluation(made, run, tmp_path, prepare):
+    video = made / "videos/train_00000.mp4"
+    code, out, err = prepare("features", run, video, "--out", tmp_path, "--chunk", 5, "--device", "cpu")
+    assert (code, err) == (0, "") and "1 videos" in out
+    features = np.load(tmp_path / "features/train_00000.npy")
+    _, model, _, _ = load_run(run)
+    frames = center_crop(resize(VideoFile(video).read(range(len(VideoFile(video)))), None, 20), None, 16)
+    with torch.inference_mode():
+        expected = model.encoder(model.preprocess(frames))
+    assert features.dtype == np.float32 and features.shape == (3 * 16 * 16, len(frames))
+    torch.testing.assert_close(torch.from_numpy(features.T), expected, atol=1e-6, rtol=0)
+    assert torch.equal(open_video(tmp_path / "features/train_00000.npy").read([3, 1]), torch.tensor(features.T[[3, 1]]))
+    assert [path.name for path in tmp_path.iterdir()] == ["prepare.json", "features"]
+
+
+def test_annotated_videos_become_a_feature_set_that_is_trained_on(made, run, tmp_path, prepare):
+    words = [word.format(made) for word in ANNOTATED]
+    code, _, err = prepare("features", run, *words, "--out", tmp_path / "without")
+    assert code == 2 and "every frame needs a label" in err and not (tmp_path / "without/splits").exists()
+    code, _, err = prepare("features", run, *words, "--background", "background", "--out", tmp_path / "set")
+    assert (code, err) == (0, "")
+    lists = ("train.txt", "test.txt", "segments.csv", "classes.txt")
+    videos = annotated_set(str(made), *lists, background="background")
+    data = feature_set(str(tmp_path / "set"), background=["background"])
+    assert data.classes == videos.classes and data.background == videos.background
+    for ours, theirs in ((data.train, videos.train), (data.test, videos.test)):
+        for one, other in zip(ours.videos, theirs.videos, strict=True):
+            assert one.name == Path(other.name).stem and torch.equal(one.labels, other.labels)
+    (made / "videos/train_00000.mp4").touch()
+    code, out, _ = prepare("features", run, *words, "--background", "background", "--out", tmp_path / "set")
+    assert code == 0 and "6 passed over" in out
+
+
+def test_a_backbone_gives_features_bit_for_bit_again(made, tmp_path, prepare):
+    words = ["features", "--backbone", "resnet18", "--weights", "none", "--resize", 40, "--crop", 32]
+    videos = [made / f"videos/train_0000{k}.mp4" for k in range(2)]
+    assert prepare(*words, *videos, "--out", tmp_path / "a")[0] == 0
+    assert prepare(*words, videos[1], "--out", tmp_path / "b", "--workers", 1)[0] == 0
+    name = "features/train_00001.npy"
+    assert np.load(tmp_path / "a" / name).shape == (512, len(VideoFile(videos[1])))
+    assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    code, _, err = prepare(*words[:-1], 24, videos[1], "--out", tmp_path / "b")
+    assert code == 2 and "was made with crop=32, not 24" in err
+    code, _, err = prepare(*words[:-1], 48, videos[0], "--out", tmp_path / "c")
+    assert code == 2 and "train_00000.mp4: " in err and "48x48 does not fit" in err
+    assert json.loads((tmp_path / "c/prepare.json").read_text())["crop"] == 48
+
+
+def test_features_that_are_not_finite_are_refused(made, tmp_path):
+    source = VideoFile(made / "videos/train_00000.mp4")
+    job = write_features(source, tmp_path / "v.npy", lambda x: 1 / (x.flatten(1)[:, :2] * 0.0), 4)
+    with pytest.raises(SeqclfError, match=r"train_00000\.mp4: the features of frame 0 are not finite"):
+        list(job)
+    assert files(tmp_path) == []
