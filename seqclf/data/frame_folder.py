@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +116,23 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         SeqclfError: it can't be read: missing, damaged, more than 8 bits, several pictures in one file.
     """
-    with suppress(OSError, RuntimeError):  # what torchcodec can't read PIL gets to try, and tells why not
-        with open(path, "rb", buffering=0) as file:
-            content = bytearray(os.fstat(file.fileno()).st_size)
-            file.readinto(content)
-        decode = _jpeg_decoder()
-        if decode is not None and content.startswith(_JPEG) and _EXIF not in content:  # which it would turn by
+    with _told(path), open(path, "rb", buffering=0) as file:
+        content = bytearray(os.fstat(file.fileno()).st_size)
+        file.readinto(content)
+    return decode_picture(content, path)
+
+
+def decode_picture(content: bytearray, name: str | Path) -> NDArray[np.uint8]:
+    """As ``read_picture``, of a file's content; ``name`` is what errors call it."""
+    decode = _jpeg_decoder()
+    if decode is not None and content.startswith(_JPEG) and _EXIF not in content:  # which it would turn by
+        with suppress(RuntimeError):  # what torchcodec can't read PIL gets to try, and tells why not
             return decode(torch.frombuffer(content, dtype=torch.uint8)).permute(1, 2, 0).numpy()
-    with _opened(path) as image:
+    with _opened(BytesIO(content), name) as image:
         if image.mode.startswith(("I", "F")):
-            raise SeqclfError(f"{path}: has more than 8 bits ({image.mode}); pictures of 8 bits are expected")
+            raise SeqclfError(f"{name}: has more than 8 bits ({image.mode}); pictures of 8 bits are expected")
         if getattr(image, "n_frames", 1) > 1:
-            raise SeqclfError(f"{path}: is {image.n_frames} pictures in one file; one per frame is expected")
+            raise SeqclfError(f"{name}: is {image.n_frames} pictures in one file; one per frame is expected")
         if image.mode == "P":  # a palette may hold transparency, which PIL turns into RGB only by RGBA
             image = image.convert("RGBA")
         return np.array(image.convert("RGB"))
@@ -143,26 +149,34 @@ def _jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
 
 def _size(path: str) -> tuple[int, int]:
     """Height and width by the picture's head."""
-    with _opened(path) as image:
+    with _opened(path, path) as image:
         return image.height, image.width
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
+def _opened(file: str | BytesIO, name: str | Path) -> Iterator[Any]:
     """A PIL image; whatever goes wrong while it is open is a SeqclfError that names the file."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
+
+    with _told(name), Image.open(file) as image:
+        yield image
+
+
+@contextmanager
+def _told(name: str | Path) -> Iterator[None]:
+    """Whatever goes wrong with a picture's file is a SeqclfError that names it."""
+    from PIL import UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
-            yield image
+        yield
     except (SeqclfError, MemoryError):
         raise
     except FileNotFoundError:
-        raise SeqclfError(f"{path}: no such file") from None
+        raise SeqclfError(f"{name}: no such file") from None
     except UnidentifiedImageError:
-        raise SeqclfError(f"{path}: not a picture that can be read (it does not begin as one)") from None
+        raise SeqclfError(f"{name}: not a picture that can be read (it does not begin as one)") from None
     except Exception as error:  # a damaged file makes PIL's decoders raise nearly anything
-        raise SeqclfError(f"{path}: not a picture that can be read ({' '.join(str(error).split())})") from None
+        raise SeqclfError(f"{name}: not a picture that can be read ({' '.join(str(error).split())})") from None
 
 
 def _list_frames(folder: str, pattern: str | None) -> list[str]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.source import Source
-from seqclf.data.video_index import FrameIndex, Frames, Ints, decode, index_frames, open_video, packets_of
+from seqclf.data.video_index import FrameIndex, Frames, Ints, Place, decode, index_frames, open_video, packets_of
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -42,7 +42,7 @@ class VideoFile(Source):
     open, so that reading on needs no seek. Objects may be pickled, used after a fork, and by several threads.
 
     Args:
-        path: the file.
+        path: the file, or a place in one.
         fps: frames per second to resample to: frame ``k`` is then the one shown at ``k / fps`` seconds from the first
             frame's time, that is the last that is not later (by more than the millisecond to which containers round),
             for every such time up to that of the last frame. None for the frames as they are.
@@ -52,10 +52,11 @@ class VideoFile(Source):
             On reading: a frame is damaged (those after it, too, up to the next keyframe), or of another size.
     """
 
-    def __init__(self, path: str | os.PathLike[str], fps: float | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | Place, fps: float | None = None) -> None:
+        self._place = path if isinstance(path, Place) else Place(os.fspath(path))
         if fps is not None and not 0 < fps <= 1 / ROUNDING:
-            raise SeqclfError(f"{os.fspath(path)}: fps is {fps}, and must be a number above 0, up to 1000, or None")
-        self._path, self.fps = os.fspath(path), fps
+            raise SeqclfError(f"{self._place}: fps is {fps}, and must be a number above 0, up to 1000, or None")
+        self.fps = fps
         self._index: FrameIndex | None = None
         self._frames: Ints | None = None
         self._shape: tuple[int, ...] | None = None
@@ -63,7 +64,7 @@ class VideoFile(Source):
     @property
     def path(self) -> str:
         """The file."""
-        return self._path
+        return str(self._place)
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
@@ -90,7 +91,7 @@ class VideoFile(Source):
         if not len(wanted):
             return torch.empty(0, *self.frame_shape, dtype=torch.uint8)
         # taken out while in use: other threads neither use nor close it
-        decoder = _OPEN.pop(self, None) or _Decoder(self.path, self._indexed())
+        decoder = _OPEN.pop(self, None) or _Decoder(self._place, self._indexed())
         try:
             out = self._decoded(decoder, frames[wanted])
         except BaseException:
@@ -119,7 +120,7 @@ class VideoFile(Source):
 
     def _indexed(self) -> FrameIndex:
         if self._index is None:
-            self._index = index_frames(self.path)
+            self._index = index_frames(self._place)
         return self._index
 
     def _numbers(self) -> Ints:
@@ -136,8 +137,8 @@ class VideoFile(Source):
 class _Decoder:
     """An open file and its decoder, at some place."""
 
-    def __init__(self, path: str, index: FrameIndex) -> None:
-        self.path, self.index = path, index
+    def __init__(self, place: Place, index: FrameIndex) -> None:
+        self.place, self.index = place, index
         self.number_of = np.full(len(index.seeks), -1)  # of each packet, the number of its frame
         self.number_of[index.packet] = np.arange(len(index.packet))
         self.frames: Frames = iter(())
@@ -163,7 +164,7 @@ class _Decoder:
             self._open()
             frame = self._forward(number, packet, start)
         if frame is None:
-            raise SeqclfError(f"{self.path}: frame {number} can't be decoded, FFmpeg gives none")
+            raise SeqclfError(f"{self.place}: frame {number} can't be decoded, FFmpeg gives none")
         turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
         return [np.rot90(plane, turns) for plane in _to_planes(self.reformatter, frame)]
 
@@ -176,7 +177,7 @@ class _Decoder:
                 if start <= damaged <= packet:
                     other = self.number_of[damaged]
                     which = "it" if other == number else f"frame {other}" if other >= 0 else "what it is built on"
-                    raise SeqclfError(f"{self.path}: frame {number} can't be decoded, {which} is damaged")
+                    raise SeqclfError(f"{self.place}: frame {number} can't be decoded, {which} is damaged")
             if self.sought and came_from == self.start and frame is not None and frame.pict_type not in I_PICTURES:
                 return None
             now = -1 if came_from < 0 else int(self.number_of[came_from])
@@ -190,7 +191,7 @@ class _Decoder:
 
     def _open(self) -> None:
         """Goes to the beginning of the file."""
-        self.container, self.stream = open_video(self.path)
+        self.container, self.stream = open_video(self.place)
         self._begin(0, sought=False)
 
     def _seek(self, start: int) -> None:

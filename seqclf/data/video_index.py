@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,19 @@ SMALL = 19  # bytes: an MPEG-4 packet of no more holds a picture that is not cod
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a video's bytes are: a file, or ``size`` bytes of it from ``start`` on; ``name`` is what errors call it."""
+
+    file: str
+    start: int = 0
+    size: int | None = None
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or self.file
+
+
+@dataclass(frozen=True)
 class FrameIndex:
     """The N frames of a video, in the order shown, made from P packets, numbered in the file's order.
 
@@ -50,7 +64,7 @@ class FrameIndex:
     seeks: Ints
 
 
-def open_video(path: str) -> tuple[InputContainer, VideoStream]:
+def open_video(place: Place) -> tuple[InputContainer, VideoStream]:
     """Opens a file; gives it with its first video stream.
 
     Raises:
@@ -59,28 +73,32 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
     try:
         import av
     except ImportError:
-        raise SeqclfError(f"{path}: video files are read by PyAV: pip install 'seqclf[video]'") from None
-    if not Path(path).exists():
-        raise SeqclfError(f"{path}: there is no such file")
-    if not Path(path).is_file():
-        raise SeqclfError(f"{path}: a video file was expected, and this is no file")
-    if Path(path).stat().st_size == 0:
-        raise SeqclfError(f"{path}: the file is empty, a video was expected")
+        raise SeqclfError(f"{place}: video files are read by PyAV: pip install 'seqclf[video]'") from None
+    path = Path(place.file)
+    if not path.exists():
+        raise SeqclfError(f"{place}: there is no such file")
+    if not path.is_file():
+        raise SeqclfError(f"{place}: a video file was expected, and this is no file")
+    if (path.stat().st_size if place.size is None else place.size) == 0:
+        raise SeqclfError(f"{place}: the file is empty, a video was expected")
+    url = f"file:{path}"  # the prefix, as a name may hold a colon
+    if place.size is not None:
+        url = f"subfile,,start,{place.start},end,{place.start + place.size},,:{url}"
     try:
-        container = av.open(f"file:{path}", metadata_errors="replace")  # the prefix, as a name may hold a colon
+        container = av.open(url, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        raise SeqclfError(f"{path}: this can't be read as a video ({error.strerror})") from None
+        raise SeqclfError(f"{place}: this can't be read as a video ({error.strerror})") from None
     form = container.format.name
     if form.endswith("_pipe") or form in ("image2", "tty"):  # FFmpeg takes images, and text, for videos too
         what = "text" if form == "tty" else f"an image ({form.removesuffix('_pipe')})"
-        raise SeqclfError(f"{path}: a video file was expected, and this is {what}")
+        raise SeqclfError(f"{place}: a video file was expected, and this is {what}")
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of an album
             if stream.codec_context is None:
-                raise SeqclfError(f"{path}: FFmpeg has no decoder for this video")
+                raise SeqclfError(f"{place}: FFmpeg has no decoder for this video")
             stream.codec_context.thread_count = 1  # the workers are the threads; and a fork is safe without any
             return container, stream
-    raise SeqclfError(f"{path}: the file holds no video ({form})")
+    raise SeqclfError(f"{place}: the file holds no video ({form})")
 
 
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
@@ -112,7 +130,7 @@ def decode(codec: VideoCodecContext, packets: Iterable[tuple[int, Packet[VideoSt
             yield -1 if frame.pts is None else frame.pts, None if frame.is_corrupt else frame
 
 
-def index_frames(path: str) -> FrameIndex:
+def index_frames(place: Place) -> FrameIndex:
     """Reads a file's packets; decodes none of them, unless the file does not say in which order frames are shown.
 
     Raises:
@@ -120,8 +138,8 @@ def index_frames(path: str) -> FrameIndex:
     """
     times: list[tuple[int | None, int | None]] = []
     keys, shown, pictures = [], [], []
-    cut = _matroska_is_cut(path)
-    container, stream = open_video(path)
+    cut = _matroska_is_cut(place)
+    container, stream = open_video(place)
     from av import FFmpegError
 
     with container:
@@ -138,13 +156,13 @@ def index_frames(path: str) -> FrameIndex:
                     keys[-1] &= len(kinds) == 1  # what is packed with a keyframe would come out in a wrong place
                 cut_here = packet.is_corrupt
         except FFmpegError as error:
-            raise SeqclfError(f"{path}: the file is damaged after {len(times)} frames ({error.strerror})") from None
+            raise SeqclfError(f"{place}: the file is damaged after {len(times)} frames ({error.strerror})") from None
         if not times:
-            raise SeqclfError(f"{path}: the video holds no frame")
+            raise SeqclfError(f"{place}: the video holds no frame")
         if "mov" in forms:
             cut |= len(times) < sum(entry.size > 0 for entry in stream.index_entries)
         if cut or cut_here:
-            raise SeqclfError(f"{path}: the file is cut off, after {len(times) - cut_here} frames")
+            raise SeqclfError(f"{place}: the file is cut off, after {len(times) - cut_here} frames")
         tick, rate = float(stream.time_base or 0), float(stream.guessed_rate or 25)
 
     pts, dts = (_distinct(column) for column in zip(*times, strict=True))
@@ -157,10 +175,10 @@ def index_frames(path: str) -> FrameIndex:
     elif "avi" in forms and not codec.reorder:
         order = np.arange(len(times))
     if order is None:
-        order = _order_of_decoding(path)
+        order = _order_of_decoding(place)
     packet_of = order[np.array(shown)[order]]
     if not len(packet_of):
-        raise SeqclfError(f"{path}: the video holds no frame")
+        raise SeqclfError(f"{place}: the video holds no frame")
 
     by_dts = "avi" in forms or pts is None  # AVI's times of showing are FFmpeg's guesses
     names = dts if by_dts else pts
@@ -213,9 +231,9 @@ def _order_of_pictures(pictures: list[tuple[bool, list[int]]]) -> Ints | None:
     return None if waiting else np.array(order + held)
 
 
-def _order_of_decoding(path: str) -> Ints:
+def _order_of_decoding(place: Place) -> Ints:
     """The packets in the order in which a decoder gives their frames, the whole file through."""
-    container, stream = open_video(path)
+    container, stream = open_video(place)
     with container:
         order: list[int] = []
         for number, frame in decode(stream.codec_context, enumerate(packets_of(container, stream))):
@@ -223,15 +241,17 @@ def _order_of_decoding(path: str) -> Ints:
                 order.append(number)
     if len(set(order)) < len(order) or -1 in order:
         raise SeqclfError(
-            f"{path}: its frames can't be told apart: convert it to another format (such as H.264 in MP4)"
+            f"{place}: its frames can't be told apart: convert it to another format (such as H.264 in MP4)"
         )
     return np.array(order, np.int64)
 
 
-def _matroska_is_cut(path: str) -> bool:
+def _matroska_is_cut(place: Place) -> bool:
     """Whether a Matroska file is shorter than it says; FFmpeg reads what there is, and is silent."""
     try:
-        with open(path, "rb") as file:
+        with open(place.file, "rb") as file:
+            there = os.fstat(file.fileno()).st_size if place.size is None else place.size
+            file.seek(place.start)
             head = file.read(128)
     except OSError:
         return False
@@ -240,4 +260,4 @@ def _matroska_is_cut(path: str) -> bool:
         return False
     width = 9 - head[at].bit_length()
     size = int.from_bytes(head[at : at + width], "big") & (1 << 7 * width) - 1
-    return size != (1 << 7 * width) - 1 and at + width + size > Path(path).stat().st_size
+    return size != (1 << 7 * width) - 1 and at + width + size > there
