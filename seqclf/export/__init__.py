@@ -1,0 +1,5 @@
+"""A trained run as files for other programs: ONNX, ``torch.export``, safetensors; checked before they are handed over."""
+
+from seqclf.export.run import export_run
+
+__all__ = ["export_run"]

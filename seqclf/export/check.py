@@ -1,0 +1,131 @@
+"""What an exported file answers, beside the model that it was made of; and how long it takes over it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqclf.batch import SeqclfError
+from seqclf.export.program import state_names
+
+TOLERANCE = 1e-4
+"""The largest difference of probabilities and memory; of logits it is as much of the largest one, if that is above 1."""
+SHAPES = ((1, 1), (1, 7), (4, 1), (3, 5))
+"""Clips and frames of the checks; what is exported is traced with 2 clips of 3 frames."""
+
+Run = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+"""Inputs by name to outputs by name."""
+
+
+def open_file(path: Path) -> Run:
+    """A ``.onnx`` file in ONNX Runtime, on as many threads as PyTorch uses, or a ``.pt2`` program."""
+    if path.suffix == ".pt2":
+        program = torch.export.load(path).module()
+        return lambda inputs: program(**inputs)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        found = session.run(names, {name: x.numpy() for name, x in inputs.items()})
+        return {name: torch.from_numpy(x) for name, x in zip(names, found, strict=True)}
+
+    return run
+
+
+def eager(model: nn.Module) -> Run:
+    """The model itself, called as an exported file is."""
+    names = state_names(model.get_submodule("temporal"))
+
+    def run(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        state = tuple(inputs[name] for name in names if name in inputs)
+        given = None if not state else state if len(state) > 1 else state[0]
+        logits, after = model(inputs["frames"], inputs.get("is_first"), given)
+        parts = after if isinstance(after, tuple) else (after,)
+        outputs = {"logits": logits, "probabilities": logits.softmax(-1)}
+        return outputs | {f"next_{name}": part for name, part in zip(names, parts, strict=False)}
+
+    return run
+
+
+def without_memory(model: nn.Module, B: int) -> dict[str, Tensor]:
+    """The memory of B streams that begin, by name."""
+    net = model.get_submodule("temporal")
+    return {name: torch.zeros(net.num_layers, B, net.hidden_size) for name in state_names(net)}
+
+
+@torch.no_grad()
+def check(model: nn.Module, path: Path, form: str, frames: Tensor) -> float:
+    """The largest difference between what a file and its model say, over batches of ``SHAPES``.
+
+    A stream is fed whole and frame by frame, from random memory, with sequences that begin in the middle.
+
+    Args:
+        form: "model" (whole clips) or "stream".
+        frames: ``(M, *frame_shape)``, what batches are filled from, in turn.
+
+    Raises:
+        SeqclfError: the difference is above ``TOLERANCE``; the output is named.
+    """
+    theirs, ours = open_file(path), eager(model)
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for B, T in SHAPES:
+        numbers = torch.arange(B * T) % len(frames)
+        inputs = {"frames": frames[numbers].unflatten(0, (B, T))}
+        if form == "stream":
+            inputs["is_first"] = torch.rand(B, T, generator=generator) < 0.3
+            memory = without_memory(model, B)
+            inputs |= {name: torch.randn(x.shape, generator=generator).tanh() for name, x in memory.items()}
+        want = ours(inputs)
+        answers = {"": theirs(inputs)}
+        if form == "stream":
+            answers[" frame by frame"] = _frame_by_frame(theirs, inputs)
+        for how, found in answers.items():
+            for name, value in found.items():
+                if value.shape != want[name].shape:
+                    shapes = f"{tuple(value.shape)}, the model's are {tuple(want[name].shape)}"
+                    raise SeqclfError(f"{path.name}{how}: its {name} of {B} x {T} frames are {shapes}")
+                scale = max(1.0, float(want[name].abs().max())) if name == "logits" else 1.0
+                difference = float((value - want[name]).abs().max()) / scale
+                if not difference <= TOLERANCE:
+                    raise SeqclfError(
+                        f"{path.name}{how}: its {name} of {B} x {T} frames differ from the model's by {difference:.1e}, "
+                        f"more than {TOLERANCE:.0e}"
+                    )
+                worst = max(worst, difference)
+    return worst
+
+
+def _frame_by_frame(run: Run, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A stream's outputs where each call has one frame, and the memory that the one before left."""
+    memory = {name: x for name, x in inputs.items() if name not in ("frames", "is_first")}
+    said: list[dict[str, Tensor]] = []
+    for t in range(inputs["frames"].shape[1]):
+        now = {name: inputs[name][:, t : t + 1] for name in ("frames", "is_first")}
+        said.append(run({**now, **memory}))
+        memory = {name: said[-1][f"next_{name}"] for name in memory}
+    whole = {name: torch.cat([one[name] for one in said], 1) for name in ("logits", "probabilities")}
+    return said[-1] | whole
+
+
+@torch.inference_mode()
+def latency(run: Run, inputs: dict[str, Tensor], seconds: float = 0.5) -> tuple[float, float]:
+    """Median and 99th percentile of a call's time in milliseconds, over so many seconds and 20 calls or more."""
+    times: list[float] = []
+    for _ in range(3):
+        run(inputs)
+    end = time.perf_counter() + seconds
+    while len(times) < 20 or (time.perf_counter() < end and len(times) < 10000):
+        began = time.perf_counter()
+        run(inputs)
+        times.append(1e3 * (time.perf_counter() - began))
+    return float(np.percentile(times, 50)), float(np.percentile(times, 99))

@@ -1,0 +1,268 @@
+"""From a run to a folder of exported files, every one of them compared with the run's model before it gets its name."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqclf.batch import SeqclfError
+from seqclf.checkpoint import step_of
+from seqclf.config import Experiment, called, render
+from seqclf.data import Clips, Videos, batches
+from seqclf.export.card import write_card
+from seqclf.export.check import check, eager, latency, open_file, without_memory
+from seqclf.export.graph import frame_graph, onnx_form
+from seqclf.export.int8 import accuracy, quantize
+from seqclf.export.program import Frames, export_program, state_names
+from seqclf.predict import load_run
+from seqclf.record import environment, now, read_json, write_json
+
+FORMS = ("program", "onnx", "safetensors")
+PACKAGES = {"program": (), "onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
+DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
+POOL = 64
+"""How many frames of the test clips the checks draw on."""
+
+
+@dataclass
+class Material:
+    """What a run's export is checked and measured on.
+
+    Attributes:
+        frames: ``(M, *frame_shape)``, from test clips, or random.
+        told: one line that says where they are from.
+        length: the frames of a clip.
+        clips: the test clips; None where they can't be had.
+    """
+
+    frames: Tensor
+    told: str
+    length: int = 16
+    clips: Clips | Videos | None = None
+
+
+def export_run(
+    run: str | Path,
+    out: str | Path | None = None,
+    checkpoint: str = "newest",
+    forms: Sequence[str] = FORMS,
+    opset: int = 18,
+    int8: bool = False,
+    clips: int = 1000,
+    dtype: str | None = None,
+    settings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes a run's model as files that need no seqclf, with a model card; the folder appears when all checks have passed.
+
+    Args:
+        run: the run's folder.
+        out: the folder to write, which may be an earlier export; None for ``export`` in the run.
+        checkpoint: as of ``load_run``.
+        forms: of "program", "onnx" and "safetensors" those to write.
+        opset: of the ONNX files, from 18.
+        int8: whether to write the streaming ONNX file with weights of 8 bits, too, and to measure what that costs.
+        clips: on how many test clips, spread over all of them, that is measured.
+        dtype: of the frames that come in, "uint8" or "float32"; None for that of the run's test clips.
+        settings: ``key=value`` changes of the run's config, such as ``data.root=DIR``.
+
+    Returns:
+        what ``model.json`` holds: the files with sizes, differences and latencies, figures, classes and versions.
+
+    Raises:
+        SeqclfError: the run can't be loaded or exported; a package is not installed; a check fails; ``out`` is something
+            else. What was in ``out`` is then as it was.
+    """
+    for form in forms:
+        if form not in FORMS:
+            raise SeqclfError(f"form {form!r}: expected {', '.join(FORMS)}")
+    if int8 and "onnx" not in forms:
+        raise SeqclfError("int8 is a form of the ONNX files: export onnx, too")
+    if opset < 18:
+        raise SeqclfError(f"opset {opset}: expected 18 or more")
+    if clips < 1:
+        raise SeqclfError(f"clips={clips}: expected at least 1")
+    for package in (package for form in forms for package in PACKAGES[form]):
+        if importlib.util.find_spec(package) is None:
+            raise SeqclfError(f"this export needs the package {package}: pip install 'seqclf[export]'")
+    out = Path(run, "export") if out is None else Path(out)
+    if out.exists() and not (out / "model.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise SeqclfError(f"{out}: is there already, and is no export: name another folder (out=, --out)")
+
+    experiment, model, record, path = load_run(run, checkpoint, settings)
+    shape, classes = record["data"]["train"]["frame_shape"], record["data"]["classes"]
+    material = _material(experiment, record, dtype)
+    parts = Frames(model)
+    about: dict[str, Any] = {
+        "run": Path(run).resolve().name,
+        "step": step_of(path),
+        "exported": now(),
+        "data": record["data"]["source"],
+        "classes": classes,
+        "frame_shape": shape,
+        "frames": str(material.frames.dtype).removeprefix("torch."),
+        "state": {name: list(x.shape) for name, x in without_memory(model, 1).items()},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "figures": _figures(Path(run), step_of(path)),
+        "checked_on": material.told,
+        "versions": _versions(forms),
+    }
+    part = out.with_name(f".{out.name}.part{os.getpid()}")
+    try:
+        part.mkdir(parents=True)
+        about["files"] = _write_files(part, model, parts, material, forms, opset, about)
+        if int8:
+            about["int8"] = _write_int8(part, model, material, clips, about)
+        for name, file in about["files"].items():
+            file["bytes"] = (part / name).stat().st_size
+        about["eager"] = {form: _times(eager(model), model, form, material) for form in _forms(model)}
+        about["threads"] = torch.get_num_threads()
+        write_json(part / "model.json", about)
+        write_card(part / "README.md", about, render(experiment))
+        _put(part, out)
+    except OSError as error:
+        raise SeqclfError(f"{out}: could not be written ({error})") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return about
+
+
+def _forms(model: nn.Module) -> tuple[str, ...]:
+    """Whole clips; and streams, where there is a memory to carry."""
+    return ("model", "stream") if state_names(model.get_submodule("temporal")) else ("model",)
+
+
+def _write_files(
+    folder: Path,
+    model: nn.Module,
+    parts: Frames,
+    material: Material,
+    forms: Sequence[str],
+    opset: int,
+    about: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Writes and checks all but the 8-bit file; what is told of each, by name."""
+    files: dict[str, dict[str, Any]] = {}
+    shape, dtype = about["frame_shape"], material.frames.dtype
+    plain = {key: json.dumps(about[key]) for key in ("run", "step", "classes", "frame_shape", "frames", "versions")}
+    if "onnx" in forms:
+        import onnx
+
+        frames = frame_graph(parts, shape, dtype, opset)
+        for form in _forms(model):
+            proto = onnx_form(parts, frames, shape, form)
+            onnx.helper.set_model_props(proto, plain)
+            onnx.save(proto, folder / f"{form}.onnx")
+            files[f"{form}.onnx"] = {"form": form}
+    if "program" in forms:
+        for form in _forms(model):
+            program = export_program(model, shape, dtype, form)
+            torch.export.save(program, folder / f"{form}.pt2", extra_files={"seqclf.json": json.dumps(plain)})
+            files[f"{form}.pt2"] = {"form": form}
+    for name, file in files.items():
+        file["difference"] = check(model, folder / name, file["form"], material.frames)
+        file |= _times(open_file(folder / name), model, file["form"], material)
+    if "safetensors" in forms:
+        from safetensors.torch import load_file, save_file
+
+        weights = {name: x.clone().contiguous() for name, x in model.state_dict().items()}
+        save_file(weights, folder / "model.safetensors", {"format": "pt", **plain})
+        again = load_file(folder / "model.safetensors")
+        if again.keys() != weights.keys() or not all(torch.equal(again[name], x) for name, x in weights.items()):
+            raise SeqclfError("model.safetensors: its weights are not the model's")
+        files["model.safetensors"] = {"difference": 0.0}
+    return files
+
+
+def _write_int8(
+    folder: Path, model: nn.Module, material: Material, count: int, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Writes the 8-bit file of streams (of clips, where there is no memory) and measures what it costs."""
+    form = _forms(model)[-1]
+    files = {"float": folder / f"{form}.onnx", "int8": folder / f"{form}.int8.onnx"}
+    quantize(files["float"], files["int8"])
+    runs = {name: open_file(path) for name, path in files.items()}
+    about["files"][files["int8"].name] = {"form": form} | _times(runs["int8"], model, form, material)
+    if material.clips is None:
+        return {"clips": 0, "why": f"its accuracy is not measured: {material.told}"}
+    total = len(material.clips)
+    rows = torch.linspace(0, total - 1, min(count, total)).round().long()
+    memory = without_memory(model, 1)
+    figures = {name: accuracy(run, memory, material.clips, rows, len(about["classes"])) for name, run in runs.items()}
+    return {"clips": len(rows), "of": total, **figures}
+
+
+def _times(run: Any, model: nn.Module, form: str, material: Material) -> dict[str, Any]:
+    """How long one call takes in use: a stream's one frame, or a whole clip."""
+    T = 1 if form == "stream" else min(material.length, POOL)
+    inputs = {"frames": material.frames[torch.arange(T) % len(material.frames)][None]}
+    if form == "stream":
+        inputs |= {"is_first": torch.zeros(1, 1, dtype=torch.bool), **without_memory(model, 1)}
+    p50, p99 = latency(run, inputs)
+    return {"frames": T, "p50_ms": round(p50, 4), "p99_ms": round(p99, 4)}
+
+
+def _material(
+    experiment: Experiment, record: dict[str, Any], dtype: str | None
+) -> Material:
+    """Frames of the run's test clips; random ones where there are none to be had, which is told."""
+    shape, classes = tuple(record["data"]["train"]["frame_shape"]), list(record["data"]["classes"])
+    try:
+        data = called("data", experiment.data)
+        if tuple(data.test.frame_shape) != shape or list(data.classes) != classes:
+            raise SeqclfError(f"{data.source} has other frames or classes")
+        rows = torch.linspace(0, len(data.test) - 1, min(4, len(data.test))).long()
+        some = [batch.frames[0] for batch in batches(data.test, ((row, 0) for row in rows.split(1)))]
+    except SeqclfError as error:
+        dtype = dtype or ("uint8" if len(shape) == 3 else "float32")
+        random = torch.randint(0, 256, (POOL, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        frames = random if dtype == "uint8" else random / 255
+        return Material(frames, f"random {dtype} frames, as the run's data can't be had ({error})")
+    frames = torch.cat([clip[: POOL // len(some)] for clip in some])
+    if dtype is not None and frames.dtype != DTYPES[dtype]:
+        raise SeqclfError(f"frames of {dtype}: {data.source} has {str(frames.dtype).removeprefix('torch.')}")
+    told = f"test clips of {data.source}"
+    if data.source != record["data"]["source"]:
+        told += f" (the run itself was trained on {record['data']['source']})"
+    return Material(frames, told, len(some[0]), data.test)
+
+
+def _figures(run: Path, step: int) -> dict[str, dict[str, float]]:
+    """The figures of the run at this step, by part of the data; empty where it has none."""
+    if not (run / "results.json").is_file():
+        return {}
+    results = read_json(run / "results.json")
+    if results["step"] != step:
+        return {}
+    return {
+        part: {name: value for name, value in figures.items() if isinstance(value, int | float)}
+        for part, figures in results["parts"].items()
+    }
+
+
+def _versions(forms: Sequence[str]) -> dict[str, str]:
+    """Of all that had a hand in it."""
+    packages = [package for form in forms for package in PACKAGES[form]]
+    found = environment(torch.device("cpu"))
+    own = {name: str(found[name]) for name in ("seqclf", "code", "torch", "python")}
+    return own | {package: version(package) for package in packages}
+
+
+def _put(part: Path, out: Path) -> None:
+    """Gives a finished folder its name, in the place of an earlier one."""
+    if out.exists():
+        old = part.with_suffix(".old")
+        os.replace(out, old)
+        os.replace(part, out)
+        shutil.rmtree(old)
+    else:
+        os.replace(part, out)

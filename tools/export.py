@@ -1,0 +1,74 @@
+"""Exports a run's model: ONNX and torch.export programs, whole clips and streams, and safetensors, with a model card.
+
+python tools/export.py runs/<run>
+python tools/export.py runs/<run> --out exported --form onnx --int8
+python tools/export.py runs/<run> --checkpoint best data.root=../shared/data
+
+Frames go in raw: scaling is inside. Every file is compared with the run's model, on test clips where they can be read,
+before the folder gets its name; a difference above 1e-4 is an error. Needs the extra `export`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from seqclf.tool import make_parser, run_tool
+
+
+def main() -> int:
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("run", help="the run's folder")
+    add("settings", nargs="*", metavar="key=value", help="changes of the run's config, such as data.root=DIR")
+    add("--out", help="the folder to write (default: export/ in the run); an earlier export is replaced")
+    add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
+    add("--form", default="all", choices=("all", "program", "onnx", "safetensors"), help="default: all")
+    add("--opset", type=int, default=18, help="of ONNX, from 18 (default)")
+    add("--int8", action="store_true", help="the stream with weights of 8 bits, too, and what that costs in accuracy")
+    add("--clips", type=int, default=1000, help="on so many test clips, spread over all (default 1000)")
+    add("--dtype", choices=("uint8", "float32"), help="of the frames (default: as the run's test clips)")
+    args = parser.parse_intermixed_args()
+
+    from seqclf.allocator import keep_freed_memory
+    from seqclf.export import export_run
+    from seqclf.export.run import FORMS
+
+    keep_freed_memory()
+    about = export_run(
+        args.run,
+        args.out,
+        args.checkpoint,
+        FORMS if args.form == "all" else (args.form,),
+        args.opset,
+        args.int8,
+        args.clips,
+        args.dtype,
+        args.settings,
+    )
+    show(about)
+    return 0
+
+
+def show(about: dict) -> None:
+    """A line for each file, and what 8 bits cost."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    console.print(f"step {about['step']:,} of {about['run']}, checked on {about['checked_on']}", soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("file", "MB", "difference", "frames", "p50 ms", "p99 ms"):
+        table.add_column(column, justify="left" if column == "file" else "right", no_wrap=True)
+    rows = about["files"] | {f"PyTorch, {form}": times for form, times in about["eager"].items()}
+    for name, file in rows.items():
+        cells = [name, f"{file['bytes'] / 1e6:.2f}" if "bytes" in file else ""]
+        cells.append(f"{file['difference']:.1e}" if "difference" in file else "")
+        if "p50_ms" in file:
+            cells += [str(file["frames"]), f"{file['p50_ms']:.3f}", f"{file['p99_ms']:.3f}"]
+        table.add_row(*cells)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run_tool(main)
