@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -17,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.data import Video, find_videos
+from seqclf.data import Source, Video, find_videos
 from seqclf.data.frames_augment import center_crop, resize
+from seqclf.data.shard_files import in_shards, write_shard
+from seqclf.data.shard_index import index_of, write_index
 from seqclf.models import Normalize
 from seqclf.predict import Predictor, load_run
 from seqclf.progress import Display
@@ -40,12 +44,13 @@ class Done:
     seconds: float = 0.0
 
 
-def work_off(jobs: Mapping[str, Callable[[], Iterator[int]]], workers: int) -> Done:
+def work_off(jobs: Mapping[str, Callable[[], Iterator[int]]], workers: int, unit: str = "video") -> Done:
     """Does the jobs by so many threads, and shows how far they are; what fails is told, and the others go on.
 
     Args:
         jobs: by name, what is called to begin a job, and then yields how many frames a piece of its work was. It is
             closed in the middle when all is to end.
+        unit: what a job is about.
 
     Raises:
         SeqclfError: a file can't be written.
@@ -62,7 +67,7 @@ def work_off(jobs: Mapping[str, Callable[[], Iterator[int]]], workers: int) -> D
                     break
         return frames
 
-    with closing(Display(len(jobs), "video")) as display, ThreadPoolExecutor(workers) as pool:
+    with closing(Display(len(jobs), unit)) as display, ThreadPoolExecutor(workers) as pool:
         display.begin(0)
         futures = {pool.submit(work, job): name for name, job in jobs.items()}
         try:
@@ -241,3 +246,64 @@ def write_annotations(out: Path, classes: Sequence[str], parts: Mapping[str, Seq
         part_path = path.with_name(f".{path.name}.part")
         part_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         part_path.replace(path)
+
+
+def write_part(
+    videos: Sequence[Video],
+    root: Path,
+    part: str,
+    classes: Sequence[str],
+    background: str | None,
+    fps: float | None,
+    size: int,
+    seed: int | None,
+    workers: int,
+) -> tuple[Done, list[Path]]:
+    """Packs videos into the shards of a part, whole or not at all, and writes their index; see ``shard_index``.
+
+    Args:
+        videos: with a label, or labels of their frames, which are counted at ``fps``.
+        root: the folder.
+        size, seed: as of ``in_shards``.
+
+    Returns:
+        what came of the videos, and the shards.
+
+    Raises:
+        SeqclfError: the part is there already; no video can be read; a file can't be written.
+    """
+    shards = (root / part).parent
+    if index_of(root, part).exists() or any(shards.glob(f"{glob.escape(Path(part).name)}-*.tar")):
+        raise SeqclfError(
+            f"{shards}: part {Path(part).name} is there already: delete it, or give another --out or --part"
+        )
+
+    def count(source: Source) -> Iterator[int]:
+        yield len(source)
+
+    done = work_off({video.source.path: partial(count, video.source) for video in videos}, workers)
+    videos = [video for video in videos if video.source.path not in done.failed]
+    if not videos:
+        raise SeqclfError(f"{shards}: nothing to pack, no video can be read")
+    plan = in_shards(videos, size, seed)
+    tars = [shards / f"{Path(part).name}-{number:06}.tar" for number in range(len(plan))]
+    parts = [tar.with_name(f".{tar.name}.part") for tar in tars]
+    try:
+        shards.mkdir(parents=True, exist_ok=True)
+        jobs = {
+            str(tar): partial(write_shard, path, samples, classes, fps)
+            for tar, path, samples in zip(tars, parts, plan, strict=True)
+        }
+        written = work_off(jobs, workers, "shard")
+        if written.failed:
+            raise SeqclfError(f"{shards}: no shard is left there, as one could not be written")
+        for path, tar in zip(parts, tars, strict=True):
+            path.replace(tar)
+        write_index(root, part, tars, classes, background)
+    except OSError as error:
+        raise SeqclfError(f"{shards}: shards can't be written ({error})") from None
+    finally:
+        for path in parts:
+            path.unlink(missing_ok=True)
+    done.seconds += written.seconds
+    return done, tars

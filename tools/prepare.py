@@ -4,8 +4,10 @@ python tools/prepare.py frames video.mp4 more_videos/ --out DIR [--fps 10] [--si
 python tools/prepare.py frames --list train.txt --root DIR --out DIR
 python tools/prepare.py features runs/<run> video.mp4 more_videos/ --out DIR
 python tools/prepare.py features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
+python tools/prepare.py shards train.txt --root DIR --out DIR [--part train] [--size 256]
 
-Every command has --help. Videos that are done are passed over, so a command that was stopped is given again to go on.
+Every command has --help. Frames and features that are done are passed over: a command that was stopped is given again
+to go on. Shards are written whole or not at all.
 Exit code 2 where a video could not be read; each such is told, and the others are made.
 """
 
@@ -145,6 +147,65 @@ def features(words: Sequence[str]) -> int:
     return told(done, len(found) - len(todo), out)
 
 
+def shards(words: Sequence[str]) -> int:
+    """Packs the videos of a list into tar files of WebDataset's layout: <out>/<part>-000000.tar and so on.
+
+    python tools/prepare.py shards train.txt --root DIR --out DIR
+    python tools/prepare.py shards test.txt --root DIR --out DIR --part test
+    python tools/prepare.py shards train.txt --root DIR --out DIR --segments segments.csv --classes classes.txt
+
+    The list is of videos with their classes, in any of the known forms, or with --segments of paths, a line each; the
+    labels of frames are then in the shards. Video files and pictures are packed as they are, in an order drawn by
+    --seed: shards are read one after the other, and each should hold all classes. <out>/<part>.index.json is written
+    last. Classes are numbered as in the parts that are in <out> already. A config reads them by shard_set(root=DIR).
+    """
+    parser = parser_of("shards")
+    add = parser.add_argument
+    add("list", help="the list of videos")
+    add("--root", required=True, help="the folder that its paths start from")
+    add("--part", default="train", help="what the shards are named by (default: train)")
+    add("--size", type=float, default=256, metavar="MB", help="of a shard, at most about (default: 256)")
+    add("--seed", type=int, default=0, help="of the order (default: 0)")
+    add("--in-order", action="store_true", help="in the list's order")
+    add_segments(parser)
+    add_common(parser)
+    args = parser.parse_args(words)
+
+    from seqclf.data import Video
+    from seqclf.data.lists import open_video, read_classes, read_list
+    from seqclf.data.segments_csv import read_segments
+    from seqclf.data.shard_index import classes_of
+    from seqclf.data.video_set import annotated_videos
+    from seqclf.prepare import write_part
+
+    check_common(args)
+    if "/" in args.part:
+        raise SeqclfError(f"--part {args.part}: expected a name, not a path")
+    if not 0 < args.size < float("inf"):
+        raise SeqclfError(f"--size {args.size}: expected a number of megabytes above 0")
+    root, out = Path(args.root).expanduser(), Path(args.out)
+    before = classes_of(out)
+    if args.segments is None:
+        if args.fps is not None or args.background is not None:
+            raise SeqclfError("--fps and --background are for labels of frames: they need --segments")
+        found = read_list(args.list, root, "auto", before if args.classes is None else None, args.classes)
+        videos, classes = [Video(e.name, open_video(e.path), e.label) for e in found.videos], found.classes
+    else:
+        if args.classes is None:
+            raise SeqclfError("--segments needs --classes FILE")
+        classes = read_classes(args.classes)
+        table = read_segments(args.segments, args.unit, classes, args.background)
+        videos = annotated_videos(Path(args.list), str(root), table, args.fps)
+    if before is not None and before != list(classes):
+        raise SeqclfError(f"{out}: holds a part with other classes, or in another order: give another --out")
+    seed = None if args.in_order else args.seed
+    done, tars = write_part(
+        videos, out, args.part, classes, args.background, args.fps, int(args.size * 1e6), seed, args.workers
+    )
+    print(f"{len(tars):,} shards, {sum(tar.stat().st_size for tar in tars) / 1e6:,.1f} MB, {len(classes)} classes")
+    return told(done, 0, out)
+
+
 def encoder_of(args: Namespace, resize: Any, crop: Any) -> tuple[Encoder, list[str]]:
     """The encoder that the options ask for, and the paths that are videos."""
     from seqclf.allocator import keep_freed_memory
@@ -226,7 +287,7 @@ def check_common(args: Namespace) -> None:
         raise SeqclfError(f"--fps {args.fps}: expected a number above 0, up to 1000")
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"frames": frames, "features": features}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"frames": frames, "features": features, "shards": shards}
 
 
 def main() -> int:

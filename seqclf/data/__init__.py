@@ -9,6 +9,7 @@ from seqclf.data.loader import batches
 from seqclf.data.mnist import mnist, read_image
 from seqclf.data.order import mix, sample_order
 from seqclf.data.sampling import dense, uniform, whole, window
+from seqclf.data.shards import Shards, shard_set
 from seqclf.data.source import Source, Video
 from seqclf.data.video_set import annotated_set, feature_set, moving_digits, video_set
 from seqclf.data.videos import Videos
@@ -17,6 +18,7 @@ __all__ = [
     "Clips",
     "Data",
     "Labelling",
+    "Shards",
     "Source",
     "Video",
     "Videos",
@@ -35,6 +37,7 @@ __all__ = [
     "open_video",
     "read_image",
     "sample_order",
+    "shard_set",
     "shift",
     "uniform",
     "video_set",
