@@ -15,6 +15,10 @@ class SeqclfError(Exception):
     """A mistake of the user's or of their files, told in one sentence. The tools print it and exit with code 2."""
 
 
+class Elsewhere(SeqclfError):
+    """Another process of the run made the mistake and tells it; this one ends with it, in silence."""
+
+
 @dataclass
 class Batch:
     """A batch of B clips of T frames, clips shorter than T padded at their end.
@@ -50,6 +54,11 @@ class Batch:
             move(self.is_first),
             move(self.indices),
         )
+
+    def __getitem__(self, clips: slice) -> Batch:
+        """Some of its clips, as a batch."""
+        fields = (self.frames, self.labels, self.lengths, self.is_first, self.indices)
+        return Batch(*(None if x is None else x[clips] for x in fields))  # type: ignore[arg-type]
 
     def split(self, parts: int) -> list[Batch]:
         """The batch cut into at most ``parts`` batches of consecutive clips (for gradient accumulation)."""

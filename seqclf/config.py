@@ -43,6 +43,11 @@ class Experiment:
         truncate: frames that the gradient goes back through; longer clips are run in windows of so many, the memory
             carried from one to the next without its gradient. None for no limit.
         precision: "fp32", or "bf16" or "fp16" by autocast (fp16 with loss scaling).
+        compile: the encoder is compiled by ``torch.compile``, which takes a while at first.
+        cuda_graph: on a GPU a step, but for the optimizer's update, is recorded once and replayed as one launch; for
+            clips in memory that all have the same length, in one process.
+        deterministic: on a GPU the same seed gives the same weights bit for bit; some operations then are slower, or
+            refused.
         eval_every, log_every, checkpoint_every: in steps; the last step is always evaluated and saved.
         eval_batch: clips per batch of an evaluation.
         keep: how many of the newest checkpoints stay (the best one stays besides).
@@ -62,6 +67,9 @@ class Experiment:
     accumulate: int = 1
     truncate: int | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    compile: bool = False
+    cuda_graph: bool = False
+    deterministic: bool = False
     eval_every: int = 500
     eval_batch: int = 1000
     log_every: int = 100

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from seqclf.data import Clips, Videos, batches
+from seqclf.distributed import World
 from seqclf.metrics import Metrics
 from seqclf.segmental import SegmentMetrics
 
+ALONE = World()
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -30,6 +32,7 @@ def evaluate(
     batch_size: int = 1000,
     precision: str = "fp32",
     background: Sequence[int] | None = None,
+    world: World = ALONE,
 ) -> dict[str, Any]:
     """The figures of a model on clips as ``Metrics.result`` lists them, and with ``background`` ``edit`` and ``f1_<k>``
     from 0 to 100 (``SegmentMetrics``); the model's mode is left as it was.
@@ -39,6 +42,7 @@ def evaluate(
         batch_size: clips at a time; of no influence on the figures but for rounding.
         background: the classes that are no segments, which asks for the segment metrics (``segmental``) besides, over
             clips that are whole videos with labels of their frames; None for none of that.
+        world: the processes that share the work, batch by batch; all of them get the figures, those of one alone.
     """
     device = clips.device
     metrics = Metrics(num_classes, device)
@@ -46,7 +50,8 @@ def evaluate(
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
-        for batch in batches(clips, ((rows, 0) for rows in torch.arange(len(clips)).split(batch_size))):
+        mine = torch.arange(len(clips)).split(batch_size)[world.rank :: world.size]
+        for batch in batches(clips, ((rows, 0) for rows in mine)):
             logits, _ = model(batch.frames, batch.is_first, lengths=batch.lengths)
             metrics.update(logits, batch)
             if segments is not None:
@@ -54,6 +59,11 @@ def evaluate(
                 lengths = [T] * len(batch) if batch.lengths is None else batch.lengths.tolist()
                 for row, truth, length in zip(logits.argmax(-1).cpu(), batch.labels.cpu(), lengths, strict=True):
                     segments.add(row[:length], truth[:length])
+        others = world.gather((metrics.cpu(), segments))
+        del others[world.rank]
+        metrics.merge(theirs for theirs, _ in others)
+        if segments is not None:
+            segments.merge(theirs for _, theirs in others if theirs is not None)
     model.train(training)
     found = {} if segments is None else segments.figures()
     found.pop("frame_accuracy", None)  # the same figure, as a share

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -29,7 +31,7 @@ class Metrics:
         self.k, self.top_k, self.worst = num_classes, min(top_k, num_classes), worst
         self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
         self.counts = torch.zeros(4, dtype=torch.int64, device=device)  # in top k, clips, right by last, right by mean
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.losses: list[Tensor] = []  # of each batch; their sum is exact, so the same in any order
         self.by_index = torch.zeros(2, 0, dtype=torch.int64, device=device)  # labelled, right
         self.clip_by_index = torch.zeros(2, 0, dtype=torch.int64, device=device)
         self.wrong: list[Tensor] = []
@@ -51,7 +53,7 @@ class Metrics:
         above = ~(logits <= true_logit) | ((logits == true_logit) & before)  # ~<=: NaN ranks above all
         in_top = (above.sum(-1) < self.top_k) & labelled
         frame_loss = -log_p.gather(-1, truth[..., None])[..., 0].masked_fill(~labelled, 0)
-        self.loss += frame_loss.double().sum()
+        self.losses.append(frame_loss.double().sum())
         self.by_index = _grow(self.by_index, T)
         self.by_index[:, :T] += torch.stack([labelled.sum(0), right.sum(0)])
 
@@ -82,8 +84,35 @@ class Metrics:
             rows = torch.stack(
                 [batch.indices.double(), highest.double(), by_last.double(), last_p.double(), clip_loss.double()], 1
             )
-            kept = torch.cat([*self.wrong, rows[missed]])
-            self.wrong = [kept[kept[:, 4].argsort(descending=True, stable=True)[: self.worst]]]
+            self._keep_worst(rows[missed])
+
+    def cpu(self) -> Metrics:
+        """The same counts, brought to the CPU, to be sent or merged."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.cpu())
+        self.losses = list(torch.stack(self.losses).cpu()) if self.losses else []
+        self.wrong = [rows.cpu() for rows in self.wrong]
+        return self
+
+    def merge(self, others: Iterable[Metrics]) -> None:
+        """Counts what others on the same device counted, such as other processes; the order is of no influence."""
+        for other in others:
+            self.confusion += other.confusion
+            self.counts += other.counts
+            self.losses += other.losses
+            frames = other.by_index.shape[1]
+            self.by_index, self.clip_by_index = _grow(self.by_index, frames), _grow(self.clip_by_index, frames)
+            self.by_index[:, :frames] += other.by_index
+            self.clip_by_index[:, :frames] += other.clip_by_index
+            for rows in other.wrong:
+                self._keep_worst(rows)
+
+    def _keep_worst(self, rows: Tensor) -> None:
+        """Adds rows of clips to those of the highest loss; of equals the lowest sample comes first."""
+        kept = torch.cat([*self.wrong, rows])
+        kept = kept[kept[:, 0].argsort(stable=True)]
+        self.wrong = [kept[kept[:, 4].argsort(descending=True, stable=True)[: self.worst]]]
 
     def result(self) -> dict[str, Any]:
         """The figures, in plain values.
@@ -113,7 +142,7 @@ class Metrics:
         return {
             "frames": frames,
             "clips": clips,
-            "loss": share(self.loss.item(), frames),  # type: ignore[arg-type]
+            "loss": math.fsum(torch.stack(self.losses).tolist()) / frames if frames else None,
             "frame_accuracy": share(right, frames),
             f"top{self.top_k}_accuracy": share(in_top, frames),
             "clip_last": share(by_last, clips),

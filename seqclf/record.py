@@ -40,7 +40,7 @@ def read_json(path: Path) -> Any:
         raise SeqclfError(f"{path}: damaged ({error})") from None
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
     """What a run ran on and with, in plain values."""
     from seqclf import __version__
 
@@ -54,6 +54,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "device_name": name,
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "command": sys.argv,
     }
 
@@ -80,10 +81,14 @@ class Record:
     """Writes ``metrics.jsonl`` (one JSON object a line) and TensorBoard's events; on resuming, from ``step`` on.
 
     Lines of steps after ``step``, which a killed run may have left behind its last checkpoint, are taken back, so that
-    the file ends as an uninterrupted run's does. It holds no times, for the same reason; TensorBoard has them.
+    the file ends as an uninterrupted run's does. It holds no times, for the same reason; TensorBoard has them. Without
+    a folder nothing is written.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: Path | None, step: int = 0) -> None:
+        self.path: Path | None = None
+        if folder is None:
+            return
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "metrics.jsonl"
@@ -107,6 +112,8 @@ class Record:
 
         ``untold`` ones, such as times, go to TensorBoard alone.
         """
+        if self.path is None:
+            return
         try:
             self.stream.write(json.dumps({"step": step, "part": part, **values}) + "\n")
             self.stream.flush()
@@ -118,6 +125,8 @@ class Record:
 
     def close(self) -> None:
         """Ends the files; raises SeqclfError where the last of them can't be written."""
+        if self.path is None:
+            return
         try:
             self.stream.close()
             self.events.close()

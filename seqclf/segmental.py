@@ -21,6 +21,7 @@ What the definition leaves open is decided so:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -57,7 +58,7 @@ class SegmentMetrics:
     def __init__(self, background: Iterable[int] = ()) -> None:
         self.background = list(background)
         self.videos = self.frames = self.right_frames = 0
-        self.edit = 0.0
+        self.edits: list[float] = []  # of each video; their sum is exact, so the same in any order
         self.segments = 0  # predicted and true
         self.right = np.zeros(len(OVERLAPS), dtype=np.int64)
 
@@ -79,16 +80,26 @@ class SegmentMetrics:
         guess = _segments(np.where(labelled, said, IGNORE), self.background)
         true = _segments(truth, self.background)
         longer = max(len(guess.classes), len(true.classes))
-        self.edit += 100 * (1 - _distance(guess.classes, true.classes) / longer) if longer else 100
+        self.edits.append(100 * (1 - _distance(guess.classes, true.classes) / longer) if longer else 100)
         self.segments += len(guess.classes) + len(true.classes)
         self.right += _right(guess, true)
+
+    def merge(self, others: Iterable[SegmentMetrics]) -> None:
+        """Counts the videos that others counted, such as other processes; the order is of no influence."""
+        for other in others:
+            self.videos += other.videos
+            self.frames += other.frames
+            self.right_frames += other.right_frames
+            self.edits += other.edits
+            self.segments += other.segments
+            self.right = self.right + other.right
 
     def figures(self) -> dict[str, float | None]:
         """``frame_accuracy``, ``edit``, ``f1_10``, ``f1_25`` and ``f1_50``, from 0 to 100."""
         f1 = 200 * self.right / self.segments if self.segments else np.full(len(OVERLAPS), 100.0)
         figures = {
             "frame_accuracy": 100 * self.right_frames / max(self.frames, 1),
-            "edit": self.edit / max(self.videos, 1),
+            "edit": math.fsum(self.edits) / max(self.videos, 1),
         }
         figures |= {f"f1_{k}": value for k, value in zip(OVERLAPS, f1.tolist(), strict=True)}
         return {name: value if self.videos else None for name, value in figures.items()}

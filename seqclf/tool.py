@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from seqclf.batch import SeqclfError
+from seqclf.batch import Elsewhere, SeqclfError
 
 
 def make_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -17,9 +17,11 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def run_tool(main: Callable[[], int]) -> None:
-    """Runs a tool's ``main`` and exits with its code; with 2 on a ``SeqclfError``, 130 on Ctrl-C."""
+    """Runs a tool's ``main`` and exits with its code; with 2 on a ``SeqclfError``, which is printed, 130 on Ctrl-C."""
     try:
         code = main()
+    except Elsewhere:
+        code = 2
     except SeqclfError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.allocator import keep_freed_memory
-from seqclf.batch import IGNORE, SeqclfError
+from seqclf.batch import IGNORE, Batch, Elsewhere, SeqclfError
+from seqclf.capture import Captured
 from seqclf.checkpoint import load_newest, load_weights, save_checkpoint, start_from
-from seqclf.config import Experiment, called, numbers, render, save_experiment
-from seqclf.data import Data, batches, mix
+from seqclf.config import Experiment, called, render
+from seqclf.data import Clips, Data, batches, mix
+from seqclf.determinism import deterministic
+from seqclf.distributed import World, average_buffers, joined, summed_gradients
 from seqclf.evaluate import autocast, evaluate
+from seqclf.folder import open_folder, write_run
 from seqclf.metrics import FIGURES
 from seqclf.models import detached
+from seqclf.profiling import Profile
 from seqclf.progress import Display
-from seqclf.record import Record, environment, now, read_json, write_json
+from seqclf.record import Record, now, read_json, write_json
+from seqclf.signals import noted_signals
 
 CHOOSE_BY = "clip_last"
 """The validation figure that chooses the best checkpoint (frame accuracy where clips have no one label)."""
@@ -37,22 +43,26 @@ class Stopped(Exception):
         self.signum = signum
 
 
-def pick_device(name: str) -> torch.device:
-    """ "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:<n>" as a device.
+def pick_device(name: str, world: World = World()) -> torch.device:  # noqa: B008 (it is frozen)
+    """ "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:<n>" as a device; each of several processes has its own.
 
     Raises:
         SeqclfError: there is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise SeqclfError(f"--device {name}: expected auto, cpu, cuda or cuda:<n>") from None
     if device.type not in ("cpu", "cuda"):
         raise SeqclfError(f"--device {name}: expected auto, cpu, cuda or cuda:<n>")
+    if device.type == "cuda" and world.size > 1:
+        if device.index is not None:
+            raise SeqclfError(f"--device {name}: each of the {world.size} processes takes a GPU of its own: say cuda")
+        device = torch.device("cuda", world.local_rank)
     if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise SeqclfError(f"--device {name}: PyTorch finds {torch.cuda.device_count()} CUDA devices on this machine")
+        raise SeqclfError(f"--device {device}: PyTorch finds {torch.cuda.device_count()} CUDA devices on this machine")
     return device
 
 
@@ -68,33 +78,53 @@ def train(
     device: str = "auto",
     resume: bool = False,
     init: str | Path | None = None,
+    profile: bool = False,
 ) -> dict[str, Any]:
     """Runs an experiment in a folder, to its last step, and gives its results.
 
     Everything random in step k is a function of (seed, k), so a run resumed at a checkpoint goes on as if it had never
-    stopped: on the CPU weights, optimizer state and metrics lines are the same bit for bit.
+    stopped: on the CPU weights, optimizer state and metrics lines are the same bit for bit. Processes that torchrun
+    started share each batch: its samples, its loss and its gradient are those of one process, but for rounding.
 
     Args:
         workdir: the run's folder; new, or with ``resume`` one that holds a run.
         device: as of ``pick_device``.
         resume: go on from the newest whole checkpoint in ``workdir``, or from the start if there is none.
         init: a run's folder or a checkpoint to take initial weights from, those of a name and shape in common.
+        profile: trace a few early steps, into ``trace.json``, and tell where their time goes.
 
     Returns:
         what ``results.json`` holds: ``step``, ``parts`` (figures by part of the data), ``seconds``.
 
     Raises:
-        SeqclfError: a mistake in the settings or files; a loss or gradient that is not finite.
-        Stopped: SIGINT or SIGTERM came; a checkpoint was saved.
+        SeqclfError: a mistake in the settings or files; a loss or gradient that is not finite; a process of the run
+            that is gone.
+        Stopped: SIGINT or SIGTERM came, to any of the processes; a checkpoint was saved.
     """
+    with joined(device) as world, deterministic(experiment.deterministic):
+        return _train(experiment, Path(workdir), device, resume, init, profile, world)
+
+
+def _train(
+    experiment: Experiment,
+    workdir: Path,
+    device: str,
+    resume: bool,
+    init: str | Path | None,
+    profile: bool,
+    world: World,
+) -> dict[str, Any]:
     keep_freed_memory()
-    workdir = Path(workdir)
-    where = pick_device(device)
-    display = Display(experiment.steps)
-    data = called("data", experiment.data)
+    where = pick_device(device, world)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    display = Display(experiment.steps, quiet=not world.leads)
+    data = world.everywhere(lambda: called("data", experiment.data))
     if data.loud:
         display.say(f"*** {data.loud} ***")
     identity = data.identity()
+    seen = world.gather([identity[part]["sha256"] for part in data.parts()])
+    world.lead(lambda: _expect_the_same(seen, experiment.batch_size))
     data = data.to(where)
     model = build_model(experiment, data).to(where)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -104,7 +134,7 @@ def train(
     scaler = torch.amp.GradScaler(where.type, enabled=experiment.precision == "fp16")
 
     start, best, window = 0, None, _Window()
-    found = _open_folder(workdir, experiment, identity, resume)
+    found = world.lead(lambda: open_folder(workdir, experiment, identity, resume, world))
     if found is not None:
         path, content, damaged = found
         for sentence in damaged:
@@ -120,66 +150,95 @@ def train(
     elif init is not None:
         taken, others = start_from(model, init)
         display.say(f"{len(taken)} weights start from {init}; drawn anew: {', '.join(others) or 'none'}")
-    _write_run(workdir, experiment, identity, where, parameters, start)
-    record = Record(workdir, start)
+    count = sum(p.numel() for p in parameters)
+    world.lead(lambda: write_run(workdir, experiment, identity, where, count, start, world))
+    record = Record(workdir if world.leads else None, start)
     display.say(f"{data.source}: {', '.join(f'{len(c):,} {n}' for n, c in data.parts().items())} clips; run {workdir}")
+    if world.size > 1:
+        display.say(f"{world.size} processes, each with {experiment.batch_size / world.size:g} of the batch's clips")
+
+    if experiment.compile:
+        model.encoder.compile()  # type: ignore[operator, union-attr]
+    parallel = model if world.size == 1 else summed_gradients(model)
+    # clips in memory are changed before they are shared out, so that the changes are those of one process
+    together = experiment.augment is not None and isinstance(data.train, Clips)
+
+    def gradients(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Leaves a batch's gradients; gives its loss, how many frames are right and labelled, the gradients' norm."""
+        optimizer.zero_grad(set_to_none=True)
+        if experiment.augment is not None:
+            batch.frames = experiment.augment(batch.frames)
+        if together:
+            batch = batch[world.share(len(batch))]
+        labelled = world.sum((batch.labels != IGNORE).sum())
+        loss = torch.zeros((), device=where)
+        right = torch.zeros((), dtype=torch.int64, device=where)
+        parts = [part.windows(experiment.truncate) for part in batch.split(experiment.accumulate)]
+        for part in parts:
+            state = None
+            for piece in part:
+                last = piece is parts[-1][-1]  # with which the processes add up their gradients
+                with nullcontext() if last or world.size == 1 else parallel.no_sync():  # type: ignore[operator]
+                    with autocast(where, experiment.precision):
+                        logits, state = parallel(piece.frames, piece.is_first, detached(state), lengths=piece.lengths)
+                        piece_loss = experiment.loss(logits, piece.labels, labelled)
+                    scaler.scale(piece_loss).backward()
+                loss += piece_loss.detach()
+                right += (logits.detach().argmax(-1) == piece.labels).sum()
+        scaler.unscale_(optimizer)
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if experiment.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, experiment.clip_norm, norm)
+        return world.sum(loss), world.sum(right), labelled, norm
 
     def measure(part: str) -> dict[str, Any]:
-        return evaluate(
-            model, data.parts()[part], data.num_classes, experiment.eval_batch, experiment.precision, data.background
-        )
+        average_buffers(model, world)
+        clips, most, precision = data.parts()[part], experiment.eval_batch, experiment.precision
+        return evaluate(model, clips, data.num_classes, most, precision, data.background, world)
 
+    captured = _capture(experiment, data, gradients, where, world) if experiment.cuda_graph else None
     began = time.perf_counter()
     parts: dict[str, Any] = {}  # the newest figures, of the last step in the end
     pending: list[tuple[int, Tensor, Tensor]] = []  # losses and norms not looked at yet, to spare the GPU the wait
-    plan = (
+    order = (
         (data.train.order(experiment.batch_size, experiment.seed, step), mix(experiment.seed, step))
         for step in range(start, experiment.steps)
     )
-    with closing(record), closing(display), closing(batches(data.train, plan)) as coming, _signals() as stop:
+    plan = ((rows if together else rows[world.share(len(rows))], key) for rows, key in order)
+    coming: Any = batches(data.train, plan) if captured is None else (rows for rows, _ in plan)
+    profiler = Profile(workdir / "trace.json", where, display.say) if profile and world.leads else None
+    with (
+        closing(record),
+        closing(display),
+        closing(profiler) if profiler is not None else nullcontext(),
+        closing(coming),
+        noted_signals(patient=world.size > 1) as stop,
+    ):
         display.begin(start)
-        for step, batch in zip(range(start, experiment.steps), coming, strict=False):
+        for step, batch in zip(range(start, experiment.steps), display.waiting(coming), strict=False):
             torch.manual_seed(mix(experiment.seed, step))  # augmentation and dropout
             factor = experiment.schedule(step, experiment.steps)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            if experiment.augment is not None:
-                batch.frames = experiment.augment(batch.frames)
-
-            labelled = (batch.labels != IGNORE).sum()
-            loss = torch.zeros((), device=where)
-            right = torch.zeros((), dtype=torch.int64, device=where)
-            for part in batch.split(experiment.accumulate):
-                state = None
-                for piece in part.windows(experiment.truncate):
-                    with autocast(where, experiment.precision):
-                        logits, state = model(piece.frames, piece.is_first, detached(state), lengths=piece.lengths)
-                        piece_loss = experiment.loss(logits, piece.labels, labelled)
-                    scaler.scale(piece_loss).backward()
-                    loss += piece_loss.detach()
-                    right += (logits.detach().argmax(-1) == piece.labels).sum()
-            scaler.unscale_(optimizer)
-            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-            if experiment.clip_norm is not None:
-                nn.utils.clip_grads_with_norm_(parameters, experiment.clip_norm, norm)
+            loss, right, labelled, norm = gradients(batch) if captured is None else captured(batch)
             pending.append((step, loss, norm))
             done = step + 1
             last = done == experiment.steps
             log, look = (done % n == 0 or last for n in (experiment.log_every, experiment.eval_every))
             save = done % experiment.checkpoint_every == 0 or last
             if where.type == "cpu" or log or look:
-                _check_finite(pending, experiment, data, rates, workdir)
+                _check_finite(pending, experiment, data, rates, workdir, world)
             scaler.step(optimizer)
             scaler.update()
-            optimizer.zero_grad(set_to_none=True)
             window.add(loss, norm, right, labelled)
             display.step(done)
+            if profiler is not None:
+                profiler.step()
 
             if log:
                 values = window.take()
-                record.add(
-                    done, "train", {**values, "lr": optimizer.param_groups[0]["lr"]}, steps_per_second=display.rate()
-                )
+                learning = {**values, "lr": optimizer.param_groups[0]["lr"]}
+                record.add(done, "train", learning, steps_per_second=display.rate(), waits_for_data=display.waits())
                 display.figures(f"loss {values['loss']:.4f}  accuracy {values['accuracy']:.2%}")
             if look:
                 paused = time.perf_counter()
@@ -193,39 +252,72 @@ def train(
                     value = figures[CHOOSE_BY] if figures["clips"] else figures["frame_accuracy"]
                     if best is None or value > best["value"]:
                         best, save = {"step": done, "value": value}, True
-            if save or stop:
-                _check_finite(pending, experiment, data, rates, workdir)
-                path = save_checkpoint(
-                    {
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "scaler": scaler.state_dict(),
-                        "window": window.state(),
-                        "best": best,
-                        "experiment": render(experiment),
-                        "data": identity,
-                    },
-                    workdir / "checkpoints",
-                    done,
-                    experiment.keep,
-                    None if best is None else best["step"],
-                )
-                if stop and not last:
-                    raise Stopped(stop[0], done, path)
+            told_to_stop = world.largest(stop[0] if stop else 0)
+            if save or told_to_stop:
+                _check_finite(pending, experiment, data, rates, workdir, world)
+                average_buffers(model, world)
+                content = {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "scaler": scaler.state_dict(),
+                    "window": window.state(),
+                    "best": best,
+                    "experiment": render(experiment),
+                    "data": identity,
+                }
+                kept = None if best is None else best["step"]
+                folder = workdir / "checkpoints"
+                path = world.lead(partial(save_checkpoint, content, folder, done, experiment.keep, kept))
+                if told_to_stop and not last:
+                    raise Stopped(told_to_stop, done, path)
     seconds = time.perf_counter() - began
 
     for part_name in data.parts():
         if part_name not in ("train", *parts):
             parts[part_name] = measure(part_name)
     results = {"step": experiment.steps, "best": best, "seconds": seconds, "parts": parts, "run": str(workdir)}
-    write_json(workdir / "results.json", results)
-    worst = torch.tensor([row[0] for row in parts["test"]["most_wrong"]], dtype=torch.int64)
-    _save_most_wrong(workdir / "most_wrong.npz", data, worst)
-    ended = {"finished": now(), "seconds": seconds, "skipped": data.skipped()}
-    for name, sentence in ended["skipped"].items():
+    skipped = {name: why for each in world.gather(data.skipped()) for name, why in each.items()}
+    for name, sentence in skipped.items():
         display.say(f"left out: {name} ({sentence})")
-    write_json(workdir / "run.json", {**read_json(workdir / "run.json"), **ended})
+
+    def finish() -> None:
+        write_json(workdir / "results.json", results)
+        worst = torch.tensor([row[0] for row in parts["test"]["most_wrong"]], dtype=torch.int64)
+        _save_most_wrong(workdir / "most_wrong.npz", data, worst)
+        ended = {"finished": now(), "seconds": seconds, "skipped": skipped}
+        write_json(workdir / "run.json", {**read_json(workdir / "run.json"), **ended})
+
+    world.lead(finish)
     return results
+
+
+def _expect_the_same(seen: list[list[str]], batch_size: int) -> None:
+    """Sees that all processes have the same data, by their fingerprints, and each a clip of a batch."""
+    if any(prints != seen[0] for prints in seen):
+        other = next(rank for rank, prints in enumerate(seen) if prints != seen[0])
+        raise SeqclfError(f"process {other} of {len(seen)} has other data than the first: all need the same files")
+    if batch_size < len(seen):
+        raise SeqclfError(f"setting batch_size={batch_size}: must be at least {len(seen)}, a clip for each process")
+
+
+def _capture(
+    experiment: Experiment,
+    data: Data,
+    gradients: Callable[[Batch], tuple[Tensor, ...]],
+    where: torch.device,
+    world: World,
+) -> Captured:
+    """The step, from the numbers of its samples to its gradients, as one launch."""
+    clips = data.train
+    for wrong, why in (
+        (where.type != "cuda", "there is no GPU here"),
+        (world.size > 1, "the run has several processes"),
+        (not isinstance(clips, Clips) or clips.lengths is not None, "clips are not all in memory and of one length"),
+        (experiment.precision == "fp16", "fp16's loss scaling looks at each step's result"),
+    ):
+        if wrong:
+            raise SeqclfError(f"setting cuda_graph=True: {why}")
+    return Captured(lambda rows: gradients(clips.batch(rows)), where)
 
 
 def _save_most_wrong(path: Path, data: Data, worst: Tensor) -> None:
@@ -280,60 +372,13 @@ class _Window:
         }
 
 
-def _open_folder(
-    workdir: Path, experiment: Experiment, identity: dict[str, Any], resume: bool
-) -> tuple[Path, dict[str, Any], list[str]] | None:
-    """Sees that a run may be written here; gives the checkpoint to go on from, if any."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SeqclfError(f"run folder {workdir}: can't be made ({error})") from None
-    unborn = {"config.py", "config.part", "sources", "run.part"}  # of a run that was killed before its first line
-    if not {path.name for path in workdir.iterdir()} - (unborn if resume else set()):
-        return None
-    if not resume:
-        raise SeqclfError(
-            f"run folder {workdir} is not empty: give another --workdir, or --resume to go on with its run"
-        )
-    if not (workdir / "run.json").exists():
-        raise SeqclfError(f"run folder {workdir} holds no run to resume (it has no run.json)")
-    run = read_json(workdir / "run.json")
-    ours = numbers(experiment)
-    for name, value in run["numbers"].items():
-        if ours.get(name) != value:
-            raise SeqclfError(f"can't resume {workdir}: its {name} was {value}, and is now {ours.get(name)}")
-    for part in ("train", "test", "validation"):
-        if run["data"].get(part) != identity.get(part):
-            raise SeqclfError(f"can't resume {workdir}: its {part} data were other ones ({run['data']['source']})")
-    return load_newest(workdir / "checkpoints")
-
-
-def _write_run(
-    workdir: Path,
-    experiment: Experiment,
-    identity: dict[str, Any],
-    device: torch.device,
-    parameters: list[Any],
-    start: int,
-) -> None:
-    """The record of what is run: ``config.py`` and ``run.json``."""
-    before = read_json(workdir / "run.json") if (workdir / "run.json").exists() else {}
-    save_experiment(experiment, workdir)
-    write_json(
-        workdir / "run.json",
-        {
-            "started": before.get("started", now()),
-            "resumed": before.get("resumed", []) + ([{"step": start, "at": now()}] if before else []),
-            "environment": environment(device),
-            "parameters": sum(p.numel() for p in parameters),
-            "numbers": numbers(experiment),
-            "data": identity,
-        },
-    )
-
-
 def _check_finite(
-    pending: list[tuple[int, Tensor, Tensor]], experiment: Experiment, data: Data, rates: list[float], workdir: Path
+    pending: list[tuple[int, Tensor, Tensor]],
+    experiment: Experiment,
+    data: Data,
+    rates: list[float],
+    workdir: Path,
+    world: World,
 ) -> None:
     """Empties ``pending``; a loss or gradient in it that is not finite ends the run, before anything of it is saved."""
     if not pending:
@@ -342,6 +387,8 @@ def _check_finite(
     finite = values.isfinite()
     if experiment.precision == "fp16":
         finite[:, 1] = True  # loss scaling overflows now and then, and skips such a step by itself
+    if not (finite.all() or world.leads):
+        raise Elsewhere("a loss or gradient is not finite")
     for (step, _, _), (loss_ok, norm_ok), (loss, norm) in zip(pending, finite.tolist(), values.tolist(), strict=True):
         if not (loss_ok and norm_ok):
             what = f"loss is {loss}" if not loss_ok else f"gradient's norm is {norm}"
@@ -355,25 +402,3 @@ def _check_finite(
                 f"in the batch of samples {shown} (seed {experiment.seed}, step {step}); {kept}"
             )
     pending.clear()
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """While inside, SIGINT and SIGTERM are noted in the list, for the loop to see; a second one acts as usual."""
-    seen: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        seen.append(signum)
-        signal.signal(signum, before[signum])
-
-    try:
-        for signum in (int(signal.SIGINT), int(signal.SIGTERM)):
-            before[signum] = signal.signal(signum, note)
-    except ValueError:  # not in the main thread, where signals can't be taken
-        before.clear()
-    try:
-        yield seen
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -9,10 +9,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     4: ("tools", "configs"),
-    3: ("train", "predict", "report", "caffe"),
+    3: ("train", "folder", "predict", "prepare", "export", "report", "caffe"),
     2: ("checkpoint", "config", "settings", "record", "evaluate", "progress", "pictures", "timeline"),
     1: ("data", "models", "objective", "metrics", "segmental", "schedules"),
-    0: ("batch", "allocator", "tool"),
+    0: ("batch", "distributed", "allocator", "capture", "determinism", "profiling", "signals", "tool"),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 FACADE = "seqclf"  # seqclf/__init__.py shows the rooms of floors 0 to 3 to tools, configs and users
@@ -20,7 +20,11 @@ ALLOWED = {
     ("config", "settings"): "an override changes an experiment: config is read from top to bottom without it",
     ("timeline", "pictures"): "the style that all pictures share",
     ("record", FACADE): "the version, read when a run begins",
+    ("train", "folder"): "what a run's folder may hold: train is read from top to bottom without it",
     ("tool", "batch"): "SeqclfError, the one error that a tool tells in a sentence",
+    ("distributed", "batch"): "SeqclfError",
+    ("capture", "batch"): "SeqclfError",
+    ("determinism", "batch"): "SeqclfError",
 }
 FILES = sorted((ROOT / "seqclf").rglob("*.py")) + sorted(p for d in FLOORS[4] for p in (ROOT / d).glob("*.py"))
 

@@ -5,18 +5,25 @@ python tools/train.py --config configs/mnist_perframe.py data.root=../shared/dat
 python tools/train.py --config configs/mnist_lastframe.py --show model.temporal.hidden=256
 python tools/train.py --workdir runs/<run> --resume
 python tools/train.py --config configs/mnist_lastframe.py --init runs/<another run>
+torchrun --nproc-per-node 2 tools/train.py --config configs/mnist_lastframe.py
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from seqclf import SeqclfError
+from seqclf import Experiment, SeqclfError
 from seqclf.config import load_experiment, render
 from seqclf.tool import make_parser, run_tool
+
+if TYPE_CHECKING:
+    from seqclf.distributed import World
 
 
 def main() -> int:
@@ -26,6 +33,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --workdir")
     parser.add_argument("--init", metavar="RUN", help="a run's folder or a checkpoint to take initial weights from")
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda or cuda:<n>")
+    parser.add_argument("--profile", action="store_true", help="trace a few steps and tell where their time goes")
     parser.add_argument("--show", action="store_true", help="print the resolved config, as Python, and stop")
     parser.add_argument(
         "settings",
@@ -45,19 +53,33 @@ def main() -> int:
     if args.show:
         print(render(experiment), end="")
         return 0
+    from seqclf.distributed import joined
+
+    with joined(args.device) as world:
+        if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0 and not args.workdir:
+            raise SeqclfError("torchrun --max-restarts needs --workdir DIR, where a restarted process finds its run")
+        named = f"runs/{Path(config).stem}_{datetime.now():%Y%m%d-%H%M%S}"
+        workdir = Path(args.workdir or world.lead(lambda: named))
+        return run(experiment, workdir, args, world)
+
+
+def run(experiment: Experiment, workdir: Path, args: argparse.Namespace, world: World) -> int:
+    """Trains, and tells what came of it."""
     from seqclf.report import print_results, write_report
     from seqclf.train import Stopped, train
 
-    workdir = Path(args.workdir or f"runs/{Path(config).stem}_{datetime.now():%Y%m%d-%H%M%S}")
     try:
-        results = train(experiment, workdir, args.device, args.resume, args.init)
+        results = train(experiment, workdir, args.device, args.resume, args.init, args.profile)
     except Stopped as stop:
-        again = ["python", sys.argv[0], "--workdir", str(workdir), "--resume"]
-        again += ["--device", args.device] if args.device != "auto" else []
-        print(f"{stop}\nto resume: {shlex.join(again)}", flush=True)
+        if world.leads:
+            program = ["python"] if world.size == 1 else ["torchrun", "--nproc-per-node", f"{world.size}"]
+            again = [*program, sys.argv[0], "--workdir", str(workdir), "--resume"]
+            again += ["--device", args.device] if args.device != "auto" else []
+            print(f"{stop}\nto resume: {shlex.join(again)}", flush=True)
         return 128 + stop.signum
-    print_results(results)
-    print(f"report: {write_report(workdir)}")
+    if world.leads:
+        print_results(results)
+        print(f"report: {write_report(workdir)}")
     return 0
 
 

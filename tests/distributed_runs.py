@@ -1,0 +1,80 @@
+"""The runs that tests of several processes compare with one: ``torchrun ... distributed_runs.py FOLDER`` makes them."""
+
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from seqclf import GRU, IGNORE, LSTM, Clips, Data, Experiment, FrameSequenceClassifier, every_frame, given, shift
+from seqclf.distributed import joined
+from seqclf.evaluate import evaluate
+from seqclf.train import train
+
+STEPS = 100
+
+
+def toy_data(kind: str) -> Data:
+    """Clips of noise whose class shifts their mean, 41 to learn from and 23 to test: neither number divides evenly."""
+    generator = torch.Generator().manual_seed(1)
+
+    def part(clips: int) -> Clips:
+        labels = torch.randint(0, 3, (clips,), generator=generator)
+        frames = torch.rand(clips, 7, 6, generator=generator) + 0.2 * labels[:, None, None]
+        lengths = torch.randint(1, 8, (clips,), generator=generator)
+        if kind == "clip":
+            return Clips(frames, labels)
+        if kind == "every":
+            return Clips(frames, labels, lengths, every_frame)
+        per_frame = labels[:, None].expand(-1, 7).masked_fill(torch.rand(clips, 7, generator=generator) < 0.7, IGNORE)
+        return Clips(frames, per_frame, lengths, given)
+
+    return Data(part(41), part(23), ["a", "b", "c"], f"toy {kind}")
+
+
+BASE = Experiment(
+    data=partial(toy_data, kind="clip"),
+    model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=8, layers=2)),
+    optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.5),
+    steps=STEPS,
+    batch_size=7,
+    eval_every=50,
+    eval_batch=5,
+    log_every=10,
+    checkpoint_every=50,
+)
+RUNS = {
+    "clip": BASE,
+    "every": replace(BASE, data=partial(toy_data, kind="every"), optimizer=partial(torch.optim.AdamW, lr=3e-3)),
+    "ragged": replace(
+        BASE,
+        data=partial(toy_data, kind="given"),
+        model=partial(FrameSequenceClassifier, temporal=partial(GRU, hidden=8)),
+        clip_norm=0.5,
+    ),
+    "parts": replace(BASE, data=partial(toy_data, kind="given"), accumulate=3, truncate=2),
+    "moved": replace(BASE, augment=partial(shift, pixels=1)),
+}
+
+
+def evaluated(world):
+    """The figures of a drawn model on the toy's clips, whose number neither the batch nor the processes divide."""
+    torch.manual_seed(0)
+    model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=8), frame_shape=(6,), num_classes=3)
+    data = {kind: toy_data(kind).train for kind in ("clip", "every", "given")}
+    figures = {kind: evaluate(model, clips, 3, 2, world=world) for kind, clips in data.items()}
+    return figures | {"few": evaluate(model, data["clip"], 3, 1000, background=[0], world=world)}
+
+
+def main(folder: Path, names: list[str]) -> None:
+    with joined("cpu") as world:
+        for name in names:
+            train(RUNS[name], folder / name, "cpu")
+        figures = evaluated(world)
+        torch.save(figures, folder / f"figures_{world.rank}.pt")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]), sys.argv[2:] or list(RUNS))
