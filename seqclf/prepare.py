@@ -1,4 +1,4 @@
-"""Videos made ready ahead of training, many at a time: frames as pictures, features of frames."""
+"""Videos made ready ahead of training, many at a time: frames as pictures, features of frames, shards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import glob
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqclf.batch import IGNORE, SeqclfError
+from seqclf.batch import SeqclfError
 from seqclf.data import Source, Video, find_videos
 from seqclf.data.frames_augment import center_crop, resize
 from seqclf.data.shard_files import in_shards, write_shard
@@ -31,6 +31,8 @@ from seqclf.settings import settings_of
 
 SAY_EVERY = 10.0
 """Seconds between lines of progress where there is no terminal."""
+Job = Generator[int, None, None]
+"""Work on a file, that yields how many frames a piece of it was, and can be closed in the middle."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -44,12 +46,11 @@ class Done:
     seconds: float = 0.0
 
 
-def work_off(jobs: Mapping[str, Callable[[], Iterator[int]]], workers: int, unit: str = "video") -> Done:
+def work_off(jobs: Mapping[str, Callable[[], Job]], workers: int, unit: str = "video") -> Done:
     """Does the jobs by so many threads, and shows how far they are; what fails is told, and the others go on.
 
     Args:
-        jobs: by name, what is called to begin a job, and then yields how many frames a piece of its work was. It is
-            closed in the middle when all is to end.
+        jobs: by name, what is called to begin each. On an interrupt those that are on their way are closed.
         unit: what a job is about.
 
     Raises:
@@ -58,9 +59,9 @@ def work_off(jobs: Mapping[str, Callable[[], Iterator[int]]], workers: int, unit
     done, began, stop = Done(), time.perf_counter(), Event()
     said = began
 
-    def work(begin: Callable[[], Iterator[int]]) -> int:
+    def work(begin: Callable[[], Job]) -> int:
         frames = 0
-        with closing(begin()) as job:  # type: ignore[type-var]  # a generator
+        with closing(begin()) as job:
             for piece in job:
                 frames += piece
                 if stop.is_set():
@@ -219,35 +220,6 @@ def _encode(model: nn.Module, fit: Callable[[Tensor], Tensor], device: torch.dev
     return encode
 
 
-def write_annotations(out: Path, classes: Sequence[str], parts: Mapping[str, Sequence[tuple[str, Video]]]) -> None:
-    """``groundTruth/``, ``mapping.txt`` and ``splits/`` beside features, as ``feature_set`` reads them.
-
-    Args:
-        parts: of "train" and "test" the videos, each with its name and the labels of its frames.
-
-    Raises:
-        SeqclfError: a frame has no label.
-    """
-    files = {"mapping.txt": [f"{k} {name}" for k, name in enumerate(classes)]}
-    for part, videos in parts.items():
-        files[f"splits/{part}.split1.bundle"] = [f"{name}.txt" for name, _ in videos]
-        for name, video in videos:
-            assert isinstance(video.labels, Tensor)
-            labels = video.labels.tolist()
-            if IGNORE in labels:
-                raise SeqclfError(
-                    f"{video.name}: frame {labels.index(IGNORE)} is in no segment, and here every frame needs a label: "
-                    "say which class is meant by --background"
-                )
-            files[f"groundTruth/{name}.txt"] = [classes[k] for k in labels]
-    for file, lines in files.items():
-        path = out / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part_path = path.with_name(f".{path.name}.part")
-        part_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        part_path.replace(path)
-
-
 def write_part(
     videos: Sequence[Video],
     root: Path,
@@ -256,6 +228,7 @@ def write_part(
     background: str | None,
     fps: float | None,
     size: int,
+    lanes: int,
     seed: int | None,
     workers: int,
 ) -> tuple[Done, list[Path]]:
@@ -264,7 +237,7 @@ def write_part(
     Args:
         videos: with a label, or labels of their frames, which are counted at ``fps``.
         root: the folder.
-        size, seed: as of ``in_shards``.
+        size, lanes, seed: as of ``in_shards``.
 
     Returns:
         what came of the videos, and the shards.
@@ -278,14 +251,14 @@ def write_part(
             f"{shards}: part {Path(part).name} is there already: delete it, or give another --out or --part"
         )
 
-    def count(source: Source) -> Iterator[int]:
+    def count(source: Source) -> Job:
         yield len(source)
 
     done = work_off({video.source.path: partial(count, video.source) for video in videos}, workers)
     videos = [video for video in videos if video.source.path not in done.failed]
     if not videos:
         raise SeqclfError(f"{shards}: nothing to pack, no video can be read")
-    plan = in_shards(videos, size, seed)
+    plan = in_shards(videos, size, lanes, seed)
     tars = [shards / f"{Path(part).name}-{number:06}.tar" for number in range(len(plan))]
     parts = [tar.with_name(f".{tar.name}.part") for tar in tars]
     try:

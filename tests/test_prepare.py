@@ -6,6 +6,7 @@ import shutil
 import sys
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -81,6 +82,15 @@ def test_class_folders_are_kept_and_frames_are_scaled(made, tmp_path, prepare):
     assert np.abs(difference).mean() < 8
 
     (tmp_path / "list.txt").write_text("Run/fast/train_00000 0\nWalk/train_00001 1\n")
+    code, told, _ = prepare(
+        "frames", "--size", 24, 40, tmp_path / "set", "--quality", 80, "--out", tmp_path / "set/out"
+    )
+    assert code == 0 and "3 videos" in told  # and again, with what was made among what is looked through
+    code, told, _ = prepare(
+        "frames", "--size", 24, 40, tmp_path / "set", "--quality", 80, "--out", tmp_path / "set/out"
+    )
+    assert code == 0 and "3 passed over as done, 0 failed" in told
+
     lists = ("--list", tmp_path / "list.txt", "--root", tmp_path / "set")
     assert prepare("frames", *lists, "--size", 24, "--out", tmp_path / "of_list")[0] == 0
     assert read_picture(tmp_path / "of_list/Run/fast/train_00000/train_00000.0001.jpg").shape == (24, 24, 3)
@@ -123,6 +133,34 @@ def test_work_that_ends_in_the_middle_leaves_nothing(made, tmp_path):
 
     with pytest.raises(SeqclfError, match=r"some\.mp4: what is made of it can't be written .*No space left"):
         work_off({"some.mp4": broken}, 1)
+
+
+def test_an_interrupt_ends_all_work(capsys):
+    ended = Event()
+
+    def interrupted():
+        yield 1
+        raise KeyboardInterrupt
+
+    def endless():
+        try:
+            while True:
+                yield 1
+        finally:
+            ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        work_off({"b": endless, "a": interrupted, "c": endless}, 2)
+    assert ended.wait(10)
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("seqclf.prepare.SAY_EVERY", 0.0)
+    done = work_off({name: lambda: (n for n in (3, 4)) for name in "ab"}, 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert (done.made, done.frames, done.failed) == (2, 14, {})
+    assert [line.split("  ")[:2] for line in lines] == [["video 1/2", "7 frames"], ["video 2/2", "14 frames"]]
+    assert all("videos/s" in line and "left" in line for line in lines)
 
 
 def test_damaged_videos_are_told_and_the_others_made(made, tmp_path, prepare):

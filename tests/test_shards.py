@@ -231,6 +231,8 @@ def test_shards_are_bytes_of_their_videos_alone_and_the_index_is_what_they_hold(
     assert all(scan(path) == samples for path, samples in part.shards.items())
     counts = [len(samples) for samples in part.shards.values()]
     assert sum(counts) == 10 and max(counts) - min(counts) == 1
+    assert len(read_part(pack("frames", "folders", "c", "--lanes", 3), "train").shards) == 3
+    assert len(read_part(pack("frames", "folders", "d", "--size", 0.1, "--lanes", 3), "train").shards) == 9
     with tarfile.open(one / "train-000000.tar") as tar:
         members = tar.getmembers()
     assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in members} == {(0, 0, 0, "", "")}
@@ -291,6 +293,7 @@ def test_a_video_that_cant_be_read_is_told_and_left_out(tmp_path, made, prepare)
         (["--segments", "{root}/segments.csv"], "--segments needs --classes"),
         (["--part", "a/b"], "expected a name"),
         (["--workers", "0"], "--workers 0"),
+        (["--lanes", "0"], "--lanes 0"),
     ],
 )
 def test_mistakes_are_told(made, tmp_path, prepare, options, sentence):

@@ -105,11 +105,11 @@ def features(words: Sequence[str]) -> int:
     add_common(parser)
     args = parser.parse_intermixed_args(words)
 
-    from seqclf.data.extract import write_features
+    from seqclf.data.extract import write_annotations, write_features
     from seqclf.data.lists import open_video, read_classes
     from seqclf.data.segments_csv import read_segments
     from seqclf.data.video_set import annotated_videos
-    from seqclf.prepare import distinct, places, to_do, work_off, write_annotations
+    from seqclf.prepare import distinct, places, to_do, work_off
 
     resize, crop = size_of(args, "resize"), size_of(args, "crop")
     check_common(args)
@@ -127,13 +127,11 @@ def features(words: Sequence[str]) -> int:
         table = read_segments(args.segments, args.unit, classes, args.background)
         for part in ("train", "test"):
             videos = annotated_videos(Path(lists[part]), args.root, table, encoder.fps)
-            parts[part] = [(Path(video.source.path).stem, video) for video in videos]
+            parts[part] = [(name_of(Path(video.source.path)), video) for video in videos]
         sources = [Path(video.source.path) for videos in parts.values() for _, video in videos]
     else:
         sources = list(places(need(paths), out))
-    found = distinct(
-        {video: out / "features" / f"{video.name if video.is_dir() else video.stem}.npy" for video in sources}
-    )
+    found = distinct({video: out / "features" / f"{name_of(video)}.npy" for video in sources})
     todo = to_do(found, out, {"what": "features", **encoder.settings})
     jobs = {
         str(video): partial(write_of, open_video, video, encoder.fps, write_features, place, encoder.encode, args.chunk)
@@ -165,6 +163,7 @@ def shards(words: Sequence[str]) -> int:
     add("--root", required=True, help="the folder that its paths start from")
     add("--part", default="train", help="what the shards are named by (default: train)")
     add("--size", type=float, default=256, metavar="MB", help="of a shard, at most about (default: 256)")
+    add("--lanes", type=int, default=8, help="shards are a multiple of it, to be read so many at a time (default: 8)")
     add("--seed", type=int, default=0, help="of the order (default: 0)")
     add("--in-order", action="store_true", help="in the list's order")
     add_segments(parser)
@@ -179,6 +178,8 @@ def shards(words: Sequence[str]) -> int:
     from seqclf.prepare import write_part
 
     check_common(args)
+    if args.lanes < 1:
+        raise SeqclfError(f"--lanes {args.lanes}: expected at least 1")
     if "/" in args.part:
         raise SeqclfError(f"--part {args.part}: expected a name, not a path")
     if not 0 < args.size < float("inf"):
@@ -200,7 +201,7 @@ def shards(words: Sequence[str]) -> int:
         raise SeqclfError(f"{out}: holds a part with other classes, or in another order: give another --out")
     seed = None if args.in_order else args.seed
     done, tars = write_part(
-        videos, out, args.part, classes, args.background, args.fps, int(args.size * 1e6), seed, args.workers
+        videos, out, args.part, classes, args.background, args.fps, int(args.size * 1e6), args.lanes, seed, args.workers
     )
     print(f"{len(tars):,} shards, {sum(tar.stat().st_size for tar in tars) / 1e6:,.1f} MB, {len(classes)} classes")
     return told(done, 0, out)
@@ -223,6 +224,10 @@ def encoder_of(args: Namespace, resize: Any, crop: Any) -> tuple[Encoder, list[s
         return encoder_of_run(runs[0], args.checkpoint, args.fps, device), [p for p in args.paths if p not in runs]
     weights = None if args.weights == "none" else args.weights
     return encoder_of_backbone(args.backbone, weights, resize or 256, crop or 224, args.fps, device), args.paths
+
+
+def name_of(video: Path) -> str:
+    return video.name if video.is_dir() else video.stem
 
 
 def write_of(open_: Callable[..., Any], video: Path, fps: float | None, write: Callable[..., Any], *args: Any) -> Any:

@@ -1,22 +1,23 @@
-"""What is made of a video, whole or not at all: its frames as pictures, or features of its frames.
+"""What is made of a video, whole or not at all: its frames as pictures, or features of its frames, with their labels.
 
-Both are generators that yield how many frames a piece of the work was; one that is closed, or fails, leaves nothing.
+The first two are made by generators that yield how many frames a piece of the work was; one that is closed, or fails,
+leaves nothing.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
-from seqclf.batch import SeqclfError
+from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.frames_augment import Size, resize
-from seqclf.data.source import Source
+from seqclf.data.source import Source, Video
 
 PIECE = 16
 """Frames that are held at a time."""
@@ -24,7 +25,7 @@ PIECE = 16
 
 def write_frames(
     source: Source, folder: Path, size: Size | None = None, form: Literal["jpg", "png"] = "jpg", quality: int = 95
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """The frames of a video as ``<folder>/<its name>.0001.jpg`` and so on, numbered from 1 with 4 digits or more.
 
     Args:
@@ -60,7 +61,9 @@ def write_frames(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_features(source: Source, path: Path, encode: Callable[[Tensor], Tensor], chunk: int) -> Iterator[int]:
+def write_features(
+    source: Source, path: Path, encode: Callable[[Tensor], Tensor], chunk: int
+) -> Generator[int, None, None]:
     """The features of a video's frames as an ``.npy`` file of ``(D, T)`` float32.
 
     Args:
@@ -89,6 +92,35 @@ def write_features(source: Source, path: Path, encode: Callable[[Tensor], Tensor
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_annotations(out: Path, classes: Sequence[str], parts: Mapping[str, Sequence[tuple[str, Video]]]) -> None:
+    """Writes ``groundTruth/``, ``mapping.txt`` and ``splits/`` beside features, as ``feature_set`` reads them.
+
+    Args:
+        parts: of "train" and "test" the videos, each with its name and the labels of its frames.
+
+    Raises:
+        SeqclfError: a frame has no label.
+    """
+    files = {"mapping.txt": [f"{k} {name}" for k, name in enumerate(classes)]}
+    for part, videos in parts.items():
+        files[f"splits/{part}.split1.bundle"] = [f"{name}.txt" for name, _ in videos]
+        for name, video in videos:
+            assert isinstance(video.labels, Tensor)
+            labels = video.labels.tolist()
+            if IGNORE in labels:
+                raise SeqclfError(
+                    f"{video.name}: frame {labels.index(IGNORE)} is in no segment, and here every frame needs a label: "
+                    "say which class is meant by --background"
+                )
+            files[f"groundTruth/{name}.txt"] = [classes[k] for k in labels]
+    for file, lines in files.items():
+        path = out / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part_path = path.with_name(f".{path.name}.part")
+        part_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        part_path.replace(path)
 
 
 def _pieces(length: int, size: int) -> Iterator[range]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -17,25 +17,24 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.lists import VIDEOS
+from seqclf.data.list_lines import VIDEOS
 from seqclf.data.order import mix
-from seqclf.data.shards import LANES
 from seqclf.data.source import Video
 from seqclf.data.video_file import VideoFile
 
 
-def in_shards(videos: Sequence[Video], size: int, seed: int | None) -> list[list[tuple[str, Video]]]:
+def in_shards(videos: Sequence[Video], size: int, lanes: int, seed: int | None) -> list[list[tuple[str, Video]]]:
     """Which videos make which shard, each with its key.
 
     Args:
-        size: bytes of a shard, about. There are as many as that takes, and a multiple of ``LANES`` where the videos
-            are enough, each of as many videos as another, or one more.
+        size: bytes of a shard, about. There are as many as that takes, each of as many videos as another, or one more.
+        lanes: of which the number of shards is a multiple, where the videos are enough.
         seed: of the order; None for the order that they are in. Videos of a class that follow each other would make
             batches of few classes, since shards are read one after the other.
     """
     total = sum(os.path.getsize(path) for video in videos for path in _files(video))
     count = -(-max(total, 1) // size)
-    count = min(-(-count // LANES) * LANES, len(videos))
+    count = min(-(-count // lanes) * lanes, len(videos))
     order = list(range(len(videos)))
     if seed is not None:
         order = torch.randperm(len(videos), generator=torch.Generator().manual_seed(mix(seed))).tolist()
@@ -46,7 +45,7 @@ def in_shards(videos: Sequence[Video], size: int, seed: int | None) -> list[list
 
 def write_shard(
     path: Path, samples: Sequence[tuple[str, Video]], classes: Sequence[str], fps: float | None
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Writes a shard; yields the frames of each sample. The same samples give the same bytes.
 
     Args:

@@ -15,7 +15,8 @@ from seqclf.batch import SeqclfError
 from seqclf.data.data import Data
 from seqclf.data.frame_folder import decode_picture
 from seqclf.data.labelling import Labelling
-from seqclf.data.lists import VIDEOS, read_classes
+from seqclf.data.list_lines import VIDEOS
+from seqclf.data.lists import read_classes
 from seqclf.data.order import mix
 from seqclf.data.sampling import Sampling, whole
 from seqclf.data.shard_index import Part, Sample, read_part
@@ -26,7 +27,7 @@ from seqclf.data.video_set import CLIP
 from seqclf.data.videos import Transform, Videos
 
 LANES = 8
-"""How many places in the shards are read side by side; shards are made in multiples of it, as many for each."""
+"""How many places in the shards are read side by side; shards are made in multiples of it, to be as many for each."""
 
 
 def shard_set(
@@ -57,7 +58,8 @@ def shard_set(
         background: the class of frames that is no segment; None for the one that the shards tell.
         fps: the rate that video files are resampled to; None for each one's own, or the one that labels of frames were
             counted at, which can't be another.
-        lanes: how many places in the shards are read side by side.
+        lanes: how many places in the shards are read side by side; a multiple of the number of processes, so that each
+            reads shards of its own.
 
     The other arguments are those of ``video_set``; ``labelling`` None: every frame, or those that have a label.
 
