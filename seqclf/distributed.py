@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from seqclf.batch import Elsewhere, SeqclfError
 
@@ -43,7 +44,7 @@ class World:
         return self.rank == 0
 
     def share(self, clips: int) -> slice:
-        """This process's part of a batch of so many clips: consecutive ones, of all parts the same number, or one more."""
+        """This process's part of a batch of so many clips: consecutive ones, as many as others have, or one more."""
         return slice(self.rank * clips // self.size, (self.rank + 1) * clips // self.size)
 
     def sum(self, x: Tensor) -> Tensor:
@@ -135,7 +136,10 @@ def joined(device: str = "auto") -> Iterator[World]:
         return
     gpus = device != "cpu" and torch.cuda.is_available()
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+        store, _, _ = next(rendezvous("env://"))
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # the store outlives a restart: addresses of the dead lie in it
+            store = dist.PrefixStore(f"start_{restarts}", store)  # (of several machines, each counts for itself)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=rank, world_size=size)
         yield world
         dist.destroy_process_group()
     except RuntimeError as error:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+T = TypeVar("T")
+
 
 class Display:
-    """Shows step, figures, rate and time left of a run of ``total`` steps; before ``begin``, only what it is to say."""
+    """Shows step, figures, rate and time left of a run of ``total`` steps; before ``begin``, only what it is to say.
 
-    def __init__(self, total: int) -> None:
-        self.total, self.start, self.done = total, 0, 0
-        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    What is counted need not be steps: ``unit`` is its name. A ``quiet`` one shows nothing, but measures all the same.
+    """
+
+    def __init__(self, total: int, unit: str = "step", quiet: bool = False) -> None:
+        self.total, self.unit, self.start, self.done = total, unit, 0, 0
+        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True, quiet=quiet)
         self.began = self.refreshed = time.perf_counter()
-        self.paused = 0.0
+        self.paused = self.waited = 0.0
         self.text = ""
         self.bar: Progress | None = None
 
@@ -24,8 +31,9 @@ class Display:
         """The first step of this process is about to run, after ``start`` earlier ones."""
         self.start = self.done = start
         self.began = self.refreshed = time.perf_counter()
-        if self.console.is_terminal:
-            columns = (TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"))
+        if self.console.is_terminal and not self.console.quiet:
+            count = TextColumn(f"{self.unit} {{task.completed}}/{{task.total}}")
+            columns = (count, BarColumn(), TextColumn("{task.description}"))
             self.bar = Progress(*columns, console=self.console, auto_refresh=False, transient=True)
             self.task = self.bar.add_task("", total=self.total, completed=start)
             self.bar.start()
@@ -33,6 +41,21 @@ class Display:
     def rate(self) -> float:
         """Steps per second since the start, evaluations left out."""
         return (self.done - self.start) / max(time.perf_counter() - self.began - self.paused, 1e-9)
+
+    def waiting(self, batches: Iterable[T]) -> Iterator[T]:
+        """The batches, as they come; how long they were waited for is counted."""
+        coming, none = iter(batches), object()
+        while True:
+            asked = time.perf_counter()
+            batch = next(coming, none)
+            if batch is none:
+                return
+            self.waited += time.perf_counter() - asked
+            yield batch  # type: ignore[misc]
+
+    def waits(self) -> float:
+        """The share of the time since the start, evaluations left out, that was spent waiting for batches."""
+        return self.waited / max(time.perf_counter() - self.began - self.paused, 1e-9)
 
     def step(self, done: int) -> None:
         """After each step; redraws a few times a second, and only on a terminal."""
@@ -46,7 +69,7 @@ class Display:
         """New figures of the training: a line where there is no terminal."""
         self.text = text
         if self.bar is None:
-            self.say(f"step {self.done}/{self.total}  {text}  {self._pace()}")
+            self.say(f"{self.unit} {self.done}/{self.total}  {text}  {self._pace()}")
 
     def say(self, line: str) -> None:
         """A line to stay."""
@@ -64,4 +87,4 @@ class Display:
         rate = self.rate()
         left = (self.total - self.done) / rate if rate > 0.01 else float("inf")
         clock = "?" if left == float("inf") else f"{int(left // 3600)}:{int(left // 60 % 60):02}:{int(left % 60):02}"
-        return f"{rate:.1f} steps/s  {clock} left"
+        return f"{rate:.1f} {self.unit}s/s  {clock} left"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from seqclf.batch import IGNORE, Batch, Elsewhere, SeqclfError
 from seqclf.capture import Captured
 from seqclf.checkpoint import load_newest, load_weights, save_checkpoint, start_from
 from seqclf.config import Experiment, called, render
-from seqclf.data import Clips, Data, batches, mix
+from seqclf.data import Clips, Data, Videos, batches, mix
 from seqclf.determinism import deterministic
 from seqclf.distributed import World, average_buffers, joined, summed_gradients
 from seqclf.evaluate import autocast, evaluate
@@ -44,7 +43,7 @@ class Stopped(Exception):
 
 
 def pick_device(name: str, world: World = World()) -> torch.device:  # noqa: B008 (it is frozen)
-    """ "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:<n>" as a device; each of several processes has its own.
+    """ "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:<n>" as a device; each process has its own.
 
     Raises:
         SeqclfError: there is no such device.
@@ -126,6 +125,8 @@ def _train(
     seen = world.gather([identity[part]["sha256"] for part in data.parts()])
     world.lead(lambda: _expect_the_same(seen, experiment.batch_size))
     data = data.to(where)
+    if experiment.cuda_graph:
+        _expect_recordable(experiment, data.train, where, world)
     model = build_model(experiment, data).to(where)
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = parameters if experiment.groups is None else called("groups", experiment.groups, model)
@@ -196,7 +197,9 @@ def _train(
         clips, most, precision = data.parts()[part], experiment.eval_batch, experiment.precision
         return evaluate(model, clips, data.num_classes, most, precision, data.background, world)
 
-    captured = _capture(experiment, data, gradients, where, world) if experiment.cuda_graph else None
+    captured = None
+    if experiment.cuda_graph:  # a step, from the numbers of its samples to its gradients, as one launch
+        captured = Captured(lambda rows: gradients(data.train.batch(rows)), where)
     began = time.perf_counter()
     parts: dict[str, Any] = {}  # the newest figures, of the last step in the end
     pending: list[tuple[int, Tensor, Tensor]] = []  # losses and norms not looked at yet, to spare the GPU the wait
@@ -300,15 +303,8 @@ def _expect_the_same(seen: list[list[str]], batch_size: int) -> None:
         raise SeqclfError(f"setting batch_size={batch_size}: must be at least {len(seen)}, a clip for each process")
 
 
-def _capture(
-    experiment: Experiment,
-    data: Data,
-    gradients: Callable[[Batch], tuple[Tensor, ...]],
-    where: torch.device,
-    world: World,
-) -> Captured:
-    """The step, from the numbers of its samples to its gradients, as one launch."""
-    clips = data.train
+def _expect_recordable(experiment: Experiment, clips: Clips | Videos, where: torch.device, world: World) -> None:
+    """Sees that a step is the same operations on tensors of the same shapes each time."""
     for wrong, why in (
         (where.type != "cuda", "there is no GPU here"),
         (world.size > 1, "the run has several processes"),
@@ -317,7 +313,6 @@ def _capture(
     ):
         if wrong:
             raise SeqclfError(f"setting cuda_graph=True: {why}")
-    return Captured(lambda rows: gradients(clips.batch(rows)), where)
 
 
 def _save_most_wrong(path: Path, data: Data, worst: Tensor) -> None:

@@ -1,5 +1,10 @@
-"""The runs that tests of several processes compare with one: ``torchrun ... distributed_runs.py FOLDER`` makes them."""
+"""The runs that tests of several processes compare with one: ``torchrun ... distributed_runs.py FOLDER`` makes them all.
 
+Names after the folder choose some of them, which go on where they are there already.
+"""
+
+import os
+import signal
 import sys
 from dataclasses import replace
 from functools import partial
@@ -10,9 +15,23 @@ import torch
 from seqclf import GRU, IGNORE, LSTM, Clips, Data, Experiment, FrameSequenceClassifier, every_frame, given, shift
 from seqclf.distributed import joined
 from seqclf.evaluate import evaluate
+from seqclf.tool import run_tool
 from seqclf.train import train
 
 STEPS = 100
+
+
+calls = 0
+
+
+def struck(frames):
+    """Changes nothing, but in the 60th step sends process 1 the signal that ``STRIKE`` names; after a restart, none."""
+    global calls
+    calls += 1
+    wanted = os.environ.get("STRIKE")
+    if wanted and calls == 60 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.Signals[wanted])
+    return frames
 
 
 def toy_data(kind: str) -> Data:
@@ -55,6 +74,7 @@ RUNS = {
     ),
     "parts": replace(BASE, data=partial(toy_data, kind="given"), accumulate=3, truncate=2),
     "moved": replace(BASE, augment=partial(shift, pixels=1)),
+    "struck": replace(BASE, augment=struck, checkpoint_every=25),
 }
 
 
@@ -67,14 +87,15 @@ def evaluated(world):
     return figures | {"few": evaluate(model, data["clip"], 3, 1000, background=[0], world=world)}
 
 
-def main(folder: Path, names: list[str]) -> None:
+def main() -> int:
+    folder, names = Path(sys.argv[1]), sys.argv[2:]
     with joined("cpu") as world:
-        for name in names:
-            train(RUNS[name], folder / name, "cpu")
-        figures = evaluated(world)
-        torch.save(figures, folder / f"figures_{world.rank}.pt")
+        for name in names or list(RUNS):
+            train(RUNS[name], folder / name, "cpu", resume=bool(names) and (folder / name).exists())
+        torch.save(evaluated(world), folder / f"figures_{world.rank}.pt")
+    return 0
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), sys.argv[2:] or list(RUNS))
+    run_tool(main)

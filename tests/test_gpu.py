@@ -1,12 +1,15 @@
 """What must hold on a GPU as it does on the CPU; run where there is one."""
 
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from seqclf import GRU, LSTM, RNN, FrameSequenceClassifier, cross_entropy, every_frame
+from seqclf import GRU, LSTM, RNN, FrameSequenceClassifier, SeqclfError, cross_entropy, every_frame
+from seqclf.capture import WARMUP, Captured
 from seqclf.config import load_experiment
 from seqclf.train import train
 
@@ -54,6 +57,71 @@ def test_a_run_trains_and_resumes(tmp_path, precision):
     more = train(load_experiment(CONFIG, [*settings, "steps=40"]), tmp_path / "run", "cuda", True)
     assert more["step"] == 40
     assert more["parts"]["test"]["loss"] < first["parts"]["test"]["loss"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_recorded_step_is_the_step(tmp_path, precision):
+    settings = ["data.source=digits", "steps=40", "batch_size=32", f"precision={precision}", "clip_norm=1.0"]
+    weights = {}
+    for graph in (False, True):
+        train(load_experiment(CONFIG, [*settings, f"cuda_graph={graph}"]), tmp_path / str(graph), "cuda")
+        weights[graph] = torch.load(tmp_path / str(graph) / "checkpoints" / "step_40.pt", map_location="cpu")["model"]
+    torch.testing.assert_close(weights[True], weights[False], rtol=1e-2, atol=1e-3)
+
+
+def test_a_recorded_run_resumes_where_it_was(tmp_path):
+    settings = ["data.source=digits", "batch_size=32", "cuda_graph=True", "schedule=constant", "checkpoint_every=10"]
+    train(load_experiment(CONFIG, [*settings, "steps=40"]), tmp_path / "whole", "cuda")
+    train(load_experiment(CONFIG, [*settings, "steps=20"]), tmp_path / "parts", "cuda")
+    train(load_experiment(CONFIG, [*settings, "steps=40"]), tmp_path / "parts", "cuda", True)
+    whole, parts = (torch.load(tmp_path / name / "checkpoints" / "step_40.pt")["model"] for name in ("whole", "parts"))
+    torch.testing.assert_close(parts, whole, rtol=1e-2, atol=1e-3)
+
+
+def test_what_cant_be_recorded_is_told_in_a_sentence():
+    waits = Captured(lambda x: (x * x.sum().item(),), torch.device("cuda"))
+    x = torch.ones(3)
+    for _ in range(WARMUP):
+        assert waits(x)[0].tolist() == [3, 3, 3]
+    with pytest.raises(SeqclfError, match="can't be recorded as a CUDA graph"):
+        waits(x)
+
+
+def test_a_recording_draws_anew_from_each_seed():
+    draws = Captured(lambda x: (x + torch.rand(3, device="cuda"),), torch.device("cuda"))
+    seen = []
+    for seed in (0, 0, 0, 0, 1, 0):
+        torch.manual_seed(seed)
+        seen.append(draws(torch.zeros(3))[0].tolist())
+    assert seen[0] == seen[1] == seen[3] == seen[5] != seen[4]
+
+
+def test_deterministic_runs_are_the_same_bit_for_bit(tmp_path):
+    settings = ["data.source=digits", "steps=40", "batch_size=32", "deterministic=True"]
+    for name in ("one", "two"):
+        train(load_experiment(CONFIG, settings), tmp_path / name, "cuda")
+    one, two = (torch.load(tmp_path / name / "checkpoints" / "step_40.pt")["model"] for name in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_profile_tells_how_long_the_gpu_idles(tmp_path, capsys):
+    train(load_experiment(CONFIG, ["data.source=digits", "steps=20"]), tmp_path / "run", "cuda", profile=True)
+    assert "the GPU idles" in capsys.readouterr().out
+    assert (tmp_path / "run" / "trace.json").stat().st_size > 0
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_are_one(tmp_path):
+    settings = ["data.source=digits", "steps=10", "optimizer.lr=0.0001", f"--workdir={tmp_path / 'two'}"]
+    tool = [str(CONFIG.parents[1] / "tools" / "train.py"), "--config", str(CONFIG), *settings]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*launcher, *tool], check=True)
+    train(load_experiment(CONFIG, settings[:-1]), tmp_path / "one", "cuda")
+    one, two = (
+        torch.load(tmp_path / name / "checkpoints" / "step_10.pt", map_location="cpu")["model"]
+        for name in ("one", "two")
+    )
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import math
 import re
 import runpy
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +21,10 @@ import seqclf
 from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, last_frame, mnist, one_cycle
 from seqclf.config import load_experiment, render
 from seqclf.data import sample_order
+from seqclf.determinism import deterministic
 from seqclf.evaluate import evaluate
 from seqclf.predict import load_run
+from seqclf.profiling import covered
 from seqclf.progress import Display
 from seqclf.settings import change
 from seqclf.train import build_model, train
@@ -403,3 +406,77 @@ def test_a_terminal_shows_one_live_line_from_the_first_step_to_the_end(monkeypat
     assert display.rate() > 0
     display.close()
     assert display.bar is not None and not display.bar.live.is_started
+
+
+def test_a_profile_writes_a_trace_and_tells_the_dearest_operations(tmp_path, capsys):
+    train(replace(TINY, steps=20), tmp_path / "run", "cpu", profile=True)
+    said = capsys.readouterr().out
+    trace = json.loads((tmp_path / "run" / "trace.json").read_text())
+    assert {event["name"] for event in trace["traceEvents"]} >= {"ProfilerStep#12", "ProfilerStep#16"}
+    assert re.search(r"5 steps of [\d.]+ ms; the CPU idles [\d.]+% of that", said)
+    shares = [float(x) for x in re.findall(r"^ +([\d.]+)% +[\d.]+ ms a step +\d+ x  \S+", said, re.M)]
+    assert len(shares) == 5
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) <= 100
+
+
+def test_a_run_too_short_to_be_profiled_says_so(tmp_path, capsys):
+    train(TINY, tmp_path / "run", "cpu", profile=True)
+    assert "nothing was traced, as the run has not come to step 17" in capsys.readouterr().out
+
+
+def test_covered_time_counts_overlaps_once():
+    assert covered([(2, 5), (0, 3), (4, 6), (8, 20)], 1, 10) == 7
+    assert covered([], 0, 1) == 0
+
+
+def test_a_step_that_cant_be_recorded_says_why(tmp_path):
+    with pytest.raises(seqclf.SeqclfError, match="setting cuda_graph=True: there is no GPU here"):
+        train(replace(TINY, cuda_graph=True), tmp_path / "run", "cpu")
+
+
+def test_deterministic_runs_are_as_before_and_the_setting_ends_with_them(tmp_path):
+    for name, wanted in (("free", False), ("bound", True)):
+        train(replace(TINY, deterministic=wanted), tmp_path / name, "cpu")
+        assert not torch.are_deterministic_algorithms_enabled()
+    free, bound = (checkpoint_of(tmp_path / name, 6)["model"] for name in ("free", "bound"))
+    assert all(torch.equal(free[name], bound[name]) for name in free)
+
+
+def test_an_operation_without_a_deterministic_form_is_told_in_a_sentence():
+    words = "^setting deterministic=True: put_ does not have a deterministic"
+    with pytest.raises(seqclf.SeqclfError, match=words), deterministic(True):
+        assert torch.are_deterministic_algorithms_enabled()
+        raise RuntimeError("put_ does not have a deterministic implementation")
+    with pytest.raises(RuntimeError, match="another"), deterministic(True):
+        raise RuntimeError("another mistake")
+
+
+def test_waiting_for_data_is_counted_apart():
+    def slow():
+        for i in range(3):
+            time.sleep(0.02)
+            yield i
+
+    display = Display(3, quiet=True)
+    display.begin(0)
+    for i in display.waiting(slow()):
+        time.sleep(0.02)
+        assert i in range(3)
+    assert 0.2 < display.waits() < 0.8
+
+
+def test_channels_last_changes_the_layout_and_no_figure():
+    def model(channels_last: bool) -> FrameSequenceClassifier:
+        torch.manual_seed(0)
+        parts = {"conv": partial(nn.Conv2d, 3, 4, 3), "relu": nn.ReLU, "flat": nn.Flatten}
+        encoder, temporal = partial(seqclf.Chain, parts=parts), partial(LSTM, hidden=5)
+        return FrameSequenceClassifier(
+            encoder=encoder, temporal=temporal, frame_shape=(3, 6, 6), num_classes=2, channels_last=channels_last
+        )
+
+    frames = torch.randint(0, 256, (2, 3, 3, 6, 6), dtype=torch.uint8)
+    plain, last = model(False), model(True)
+    assert last.encoder.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    last.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(last(frames)[0], plain(frames)[0])

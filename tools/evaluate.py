@@ -3,14 +3,20 @@
 python tools/evaluate.py runs/<run>
 python tools/evaluate.py runs/<run> --checkpoint best --part validation
 python tools/evaluate.py runs/<run> data.root=../shared/data
+torchrun --nproc-per-node 2 tools/evaluate.py runs/<run>
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seqclf import SeqclfError
 from seqclf.tool import make_parser, run_tool
+
+if TYPE_CHECKING:
+    from seqclf.distributed import World
 
 
 def main() -> int:
@@ -23,24 +29,34 @@ def main() -> int:
     args = parser.parse_intermixed_args()
 
     from seqclf.allocator import keep_freed_memory
+    from seqclf.distributed import joined
+
+    keep_freed_memory()
+    with joined(args.device) as world:
+        return run(args, world)
+
+
+def run(args: argparse.Namespace, world: World) -> int:
+    """Evaluates, by all processes, and tells what came of it, by one."""
     from seqclf.checkpoint import step_of
     from seqclf.config import called
     from seqclf.evaluate import evaluate
     from seqclf.predict import load_run
+    from seqclf.progress import Display
     from seqclf.record import write_json
     from seqclf.report import print_results
     from seqclf.train import pick_device
 
-    keep_freed_memory()
-    device = pick_device(args.device)
-    experiment, model, _, checkpoint = load_run(args.run, args.checkpoint, args.settings)
-    data = called("data", experiment.data)
+    device = pick_device(args.device, world)
+    display = Display(1, quiet=not world.leads)
+    experiment, model, _, checkpoint = world.everywhere(lambda: load_run(args.run, args.checkpoint, args.settings))
+    data = world.everywhere(lambda: called("data", experiment.data))
     if data.loud:
-        print(f"*** {data.loud} ***")
+        display.say(f"*** {data.loud} ***")
     clips = data.parts().get(args.part)
     if clips is None:
         raise SeqclfError(f"this run's data has no {args.part} part (data.validation= makes one)")
-    print(f"{checkpoint} on {args.part}: {data.source}")
+    display.say(f"{checkpoint} on {args.part}: {data.source}")
     figures = evaluate(
         model.to(device),
         clips.to(device),
@@ -48,18 +64,20 @@ def main() -> int:
         experiment.eval_batch,
         experiment.precision,
         data.background,
+        world,
     )
-    results = {
-        "run": args.run,
-        "checkpoint": str(checkpoint),
-        "step": step_of(checkpoint),
-        "parts": {args.part: figures},
-        "data": data.identity(),
-    }
-    print_results(results)
-    path = Path(args.run) / f"evaluation_{args.part}_{checkpoint.stem}.json"
-    write_json(path, results)
-    print(f"all figures: {path}")
+    if world.leads:
+        results = {
+            "run": args.run,
+            "checkpoint": str(checkpoint),
+            "step": step_of(checkpoint),
+            "parts": {args.part: figures},
+            "data": data.identity(),
+        }
+        print_results(results)
+        path = Path(args.run) / f"evaluation_{args.part}_{checkpoint.stem}.json"
+        write_json(path, results)
+        display.say(f"all figures: {path}")
     return 0
 
 

@@ -49,15 +49,15 @@ def main() -> int:
         raise SeqclfError("--config PATH is needed, such as --config configs/mnist_lastframe.py (see --help)")
     if args.resume and not args.workdir:
         raise SeqclfError("--resume needs --workdir DIR, the folder of the run to go on with")
-    experiment = load_experiment(config, args.settings)
     if args.show:
-        print(render(experiment), end="")
+        print(render(load_experiment(config, args.settings)), end="")
         return 0
     from seqclf.distributed import joined
 
     with joined(args.device) as world:
         if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0 and not args.workdir:
             raise SeqclfError("torchrun --max-restarts needs --workdir DIR, where a restarted process finds its run")
+        experiment = world.everywhere(lambda: load_experiment(config, args.settings))
         named = f"runs/{Path(config).stem}_{datetime.now():%Y%m%d-%H%M%S}"
         workdir = Path(args.workdir or world.lead(lambda: named))
         return run(experiment, workdir, args, world)

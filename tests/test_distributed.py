@@ -1,0 +1,155 @@
+"""Several processes are one: the same losses, weights and figures, however many share a run, stop it or resume it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from distributed_runs import RUNS, STEPS, evaluated
+
+from seqclf import SeqclfError
+from seqclf.distributed import World, launch
+from seqclf.train import pick_device, train
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def torchrun(processes, *command, restarts=0, **environment):
+    """Runs a script in so many processes of one thread, reachable at a port of their own."""
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [*program, "--max-restarts", str(restarts), *map(str, command)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        cwd=ROOT / "tests",
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """All the runs, by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name, experiment in RUNS.items():
+        train(experiment, folder / name, "cpu")
+    return folder
+
+
+def weights(run):
+    return torch.load(run / "checkpoints" / f"step_{STEPS}.pt")["model"]
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def expect_equal(run, other):
+    torch.testing.assert_close(weights(run), weights(other), rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(lines(run), lines(other), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert value == (theirs[name] if isinstance(value, str) else pytest.approx(theirs[name], abs=1e-5))
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """All the runs, by two processes and by three."""
+    folders = {}
+    for processes in (2, 3):
+        folders[processes] = tmp_path_factory.mktemp(f"by_{processes}")
+        done = torchrun(processes, "distributed_runs.py", folders[processes])
+        assert done.returncode == 0, done.stderr
+    return folders
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_losses_and_weights_are_those_of_one_process_and_figures_are_identical(processes, alone, several):
+    folder = several[processes]
+    for name in RUNS:
+        expect_equal(folder / name, alone / name)
+        assert len(lines(folder / name)) == STEPS / 10 + 2, "one process writes"
+    for rank in range(processes):
+        assert torch.load(folder / f"figures_{rank}.pt") == evaluated(World())
+
+
+def test_a_process_that_is_killed_is_started_anew_and_nothing_is_lost(several, tmp_path):
+    done = torchrun(2, "distributed_runs.py", tmp_path, "struck", restarts=1, STRIKE="SIGKILL")
+    assert done.returncode == 0, done.stderr
+    killed, undisturbed = tmp_path / "struck", several[2] / "struck"
+    assert [at["step"] for at in json.loads((killed / "run.json").read_text())["resumed"]] == [50]
+    for ours, theirs in zip(weights(killed).values(), weights(undisturbed).values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert lines(killed) == lines(undisturbed)
+
+
+def test_a_signal_to_one_process_ends_all_with_a_checkpoint_that_any_number_goes_on_from(alone, tmp_path):
+    stopped = torchrun(2, "distributed_runs.py", tmp_path / "1", "struck", STRIKE="SIGTERM")
+    assert stopped.returncode != 0
+    assert "stopped by SIGTERM after step 60" in stopped.stderr
+    assert (tmp_path / "1" / "struck" / "checkpoints" / "step_60.pt").exists()
+    assert not (tmp_path / "1" / "struck" / "results.json").exists()
+    shutil.copytree(tmp_path / "1", tmp_path / "3")
+    train(RUNS["struck"], tmp_path / "1" / "struck", "cpu", resume=True)
+    done = torchrun(3, "distributed_runs.py", tmp_path / "3", "struck")
+    assert done.returncode == 0, done.stderr
+    for processes in ("1", "3"):
+        run = tmp_path / processes / "struck"
+        assert [at["step"] for at in json.loads((run / "run.json").read_text())["resumed"]] == [60]
+        expect_equal(run, alone / "struck")
+
+
+def test_the_tool_tells_a_mistake_once_and_writes_one_report(tmp_path):
+    config = ROOT / "configs" / "mnist_perframe.py"
+    settings = ["data.source=digits", "steps=4", "batch_size=9", "eval_batch=100"]
+    tool = [ROOT / "tools" / "train.py", "--config", config, "--device", "cpu", "--workdir", tmp_path / "run"]
+    for setting, sentence in (
+        ("batch_size=1", "setting batch_size=1: must be at least 2, a clip for each process"),
+        ("data.validation=5000", "data.validation=5000"),
+    ):
+        wrong = torchrun(2, *tool, *settings, setting)
+        assert wrong.returncode != 0
+        assert wrong.stderr.count("error: ") == wrong.stderr.count(f"error: {sentence}") == 1
+    right = torchrun(2, *tool, *settings)
+    assert right.returncode == 0, right.stderr
+    assert right.stdout.count("report: ") == 1
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["environment"]["processes"] == 2
+
+
+def test_a_restart_needs_a_folder_that_it_finds_again(tmp_path):
+    done = torchrun(
+        1, ROOT / "tools" / "train.py", "--config", ROOT / "configs" / "mnist_perframe.py", "steps=1", restarts=1
+    )
+    assert "error: torchrun --max-restarts needs --workdir DIR" in done.stderr
+
+
+def test_shares_are_even_and_whole():
+    for clips in range(1, 20):
+        for size in range(1, clips + 1):
+            shares = [range(clips)[World(rank, size).share(clips)] for rank in range(size)]
+            assert [i for share in shares for i in share] == list(range(clips))
+            assert {len(share) for share in shares} <= {clips // size, -(-clips // size)}
+
+
+def test_a_launch_has_one_name_through_its_restarts(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert launch() is None
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    assert launch() == "job"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert launch() == launch()
+    assert str(os.getppid()) in launch()
+
+
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [pick_device("auto", World(rank, 2, rank)).index for rank in range(2)] == [0, 1]
+    with pytest.raises(SeqclfError, match="PyTorch finds 2 CUDA devices"):
+        pick_device("cuda", World(2, 3, 2))
+    with pytest.raises(SeqclfError, match="each of the 2 processes takes a GPU of its own"):
+        pick_device("cuda:0", World(1, 2, 1))
