@@ -2,6 +2,8 @@
 
 import io
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from PIL import Image
 from seqclf import SeqclfError
 from seqclf.data import frame_folder
 from seqclf.data.frame_folder import FrameFolder, natural_key, read_picture
-from seqclf.data.lists import VIDEOS, find_videos, open_video, read_classes, read_list
+from seqclf.data.lists import find_videos, open_video, read_classes, read_list, read_paths
+from seqclf.data.source import VIDEOS
 
 TINY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -154,6 +157,10 @@ def test_bad_folders(tmp_path):
     assert "a.jpg and a.png" in refused(len, FrameFolder(double))
     other = frames(tmp_path / "other", ["1.jpg", "2.tif"])
     assert "2.tif" in refused(len, FrameFolder(other))
+    covered = frames(tmp_path / "covered", ["cover.jpg", "f_1.jpg", "f_2.jpg"])
+    assert "named in 2 ways (f_*, cover)" in refused(len, FrameFolder(covered))
+    assert FrameFolder(covered, "f_*").names == ["f_1.jpg", "f_2.jpg"] and len(FrameFolder(covered, "*")) == 3
+    assert FrameFolder(frames(tmp_path / "words", ["b.png", "a.png"])).names == ["a.png", "b.png"]
 
 
 def test_a_frame_of_another_size_is_named(tmp_path):
@@ -194,8 +201,22 @@ def test_a_cut_or_changed_file_is_read_or_refused_in_a_sentence(tmp_path, data):
         assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
 
 
+def png_of_16_bits(pixels):
+    """Which PIL does not write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
 def test_sixteen_bits_and_animations_are_refused(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+    assert "8 bits" in refused(read_picture, tmp_path / "deep.png")
+    (tmp_path / "deep.png").write_bytes(png_of_16_bits(np.zeros((4, 4, 3), np.uint16)))
     assert "8 bits" in refused(read_picture, tmp_path / "deep.png")
     picture(0).save(tmp_path / "moving.webp", save_all=True, append_images=[picture(90)])
     assert "2 pictures in one file" in refused(read_picture, tmp_path / "moving.webp")
@@ -312,6 +333,51 @@ def test_plain_lists(tmp_path, root, gap):
     if gap.strip(" "):
         spaced = write(tmp_path / "s.txt", [f"a b.mp4{gap}playing guitar", f"e.mkv{gap}run"])
         assert read_list(spaced, root).classes == ["playing guitar", "run"]
+
+
+def test_csv_lists_name_their_columns(tmp_path, root):
+    names = [PATHS[0], PATHS[2]]
+    for lines, classes in (
+        (["path,label", f"{names[0]}.avi,walk slowly", f'{names[1]}.avi,"run, fast"'], ["run, fast", "walk slowly"]),
+        (["Label;Video", f"walk slowly;{names[0]}", f"run, fast;{names[1]}"], ["run, fast", "walk slowly"]),
+        (["clip_name\tclip_path\ttag", f"x\t{names[0]}.avi\t1", f"y\t{names[1]}.avi\t0"], ["Bowling", "Archery"]),
+    ):
+        path = write(tmp_path / "l.csv", lines)
+        for form in ("auto", "csv"):
+            found = read_list(path, root, form)
+            assert (found.form, found.classes, labels_of(found)) == ("csv", classes, [1, 0])
+            assert [video.path.stem for video in found.videos] == [Path(name).name for name in names]
+    assert "line 1: expected the columns path and label" in refused(read_list, write(path, ["a,b", "c,d"]), root, "csv")
+    assert "line 3: 'c': expected path, label" in refused(read_list, write(path, ["path,label", "", "c"]), root)
+
+
+def test_lists_as_other_programs_write_them(tmp_path, root):
+    """Names after a path with spaces, semicolons, quotes, a Windows path."""
+    (root / "my videos").mkdir()
+    (root / "my videos" / "one, two.mp4").touch()
+    (root / "123.webm").touch()
+    for lines in (
+        ["my videos/one, two.mp4 jump high", "123.webm walk"],
+        ["my videos/one, two.mp4;jump high", "123.webm;walk"],
+        ['"my videos/one, two.mp4","jump high"', '"123.webm","walk"'],
+        ["my videos\\one, two.mp4,jump high", "123.webm,walk"],
+    ):
+        found = read_list(write(tmp_path / "l.txt", lines), root)
+        assert ([v.path.name for v in found.videos], labels_of(found)) == (["one, two.mp4", "123.webm"], [0, 1])
+        assert found.classes == ["jump high", "walk"]
+    found = read_list(write(tmp_path / "l.txt", ["123;walk", f"{PATHS[0]};Pushing something to the left"]), root)
+    assert found.classes == ["Pushing something to the left", "walk"]  # Something-Something, Jester
+
+
+def test_lists_of_paths_alone(tmp_path, root):
+    (root / "a video.mp4").touch()
+    lines = ["a video.mp4", f"{PATHS[0]} 0", f"{PATHS[1]}.avi,100,3", f"{PATHS[0]}.avi"]
+    found = read_paths(write(tmp_path / "l.txt", lines), root)
+    assert [v.name for v in found.videos] == ["a video.mp4", f"{PATHS[0]}.avi", f"{PATHS[1]}.avi"]
+    assert found.told == "l.txt: 3 videos"
+    path = write(tmp_path / "l.txt", ["a video.mp4", "none 3"])
+    assert "line 2: video 'none 3' is not in" in refused(read_paths, path, root)
+    assert read_paths(path, root, "skip").missing == [(2, "none 3")]
 
 
 def test_classes_of_a_training_list_serve_its_test_list(tmp_path, root):

@@ -54,7 +54,7 @@ def test_annotated_videos_have_the_labels_of_their_segments(made):
     without = annotated_set(root, "train.txt", "test.txt", "segments.csv", "classes.txt")
     unlabelled = without.test.batch(torch.arange(4)).labels
     assert torch.equal(unlabelled == seqclf.IGNORE, (batch.labels == 10) | (batch.labels == seqclf.IGNORE))
-    with pytest.raises(SeqclfError, match=r"nowhere\.txt: can't be read"):
+    with pytest.raises(SeqclfError, match=r"nowhere\.txt: no such file"):
         annotated_set(root, "nowhere.txt", "test.txt", "segments.csv", "classes.txt")
 
 

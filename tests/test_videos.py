@@ -21,10 +21,13 @@ from seqclf import (
     every_frame,
     last_frame,
     uniform,
+    video_set,
     whole,
     window,
 )
 from seqclf.data import Video, Videos, batches, mix, sample_order
+from seqclf.data.frames_augment import colour, flip, in_turn, random_crop, resize
+from seqclf.data.moving_digits import make_moving_digits
 from seqclf.evaluate import evaluate
 from seqclf.record import read_json
 from seqclf.train import train
@@ -132,6 +135,12 @@ def test_short_videos_are_padded_and_labelled_where_they_are():
     assert Videos(some_videos((3, 3))).batch(torch.arange(2)).lengths is None
 
 
+def test_what_a_sampling_needs_has_a_default_so_that_it_can_be_named_alone():
+    data = Videos(some_videos((40,)), dense)
+    assert [numbers[0] for _, numbers in data.clips] == [0, 8, 16, 24]
+    assert [len(numbers) for _, numbers in Videos(some_videos((40,)), uniform).clips] == [16]
+
+
 def test_labels_of_frames_follow_their_frames():
     labels = torch.tensor([0, 0, 1, IGNORE, 2, 2, 1])
     videos = Videos([Video("v", Numbers(7), labels)], partial(dense, frames=3, stride=2))
@@ -171,8 +180,29 @@ def test_what_cant_be_read_is_named_or_left_out_and_listed():
     testing = damaged(False, "skip")
     assert testing.batch(torch.arange(3)).indices.tolist() == [0, 2]
     everything = Videos([Video("v", Numbers(2, damaged=(0, 1)), 0)], training=True, on_error="skip")
-    with pytest.raises(SeqclfError, match=r"no video can be read: video0.mp4: frame 0 is damaged"):
-        everything.batch(torch.arange(1))
+    for ask in (lambda: everything.batch(torch.arange(1)), lambda: everything.frame_shape):
+        with pytest.raises(SeqclfError, match=r"no video can be read: video0.mp4: frame 0 is damaged"):
+            ask()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_left_out_may_be_the_first_or_a_whole_batch_or_a_file_that_does_not_open(workers):
+    class Shut(Numbers):
+        def __len__(self):
+            raise SeqclfError(f"{self.path}: is no video")
+
+    videos = [Video("shut", Shut(3, 7), 0), *some_videos((4, 4, 4))]
+    videos[1].source.damaged = (1,)
+    training = Videos(videos, training=True, on_error="skip", workers=workers)
+    assert training.frame_shape == (3, 4, 5) and training.num_frames == 4
+    testing = Videos(videos, on_error="skip", workers=workers)
+    assert testing.open() == 12 and len(testing) == 3
+    plan = [(rows, 0) for rows in torch.arange(len(testing)).split(1)]
+    assert [batch.indices.tolist() for batch in batches(testing, plan)] == [[1], [2]]
+    for data in (training, testing):
+        assert data.skipped == {"shut": "video7.mp4: is no video", "v0": "video0.mp4: frame 1 is damaged"}
+    with pytest.raises(SeqclfError, match=r"video7\.mp4: is no video"):
+        len(Videos(videos, workers=workers))
 
 
 @pytest.mark.parametrize(
@@ -190,8 +220,15 @@ def test_videos_refuse(videos, told):
 
 def test_frames_of_two_sizes_are_no_batch():
     videos = [Video("a", Numbers(3), 0), Video("b", Numbers(3, shape=(3, 5, 5)), 0)]
-    with pytest.raises(SeqclfError, match=r"\(3, 4, 5\) and \(3, 5, 5\) can't be one batch"):
+    with pytest.raises(SeqclfError, match=r"\(3, 4, 5\) and \(3, 5, 5\) can't be one batch: resize or crop"):
         Videos(videos).batch(torch.arange(2))
+    known = Videos(videos)
+    assert known.frame_shape == (3, 4, 5)
+    with pytest.raises(SeqclfError, match=r"video0\.mp4: has frames of the shape \(3, 5, 5\), but other videos of"):
+        known.batch(torch.arange(1, 2))
+    data = Data(Videos(videos[:1], training=True), Videos(videos[1:]), ["a"], "two sizes")
+    with pytest.raises(SeqclfError, match=r"train clips have frames of the shape \(3, 4, 5\), but test clips of"):
+        data.identity()
 
 
 # ---- windows of time
@@ -230,10 +267,9 @@ def video_data(training_frames=5):
 
 def experiment(**settings):
     return Experiment(
-        data=video_data,
         model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=8)),
         optimizer=partial(torch.optim.SGD, lr=0.01),
-        **{"steps": 6, "batch_size": 4, "eval_batch": 2, "checkpoint_every": 3, **settings},
+        **{"data": video_data, "steps": 6, "batch_size": 4, "eval_batch": 2, "checkpoint_every": 3, **settings},
     )
 
 
@@ -242,9 +278,33 @@ def test_a_run_on_videos_resumes_bit_for_bit(tmp_path):
     assert results["parts"]["test"]["clips"] == 6
     train(experiment(steps=3), tmp_path / "parts", "cpu")
     train(experiment(), tmp_path / "parts", "cpu", resume=True)
-    one, two = (torch.load(tmp_path / run / "checkpoints/step_6.pt") for run in ("whole", "parts"))
-    assert all(torch.equal(one["model"][k], two["model"][k]) for k in one["model"])
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
     assert read_json(tmp_path / "whole/run.json")["skipped"] == {}
+
+
+def same_weights(*runs):
+    one, *others = (torch.load(run / "checkpoints/step_6.pt")["model"] for run in runs)
+    return all(torch.equal(one[name], other[name]) for other in others for name in one)
+
+
+def test_with_augmentation_a_run_is_the_same_for_any_number_of_workers_and_resumed_with_another(tmp_path):
+    """Video files, resized, cropped, mirrored, coloured."""
+    root = make_moving_digits(tmp_path / "made", 6, 2, "clip", "mp4", frames=(12, 20))
+    steps = (partial(resize, size=40), partial(random_crop, size=32), flip, partial(colour, brightness=0.5))
+
+    def experiment_with(workers, number):
+        data = partial(video_set, str(root), "train.txt", "test.txt", class_index="classes.txt", workers=workers)
+        data = partial(data, sampling=partial(window, frames=4), transform=partial(in_turn, steps=steps))
+        return experiment(data=data, steps=number)
+
+    for workers in (0, 1, 4):
+        train(experiment_with(workers, 6), tmp_path / f"{workers}", "cpu")
+    train(experiment_with(1, 3), tmp_path / "parts", "cpu")
+    checkpoint = torch.load(tmp_path / "parts/checkpoints/step_3.pt")["model"]
+    train(experiment_with(1, 6), tmp_path / "parts", "cpu", resume=True)
+    assert same_weights(*(tmp_path / name for name in ("0", "1", "4", "parts")))
+    weights = torch.load(tmp_path / "parts/checkpoints/step_6.pt")["model"]
+    assert not torch.equal(weights["head.weight"], checkpoint["head.weight"])
 
 
 def test_truncating_at_the_whole_length_changes_nothing_and_below_it_the_gradient(tmp_path):

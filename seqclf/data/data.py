@@ -60,11 +60,22 @@ class Data:
         return {name: why for clips in self.parts().values() for name, why in getattr(clips, "skipped", {}).items()}
 
     def identity(self) -> dict[str, Any]:
-        """What the data is, in plain values: source, sizes, shapes, classes and fingerprints."""
+        """What the data is, in plain values: source, sizes, shapes, classes and fingerprints.
+
+        Raises:
+            SeqclfError: the parts' frames are of different shapes, or none can be read.
+        """
+        for name, clips in self.parts().items():
+            if clips.frame_shape != self.train.frame_shape:
+                raise SeqclfError(
+                    f"{self.source}: train clips have frames of the shape {self.train.frame_shape}, but {name} clips "
+                    f"of {clips.frame_shape}: resize or crop them to one (transform=)"
+                )
         return {
             "source": self.source,
             "loud": self.loud,
             "classes": list(self.classes),
+            "background": None if self.background is None else [self.classes[k] for k in self.background],
             **{
                 name: {
                     "clips": len(c),

@@ -116,7 +116,8 @@ def segmentation_set(
         sample_rate: every how many frames one is taken, of features and labels.
         mapping: the mapping's file name.
         on_length: where a video has more features than labels or fewer, "cut" both to the shorter or "refuse".
-        transpose: as of ``FeatureFile``; "auto" is the layout under which the lengths agree better with the labels.
+        transpose: as of ``FeatureFile``; "auto" is the layout under which all videos have features of one size; where
+            both are such, or none, the one under which the lengths agree better with the labels.
 
     Returns:
         the videos, the classes' names, and what to tell the user, line by line: what was read, and what was cut.
@@ -134,7 +135,9 @@ def segmentation_set(
     labels = [_read_labels(root / "groundTruth" / f"{name}.txt", index, root / mapping) for name in names]
     paths = [root / "features" / f"{name}.npy" for name in names]
     shapes = [_open(path).shape for path in paths]
-    if transpose == "auto":
+    if transpose == "auto" and (one_size := [len({s[axis] for s in shapes}) == 1 for axis in (0, 1)])[0] != one_size[1]:
+        transpose = one_size[0]
+    elif transpose == "auto":
         off = [sum(abs(shape[axis] - len(y)) for shape, y in zip(shapes, labels, strict=True)) for axis in (1, 0)]
         transpose = off[0] <= off[1]
     size = shapes[0][0 if transpose else 1]
@@ -154,7 +157,7 @@ def segmentation_set(
             Video(name, FeatureFile(path, sample_rate, transpose, size, short), y[:short:sample_rate].clone())
         )
     frames = sum(len(video.source) for video in videos)
-    every = f", every {sample_rate}th frame" if sample_rate > 1 else ""
+    every = f", one frame of {sample_rate}" if sample_rate > 1 else ""
     what = f"{len(videos):,} videos, {frames:,} frames of {size} features{every}, {len(classes)} classes"
     told = [f"{root}, split {split}: {what}"]
     if differing:
@@ -197,7 +200,7 @@ def _read_bundle(folder: Path, split: str) -> list[str]:
         raise SeqclfError(f"{path}: no such file; splits there: {there}")
     seen: dict[str, int] = {}
     for number, line in _lines(path):
-        name = line.removesuffix(".txt")
+        name = line.removesuffix(".txt").removesuffix(".npy")
         if name in seen:
             raise SeqclfError(f"{path}, line {number}: video {name} is already in line {seen[name]}")
         seen[name] = number

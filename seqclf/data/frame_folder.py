@@ -25,6 +25,7 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 OTHER_PICTURES = (".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".avif", ".heic", ".jxl", ".exr")
 """Pictures that are not read; among frames they are an error, since leaving them out would shift all that follow."""
 
+_AS_ZEROS = str.maketrans("123456789", "0" * 9)
 _JPEG, _EXIF = b"\xff\xd8\xff", b"Exif\0\0"
 _KINDS = ", ".join(suffix[1:] for suffix in PICTURES)
 
@@ -43,7 +44,7 @@ class FrameFolder(Source):
 
     Raises:
         SeqclfError: (when first asked for something) there is no such folder, or no picture in it; two pictures have
-            one name (a.jpg, a.png), or numbers of several kinds and no pattern that chooses among them; a picture is
+            one name (a.jpg, a.png); names are of several kinds and no pattern chooses among them; a picture is
             damaged, has more than 8 bits, or another size than the first.
     """
 
@@ -129,7 +130,7 @@ def decode_picture(content: bytearray, name: str | Path) -> NDArray[np.uint8]:
         with suppress(RuntimeError):  # what torchcodec can't read PIL gets to try, and tells why not
             return decode(torch.frombuffer(content, dtype=torch.uint8)).permute(1, 2, 0).numpy()
     with _opened(BytesIO(content), name) as image:
-        if image.mode.startswith(("I", "F")):
+        if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):
             raise SeqclfError(f"{name}: has more than 8 bits ({image.mode}); pictures of 8 bits are expected")
         if getattr(image, "n_frames", 1) > 1:
             raise SeqclfError(f"{name}: is {image.n_frames} pictures in one file; one per frame is expected")
@@ -203,15 +204,17 @@ def _list_frames(folder: str, pattern: str | None) -> list[str]:
         if stem in stems:
             raise SeqclfError(f"{folder}: {stems[stem]} and {name} are the same frame twice")
         stems[stem] = name
+    if len({stem.translate(_AS_ZEROS) for stem in stems}) == 1:  # digits in the same places: the order they are in
+        return list(stems.values())
     keys = sorted(map(natural_key, stems))
-    if pattern is None:
-        ways = sorted({"*".join(parts[::2]) for parts, _ in keys if len(parts) > 1})
-        if len(ways) > 1:
-            shown = ", ".join(ways[:3]) + (", ..." if len(ways) > 3 else "")
-            raise SeqclfError(
-                f"{folder}: its pictures are numbered in {len(ways)} ways ({shown}): say by a pattern which of them "
-                f"are the frames, such as {ways[-1]!r} ('*' for all)"
-            )
+    numbered = sorted({"*".join(parts[::2]) for parts, _ in keys if len(parts) > 1})
+    ways = [*numbered, *(stem for parts, stem in keys if len(parts) == 1)]
+    if pattern is None and numbered and len(ways) > 1:
+        shown = ", ".join(ways[:3]) + (", ..." if len(ways) > 3 else "")
+        raise SeqclfError(
+            f"{folder}: its pictures are named in {len(ways)} ways ({shown}): say by a pattern which of them are the "
+            f"frames, such as pattern={numbered[-1]!r} ('*' for all)"
+        )
     return [stems[stem] for _, stem in keys]
 
 

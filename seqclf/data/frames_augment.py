@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 
-Step = Callable[[Tensor, "torch.Generator | None"], Tensor]
+Step = Callable[[Tensor, torch.Generator | None], Tensor]
 Size = int | tuple[int, int]
 """Height and width; one number for both, but in ``resize``."""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError, valid_frames
 
-Labelling = Callable[[Tensor, "Tensor | None", int], Tensor]
+Labelling = Callable[[Tensor, Tensor | None, int], Tensor]
 """``labelling(labels, lengths, T)``: a data set's labels ``(B,)`` or ``(B, T)`` as labels per frame ``(B, T)``."""
 
 

@@ -7,15 +7,16 @@ lrcn        ``Walk/v_Walk_g01_c01 0``                   count from 0; the folder
 ucf101      ``Walk/v_Walk_g01_c01.avi 1``               count from 1; without a number the class is the folder's name
 rawframes   ``Walk/v_Walk_g01_c01 120 0``               count from 0, after the number of frames (mmaction2)
 plain       ``some/video.mp4 0``                        count from 0, or are names; without one, the folder's name
+csv         ``some/video.mp4,walk``                     names, or numbers from 0; line 1 names the columns (path,label)
 kinetics    ``label,youtube_id,time_start,time_end``    are names; the columns as the first line has them
 ==========  ==========================================  ===========================================================
 
-Columns are parted by spaces, tabs or commas; only the last ones are told apart by spaces, so paths may hold some.
+Columns are parted by spaces, tabs, commas or semicolons; only the last ones are told apart by spaces, so paths may hold
+some.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import posixpath
 import re
@@ -26,32 +27,10 @@ from pathlib import Path
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_folder import FrameFolder, is_picture, natural_key
-from seqclf.data.source import Source
+from seqclf.data.list_lines import FORMS, NUMBER, Row, lines_of, path_rows_of, rows_of
+from seqclf.data.source import FEATURES, VIDEOS, Source, is_video, without_suffix
 
-VIDEOS = (
-    *(".avi", ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".mpg", ".mpeg"),
-    *(".wmv", ".flv", ".ogv", ".3gp", ".ts", ".m2ts", ".vob"),
-)
-FEATURES = ".npy"
-
-_GAP, _NUMBER = r"(?:\s*,\s*|\s+)", r"\d{1,18}"
-_SHAPES = (  # of a line, by precedence
-    ("frames and a number", rf"(?P<path>.+?){_GAP}(?P<frames>{_NUMBER}){_GAP}(?P<label>-?{_NUMBER})"),
-    ("a number", rf"(?P<path>.+?){_GAP}(?P<label>-?{_NUMBER})"),
-    ("no label", rf"(?P<path>.+(?:{'|'.join(map(re.escape, VIDEOS))})|[^\s,]+)"),
-    ("a name", r"(?P<path>[^,\t]+?)\s*[,\t]\s*(?P<label>.+)"),
-    ("a name", r"(?P<path>\S+)\s+(?P<label>\S+)"),
-)
-_SHAPES_OF = {
-    "auto": {shape for shape, _ in _SHAPES},
-    "lrcn": {"a number"},
-    "ucf101": {"a number", "no label"},
-    "rawframes": {"frames and a number"},
-    "plain": {"a number", "a name", "no label"},
-    "kinetics": set[str](),
-}
-_BASE = {"lrcn": 0, "ucf101": 1, "rawframes": 0, "plain": 0}
-_LONGEST = 4_000  # characters of a line; some texts beyond it would take the rules above minutes
+_BASE = {"lrcn": 0, "ucf101": 1, "rawframes": 0, "plain": 0, "csv": 0}
 _MOST = 1_000_000  # a class's number beyond it is something else, such as a date
 
 
@@ -85,18 +64,6 @@ class ListOf:
     missing: list[tuple[int, str]] = field(default_factory=list)
 
 
-@dataclass
-class _Row:
-    """A line as it is written: a label is a number as it stands there, or a class's name."""
-
-    line: int
-    name: str
-    label: int | str
-    folder: str
-    places: list[str]
-    frames: int | None = None
-
-
 def read_list(
     path: str | Path,
     root: str | Path,
@@ -121,18 +88,10 @@ def read_list(
         SeqclfError: with the file and the line: it can't be understood, or in more than one way; lines are of different
             forms; a label is of no class, or of another than the video's folder; a video is not there, or twice.
     """
-    if form not in _SHAPES_OF:
-        raise SeqclfError(f"form={form!r}: expected one of {', '.join(_SHAPES_OF)}")
-    if missing not in ("raise", "skip"):
-        raise SeqclfError(f'missing={missing!r}: expected "raise" or "skip"')
-    path, root = Path(path), Path(root).expanduser()
-    if not root.is_dir():
-        raise SeqclfError(f"{root}: no such folder, for the videos of {path}")
-    lines = _lines(path)
-    if form == "kinetics" or (form == "auto" and "youtube_id" in _columns(lines[0][1])):
-        form, shape, rows = "kinetics", "a name", _kinetics_rows(path, lines)
-    else:
-        shape, rows = _rows(path, lines, form)
+    if form not in FORMS:
+        raise SeqclfError(f"form={form!r}: expected one of {', '.join(FORMS)}")
+    path, root = Path(path), _checked(path, root, missing)
+    form, shape, rows = rows_of(path, form)
 
     by, base = "as given", None
     file = _class_file(path, root, class_index) if classes is None else None
@@ -147,7 +106,7 @@ def read_list(
             form = "ucf101" if shape == "no label" else "plain"
     else:
         base = _base(path, rows, form, shape, classes or [])
-        numbers = _numbered(path, rows, base, classes or [], check_folders=form != "plain")
+        numbers = _numbered(path, rows, base, classes or [], check_folders=form not in ("plain", "csv"))
         folders = _folders(rows, numbers)
         if form == "auto":
             form = "rawframes" if rows[0].frames is not None else "ucf101" if base else "lrcn" if folders else "plain"
@@ -155,16 +114,31 @@ def read_list(
             by = "by the folders' names" if folders else "numbered"
             classes = [folders.get(number, str(number)) for number in range(max(numbers) + 1)]
     videos, absent = _find_all(path, root, rows, numbers, classes, missing)
-
     told = f"{path.name}: form {form}, {len(videos):,} videos"
     if rows[0].frames is not None:
         told += f" of {sum(video.frames or 0 for video in videos):,} frames"
     told += f", {len(classes):,} classes {by}"
     if base is not None:
         told += f", labels from {base}"
-    if absent:
-        told += f"; left out as they are not there: {len(absent):,}, from line {absent[0][0]} on"
-    return ListOf(videos, list(classes), form, told, absent)
+    return ListOf(videos, list(classes), form, told + _told_absent(absent), absent)
+
+
+def read_paths(path: str | Path, root: str | Path, missing: str = "raise") -> ListOf:
+    """Reads a list of which only the paths matter, and finds its videos; arguments and errors as of ``read_list``.
+
+    The path is the longest beginning of a line that is a video; columns after it are not looked at. Videos are named by
+    their paths from ``root``, have no class, and those that are there twice are taken once.
+    """
+    path, root = Path(path), _checked(path, root, missing)
+    rows = path_rows_of(path)
+    found, absent = _find_all(path, root, rows, [0] * len(rows), [], missing)
+    videos = list({entry.path: entry for entry in found}.values())
+    for entry in videos:
+        entry.name = Path(
+            os.path.relpath(entry.path, root) if entry.path.is_relative_to(root) else entry.path
+        ).as_posix()
+    told = f"{path.name}: {len(videos):,} videos{_told_absent(absent)}"
+    return ListOf(videos, [], "paths", told, absent)
 
 
 def read_classes(path: str | Path) -> list[str]:
@@ -173,8 +147,8 @@ def read_classes(path: str | Path) -> list[str]:
     Raises:
         SeqclfError: with file and line: a number or name is there twice, is missing, or some lines have no number.
     """
-    lines = _lines(Path(path))
-    found = [re.fullmatch(rf"({_NUMBER}){_GAP}(.+)", text) for _, text in lines]
+    lines = lines_of(Path(path))
+    found = [re.fullmatch(rf"({NUMBER})(?:\s*,\s*|\s+)(.+)", text) for _, text in lines]
     heads = [int(match[1]) for match in found if match is not None]
     if (found[0] is not None and heads[0] < 2) or (len(heads) == len(lines) and min(heads) < 2):
         numbered = []
@@ -250,7 +224,7 @@ def _inside(folder: Path, above: tuple[str, ...]) -> list[Path]:
     for name, is_folder in sorted(_scan(folder), key=lambda entry: natural_key(entry[0])):
         if is_folder:
             videos += _inside(folder / name, (*above, real))
-        elif _is_video(name):
+        elif is_video(name):
             videos.append(folder / name)
         else:
             pictures |= is_picture(name)
@@ -264,17 +238,8 @@ def _expect_video(path: Path) -> None:
         raise SeqclfError(f"{path}: no such file or folder")
     if is_picture(path.name):
         raise SeqclfError(f"{path}: is one picture; a folder of pictures or a video was expected")
-    if not _is_video(path.name):
+    if not is_video(path.name):
         raise SeqclfError(f"{path}: is no video by its name ({', '.join(VIDEOS)}; {FEATURES} for features)")
-
-
-def _is_video(name: str) -> bool:
-    return name.lower().endswith((*VIDEOS, FEATURES))
-
-
-def _stem(name: str) -> str:
-    """A name without the suffix of a video: other dots belong to it."""
-    return os.path.splitext(name)[0] if _is_video(name) else name
 
 
 def _scan(folder: str | Path) -> Iterator[tuple[str, bool]]:
@@ -284,86 +249,6 @@ def _scan(folder: str | Path) -> Iterator[tuple[str, bool]]:
             yield from ((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")
     except OSError as error:
         raise SeqclfError(f"{folder}: can't be read ({error.strerror})") from None
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, stripped, and their numbers from 1; at least one."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SeqclfError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SeqclfError(f"{path}: not a list that can be read ({error})") from None
-    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
-    lines = [(number, line) for number, line in lines if line]
-    if not lines:
-        raise SeqclfError(f"{path}: is empty")
-    for number, line in lines:
-        if len(line) > _LONGEST:
-            raise SeqclfError(f"{path}, line {number}: is {len(line):,} characters long, so this is no list")
-    return lines
-
-
-def _rows(path: Path, lines: list[tuple[int, str]], form: str) -> tuple[str, list[_Row]]:
-    """The lines' shape, which all share, and what they say."""
-    rows: list[_Row] = []
-    first = ""
-    for line, text in lines:
-        matches = ((shape, re.fullmatch(rule, text)) for shape, rule in _SHAPES if shape in _SHAPES_OF[form])
-        shape, match = next(((shape, match) for shape, match in matches if match), ("", None))
-        if match is None:
-            raise SeqclfError(f"{path}, line {line}: {text!r} can't be read in the form {form}: a path, then its label")
-        first = first or shape
-        if shape != first:
-            raise SeqclfError(
-                f"{path}, line {line}: {text!r} reads as a path with {shape}, but line {rows[0].line} has {first}; "
-                "one form is expected throughout (form= says which)"
-            )
-        parts, place = match.groupdict(), posixpath.normpath(match["path"])
-        above, name = posixpath.split(place)
-        folder = posixpath.basename(above)
-        label: int | str = folder
-        if "label" in parts:
-            label = parts["label"] if shape == "a name" else int(parts["label"])
-        if label == "":
-            raise SeqclfError(f"{path}, line {line}: {text!r} has no label, and no folder to tell its class")
-        frames = int(parts["frames"]) if "frames" in parts else None
-        rows.append(_Row(line, match["path"], label, folder, [place, name] if above else [place], frames))
-    return first, rows
-
-
-def _columns(text: str) -> list[str]:
-    return [column.strip(' "').lower() for column in text.split(",")]
-
-
-def _kinetics_rows(path: Path, lines: list[tuple[int, str]]) -> list[_Row]:
-    """The rows of a Kinetics CSV; a video is named by its id and times, or its id, in a folder of its class or not."""
-    columns = _columns(lines[0][1])
-    if not {"label", "youtube_id"} <= set(columns):
-        raise SeqclfError(f"{path}, line {lines[0][0]}: expected the columns label and youtube_id, not {lines[0][1]!r}")
-    rows = []
-    for line, text in lines[1:]:
-        try:
-            values = next(csv.reader([text], skipinitialspace=True))
-        except csv.Error as error:
-            raise SeqclfError(f"{path}, line {line}: {text!r}: no CSV ({error})") from None
-        cells = dict(zip(columns, map(str.strip, values), strict=False))
-        video, label = cells.get("youtube_id", ""), cells.get("label", "")
-        if len(values) != len(columns) or not video or not label:
-            raise SeqclfError(f"{path}, line {line}: {text!r}: expected {', '.join(columns)}")
-        names = [video]
-        try:
-            names.insert(0, f"{video}_{int(float(cells['time_start'])):06d}_{int(float(cells['time_end'])):06d}")
-        except KeyError:
-            pass  # a list without times
-        except (ValueError, OverflowError):
-            raise SeqclfError(f"{path}, line {line}: {text!r}: times are numbers of seconds") from None
-        folders = dict.fromkeys(("", label, label.replace(" ", "_")))
-        places = [posixpath.join(folder, name) for name in names for folder in folders]
-        rows.append(_Row(line, names[0], label, "", places))
-    if not rows:
-        raise SeqclfError(f"{path}: names no video")
-    return rows
 
 
 def _class_file(path: Path, root: Path, class_index: str | Path | None) -> Path | None:
@@ -376,7 +261,7 @@ def _class_file(path: Path, root: Path, class_index: str | Path | None) -> Path 
     raise SeqclfError(f"{class_index}: no such file, here, beside {path} or in {root}")
 
 
-def _named(path: Path, rows: list[_Row], classes: Sequence[str]) -> list[int]:
+def _named(path: Path, rows: list[Row], classes: Sequence[str]) -> list[int]:
     """The indices of classes that are named."""
     index = {name: number for number, name in enumerate(classes)}
     for row in rows:
@@ -387,7 +272,7 @@ def _named(path: Path, rows: list[_Row], classes: Sequence[str]) -> list[int]:
     return [index[str(row.label)] for row in rows]
 
 
-def _base(path: Path, rows: list[_Row], form: str, shape: str, classes: Sequence[str]) -> int:
+def _base(path: Path, rows: list[Row], form: str, shape: str, classes: Sequence[str]) -> int:
     """Whether labels count from 0 or 1: by the form, the classes of the videos' folders, or the labels there are."""
     if form in _BASE:
         return _BASE[form]
@@ -405,7 +290,7 @@ def _base(path: Path, rows: list[_Row], form: str, shape: str, classes: Sequence
     )
 
 
-def _numbered(path: Path, rows: list[_Row], base: int, classes: Sequence[str], check_folders: bool) -> list[int]:
+def _numbered(path: Path, rows: list[Row], base: int, classes: Sequence[str], check_folders: bool) -> list[int]:
     """The indices from 0 of classes that are numbered, which fit the classes there are and the videos' folders."""
     index = {name: number for number, name in enumerate(classes)}
     numbers = [int(row.label) - base for row in rows]
@@ -421,29 +306,43 @@ def _numbered(path: Path, rows: list[_Row], base: int, classes: Sequence[str], c
     return numbers
 
 
-def _folders(rows: list[_Row], numbers: list[int]) -> dict[int, str]:
+def _folders(rows: list[Row], numbers: list[int]) -> dict[int, str]:
     """The folder of each class, where each has one of its own; else nothing."""
     pairs = {(number, row.folder) for number, row in zip(numbers, rows, strict=True)}
     names = dict(pairs)
     return names if len(pairs) == len(names) == len(set(names.values())) and "" not in names.values() else {}
 
 
+def _checked(path: str | Path, root: str | Path, missing: str) -> Path:
+    """The root, which must be there."""
+    if missing not in ("raise", "skip"):
+        raise SeqclfError(f'missing={missing!r}: expected "raise" or "skip"')
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise SeqclfError(f"{root}: no such folder, for the videos of {path}")
+    return root
+
+
+def _told_absent(absent: list[tuple[int, str]]) -> str:
+    return f"; left out as they are not there: {len(absent):,}, from line {absent[0][0]} on" if absent else ""
+
+
 def _find_all(
-    path: Path, root: Path, rows: list[_Row], numbers: list[int], classes: Sequence[str], missing: str
+    path: Path, root: Path, rows: list[Row], numbers: list[int], classes: Sequence[str], missing: str
 ) -> tuple[list[Entry], list[tuple[int, str]]]:
     """The videos that are there, and line and name of those that are not."""
     top = root.as_posix()
     listings: dict[str, dict[str, list[str]]] = {}  # of each folder, once: names by their stems
 
-    def find(row: _Row) -> Path | None:
+    def find(row: Row) -> Path | None:
         for place in row.places:
             folder, name = posixpath.split(posixpath.join(top, place))
             if folder not in listings:
                 listings[folder] = {}
                 for there, is_folder in _scan(folder) if os.path.isdir(folder) else ():
-                    if is_folder or _is_video(there):
-                        listings[folder].setdefault(_stem(there), []).append(there)
-            names = listings[folder].get(_stem(name), [])
+                    if is_folder or is_video(there):
+                        listings[folder].setdefault(without_suffix(there), []).append(there)
+            names = listings[folder].get(without_suffix(name), [])
             if name in names:
                 return Path(folder, name)
             if len(names) > 1:
@@ -464,7 +363,7 @@ def _find_all(
             continue
         entry = Entry(row.name, at, number, row.line, row.frames)
         first = seen.setdefault(at, entry)
-        if (first.name, first.label) != (entry.name, entry.label):
+        if classes and (first.name, first.label) != (entry.name, entry.label):
             raise SeqclfError(
                 f"{path}, line {row.line}: {row.name!r} with label {row.label} is {at}, "
                 f"which line {first.line} has as {first.name!r} of class {classes[first.label]!r}"

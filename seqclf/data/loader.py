@@ -26,9 +26,20 @@ def batches(data: Clips | Videos, plan: Iterable[tuple[Tensor, int]]) -> Generat
     Raises:
         SeqclfError: a sample can't be read.
     """
-    if isinstance(data, Clips) or data.workers < 1:
+    if isinstance(data, Clips):
         for indices, key in plan:
             yield data.batch(indices, key)
+        return
+    for samples in _samples(data, plan):
+        if any(sample is not None for sample in samples):  # in evaluation all of a batch may be left out
+            yield data.collate(samples)
+
+
+def _samples(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[list[Sample | None], None, None]:
+    """The samples of each batch, read ahead of time by the data's workers."""
+    if data.workers < 1:
+        for indices, key in plan:
+            yield [data.try_sample(int(i), key) for i in indices]
         return
     pool = ThreadPoolExecutor(data.workers, thread_name_prefix="reader")
     coming: deque[list[Future[Sample | None]]] = deque()
@@ -36,8 +47,8 @@ def batches(data: Clips | Videos, plan: Iterable[tuple[Tensor, int]]) -> Generat
         for indices, key in plan:
             coming.append([pool.submit(data.try_sample, int(i), key) for i in indices])
             if len(coming) > AHEAD:
-                yield data.collate([sample.result() for sample in coming.popleft()])
+                yield [sample.result() for sample in coming.popleft()]
         while coming:
-            yield data.collate([sample.result() for sample in coming.popleft()])
+            yield [sample.result() for sample in coming.popleft()]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

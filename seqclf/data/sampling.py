@@ -9,15 +9,16 @@ import torch
 
 from seqclf.batch import SeqclfError
 
-Sampling = Callable[[int, "torch.Generator | None"], list[list[int]]]
+Sampling = Callable[[int, torch.Generator | None], list[list[int]]]
 """``sampling(length, generator)``: the clips of a video of so many frames, each as the numbers of its frames.
 
 With a generator, in training, it gives one clip, drawn by it; without, in evaluation, all that the video is to be
 measured by, the same ones always. No clip is longer than its video: a video shorter than a clip gives a shorter clip.
+The defaults are what LRCN took: 16 frames, in evaluation every 8.
 """
 
 
-def window(length: int, generator: torch.Generator | None, frames: int, step: int = 1) -> list[list[int]]:
+def window(length: int, generator: torch.Generator | None, frames: int = 16, step: int = 1) -> list[list[int]]:
     """``frames`` frames, each ``step`` after the last, from a random place; in evaluation from the middle (LRCN)."""
     _check(length, frames, step)
     most = min(frames, (length - 1) // step + 1)
@@ -26,7 +27,7 @@ def window(length: int, generator: torch.Generator | None, frames: int, step: in
     return [list(range(start, start + most * step, step))[:most]]
 
 
-def uniform(length: int, generator: torch.Generator | None, frames: int) -> list[list[int]]:
+def uniform(length: int, generator: torch.Generator | None, frames: int = 16) -> list[list[int]]:
     """``frames`` frames, one from each of as many equal parts: a random one, in evaluation the middle one (TSN)."""
     _check(length, frames, 1)
     n = min(frames, length)
@@ -37,10 +38,12 @@ def uniform(length: int, generator: torch.Generator | None, frames: int) -> list
     return [[a + int(draw * (b - a)) for a, b, draw in zip(edges, edges[1:], draws, strict=False)]]
 
 
-def dense(length: int, generator: torch.Generator | None, frames: int, stride: int, step: int = 1) -> list[list[int]]:
+def dense(
+    length: int, generator: torch.Generator | None, frames: int = 16, stride: int = 8, step: int = 1
+) -> list[list[int]]:
     """Windows of ``frames`` frames every ``stride``, the last of them ending at the last frame; one of them at random.
 
-    ``step`` is from frame to frame inside a window. ``classify_video.py`` of LRCN takes 16 frames every 8.
+    ``step`` is from frame to frame inside a window.
     """
     _check(length, frames, step)
     if stride < 1:

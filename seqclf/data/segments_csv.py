@@ -5,9 +5,9 @@ video alone says that the video has no segments.
 
     unit "frames":   whole numbers, the first frame being 0; ``end`` is the frame after the last, as in Python's slices
                      (``inclusive=True``: the last itself)
-    unit "seconds":  a frame is on from i / fps to (i + 1) / fps, and in the segment that its middle is in: so times
-                     written with three decimals mean the frames that were meant; a segment so short that no frame's
-                     middle is in it labels none
+    unit "seconds":  a frame is on from i / fps to (i + 1) / fps, or until the next is shown where the rate varies, and
+                     in the segment that its middle is in: so times written with three decimals mean the frames that
+                     were meant; a segment so short that no frame's middle is in it labels none
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ import csv
 import difflib
 import io
 import math
-from collections.abc import Iterable, Sequence
+import posixpath
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data.source import without_suffix
 
 COLUMNS = ("video", "start", "end", "label")
 
@@ -49,6 +53,7 @@ class Segments:
         classes: the classes' names, in the order of their indices.
         elsewhere: the label of frames of which nothing is said: ``IGNORE``, or the index of the background class.
         videos: the segments of each video, in the file's order.
+        named, named_alone: its names of videos, by these without their suffixes, and without their folders besides.
     """
 
     path: str
@@ -56,6 +61,8 @@ class Segments:
     classes: list[str]
     elsewhere: int
     videos: dict[str, list[Segment]]
+    named: dict[str, list[str]]
+    named_alone: dict[str, list[str]]
 
 
 def read_segments(
@@ -101,38 +108,64 @@ def read_segments(
             raise SeqclfError(f"{where}: the segment ends at {end}, where it starts or before ({start})")
         found.append(Segment(first, last, _index(label, known, where), line))
     elsewhere = IGNORE if background is None else known.index(background)
-    return Segments(str(path), unit, known, elsewhere, videos)
+    named: dict[str, list[str]] = {}
+    named_alone: dict[str, list[str]] = {}
+    for name in videos:
+        named.setdefault(_plain(name), []).append(name)
+        named_alone.setdefault(posixpath.basename(_plain(name)), []).append(name)
+    return Segments(str(path), unit, known, elsewhere, videos, named, named_alone)
 
 
-def labels_of(segments: Segments, name: str, frames: int, fps: float | Fraction | None = None) -> Tensor:
+def name_of(segments: Segments, path: str) -> str:
+    """The name that the file has for the video of this path: the path itself, or else the one name that is the same but
+    for the suffix, or but for the suffix and the folders.
+
+    Raises:
+        SeqclfError: the file says nothing of the video, or may mean several by it.
+    """
+    if path in segments.videos:
+        return path
+    whole = _plain(path)
+    for key, found in ((whole, segments.named), (posixpath.basename(whole), segments.named_alone)):
+        names = found.get(key, [])
+        if len(names) > 1:
+            raise SeqclfError(f"{segments.path}: video {path} may be {' or '.join(names[:4])}")
+        if names:
+            return names[0]
+    near = difflib.get_close_matches(path, segments.videos, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise SeqclfError(f"{segments.path}: no line is of video {path} (one with the video alone says: no segments){hint}")
+
+
+def labels_of(
+    segments: Segments,
+    name: str,
+    frames: int,
+    fps: float | Fraction | None = None,
+    seconds: Tensor | None = None,
+) -> Tensor:
     """The labels ``(T,)`` int64 of a video; ``segments.elsewhere`` where no segment is.
 
     Args:
-        name: of the video, as the file writes it.
+        name: of the video, as ``name_of`` takes it.
         frames: T.
         fps: frames per second, where the unit is seconds.
+        seconds: ``(T,)`` when each frame is shown, from the first on, in place of ``fps``.
 
     Raises:
-        SeqclfError: the file says nothing of the video; a segment is not inside of it; two segments of different labels
-            overlap.
+        SeqclfError: as of ``name_of``; a segment is not inside of the video; two segments of different labels overlap;
+            the unit is seconds, and neither fps nor seconds are known.
     """
-    if name not in segments.videos:
-        near = difflib.get_close_matches(name, segments.videos, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise SeqclfError(
-            f"{segments.path}: no line is of video {name} (one with the video alone says: no segments){hint}"
-        )
-    if segments.unit == "seconds" and not (fps and fps > 0 and math.isfinite(fps)):
-        raise SeqclfError(f"{segments.path} is in seconds: fps must be a positive number, not {fps}")
+    name = name_of(segments, name)
+    frame_at, size = _clock(segments, frames, fps, seconds)
     labels = torch.full((frames,), segments.elsewhere)
     lines = torch.zeros(frames, dtype=torch.int64)  # which line labelled a frame, 0 for none
     for start, end, label, line in segments.videos[name]:
-        first, stop = (_frame(moment, segments.unit, fps) for moment in (start, end))
+        first, stop = frame_at(start), frame_at(end)
         where = f"{segments.path}, line {line}"
         if stop > frames:
-            span, size = f"frames {first} to {stop - 1}", f"{frames} frames"
-            if segments.unit == "seconds" and fps:
-                span, size = f"{float(start):g} to {float(end):g} s", f"{size}, {float(frames / fps):g} s"
+            in_seconds = segments.unit == "seconds"
+            span = f"{float(start):g} to {float(end):g} s" if in_seconds else f"frames {first} to {stop - 1}"
             raise SeqclfError(f"{where}: {span} are not inside video {name}, which has {size}")
         clash = (lines[first:stop] > 0) & (labels[first:stop] != label)
         if clash.any():
@@ -209,9 +242,33 @@ def _number(text: str, unit: str, where: str, name: str) -> Fraction:
     return number
 
 
-def _frame(moment: Fraction, unit: str, fps: float | Fraction | None) -> int:
-    """The first frame whose middle is not before this moment."""
-    return int(moment) if unit == "frames" or fps is None else math.ceil(moment * Fraction(fps) - Fraction(1, 2))
+def _clock(
+    segments: Segments, frames: int, fps: float | Fraction | None, seconds: Tensor | None
+) -> tuple[Callable[[Fraction], int], str]:
+    """What gives the first frame whose middle is not before a moment, and the video's size in words."""
+    if segments.unit == "frames":
+        return int, f"{frames} frames"
+    if fps and fps > 0 and math.isfinite(fps):
+        rate = Fraction(fps)
+        return lambda moment: math.ceil(moment * rate - Fraction(1, 2)), f"{frames} frames, {float(frames / rate):g} s"
+    if seconds is None or fps is not None:
+        raise SeqclfError(f"{segments.path} is in seconds: fps must be a positive number, not {fps}")
+    middles = _middles(seconds.numpy())
+    size = f"{frames} frames, the last one shown at {float(seconds[-1]):g} s"
+    return lambda moment: int(np.searchsorted(middles, float(moment) - 1e-6)), size
+
+
+def _middles(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``(T + 1,)`` the middles of the frames, and of one more after the last, which is as long as their mean."""
+    if len(seconds) == 1:
+        return np.array([0.0, math.inf])  # it is on for all time
+    mean = seconds[-1] / (len(seconds) - 1)
+    edges = np.append(seconds, seconds[-1] + mean * np.arange(1, 3))
+    return (edges[:-1] + edges[1:]) / 2
+
+
+def _plain(name: str) -> str:
+    return without_suffix(posixpath.normpath(name))
 
 
 def _whole(text: str) -> bool:

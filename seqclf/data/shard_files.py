@@ -17,9 +17,8 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.list_lines import VIDEOS
 from seqclf.data.order import mix
-from seqclf.data.source import Video
+from seqclf.data.source import VIDEOS, Video
 from seqclf.data.video_file import VideoFile
 
 

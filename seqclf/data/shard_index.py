@@ -24,7 +24,7 @@ from typing import Any
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_folder import PICTURES, natural_key
-from seqclf.data.list_lines import VIDEOS
+from seqclf.data.source import VIDEOS
 
 FORMAT = 1
 """Of the index; counted up when an older program could misread it."""

@@ -15,12 +15,11 @@ from seqclf.batch import SeqclfError
 from seqclf.data.data import Data
 from seqclf.data.frame_folder import decode_picture
 from seqclf.data.labelling import Labelling
-from seqclf.data.list_lines import VIDEOS
 from seqclf.data.lists import read_classes
 from seqclf.data.order import mix
 from seqclf.data.sampling import Sampling, whole
 from seqclf.data.shard_index import Part, Sample, read_part
-from seqclf.data.source import Source, Video
+from seqclf.data.source import VIDEOS, Source, Video
 from seqclf.data.video_file import VideoFile
 from seqclf.data.video_index import Place
 from seqclf.data.video_set import CLIP

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+
+VIDEOS = (
+    *(".avi", ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".mpg", ".mpeg"),
+    *(".wmv", ".flv", ".ogv", ".3gp", ".ts", ".m2ts", ".vob"),
+)
+FEATURES = ".npy"
 
 
 class Source(Protocol):
@@ -46,3 +53,13 @@ class Video:
     name: str
     source: Source
     labels: int | Tensor | None = None
+
+
+def is_video(name: str) -> bool:
+    """Whether a file of this name holds a video, or features of one."""
+    return name.lower().endswith((*VIDEOS, FEATURES))
+
+
+def without_suffix(name: str) -> str:
+    """A name without the suffix of a video; other dots belong to it."""
+    return os.path.splitext(name)[0] if is_video(name) else name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 import torch
@@ -15,9 +16,9 @@ from seqclf.data.order import mix, sample_order
 from seqclf.data.sampling import Sampling, whole
 from seqclf.data.source import Video
 
-Transform = Callable[[Tensor, "torch.Generator | None"], Tensor]
+Transform = Callable[[Tensor, torch.Generator | None], Tensor]
 """``transform(clip, generator)``: a clip's frames, changed alike; at random with a generator, else as in evaluation."""
-Sample = tuple[int, Tensor, "Tensor | int"]
+Sample = tuple[int, Tensor, Tensor | int]
 """A sample's number, its frames ``(t, *frame_shape)``, and its label, or labels ``(t,)``."""
 
 
@@ -34,7 +35,7 @@ class Videos:
         transform: what is done to a clip's frames, or None.
         training: whether clips are drawn at random.
         labelling: which frames carry a label. None: every frame, or those that have one.
-        workers: how many threads read ahead.
+        workers: how many threads read ahead; 0 for none.
         on_error: "raise", or "skip" to leave out what can't be read (in training the next sample takes its place);
             ``skipped`` lists it.
         device: where batches go.
@@ -59,6 +60,8 @@ class Videos:
         kinds = {isinstance(video.labels, Tensor) for video in videos}
         if len(kinds) > 1 or any(video.labels is None for video in videos):
             raise SeqclfError("the videos of a data set have a label each, or all of them labels per frame")
+        if workers < 0:
+            raise SeqclfError(f"workers={workers}: expected at least 0")
         if on_error not in ("raise", "skip"):
             raise SeqclfError(f'on_error={on_error!r}: expected "raise" or "skip"')
         self.videos, self.sampling, self.transform, self.training = list(videos), sampling, transform, training
@@ -68,12 +71,30 @@ class Videos:
         self.skipped: dict[str, str] = {}
         self._locks = [Lock() for _ in videos]  # a source is read by one thread at a time
         self._clips: list[tuple[int, list[int]]] | None = None
-        self._shape: tuple[int, ...] | None = None
+        self._first: tuple[int, ...] | None = None  # (t, *frame_shape) of the first sample that can be read
+
+    def open(self) -> int:
+        """Opens all videos, by as many threads as read; how many frames those have together that are not left out.
+
+        Raises:
+            SeqclfError: a video can't be read, and is not to be left out.
+        """
+
+        def length(video: Video) -> int:
+            try:
+                return len(video.source)
+            except SeqclfError as error:
+                self._skip(video, error)
+                return 0
+
+        with ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="reader") as pool:
+            return sum(pool.map(length, self.videos))
 
     @property
     def clips(self) -> list[tuple[int, list[int]]]:
         """In evaluation, every sample: its video, and the numbers of its frames."""
         if self._clips is None:
+            self.open()
             self._clips = []
             for v, video in enumerate(self.videos):
                 try:
@@ -89,24 +110,26 @@ class Videos:
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
-        """The shape of one frame as a model gets it."""
-        if self._shape is None:
-            for i in range(len(self)):
-                try:
-                    self._shape = tuple(self.sample(i, 0)[1].shape[1:])
-                    break
-                except SeqclfError as error:
-                    self._skip(self.videos[i if self.training else self.clips[i][0]], error)
-            else:
-                raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
-        return self._shape
+        """The shape of one frame as a model gets it, by the first sample that can be read."""
+        return self._first_shape()[1:]
 
     @property
     def num_frames(self) -> int:
-        """T, the frames of the longest clip; in training of the first video's, the others being unopened yet."""
+        """T, the frames of the longest clip; in training of the first one's, the others being unopened yet."""
         if self.training:
-            return len(self.sample(0, 0)[1])
+            return self._first_shape()[0]
         return max(len(numbers) for _, numbers in self.clips)
+
+    def _first_shape(self) -> tuple[int, ...]:
+        for i in range(len(self)):
+            if self._first is None:
+                try:
+                    self._first = tuple(self.sample(i, 0)[1].shape)
+                except SeqclfError as error:
+                    self._skip(self.videos[i if self.training else self.clips[i][0]], error)
+        if self._first is None:
+            raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
+        return self._first
 
     def to(self, device: torch.device | str) -> Videos:
         """The same clips, their batches on another device."""
@@ -136,6 +159,11 @@ class Videos:
             frames = video.source.read(numbers)
         if self.transform is not None:
             frames = self.transform(frames, generator)
+        if self._first is not None and tuple(frames.shape[1:]) != self._first[1:]:
+            raise SeqclfError(
+                f"{video.source.path}: has frames of the shape {tuple(frames.shape[1:])}, but other videos of "
+                f"{self._first[1:]}: resize or crop them to one (transform=)"
+            )
         if not isinstance(video.labels, Tensor):
             assert video.labels is not None
             return index, frames, video.labels
@@ -172,7 +200,8 @@ class Videos:
         shapes = {tuple(frames.shape[1:]) for _, frames, _ in whole}
         if len(shapes) > 1:
             raise SeqclfError(
-                f"frames of the shapes {' and '.join(map(str, sorted(shapes)))} can't be one batch: resize or crop them"
+                f"frames of the shapes {' and '.join(map(str, sorted(shapes)))} can't be one batch: "
+                "resize or crop them to one (transform=)"
             )
         frames = whole[0][1].new_zeros(len(whole), T, *shapes.pop())
         for row, (_, clip, _) in zip(frames, whole, strict=True):
