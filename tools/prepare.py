@@ -106,9 +106,7 @@ def features(words: Sequence[str]) -> int:
     args = parser.parse_intermixed_args(words)
 
     from seqclf.data.extract import write_annotations, write_features
-    from seqclf.data.lists import open_video, read_classes
-    from seqclf.data.segments_csv import read_segments
-    from seqclf.data.video_set import annotated_videos
+    from seqclf.data.lists import open_video
     from seqclf.prepare import distinct, places, to_do, work_off
 
     resize, crop = size_of(args, "resize"), size_of(args, "crop")
@@ -123,11 +121,9 @@ def features(words: Sequence[str]) -> int:
         missing = [f"--{name}" for name, value in {**lists, "classes": args.classes}.items() if value is None]
         if missing or paths:
             raise SeqclfError(f"with lists of annotated videos {missing[0] if missing else 'no other video'} is needed")
-        classes = read_classes(args.classes)
-        table = read_segments(args.segments, args.unit, classes, args.background)
-        for part in ("train", "test"):
-            videos = annotated_videos(Path(lists[part]), args.root, table, encoder.fps)
-            parts[part] = [(name_of(Path(video.source.path)), video) for video in videos]
+        data = annotated(args, args.train, args.test, encoder.fps)
+        for part, clips in (("train", data.train), ("test", data.test)):
+            parts[part] = [(name_of(Path(video.source.path)), video) for video in clips.videos]
         sources = [Path(video.source.path) for videos in parts.values() for _, video in videos]
     else:
         sources = list(places(need(paths), out))
@@ -141,7 +137,7 @@ def features(words: Sequence[str]) -> int:
     if parts and done.failed:
         print("not written: groundTruth, mapping.txt and splits, as features are missing", file=sys.stderr)
     elif parts:
-        write_annotations(out, classes, parts)
+        write_annotations(out, data.classes, parts)
     return told(done, len(found) - len(todo), out)
 
 
@@ -171,10 +167,8 @@ def shards(words: Sequence[str]) -> int:
     args = parser.parse_args(words)
 
     from seqclf.data import Video
-    from seqclf.data.lists import open_video, read_classes, read_list
-    from seqclf.data.segments_csv import read_segments
+    from seqclf.data.lists import open_video, read_list
     from seqclf.data.shard_index import classes_of
-    from seqclf.data.video_set import annotated_videos
     from seqclf.prepare import write_part
 
     check_common(args)
@@ -194,9 +188,8 @@ def shards(words: Sequence[str]) -> int:
     else:
         if args.classes is None:
             raise SeqclfError("--segments needs --classes FILE")
-        classes = read_classes(args.classes)
-        table = read_segments(args.segments, args.unit, classes, args.background)
-        videos = annotated_videos(Path(args.list), str(root), table, args.fps)
+        data = annotated(args, args.list, args.list, args.fps)
+        videos, classes = data.train.videos, data.classes
     if before is not None and before != list(classes):
         raise SeqclfError(f"{out}: holds a part with other classes, or in another order: give another --out")
     seed = None if args.in_order else args.seed
@@ -228,6 +221,14 @@ def encoder_of(args: Namespace, resize: Any, crop: Any) -> tuple[Encoder, list[s
 
 def name_of(video: Path) -> str:
     return video.name if video.is_dir() else video.stem
+
+
+def annotated(args: Namespace, train: str, test: str, fps: float | None) -> Any:
+    """The annotated videos of two lists."""
+    from seqclf.data import annotated_set
+
+    labels = {"background": args.background, "unit": args.unit, "fps": fps}
+    return annotated_set(args.root, train, test, args.segments, args.classes, **labels)
 
 
 def write_of(open_: Callable[..., Any], video: Path, fps: float | None, write: Callable[..., Any], *args: Any) -> Any:
