@@ -138,7 +138,7 @@ def joined(device: str = "auto") -> Iterator[World]:
     try:
         store, _, _ = next(rendezvous("env://"))
         if os.environ.get("GROUP_WORLD_SIZE") == "1":  # the store outlives a restart: addresses of the dead lie in it
-            store = dist.PrefixStore(f"start_{restarts}", store)  # (of several machines, each counts for itself)
+            store = dist.PrefixStore(f"start_{restarts}", store)  # type: ignore[attr-defined]
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=rank, world_size=size)
         yield world
         dist.destroy_process_group()

@@ -1,4 +1,9 @@
-"""What all tests share: no more than two threads, so that the suite is a good neighbour and its figures are steady."""
+"""What all tests share: two threads, or one in each of several processes of tests and what these start."""
+
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when PyTorch is imported
 
 import torch
 
