@@ -96,8 +96,7 @@ def work_off(jobs: Mapping[str, Callable[[], Job]], workers: int, unit: str = "v
 def places(paths: Iterable[str | Path], out: Path) -> dict[Path, Path]:
     """Of each video that paths lead to, its place under ``out``, without a suffix.
 
-    That is ``out/<video>``, or for the videos of a folder ``out/<where it is in the folder>/<video>``. What lies under
-    ``out`` itself is left out.
+    That is ``out/<video>``, or for the videos of a folder ``out/<where it is in the folder>/<video>``.
 
     Raises:
         SeqclfError: as of ``find_videos``; two videos would have one place.
@@ -107,13 +106,14 @@ def places(paths: Iterable[str | Path], out: Path) -> dict[Path, Path]:
         given = given.expanduser()
         for video in find_videos([given]):
             inside = video.relative_to(given).parent if given.is_dir() else Path()
-            if out.resolve() not in video.resolve().parents:
-                found[video] = out / inside / (video.name if video.is_dir() else video.stem)
+            found[video] = out / inside / (video.name if video.is_dir() else video.stem)
     return distinct(found)
 
 
 def distinct(found: dict[Path, Path]) -> dict[Path, Path]:
-    """The same places, seen to be of one video each."""
+    """The same places, seen to be of one video each; what was made of one earlier is no video itself."""
+    made = {place.resolve() for video, place in found.items() if video.resolve() != place.resolve()}
+    found = {video: place for video, place in found.items() if video.resolve() not in made}
     videos: dict[Path, Path] = {}
     for video, place in found.items():
         other = videos.setdefault(place, video)
@@ -153,12 +153,13 @@ class Encoder:
 
     Attributes:
         encode: frames ``(n, *frame_shape)`` as their source has them, to features ``(n, D)``; by one thread at a time.
-        fps: the rate that video files are read at.
+        fps, pattern: how videos are opened; see ``open_video``.
         settings: what it is, in plain values.
     """
 
     encode: Callable[[Tensor], Tensor]
     fps: float | None
+    pattern: str | None
     settings: dict[str, Any]
 
 
@@ -175,13 +176,13 @@ def encoder_of_run(run: str, checkpoint: str, fps: float | None, device: torch.d
     predictor = Predictor(model, record["data"]["classes"], device)
     settings = {name: value for name, (_, value) in settings_of(experiment.data).items()}
     transform = settings.get("test_transform") or settings.get("transform")
-    fps = fps or settings.get("fps")
+    fps, pattern = fps or settings.get("fps"), settings.get("pattern")
 
     def fit(frames: Tensor) -> Tensor:
         return predictor.fit(frames if transform is None else transform(frames, None), name="the video")[0]
 
     told = {"run": str(Path(run).resolve()), "checkpoint": path.name, "fps": fps}
-    return Encoder(_encode(nn.Sequential(*parts), fit, device), fps, told)  # type: ignore[arg-type]
+    return Encoder(_encode(nn.Sequential(*parts), fit, device), fps, pattern, told)  # type: ignore[arg-type]
 
 
 def encoder_of_backbone(
@@ -198,15 +199,14 @@ def encoder_of_backbone(
 
     torch.manual_seed(0)  # weights=None draws
     height, width = (crop, crop) if isinstance(crop, int) else crop
-    model = (
-        nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), Backbone((3, height, width), name, weights, "all"))
-        .to(device)
-        .eval()
-    )
+    backbone = Backbone((3, height, width), name, weights, "all")
+    model = nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), backbone).to(device).eval()
+
+    def fit(frames: Tensor) -> Tensor:
+        return center_crop(resize(frames, None, size), None, crop)
+
     told = {"backbone": name, "weights": weights, "resize": size, "crop": crop, "fps": fps}
-    return Encoder(
-        _encode(model, lambda frames: center_crop(resize(frames, None, size), None, crop), device), fps, told
-    )
+    return Encoder(_encode(model, fit, device), fps, None, told)
 
 
 def _encode(model: nn.Module, fit: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -82,19 +82,22 @@ def test_class_folders_are_kept_and_frames_are_scaled(made, tmp_path, prepare):
     assert np.abs(difference).mean() < 8
 
     (tmp_path / "list.txt").write_text("Run/fast/train_00000 0\nWalk/train_00001 1\n")
-    code, told, _ = prepare(
-        "frames", "--size", 24, 40, tmp_path / "set", "--quality", 80, "--out", tmp_path / "set/out"
-    )
-    assert code == 0 and "3 videos" in told  # and again, with what was made among what is looked through
-    code, told, _ = prepare(
-        "frames", "--size", 24, 40, tmp_path / "set", "--quality", 80, "--out", tmp_path / "set/out"
-    )
-    assert code == 0 and "3 passed over as done, 0 failed" in told
-
     lists = ("--list", tmp_path / "list.txt", "--root", tmp_path / "set")
     assert prepare("frames", *lists, "--size", 24, "--out", tmp_path / "of_list")[0] == 0
     assert read_picture(tmp_path / "of_list/Run/fast/train_00000/train_00000.0001.jpg").shape == (24, 24, 3)
     assert not (tmp_path / "of_list/Walk/v.1.x").exists()
+
+
+@pytest.mark.parametrize("out", ["set", "set/out"])
+def test_what_was_made_among_the_videos_is_not_taken_for_one(made, run, tmp_path, prepare, out):
+    shutil.copytree(made / "videos", tmp_path / "set/class")
+    frames = ("frames", tmp_path / "set", "--out", tmp_path / out)
+    features = ("features", run, tmp_path / "set/class", "--out", tmp_path / "set/class", "--device", "cpu")
+    for words in (features, frames):
+        for told in ("6 videos of", "6 passed over as done, 0 failed"):
+            code, output, err = prepare(*words)
+            assert (code, err) == (0, "") and told in output
+        shutil.rmtree(tmp_path / "set/class/features", ignore_errors=True)
 
 
 def test_what_is_done_is_passed_over_and_what_is_half_done_is_made_anew(made, tmp_path, prepare):
@@ -239,7 +242,12 @@ def test_features_of_a_run_are_what_its_encoder_gives_in_evaluation(made, run, t
     assert features.dtype == np.float32 and features.shape == (3 * 16 * 16, len(frames))
     torch.testing.assert_close(torch.from_numpy(features.T), expected, atol=1e-6, rtol=0)
     assert torch.equal(open_video(tmp_path / "features/train_00000.npy").read([3, 1]), torch.tensor(features.T[[3, 1]]))
-    assert [path.name for path in tmp_path.iterdir()] == ["prepare.json", "features"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features", "prepare.json"]
+    folder = tmp_path / "frames/v.1"  # of pictures, whose name has a dot
+    assert prepare("frames", video, "--form", "png", "--out", tmp_path / "png")[0] == 0
+    shutil.copytree(tmp_path / "png/train_00000", folder)
+    assert prepare("features", run, folder, "--out", tmp_path, "--chunk", 5, "--device", "cpu")[0] == 0
+    assert np.array_equal(np.load(tmp_path / "features/v.1.npy"), features)
 
 
 def test_annotated_videos_become_a_feature_set_that_is_trained_on(made, run, tmp_path, prepare):

@@ -265,6 +265,21 @@ def test_names_become_keys_that_every_program_takes(tmp_path, made, prepare):
     assert len(samples[3].key) <= 90 and len({sample.key for sample in samples}) == 4
 
 
+def test_a_pattern_says_which_pictures_are_packed(tmp_path, prepare):
+    folder = tmp_path / "set/walk/v"
+    folder.mkdir(parents=True)
+    for number in (1, 2, 10):
+        (folder / f"img_{number}.png").write_bytes(picture())
+        (folder / f"flow_{number}.png").write_bytes(picture((9, 6)))
+    (tmp_path / "list.txt").write_text("walk/v 0\n")
+    words = ("shards", tmp_path / "list.txt", "--root", tmp_path / "set", "--out", tmp_path / "out")
+    code, _, err = prepare(*words, "--list-form", "lrcn")
+    assert code == 2 and "say by a pattern" in err and not list((tmp_path / "out").glob("*"))
+    assert prepare(*words, "--list-form", "lrcn", "--pattern", "img_*")[0] == 0
+    video = shard_set(str(tmp_path / "out"), test="train").train.videos[0]
+    assert len(video.source) == 3 and video.source.frame_shape == (3, 6, 8) and video.name == "walk/v"
+
+
 def test_a_video_that_cant_be_read_is_told_and_left_out(tmp_path, made, prepare):
     root = tmp_path / "set"
     shutil.copytree(made["clip", "mp4"], root)

@@ -44,6 +44,7 @@ def frames(words: Sequence[str]) -> int:
     add("paths", nargs="*", metavar="VIDEO", help="video files, and folders of them at any depth")
     add("--list", help="a list of videos with their classes, in any of the known forms, in place of VIDEO")
     add("--root", help="the folder that the list's paths start from")
+    add_list_form(parser)
     add("--form", default="jpg", choices=("jpg", "png"), help="of the pictures (default: jpg)")
     add("--quality", type=int, default=95, help="of jpg, 1 to 100 (default: 95)")
     add("--size", nargs="+", metavar="N", help="scale frames: height and width, or the shorter side alone")
@@ -63,14 +64,14 @@ def frames(words: Sequence[str]) -> int:
         if args.paths or args.root is None:
             raise SeqclfError("--list goes with --root DIR, and without other videos")
         root = Path(args.root).expanduser()
-        found = {entry.path: entry.path for entry in read_list(args.list, root).videos}
+        found = {entry.path: entry.path for entry in read_list(args.list, root, args.list_form).videos}
         found = distinct({path: out / path.relative_to(root).parent / path.stem for path in found})
     else:
         found = places(need(args.paths), out)
     settings = {"what": "frames", "fps": args.fps, "size": size, "form": args.form, "quality": args.quality}
     todo = to_do(found, out, settings)
     jobs = {
-        str(video): partial(write_of, VideoFile, video, args.fps, write_frames, place, size, args.form, args.quality)
+        str(video): partial(write_frames, VideoFile(video, args.fps), place, size, args.form, args.quality)
         for video, place in todo.items()
     }
     return told(work_off(jobs, args.workers), len(found) - len(todo), out)
@@ -121,7 +122,7 @@ def features(words: Sequence[str]) -> int:
         missing = [f"--{name}" for name, value in {**lists, "classes": args.classes}.items() if value is None]
         if missing or paths:
             raise SeqclfError(f"with lists of annotated videos {missing[0] if missing else 'no other video'} is needed")
-        data = annotated(args, args.train, args.test, encoder.fps)
+        data = annotated(args, args.train, args.test, encoder.fps, encoder.pattern)
         for part, clips in (("train", data.train), ("test", data.test)):
             parts[part] = [(name_of(Path(video.source.path)), video) for video in clips.videos]
         sources = [Path(video.source.path) for videos in parts.values() for _, video in videos]
@@ -130,7 +131,9 @@ def features(words: Sequence[str]) -> int:
     found = distinct({video: out / "features" / f"{name_of(video)}.npy" for video in sources})
     todo = to_do(found, out, {"what": "features", **encoder.settings})
     jobs = {
-        str(video): partial(write_of, open_video, video, encoder.fps, write_features, place, encoder.encode, args.chunk)
+        str(video): partial(
+            write_features, open_video(video, encoder.fps, encoder.pattern), place, encoder.encode, args.chunk
+        )
         for video, place in todo.items()
     }
     done = work_off(jobs, args.workers)
@@ -157,6 +160,8 @@ def shards(words: Sequence[str]) -> int:
     add = parser.add_argument
     add("list", help="the list of videos")
     add("--root", required=True, help="the folder that its paths start from")
+    add_list_form(parser)
+    add("--pattern", help="which pictures of a folder are frames, such as 'img_*' (default: all)")
     add("--part", default="train", help="what the shards are named by (default: train)")
     add("--size", type=float, default=256, metavar="MB", help="of a shard, at most about (default: 256)")
     add("--lanes", type=int, default=8, help="shards are a multiple of it, to be read so many at a time (default: 8)")
@@ -183,12 +188,13 @@ def shards(words: Sequence[str]) -> int:
     if args.segments is None:
         if args.fps is not None or args.background is not None:
             raise SeqclfError("--fps and --background are for labels of frames: they need --segments")
-        found = read_list(args.list, root, "auto", before if args.classes is None else None, args.classes)
-        videos, classes = [Video(e.name, open_video(e.path), e.label) for e in found.videos], found.classes
+        found = read_list(args.list, root, args.list_form, before if args.classes is None else None, args.classes)
+        videos = [Video(e.name, open_video(e.path, pattern=args.pattern), e.label) for e in found.videos]
+        classes = found.classes
     else:
         if args.classes is None:
             raise SeqclfError("--segments needs --classes FILE")
-        data = annotated(args, args.list, args.list, args.fps)
+        data = annotated(args, args.list, args.list, args.fps, args.pattern)
         videos, classes = data.train.videos, data.classes
     if before is not None and before != list(classes):
         raise SeqclfError(f"{out}: holds a part with other classes, or in another order: give another --out")
@@ -223,17 +229,12 @@ def name_of(video: Path) -> str:
     return video.name if video.is_dir() else video.stem
 
 
-def annotated(args: Namespace, train: str, test: str, fps: float | None) -> Any:
+def annotated(args: Namespace, train: str, test: str, fps: float | None, pattern: str | None) -> Any:
     """The annotated videos of two lists."""
     from seqclf.data import annotated_set
 
-    labels = {"background": args.background, "unit": args.unit, "fps": fps}
+    labels = {"background": args.background, "unit": args.unit, "fps": fps, "pattern": pattern}
     return annotated_set(args.root, train, test, args.segments, args.classes, **labels)
-
-
-def write_of(open_: Callable[..., Any], video: Path, fps: float | None, write: Callable[..., Any], *args: Any) -> Any:
-    """A job: ``write`` begins on a video when its turn comes, not before."""
-    return write(open_(video, fps), *args)
 
 
 def told(done: Done, there: int, out: Path) -> int:
@@ -276,6 +277,10 @@ def add_common(parser: ArgumentParser) -> None:
         "--workers", type=int, default=os.cpu_count() or 1, help="videos at a time (default: all cores)"
     )
     parser.add_argument("--out", required=True, help="the folder for what is made")
+
+
+def add_list_form(parser: ArgumentParser) -> None:
+    parser.add_argument("--list-form", default="auto", metavar="FORM", help="how the list is written (default: auto)")
 
 
 def add_segments(parser: ArgumentParser) -> None:
