@@ -11,6 +11,8 @@ before the folder gets its name; a difference above 1e-4 is an error. Needs the 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
 from seqclf.tool import make_parser, run_tool
 
@@ -22,7 +24,7 @@ def main() -> int:
     add("settings", nargs="*", metavar="key=value", help="changes of the run's config, such as data.root=DIR")
     add("--out", help="the folder to write (default: export/ in the run); an earlier export is replaced")
     add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
-    add("--form", default="all", choices=("all", "program", "onnx", "safetensors"), help="default: all")
+    add("--form", default="all", help="all (default), or some of program,onnx,safetensors")
     add("--opset", type=int, default=18, help="of ONNX, from 18 (default)")
     add("--int8", action="store_true", help="the stream with weights of 8 bits, too, and what that costs in accuracy")
     add("--clips", type=int, default=1000, help="on so many test clips, spread over all (default 1000)")
@@ -38,7 +40,7 @@ def main() -> int:
         args.run,
         args.out,
         args.checkpoint,
-        FORMS if args.form == "all" else (args.form,),
+        FORMS if args.form == "all" else args.form.split(","),
         args.opset,
         args.int8,
         args.clips,
@@ -46,10 +48,11 @@ def main() -> int:
         args.settings,
     )
     show(about)
+    print(f"written: {args.out or Path(args.run, 'export')}")
     return 0
 
 
-def show(about: dict) -> None:
+def show(about: dict[str, Any]) -> None:
     """A line for each file, and what 8 bits cost."""
     from rich import box
     from rich.console import Console
@@ -68,6 +71,18 @@ def show(about: dict) -> None:
             cells += [str(file["frames"]), f"{file['p50_ms']:.3f}", f"{file['p99_ms']:.3f}"]
         table.add_row(*cells)
     console.print(table)
+    int8 = about.get("int8")
+    if int8 and not int8["clips"]:
+        console.print(f"int8: {int8['why']}", soft_wrap=True)
+    elif int8:
+        figures = [f"{name} {_cost(name, int8)}" for name, value in int8["float"].items() if value is not None]
+        console.print(f"int8 on {int8['clips']:,} of {int8['of']:,} test clips: {', '.join(figures)}", soft_wrap=True)
+
+
+def _cost(name: str, int8: dict[str, Any]) -> str:
+    """A figure with floats, and with weights of 8 bits."""
+    before, after = (int8[kind][name] for kind in ("float", "int8"))
+    return f"{before:.4f} → {after:.4f}" if name == "loss" else f"{before:.2%} → {after:.2%}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A trained run as files for other programs: ONNX, ``torch.export``, safetensors; checked before they are handed over."""
+"""A trained run as files for other programs: ONNX, ``torch.export``, safetensors; checked before they are given out."""
 
 from seqclf.export.run import export_run
 

@@ -26,9 +26,9 @@ def write_card(path: Path, about: dict[str, Any], config: str) -> None:
         "## Figures",
         _figures(about["figures"]),
         "## Files",
-        f"Each was compared with the model on {about['checked_on']}: the largest difference of probabilities, memory and "
-        f"logits (these as a share of the largest, where that is above 1). Times are of one call, its median and 99th "
-        f"percentile in ms, on a CPU with {about['threads']} threads.",
+        f"Each was compared with the model on {about['checked_on']}: the largest difference of probabilities, "
+        f"memory and logits (these as a share of the largest, where that is above 1). Times are of one call, "
+        f"its median and 99th percentile in ms, on a CPU with {about['threads']} thread(s).",
         _files(about),
         *_int8(about),
         "## How it is called",
@@ -58,7 +58,9 @@ def percent(share: float | None) -> str:
 def _figures(parts: dict[str, dict[str, float]]) -> str:
     if not parts:
         return "The run has none for these weights."
-    names = [name for name in ("clip_last", "clip_mean", "frame_accuracy", "loss") if all(name in p for p in parts.values())]
+    names = [
+        name for name in ("clip_last", "clip_mean", "frame_accuracy", "loss") if all(name in p for p in parts.values())
+    ]
     rows = [
         [name, *(f"{f[name]:.4f}" if name == "loss" else percent(f[name]) for f in parts.values())] for name in names
     ]
@@ -86,7 +88,10 @@ def _int8(about: dict[str, Any]) -> list[str]:
     if not found["clips"]:
         return [f"Weights of 8 bits: {found['why']}."]
     names = [name for name, value in found["float"].items() if value is not None]
-    text = [[f"{found[kind][name]:.4f}" if name == "loss" else percent(found[kind][name]) for kind in ("float", "int8")] for name in names]
+    text = [
+        [f"{found[kind][name]:.4f}" if name == "loss" else percent(found[kind][name]) for kind in ("float", "int8")]
+        for name in names
+    ]
     said = (
         f"Weights of 8 bits against floats, on {found['clips']:,} of {found['of']:,} test clips, "
         "each fed frame by frame:"
@@ -98,24 +103,31 @@ def _inputs(about: dict[str, Any], shape: str) -> str:
     kind = about["frames"]
     raw = "raw, from 0 to 255" if kind == "uint8" else "as the run's data gives them"
     lines = [
-        f"* `frames`: {kind} `(B, T, {shape})`, {raw}: scaling, mean and channel order are inside. B and T are any from 1.",
-        f"* Answers: `logits` and `probabilities` float32 `(B, T, {len(about['classes'])})`, at every frame in the light of "
-        "those before it; of a clip, take its last frame's.",
+        f"* `frames`: {kind} `(B, T, {shape})`, {raw}: scaling, mean and channel order are inside. "
+        "B and T are any from 1.",
+        f"* Answers: `logits` and `probabilities` float32 `(B, T, {len(about['classes'])})`, at every frame in the "
+        "light of those before it; of a clip, take its last frame's.",
     ]
-    if about["state"]:
-        memory = ", ".join(f"`{name}`" for name in about["state"])
-        after = ", ".join(f"`next_{name}`" for name in about["state"])
-        layers, _, hidden = next(iter(about["state"].values()))
+    memory = _memory(about)
+    if memory:
+        before, after = (", ".join(f"`{prefix}{name}`" for name in memory) for prefix in ("", "next_"))
+        layers, _, hidden = memory["h"]
         lines += [
             "* `model.*` take whole clips. Clips of one batch that are shorter are padded at their end, which changes "
             "nothing before it.",
             f"* `stream.*` take a part of a stream, of one frame or more, with `is_first` bool `(B, T)`, true where a "
-            f"frame begins a new sequence, and the memory {memory} float32 `({layers}, B, {hidden})`, zeros at first; "
+            f"frame begins a new sequence, and the memory {before} float32 `({layers}, B, {hidden})`, zeros at first; "
             f"they answer with the memory to go on from, too: {after}.",
         ]
     else:
         lines.append("* The model has no memory: each frame is classified by itself, in clips and streams alike.")
     return "\n".join(lines)
+
+
+def _memory(about: dict[str, Any]) -> dict[str, list[Any]]:
+    """The shapes of a stream's memory by name; empty where the model has none."""
+    inputs = about["forms"].get("stream", {"inputs": {}})["inputs"]
+    return {name: shape for name, (_, shape) in inputs.items() if name not in ("frames", "is_first")}
 
 
 def _snippet(about: dict[str, Any]) -> list[str]:
@@ -138,16 +150,17 @@ def _snippet(about: dict[str, Any]) -> list[str]:
         '(probabilities,) = model.run(["probabilities"], {"frames": frames})',
         "print(classes[probabilities[0, -1].argmax()])",
     ]
-    if about["state"]:
-        layers, _, hidden = next(iter(about["state"].values()))
-        names = list(about["state"])
+    memory = _memory(about)
+    if memory:
+        layers, _, hidden = memory["h"]
+        after = ", ".join(f'"next_{name}"' for name in memory)
         lines += [
             "",
             'stream = onnxruntime.InferenceSession("stream.onnx")',
-            f"memory = {{name: np.zeros(({layers}, 1, {hidden}), np.float32) for name in {names}}}",
+            f"memory = {{name: np.zeros(({layers}, 1, {hidden}), np.float32) for name in {tuple(memory)}}}",
             "for t in range(frames.shape[1]):  # as frames come in",
             '    inputs = {"frames": frames[:, t : t + 1], "is_first": np.zeros((1, 1), bool), **memory}',
-            f'    streamed, *after = stream.run(["probabilities", {", ".join(f"""{chr(34)}next_{n}{chr(34)}""" for n in names)}], inputs)',
+            f'    streamed, *after = stream.run(["probabilities", {after}], inputs)',
             "    memory = dict(zip(memory, after))",
             "assert np.allclose(streamed[:, 0], probabilities[:, -1], atol=1e-4)",
         ]

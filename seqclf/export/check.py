@@ -5,18 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.export.program import state_names
+from seqclf.export.program import memory
 
 TOLERANCE = 1e-4
-"""The largest difference of probabilities and memory; of logits it is as much of the largest one, if that is above 1."""
+"""The largest difference of probabilities and memory; of logits too, or as much of the largest, if that is above 1."""
 SHAPES = ((1, 1), (1, 7), (4, 1), (3, 5))
 """Clips and frames of the checks; what is exported is traced with 2 clips of 3 frames."""
+
+SECONDS = 0.5
+"""How long each latency is measured."""
 
 Run = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """Inputs by name to outputs by name."""
@@ -41,9 +45,9 @@ def open_file(path: Path) -> Run:
     return run
 
 
-def eager(model: nn.Module) -> Run:
+def eager(model: Any) -> Run:
     """The model itself, called as an exported file is."""
-    names = state_names(model.get_submodule("temporal"))
+    names = list(memory(model.temporal, 1))
 
     def run(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         state = tuple(inputs[name] for name in names if name in inputs)
@@ -56,14 +60,8 @@ def eager(model: nn.Module) -> Run:
     return run
 
 
-def without_memory(model: nn.Module, B: int) -> dict[str, Tensor]:
-    """The memory of B streams that begin, by name."""
-    net = model.get_submodule("temporal")
-    return {name: torch.zeros(net.num_layers, B, net.hidden_size) for name in state_names(net)}
-
-
 @torch.no_grad()
-def check(model: nn.Module, path: Path, form: str, frames: Tensor) -> float:
+def check(model: Any, path: Path, form: str, frames: Tensor) -> float:
     """The largest difference between what a file and its model say, over batches of ``SHAPES``.
 
     A stream is fed whole and frame by frame, from random memory, with sequences that begin in the middle.
@@ -83,8 +81,8 @@ def check(model: nn.Module, path: Path, form: str, frames: Tensor) -> float:
         inputs = {"frames": frames[numbers].unflatten(0, (B, T))}
         if form == "stream":
             inputs["is_first"] = torch.rand(B, T, generator=generator) < 0.3
-            memory = without_memory(model, B)
-            inputs |= {name: torch.randn(x.shape, generator=generator).tanh() for name, x in memory.items()}
+            blank = memory(model.temporal, B)
+            inputs |= {name: torch.randn(x.shape, generator=generator).tanh() for name, x in blank.items()}
         want = ours(inputs)
         answers = {"": theirs(inputs)}
         if form == "stream":
@@ -98,8 +96,8 @@ def check(model: nn.Module, path: Path, form: str, frames: Tensor) -> float:
                 difference = float((value - want[name]).abs().max()) / scale
                 if not difference <= TOLERANCE:
                     raise SeqclfError(
-                        f"{path.name}{how}: its {name} of {B} x {T} frames differ from the model's by {difference:.1e}, "
-                        f"more than {TOLERANCE:.0e}"
+                        f"{path.name}{how}: its {name} of {B} x {T} frames differ from the model's by "
+                        f"{difference:.1e}, more than {TOLERANCE:.0e}"
                     )
                 worst = max(worst, difference)
     return worst
@@ -107,23 +105,23 @@ def check(model: nn.Module, path: Path, form: str, frames: Tensor) -> float:
 
 def _frame_by_frame(run: Run, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """A stream's outputs where each call has one frame, and the memory that the one before left."""
-    memory = {name: x for name, x in inputs.items() if name not in ("frames", "is_first")}
+    state = {name: x for name, x in inputs.items() if name not in ("frames", "is_first")}
     said: list[dict[str, Tensor]] = []
     for t in range(inputs["frames"].shape[1]):
         now = {name: inputs[name][:, t : t + 1] for name in ("frames", "is_first")}
-        said.append(run({**now, **memory}))
-        memory = {name: said[-1][f"next_{name}"] for name in memory}
+        said.append(run(now | state))
+        state = {name: said[-1][f"next_{name}"] for name in state}
     whole = {name: torch.cat([one[name] for one in said], 1) for name in ("logits", "probabilities")}
     return said[-1] | whole
 
 
 @torch.inference_mode()
-def latency(run: Run, inputs: dict[str, Tensor], seconds: float = 0.5) -> tuple[float, float]:
-    """Median and 99th percentile of a call's time in milliseconds, over so many seconds and 20 calls or more."""
+def latency(run: Run, inputs: dict[str, Tensor]) -> tuple[float, float]:
+    """Median and 99th percentile of a call's time in milliseconds, over ``SECONDS`` and 20 calls or more."""
     times: list[float] = []
     for _ in range(3):
         run(inputs)
-    end = time.perf_counter() + seconds
+    end = time.perf_counter() + SECONDS
     while len(times) < 20 or (time.perf_counter() < end and len(times) < 10000):
         began = time.perf_counter()
         run(inputs)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.export.program import LARGEST, Frames, layer_weights, state_names
+from seqclf.export.program import LARGEST, Frames, layer_weights, memory
 
 OPERATORS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # by the mode of a recurrent module: ONNX's operator, its order of PyTorch's gates, its attributes
@@ -33,13 +33,11 @@ def frame_graph(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype, o
     Raises:
         SeqclfError: a module of the encoder or head has no counterpart in ONNX of this opset.
     """
-    size = model.temporal.out_features or _features(model, frame_shape, dtype)
+    size = getattr(model.temporal, "hidden_size", None) or _features(model, frame_shape, dtype)
     inputs = (torch.zeros(2, *frame_shape, dtype=dtype), torch.zeros(3, size))
     M, N = (torch.export.Dim(name, max=LARGEST) for name in "MN")
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.filterwarnings("ignore", category=DeprecationWarning)  # of the exporter's own inner calls
-            warnings.filterwarnings("ignore", category=FutureWarning)
             program = torch.onnx.export(
                 model,
                 inputs,
@@ -56,7 +54,9 @@ def frame_graph(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype, o
     proto = program.model_proto
     written = next(entry.version for entry in proto.opset_import if entry.domain == "")
     if written != opset:
-        raise SeqclfError(f"torch {torch.__version__} writes ONNX of opset {written}, not of {opset}: --opset {written}")
+        raise SeqclfError(
+            f"torch {torch.__version__} writes ONNX of opset {written}, not of {opset}: --opset {written}"
+        )
     return proto
 
 
@@ -81,7 +81,8 @@ def onnx_form(model: Frames, frames: Any, frame_shape: Sequence[int], form: str)
     import onnx
     from onnx import helper
 
-    net, names = model.temporal, state_names(model.temporal)
+    net: Any = model.temporal
+    names = list(memory(net, 1))
     before, after = _split(frames.graph)
     K = _size(frames.graph.output[1])
     kind = frames.graph.input[0].type.tensor_type.elem_type
@@ -140,7 +141,7 @@ def onnx_form(model: Frames, frames: Any, frame_shape: Sequence[int], form: str)
 
 
 def _split(graph: Any) -> tuple[list[Any], list[Any]]:
-    """The nodes before the temporal model, and those after it: all that ``flat_hidden`` has a part in, and the head's."""
+    """The nodes that ``flat_features`` come of, and all others, the head's."""
     made = {name: node for node in graph.node for name in node.output}
     wanted, before = ["flat_features"], set()
     while wanted:
@@ -199,7 +200,7 @@ def _step(net: Any, names: Sequence[str]) -> Any:
 
     node, info = helper.make_node, helper.make_tensor_value_info
     float32, boolean = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
-    memory = [net.num_layers, "B", net.hidden_size]
+    sizes = [net.num_layers, "B", net.hidden_size]
     layers, weights, out, after = _layers(net, "one_frame", [f"kept_{name}" for name in names])
     nodes = [
         node("Unsqueeze", ["frame", "time_axis"], ["one_frame"]),
@@ -208,9 +209,9 @@ def _step(net: Any, names: Sequence[str]) -> Any:
         *layers,
         node("Squeeze", [out, "time_axis"], ["step_hidden"]),
     ]
-    inputs = [info(f"step_{name}", float32, memory) for name in names]
+    inputs = [info(f"step_{name}", float32, sizes) for name in names]
     inputs += [info("frame", float32, ["B", net.input_size]), info("first", boolean, ["B"])]
-    outputs = [info(name, float32, memory) for name in after]
+    outputs = [info(name, float32, sizes) for name in after]
     outputs += [info("step_hidden", float32, ["B", net.hidden_size])]
     constants = [_int64("time_axis", 0), _int64("outer_axes", 0, 2)]
     constants += [numpy_helper.from_array(torch.zeros(()).numpy(), "nothing"), *weights]

@@ -19,8 +19,10 @@ FIGURES = ("clip_last", "clip_mean", "frame_accuracy", "loss")
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Writes a ``.onnx`` file again, by ONNX Runtime's dynamic quantisation: weights of 8 bits with a scale each, inputs
-    rounded to 8 bits as they come."""
+    """Writes a ``.onnx`` file again, by ONNX Runtime's dynamic quantisation.
+
+    Weights have 8 bits and a scale each, and inputs are rounded to 8 bits as they come.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     root = logging.getLogger()
@@ -34,7 +36,7 @@ def quantize(source: Path, target: Path) -> None:
             source,
             target,
             op_types_to_quantize=list(OPERATORS),
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,  # signed ones saturate on processors before VNNI
             extra_options={"EnableSubgraph": True},  # the step of a Scan
         )
     finally:

@@ -1,4 +1,4 @@
-"""A classifier as two functions of tensors alone, over clips and over streams, and these as ``torch.export`` programs."""
+"""A classifier as two functions of tensors alone, of clips and of streams, and these as ``torch.export`` programs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ CELLS: dict[str, Callable[..., Any]] = {
 """One step of one layer, by the mode of a recurrent module."""
 
 
-def state_names(temporal: nn.Module) -> tuple[str, ...]:
-    """The tensors that a temporal model's memory is made of, each ``(layers, B, H)``: h and c, h alone, or none."""
-    return {LSTM: ("h", "c"), GRU: ("h",), RNN: ("h",), Identity: ()}[type(temporal)]
+def memory(temporal: Any, B: int) -> dict[str, Tensor]:
+    """The memory of B streams that begin, by name: h, c of LSTM, h of GRU and RNN, each ``(layers, B, H)``; or none."""
+    names = {LSTM: ("h", "c"), GRU: ("h",), RNN: ("h",), Identity: ()}[type(temporal)]
+    return {name: torch.zeros(temporal.num_layers, B, temporal.hidden_size) for name in names}
 
 
-def layer_weights(net: nn.Module, layer: int) -> tuple[Tensor, ...]:
+def layer_weights(net: Any, layer: int) -> tuple[Tensor, ...]:
     """A recurrent layer's weights by inputs and by memory, and the biases of both."""
     names = (f"{kind}_{side}_l{layer}" for kind in ("weight", "bias") for side in ("ih", "hh"))
     return tuple(net.get_parameter(name) for name in names)
@@ -40,6 +41,8 @@ class Frames(nn.Module):
     Raises:
         SeqclfError: the model is not made of parts that can be exported.
     """
+
+    temporal: Any
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -56,35 +59,30 @@ class Frames(nn.Module):
         self.eval()
 
     def forward(self, frames: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features ``(M, D)`` of frames ``(M, *frame_shape)``; logits and probabilities ``(N, K)`` of hidden ``(N, H)``."""
+        """Features ``(M, D)`` of frames ``(M, *frame_shape)``; logits and probabilities of hidden ``(N, H)``."""
         logits = self.head(hidden)
         return self.encoder(self.preprocess(frames)), logits, logits.softmax(-1)
 
 
 class Stream(Frames):
-    """A classifier whose memory comes in and goes out: ``next_h`` and ``next_c`` are the next call's ``h`` and ``c``."""
+    """A classifier whose memory comes in and goes out: ``next_h``, ``next_c`` are the next call's ``h``, ``c``."""
 
     def forward(  # type: ignore[override]
         self, frames: Tensor, is_first: Tensor, h: Tensor | None = None, c: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Frames ``(B, T, *frame_shape)``, is_first ``(B, T)`` bool, the memory ``(layers, B, H)`` to outputs by name."""
+        """Frames ``(B, T, *frame_shape)``, is_first ``(B, T)`` bool, memory ``(layers, B, H)`` to outputs by name."""
         from torch._higher_order_ops.scan import scan  # a loop over time that a program keeps as one
 
         B, T = frames.shape[:2]
         features = self.encoder(self.preprocess(frames.flatten(0, 1)))
         features = features.view(B, T, features.shape[-1])
-        names = state_names(self.temporal)
-        state = tuple(part for part in (h, c) if part is not None)
-        if names:
-            weights = [layer_weights(self.temporal, layer) for layer in range(self.temporal.num_layers)]
-            step = partial(_step, CELLS[self.temporal.mode], weights)
-            state, hidden = scan(step, state, (features.transpose(0, 1), is_first.t()))
-            hidden = hidden.transpose(0, 1)
-        else:
-            hidden = features
-        logits = self.head(hidden)
+        net, state = self.temporal, {name: part for name, part in (("h", h), ("c", c)) if part is not None}
+        weights = [layer_weights(net, layer) for layer in range(net.num_layers)]
+        step = partial(_step, CELLS[net.mode], weights)
+        after, hidden = scan(step, tuple(state.values()), (features.transpose(0, 1), is_first.t()))
+        logits = self.head(hidden.transpose(0, 1))
         found = {"logits": logits, "probabilities": logits.softmax(-1)}
-        return found | {f"next_{name}": part for name, part in zip(names, state, strict=True)}
+        return found | {f"next_{name}": part for name, part in zip(state, after, strict=True)}
 
 
 class Clips(Stream):
@@ -93,9 +91,12 @@ class Clips(Stream):
     def forward(self, frames: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """Frames ``(B, T, *frame_shape)`` to ``logits`` and ``probabilities`` ``(B, T, K)``."""
         B, T = frames.shape[:2]
-        net, names = self.temporal, state_names(self.temporal)
-        zeros = [torch.zeros(net.num_layers, B, net.hidden_size, device=frames.device) for _ in names]
-        found = super().forward(frames, torch.zeros(B, T, dtype=torch.bool, device=frames.device), *zeros)
+        state = memory(self.temporal, B)
+        if state:
+            found = super().forward(frames, torch.zeros(B, T, dtype=torch.bool), **state)
+        else:
+            logits = self.head(self.encoder(self.preprocess(frames.flatten(0, 1)))).unflatten(0, (B, T))
+            found = {"logits": logits, "probabilities": logits.softmax(-1)}
         return {name: found[name] for name in ("logits", "probabilities")}
 
 
@@ -135,7 +136,32 @@ class _Normalize(Normalize):
         return frames.to(self.mean.dtype) * scale - self.mean / self.std
 
 
-_AS_GRAPH = {LocalResponseNorm: _LocalResponseNorm, Normalize: _Normalize}
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """The same in evaluation mode, as factor and offset: PyTorch 2.6 can't write the operator as ONNX."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.running_mean is None or self.running_var is None:
+            return super().forward(x)
+        scale = (self.running_var + self.eps).rsqrt() * (1 if self.weight is None else self.weight)
+        shift = (0 if self.bias is None else self.bias) - self.running_mean * scale
+        each = (-1,) + (1,) * (x.dim() - 2)
+        return x * scale.view(each) + shift.view(each)
+
+
+class _AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
+    """The same; over whole pictures as a maximum, for PyTorch 2.6 again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax((-2, -1), keepdim=True) if self.output_size in (1, (1, 1)) else super().forward(x)
+
+
+_AS_GRAPH = {
+    LocalResponseNorm: _LocalResponseNorm,
+    Normalize: _Normalize,
+    nn.AdaptiveMaxPool2d: _AdaptiveMaxPool2d,
+    nn.BatchNorm1d: _BatchNorm,
+    nn.BatchNorm2d: _BatchNorm,
+}
 """What stands for a module in a graph."""
 
 
@@ -143,23 +169,27 @@ LARGEST = 2**31 - 1
 """Of a batch, or a time; PyTorch 2.6 wants it said."""
 
 
-def example(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype, form: str) -> dict[str, Tensor]:
-    """Inputs of a form, "model" or "stream", by name: 2 clips of 3 blank frames."""
-    inputs = {"frames": torch.zeros(2, 3, *frame_shape, dtype=dtype)}
-    if form == "stream":
-        inputs["is_first"] = torch.zeros(2, 3, dtype=torch.bool)
-        for name in state_names(model.temporal):
-            inputs[name] = torch.zeros(model.temporal.num_layers, 2, model.temporal.hidden_size)
-    return inputs
-
-
 def export_program(
     model: nn.Module, frame_shape: Sequence[int], dtype: torch.dtype, form: str
 ) -> torch.export.ExportedProgram:
-    """A classifier's form, "model" (whole clips) or "stream", as a program of dynamic batch and time."""
+    """A classifier's form, "model" (whole clips) or "stream", as a program of dynamic batch and time.
+
+    Raises:
+        SeqclfError: PyTorch can't trace the encoder or the head; or it is one before 2.8, which may not keep the loop.
+    """
     module = (Stream if form == "stream" else Clips)(model)
-    inputs = example(module, frame_shape, dtype, form)
+    inputs = {"frames": torch.zeros(2, 3, *frame_shape, dtype=dtype)}
+    if form == "stream":
+        inputs |= {"is_first": torch.zeros(2, 3, dtype=torch.bool)} | memory(module.temporal, 2)
     B, T = (torch.export.Dim(name, max=LARGEST) for name in "BT")
     shapes = {name: {0: B, 1: T} if name in ("frames", "is_first") else {1: B} for name in inputs}
-    with torch.no_grad():
-        return torch.export.export(module, (), inputs, dynamic_shapes=shapes, strict=False)
+    try:
+        with torch.no_grad():
+            return torch.export.export(module, (), inputs, dynamic_shapes=shapes, strict=False)
+    except Exception as error:  # whatever tracing a user's module runs into
+        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        old = " (2.8 is known to manage the loop over time)" if memory(module.temporal, 1) else ""
+        raise SeqclfError(
+            f"torch {torch.__version__} can't write this model as a program{old}: {why}; leave it out by --form "
+            "onnx,safetensors"
+        ) from None

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.checkpoint import step_of
 from seqclf.config import Experiment, called, render
 from seqclf.data import Clips, Videos, batches
 from seqclf.export.card import write_card
-from seqclf.export.check import check, eager, latency, open_file, without_memory
+from seqclf.export.check import check, eager, latency, open_file
 from seqclf.export.graph import frame_graph, onnx_form
 from seqclf.export.int8 import accuracy, quantize
-from seqclf.export.program import Frames, export_program, state_names
+from seqclf.export.program import Frames, export_program, memory
 from seqclf.predict import load_run
 from seqclf.record import environment, now, read_json, write_json
 
@@ -62,7 +62,7 @@ def export_run(
     dtype: str | None = None,
     settings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Writes a run's model as files that need no seqclf, with a model card; the folder appears when all checks have passed.
+    """Writes a run's model as files that need no seqclf, and a model card; all of it when all checks have passed.
 
     Args:
         run: the run's folder.
@@ -79,8 +79,8 @@ def export_run(
         what ``model.json`` holds: the files with sizes, differences and latencies, figures, classes and versions.
 
     Raises:
-        SeqclfError: the run can't be loaded or exported; a package is not installed; a check fails; ``out`` is something
-            else. What was in ``out`` is then as it was.
+        SeqclfError: the run can't be loaded or exported; a package is not installed; a check fails; ``out`` is
+            something else. What was in ``out`` is then as it was.
     """
     for form in forms:
         if form not in FORMS:
@@ -110,7 +110,7 @@ def export_run(
         "classes": classes,
         "frame_shape": shape,
         "frames": str(material.frames.dtype).removeprefix("torch."),
-        "state": {name: list(x.shape) for name, x in without_memory(model, 1).items()},
+        "forms": {form: _signature(model, shape, len(classes), material.frames.dtype, form) for form in _forms(model)},
         "parameters": sum(p.numel() for p in model.parameters()),
         "figures": _figures(Path(run), step_of(path)),
         "checked_on": material.told,
@@ -136,14 +136,25 @@ def export_run(
     return about
 
 
-def _forms(model: nn.Module) -> tuple[str, ...]:
+def _forms(model: Any) -> tuple[str, ...]:
     """Whole clips; and streams, where there is a memory to carry."""
-    return ("model", "stream") if state_names(model.get_submodule("temporal")) else ("model",)
+    return ("model", "stream") if memory(model.temporal, 1) else ("model",)
+
+
+def _signature(model: Any, shape: Sequence[int], K: int, dtype: torch.dtype, form: str) -> dict[str, Any]:
+    """A form's inputs and outputs by name: what they hold, and their shape."""
+    state = memory(model.temporal, 1) if form == "stream" else {}
+    kinds = {name: ["float32", [len(x), "B", x.shape[-1]]] for name, x in state.items()}
+    inputs = {"frames": [str(dtype).removeprefix("torch."), ["B", "T", *shape]]}
+    outputs = {name: ["float32", ["B", "T", K]] for name in ("logits", "probabilities")}
+    if kinds:
+        inputs["is_first"] = ["bool", ["B", "T"]]
+    return {"inputs": inputs | kinds, "outputs": outputs | {f"next_{name}": kind for name, kind in kinds.items()}}
 
 
 def _write_files(
     folder: Path,
-    model: nn.Module,
+    model: Any,
     parts: Frames,
     material: Material,
     forms: Sequence[str],
@@ -183,9 +194,7 @@ def _write_files(
     return files
 
 
-def _write_int8(
-    folder: Path, model: nn.Module, material: Material, count: int, about: dict[str, Any]
-) -> dict[str, Any]:
+def _write_int8(folder: Path, model: Any, material: Material, count: int, about: dict[str, Any]) -> dict[str, Any]:
     """Writes the 8-bit file of streams (of clips, where there is no memory) and measures what it costs."""
     form = _forms(model)[-1]
     files = {"float": folder / f"{form}.onnx", "int8": folder / f"{form}.int8.onnx"}
@@ -196,24 +205,22 @@ def _write_int8(
         return {"clips": 0, "why": f"its accuracy is not measured: {material.told}"}
     total = len(material.clips)
     rows = torch.linspace(0, total - 1, min(count, total)).round().long()
-    memory = without_memory(model, 1)
-    figures = {name: accuracy(run, memory, material.clips, rows, len(about["classes"])) for name, run in runs.items()}
+    blank = memory(model.temporal, 1)
+    figures = {name: accuracy(run, blank, material.clips, rows, len(about["classes"])) for name, run in runs.items()}
     return {"clips": len(rows), "of": total, **figures}
 
 
-def _times(run: Any, model: nn.Module, form: str, material: Material) -> dict[str, Any]:
+def _times(run: Any, model: Any, form: str, material: Material) -> dict[str, Any]:
     """How long one call takes in use: a stream's one frame, or a whole clip."""
     T = 1 if form == "stream" else min(material.length, POOL)
     inputs = {"frames": material.frames[torch.arange(T) % len(material.frames)][None]}
     if form == "stream":
-        inputs |= {"is_first": torch.zeros(1, 1, dtype=torch.bool), **without_memory(model, 1)}
+        inputs |= {"is_first": torch.zeros(1, 1, dtype=torch.bool), **memory(model.temporal, 1)}
     p50, p99 = latency(run, inputs)
     return {"frames": T, "p50_ms": round(p50, 4), "p99_ms": round(p99, 4)}
 
 
-def _material(
-    experiment: Experiment, record: dict[str, Any], dtype: str | None
-) -> Material:
+def _material(experiment: Experiment, record: dict[str, Any], dtype: str | None) -> Material:
     """Frames of the run's test clips; random ones where there are none to be had, which is told."""
     shape, classes = tuple(record["data"]["train"]["frame_shape"]), list(record["data"]["classes"])
     try:

@@ -1,0 +1,325 @@
+"""Exported runs: every file says what the model says, streams in any pieces too, and nothing half-done is left."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from functools import cache, partial
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from seqclf import (
+    GRU,
+    LSTM,
+    RNN,
+    Chain,
+    Clips,
+    Data,
+    Experiment,
+    FrameSequenceClassifier,
+    Identity,
+    LocalResponseNorm,
+    Normalize,
+    SeqclfError,
+    caffe,
+    every_frame,
+    load,
+)
+from seqclf.caffe.run import write_run
+from seqclf.models import ChannelScale
+from seqclf.predict import load_run
+from seqclf.train import train
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("safetensors")
+
+from seqclf import export  # noqa: E402
+from seqclf.export import check, export_run, graph, program  # noqa: E402
+
+check.SECONDS = 0.0  # times are measured, but not for long
+ROOT = Path(__file__).resolve().parents[1]
+D, K, H = 5, 4, 6
+TEMPORALS = {
+    "lstm": partial(LSTM, hidden=H, layers=2),
+    "gru": partial(GRU, hidden=H),
+    "rnn": partial(RNN, hidden=H, layers=2, nonlinearity="relu"),
+    "tanh": partial(RNN, hidden=H),
+}
+
+
+def uint8(*shape, seed=0):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def make_model(temporal, shape=(D,), classes=K, **parts):
+    torch.manual_seed(0)
+    return FrameSequenceClassifier(temporal=temporal, frame_shape=shape, num_classes=classes, **parts).eval()
+
+
+@cache
+def frames_of(shape=(D,)):
+    """What is done to each frame by itself, written once: the temporal models' weights have no part in it."""
+    return graph.frame_graph(program.Frames(make_model(TEMPORALS["lstm"], shape)), shape, torch.uint8, 18)
+
+
+@cache
+def exported(name, form, tmp):
+    """A model, and one of its forms in ONNX Runtime."""
+    model = make_model(TEMPORALS[name])
+    lstm = make_model(TEMPORALS["lstm"])
+    model.head.load_state_dict(lstm.head.state_dict())
+    path = tmp / f"{name}_{form}.onnx"
+    onnx.save(graph.onnx_form(program.Frames(model), frames_of(), (D,), form), path)
+    return model, check.open_file(path), path
+
+
+@pytest.fixture(scope="module")
+def tmp(tmp_path_factory):
+    return tmp_path_factory.mktemp("onnx")
+
+
+@pytest.mark.parametrize("name", TEMPORALS)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_a_stream_in_any_pieces_is_the_model(name, data, tmp):
+    model, run, _ = exported(name, "stream", tmp)
+    B, T = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9))
+    cuts = sorted({0, T, *data.draw(st.lists(st.integers(1, T), max_size=3))})
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    frames, is_first = uint8(B, T, D, seed=B * T), torch.rand(B, T, generator=generator) < 0.3
+    state = {n: torch.randn(x.shape, generator=generator) for n, x in program.memory(model.temporal, B).items()}
+    want = check.eager(model)({"frames": frames, "is_first": is_first, **state})
+    said = []
+    for start, end in pairwise(cuts):
+        outputs = run({"frames": frames[:, start:end], "is_first": is_first[:, start:end], **state})
+        said.append(outputs["probabilities"])
+        state = {n: outputs[f"next_{n}"] for n in state}
+    torch.testing.assert_close(torch.cat(said, 1), want["probabilities"], atol=1e-5, rtol=0)
+    for n, value in state.items():
+        torch.testing.assert_close(value, want[f"next_{n}"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", TEMPORALS)
+def test_whole_clips_are_the_model(name, tmp):
+    model, run, path = exported(name, "model", tmp)
+    assert check.check(model, path, "model", uint8(40, D)) < 1e-5
+    alone, padded = uint8(1, 4, D), torch.cat([uint8(1, 4, D), uint8(1, 3, D, seed=1)], 1)
+    said = [run({"frames": frames})["logits"][:, :4] for frames in (alone, padded)]
+    torch.testing.assert_close(*said, atol=1e-6, rtol=0)
+
+
+def test_a_program_is_the_model(tmp):  # LSTM's programs are checked where the tool is run
+    model, path = make_model(TEMPORALS["gru"]), tmp / "stream.pt2"
+    torch.export.save(program.export_program(model, (D,), torch.uint8, "stream"), path)
+    assert check.check(model, path, "stream", uint8(40, D)) < 1e-5
+
+
+def test_encoders_of_all_parts_are_the_model(tmp):
+    parts = {
+        "conv1": partial(nn.Conv2d, 3, 8, 5, stride=2),
+        "scale": partial(ChannelScale, 8),
+        "norm": partial(nn.BatchNorm2d, 8),
+        "relu": partial(nn.ReLU, inplace=True),
+        "lrn": partial(LocalResponseNorm, 4, alpha=0.5),
+        "pool": partial(nn.MaxPool2d, 3, stride=2, ceil_mode=True),
+        "conv2": partial(nn.Conv2d, 8, 8, 3, padding=1, groups=2),
+        "drop": partial(nn.Dropout, 0.9),
+        "global": partial(nn.AdaptiveMaxPool2d, 1),
+        "flat": nn.Flatten,
+    }
+    shape = (3, 24, 26)
+    preprocess = partial(Normalize, mean=[0.1, 0.2, 0.3], std=[0.3, 0.2, 0.1], bgr=True)
+    model = make_model(TEMPORALS["gru"], shape, encoder=partial(Chain, parts=parts), preprocess=preprocess, chunk=2)
+    with torch.no_grad():
+        model.encoder.norm.running_mean.uniform_(-1, 1)
+        model.encoder.norm.running_var.uniform_(0.5, 2)
+    parts = program.Frames(model)
+    written = graph.frame_graph(parts, shape, torch.uint8, 18)
+    for form in ("model", "stream"):
+        onnx.save(graph.onnx_form(parts, written, shape, form), tmp / "conv.onnx")
+        assert check.check(model, tmp / "conv.onnx", form, uint8(20, *shape)) < 1e-5
+    assert {type(module) for module in model.modules()} & {nn.BatchNorm2d, LocalResponseNorm}, "the model is as it was"
+
+
+# ---- runs
+
+
+def noise():
+    frames, labels = uint8(12, 8, D), torch.arange(12) % K
+    clips = Clips(frames, labels, torch.tensor([8, 3, 5] * 4), labelling=every_frame)
+    return Data(train=clips, test=clips, classes=["a", "b", "c", "d, e"], source="noise")
+
+
+def features():
+    clips = Clips(torch.randn(6, 5, D, generator=torch.Generator().manual_seed(0)), torch.arange(6) % K)
+    return Data(train=clips, test=clips, classes=list("abcd"), source="made features")
+
+
+def make_run(folder, data, temporal):
+    model = partial(FrameSequenceClassifier, temporal=temporal)
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    train(Experiment(data=data, model=model, optimizer=sgd, steps=3, batch_size=4, log_every=1), folder, "cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("runs") / "run", noise, partial(LSTM, hidden=H))
+
+
+def tool(monkeypatch, *arguments):
+    """The exit code of tools/export.py."""
+    monkeypatch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "tools/export.py"), run_name="__main__")
+    return end.value.code
+
+
+def test_the_tool_writes_checked_files_and_a_card_that_runs(run, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    assert tool(monkeypatch, run, "--out", out, "--int8", "--clips", 5) == 0
+    printed = capsys.readouterr().out
+    names = {"model.onnx", "stream.onnx", "stream.int8.onnx", "model.pt2", "stream.pt2", "model.safetensors"}
+    assert {path.name for path in out.iterdir()} == names | {"README.md", "model.json"}
+    assert all(name in printed for name in names) and "int8 on 5 of 12 test clips: clip_last" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    about = json.loads((out / "model.json").read_text())
+    assert about["classes"] == ["a", "b", "c", "d, e"] and about["frames"] == "uint8" and about["step"] == 3
+    assert about["figures"]["test"]["clips"] == 12 and about["checked_on"] == "test clips of noise"
+    assert all(f["difference"] < 1e-4 for name, f in about["files"].items() if "int8" not in name)
+    for name in ("model.onnx", "stream.onnx"):
+        proto = onnx.load(out / name)
+        form = about["forms"][name.removesuffix(".onnx")]
+        assert [x.name for x in proto.graph.input] == list(form["inputs"])
+        assert [x.name for x in proto.graph.output] == list(form["outputs"])
+        assert json.loads({p.key: p.value for p in proto.metadata_props}["classes"]) == about["classes"]
+
+    frames = uint8(9, D, seed=3)
+    want = load(run)(frames).probabilities
+    again = torch.export.load(out / "model.pt2").module()(frames=frames[None])["probabilities"][0]
+    torch.testing.assert_close(again, want, atol=1e-5, rtol=0)
+    rough = check.open_file(out / "stream.int8.onnx")
+    blank = program.memory(load_run(run)[1].temporal, 1)
+    found = rough({"frames": frames[None], "is_first": torch.zeros(1, 9, dtype=torch.bool), **blank})
+    torch.testing.assert_close(found["probabilities"][0], want, atol=0.05, rtol=0)
+    from safetensors.torch import load_file
+
+    weights = load_file(out / "model.safetensors")
+    assert weights.keys() == load_run(run)[1].state_dict().keys()
+
+    card = (out / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=out, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() in about["classes"], done.stderr
+    for text in ("after 3 steps", "stream.int8.onnx", "3 d, e", "def get_config()", f"torch {torch.__version__}"):
+        assert text in card
+
+
+def test_a_run_of_features_without_memory(tmp_path):
+    run = make_run(tmp_path / "run", features, Identity)
+    about = export_run(run, forms=["onnx"], int8=True)
+    out = run / "export"
+    assert {p.name for p in out.iterdir()} == {"model.onnx", "model.int8.onnx", "model.json", "README.md"}
+    assert about["forms"]["model"]["inputs"] == {"frames": ["float32", ["B", "T", D]]}
+    assert about["int8"]["clips"] == about["int8"]["of"] == 6
+    (out / "stale").touch()
+    export_run(run, forms=["safetensors"])
+    assert {p.name for p in out.iterdir()} == {"model.safetensors", "model.json", "README.md"}
+
+
+def test_a_run_converted_from_caffe_is_checked_on_random_frames(tmp_path):
+    (tmp_path / "net.prototxt").write_text("""
+        input: "data" input_shape { dim: 6 dim: 3 dim: 8 dim: 8 } input: "cont" input_shape { dim: 3 dim: 2 }
+        layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+                convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } } }
+        layer { name: "norm" type: "LRN" bottom: "conv" top: "norm" }
+        layer { name: "steps" type: "Reshape" bottom: "norm" top: "x"
+                reshape_param { shape { dim: 3 dim: 2 dim: 144 } } }
+        layer { name: "lstm" type: "LSTM" bottom: "x" bottom: "cont" top: "h"
+                recurrent_param { num_output: 5 weight_filler { type: "uniform" min: -0.1 max: 0.1 } } }
+        layer { name: "ip" type: "InnerProduct" bottom: "h" top: "z"
+                inner_product_param { num_output: 3 axis: 2 weight_filler { type: "xavier" } } }
+    """)
+    torch.manual_seed(0)
+    write_run(caffe.load_net(tmp_path / "net.prototxt"), tmp_path / "run", mean=[104, 117, 123])
+    about = export_run(tmp_path / "run", forms=["onnx"], int8=True)
+    assert "random uint8 frames" in about["checked_on"] and "has no data" in about["checked_on"]
+    assert about["figures"] == {} and "not measured" in about["int8"]["why"]
+    assert max(file.get("difference", 0) for file in about["files"].values()) < 1e-4
+
+
+# ---- refusals
+
+
+def test_a_file_that_differs_is_not_given_out(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export.run, "frame_graph", lambda *_: frames_of())  # another model's head
+    (tmp_path / "out").mkdir()
+    assert tool(monkeypatch, run, "--form", "onnx", "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"error: model\.onnx: its \w+ of 1 x 1 frames differ .*, more than 1e-04\n", error)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"forms": ["tflite"]}, "form 'tflite': expected program, onnx, safetensors"),
+        ({"forms": ["program"], "int8": True}, "int8 is a form of the ONNX files"),
+        ({"opset": 17}, "opset 17: expected 18 or more"),
+        ({"clips": 0}, "clips=0: expected at least 1"),
+        ({"dtype": "float32"}, "frames of float32: noise has uint8"),
+        ({"checkpoint": "77"}, "step_77.pt: no such file"),
+    ],
+)
+def test_refusals(run, settings, message, tmp_path):
+    with pytest.raises(SeqclfError, match=message):
+        export_run(run, tmp_path / "out", **settings)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_is_no_export_is_not_replaced(run, tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(SeqclfError, match="is there already, and is no export"):
+        export_run(run, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_missing_package_is_named_with_its_extra(run, monkeypatch, tmp_path):
+    honest = export.run.importlib.util.find_spec
+    monkeypatch.setattr(
+        export.run.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else honest(name)
+    )
+    with pytest.raises(SeqclfError, match=r"onnxscript: pip install 'seqclf\[export\]'"):
+        export_run(run, tmp_path / "out")
+
+
+def test_other_models_are_refused_by_name():
+    class Mean(nn.Module):
+        out_features = D
+
+    with pytest.raises(SeqclfError, match="a temporal model Mean can't be exported"):
+        program.Frames(make_model(Mean()))
+    with pytest.raises(SeqclfError, match="only a FrameSequenceClassifier can be exported, not Linear"):
+        program.Frames(nn.Linear(2, 2))
+
+    class Branch(nn.Module):
+        out_features = D
+
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    model = make_model(TEMPORALS["gru"], encoder=Branch())
+    with pytest.raises(SeqclfError, match="PyTorch can't write this encoder or head as ONNX: "):
+        graph.frame_graph(program.Frames(model), (D,), torch.uint8, 18)
+    with pytest.raises(SeqclfError, match=r"can't write this model as a program.*--form onnx,safetensors"):
+        program.export_program(model, (D,), torch.uint8, "model")
