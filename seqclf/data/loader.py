@@ -30,25 +30,32 @@ def batches(data: Clips | Videos, plan: Iterable[tuple[Tensor, int]]) -> Generat
         for indices, key in plan:
             yield data.batch(indices, key)
         return
-    for samples in _samples(data, plan):
-        if any(sample is not None for sample in samples):  # in evaluation all of a batch may be left out
-            yield data.collate(samples)
+    for batch in _read(data, plan):
+        if batch is not None:
+            yield batch
 
 
-def _samples(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[list[Sample | None], None, None]:
-    """The samples of each batch, read ahead of time by the data's workers."""
+def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch | None, None, None]:
+    """The batches, read and put together ahead of time by the data's workers."""
     if data.workers < 1:
         for indices, key in plan:
-            yield [data.try_sample(int(i), key) for i in indices]
+            yield _together(data, [data.try_sample(int(i), key) for i in indices])
         return
     pool = ThreadPoolExecutor(data.workers, thread_name_prefix="reader")
-    coming: deque[list[Future[Sample | None]]] = deque()
+    coming: deque[Future[Batch | None]] = deque()
     try:
         for indices, key in plan:
-            coming.append([pool.submit(data.try_sample, int(i), key) for i in indices])
+            samples = [pool.submit(data.try_sample, int(i), key) for i in indices]
+            # a worker may wait for these, as they were handed out before: the pool begins first what came first
+            coming.append(pool.submit(lambda each: _together(data, [one.result() for one in each]), samples))
             if len(coming) > AHEAD:
-                yield [sample.result() for sample in coming.popleft()]
+                yield coming.popleft().result()
         while coming:
-            yield [sample.result() for sample in coming.popleft()]
+            yield coming.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _together(data: Videos, samples: list[Sample | None]) -> Batch | None:
+    """A batch; None where, in evaluation, all of its samples were left out."""
+    return data.collate(samples) if any(sample is not None for sample in samples) else None
