@@ -227,13 +227,13 @@ def test_the_tool_writes_checked_files_and_a_card_that_runs(run, tmp_path, monke
 
 def test_a_run_of_features_without_memory(tmp_path):
     run = make_run(tmp_path / "run", features, Identity)
-    about = export_run(run, forms=["onnx"], int8=True)
+    about = export_run(run, formats=["onnx"], int8=True)
     out = run / "export"
     assert {p.name for p in out.iterdir()} == {"model.onnx", "model.int8.onnx", "model.json", "README.md"}
     assert about["forms"]["model"]["inputs"] == {"frames": ["float32", ["B", "T", D]]}
     assert about["int8"]["clips"] == about["int8"]["of"] == 6
     (out / "stale").touch()
-    export_run(run, forms=["safetensors"])
+    export_run(run, formats=["safetensors"])
     assert {p.name for p in out.iterdir()} == {"model.safetensors", "model.json", "README.md"}
 
 
@@ -252,7 +252,7 @@ def test_a_run_converted_from_caffe_is_checked_on_random_frames(tmp_path):
     """)
     torch.manual_seed(0)
     write_run(caffe.load_net(tmp_path / "net.prototxt"), tmp_path / "run", mean=[104, 117, 123])
-    about = export_run(tmp_path / "run", forms=["onnx"], int8=True)
+    about = export_run(tmp_path / "run", formats=["onnx"], int8=True)
     assert "random uint8 frames" in about["checked_on"] and "has no data" in about["checked_on"]
     assert about["figures"] == {} and "not measured" in about["int8"]["why"]
     assert max(file.get("difference", 0) for file in about["files"].values()) < 1e-4
@@ -264,7 +264,7 @@ def test_a_run_converted_from_caffe_is_checked_on_random_frames(tmp_path):
 def test_a_file_that_differs_is_not_given_out(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export.run, "frame_graph", lambda *_: frames_of())  # another model's head
     (tmp_path / "out").mkdir()
-    assert tool(monkeypatch, run, "--form", "onnx", "--out", tmp_path / "out") == 2
+    assert tool(monkeypatch, run, "--format", "onnx", "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert re.fullmatch(r"error: model\.onnx: its \w+ of 1 x 1 frames differ .*, more than 1e-04\n", error)
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and not any((tmp_path / "out").iterdir())
@@ -273,8 +273,8 @@ def test_a_file_that_differs_is_not_given_out(run, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"forms": ["tflite"]}, "form 'tflite': expected program, onnx, safetensors"),
-        ({"forms": ["program"], "int8": True}, "int8 is a form of the ONNX files"),
+        ({"formats": ["tflite"]}, "format 'tflite': expected program, onnx, safetensors"),
+        ({"formats": ["program"], "int8": True}, "int8 is made of the ONNX files"),
         ({"opset": 17}, "opset 17: expected 18 or more"),
         ({"clips": 0}, "clips=0: expected at least 1"),
         ({"dtype": "float32"}, "frames of float32: noise has uint8"),
@@ -321,5 +321,5 @@ def test_other_models_are_refused_by_name():
     model = make_model(TEMPORALS["gru"], encoder=Branch())
     with pytest.raises(SeqclfError, match="PyTorch can't write this encoder or head as ONNX: "):
         graph.frame_graph(program.Frames(model), (D,), torch.uint8, 18)
-    with pytest.raises(SeqclfError, match=r"can't write this model as a program.*--form onnx,safetensors"):
+    with pytest.raises(SeqclfError, match=r"can't write this model as a program.*--format onnx,safetensors"):
         program.export_program(model, (D,), torch.uint8, "model")

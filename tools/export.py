@@ -1,7 +1,7 @@
 """Exports a run's model: ONNX and torch.export programs, whole clips and streams, and safetensors, with a model card.
 
 python tools/export.py runs/<run>
-python tools/export.py runs/<run> --out exported --form onnx --int8
+python tools/export.py runs/<run> --out exported --format onnx --int8
 python tools/export.py runs/<run> --checkpoint best data.root=../shared/data
 
 Frames go in raw: scaling is inside. Every file is compared with the run's model, on test clips where they can be read,
@@ -24,7 +24,7 @@ def main() -> int:
     add("settings", nargs="*", metavar="key=value", help="changes of the run's config, such as data.root=DIR")
     add("--out", help="the folder to write (default: export/ in the run); an earlier export is replaced")
     add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
-    add("--form", default="all", help="all (default), or some of program,onnx,safetensors")
+    add("--format", default="all", help="all (default), or some of program,onnx,safetensors")
     add("--opset", type=int, default=18, help="of ONNX, from 18 (default)")
     add("--int8", action="store_true", help="the stream with weights of 8 bits, too, and what that costs in accuracy")
     add("--clips", type=int, default=1000, help="on so many test clips, spread over all (default 1000)")
@@ -33,14 +33,14 @@ def main() -> int:
 
     from seqclf.allocator import keep_freed_memory
     from seqclf.export import export_run
-    from seqclf.export.run import FORMS
+    from seqclf.export.run import FORMATS
 
     keep_freed_memory()
     about = export_run(
         args.run,
         args.out,
         args.checkpoint,
-        FORMS if args.form == "all" else args.form.split(","),
+        FORMATS if args.format == "all" else args.format.split(","),
         args.opset,
         args.int8,
         args.clips,
@@ -59,7 +59,10 @@ def show(about: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
-    console.print(f"step {about['step']:,} of {about['run']}, checked on {about['checked_on']}", soft_wrap=True)
+    console.print(
+        f"step {about['step']:,} of {about['run']}, checked on {about['checked_on']}; {about['threads']} thread(s)",
+        soft_wrap=True,
+    )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("file", "MB", "difference", "frames", "p50 ms", "p99 ms"):
         table.add_column(column, justify="left" if column == "file" else "right", no_wrap=True)

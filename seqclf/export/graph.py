@@ -6,7 +6,6 @@ clips at once, or, in a stream, over one frame after the other in a Scan, with m
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.export.program import LARGEST, Frames, layer_weights, memory
+from seqclf.export.program import LARGEST, Frames, cause, layer_weights, memory
 
 OPERATORS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # by the mode of a recurrent module: ONNX's operator, its order of PyTorch's gates, its attributes
@@ -37,7 +36,7 @@ def frame_graph(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype, o
     inputs = (torch.zeros(2, *frame_shape, dtype=dtype), torch.zeros(3, size))
     M, N = (torch.export.Dim(name, max=LARGEST) for name in "MN")
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with torch.no_grad():
             program = torch.onnx.export(
                 model,
                 inputs,
@@ -49,7 +48,7 @@ def frame_graph(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype, o
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise SeqclfError(f"PyTorch can't write this encoder or head as ONNX: {_cause(error)}") from None
+        raise SeqclfError(f"PyTorch can't write this encoder or head as ONNX: {cause(error)}") from None
     assert program is not None
     proto = program.model_proto
     written = next(entry.version for entry in proto.opset_import if entry.domain == "")
@@ -58,13 +57,6 @@ def frame_graph(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype, o
             f"torch {torch.__version__} writes ONNX of opset {written}, not of {opset}: --opset {written}"
         )
     return proto
-
-
-def _cause(error: BaseException) -> str:
-    """The first line of what lies behind an exporter's error."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 
 
 def _features(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype) -> int:

@@ -187,9 +187,16 @@ def export_program(
         with torch.no_grad():
             return torch.export.export(module, (), inputs, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # whatever tracing a user's module runs into
-        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         old = " (2.8 is known to manage the loop over time)" if memory(module.temporal, 1) else ""
         raise SeqclfError(
-            f"torch {torch.__version__} can't write this model as a program{old}: {why}; leave it out by --form "
-            "onnx,safetensors"
+            f"torch {torch.__version__} can't write this model as a program{old}: {cause(error)}; leave it out by "
+            "--format onnx,safetensors"
         ) from None
+
+
+def cause(error: BaseException) -> str:
+    """The first line of what lies behind an error of an exporter."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -7,55 +7,33 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.checkpoint import step_of
-from seqclf.config import Experiment, called, render
-from seqclf.data import Clips, Videos, batches
+from seqclf.config import render
 from seqclf.export.card import write_card
 from seqclf.export.check import check, eager, latency, open_file
 from seqclf.export.graph import frame_graph, onnx_form
 from seqclf.export.int8 import accuracy, quantize
+from seqclf.export.material import POOL, Material, find_material
 from seqclf.export.program import Frames, export_program, memory
 from seqclf.predict import load_run
 from seqclf.record import environment, now, read_json, write_json
 
-FORMS = ("program", "onnx", "safetensors")
+FORMATS = ("program", "onnx", "safetensors")
 PACKAGES = {"program": (), "onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
-DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
-POOL = 64
-"""How many frames of the test clips the checks draw on."""
-
-
-@dataclass
-class Material:
-    """What a run's export is checked and measured on.
-
-    Attributes:
-        frames: ``(M, *frame_shape)``, from test clips, or random.
-        told: one line that says where they are from.
-        length: the frames of a clip.
-        clips: the test clips; None where they can't be had.
-    """
-
-    frames: Tensor
-    told: str
-    length: int = 16
-    clips: Clips | Videos | None = None
 
 
 def export_run(
     run: str | Path,
     out: str | Path | None = None,
     checkpoint: str = "newest",
-    forms: Sequence[str] = FORMS,
+    formats: Sequence[str] = FORMATS,
     opset: int = 18,
     int8: bool = False,
     clips: int = 1000,
@@ -68,7 +46,7 @@ def export_run(
         run: the run's folder.
         out: the folder to write, which may be an earlier export; None for ``export`` in the run.
         checkpoint: as of ``load_run``.
-        forms: of "program", "onnx" and "safetensors" those to write.
+        formats: of "program", "onnx" and "safetensors" those to write.
         opset: of the ONNX files, from 18.
         int8: whether to write the streaming ONNX file with weights of 8 bits, too, and to measure what that costs.
         clips: on how many test clips, spread over all of them, that is measured.
@@ -82,25 +60,25 @@ def export_run(
         SeqclfError: the run can't be loaded or exported; a package is not installed; a check fails; ``out`` is
             something else. What was in ``out`` is then as it was.
     """
-    for form in forms:
-        if form not in FORMS:
-            raise SeqclfError(f"form {form!r}: expected {', '.join(FORMS)}")
-    if int8 and "onnx" not in forms:
-        raise SeqclfError("int8 is a form of the ONNX files: export onnx, too")
+    for name in formats:
+        if name not in FORMATS:
+            raise SeqclfError(f"format {name!r}: expected {', '.join(FORMATS)}")
+    if int8 and "onnx" not in formats:
+        raise SeqclfError("int8 is made of the ONNX files: export the format onnx, too")
     if opset < 18:
         raise SeqclfError(f"opset {opset}: expected 18 or more")
     if clips < 1:
         raise SeqclfError(f"clips={clips}: expected at least 1")
-    for package in (package for form in forms for package in PACKAGES[form]):
+    for package in (package for name in formats for package in PACKAGES[name]):
         if importlib.util.find_spec(package) is None:
             raise SeqclfError(f"this export needs the package {package}: pip install 'seqclf[export]'")
     out = Path(run, "export") if out is None else Path(out)
-    if out.exists() and not (out / "model.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
+    if out.exists() and not (out.is_dir() and ((out / "model.json").is_file() or not any(out.iterdir()))):
         raise SeqclfError(f"{out}: is there already, and is no export: name another folder (out=, --out)")
 
     experiment, model, record, path = load_run(run, checkpoint, settings)
     shape, classes = record["data"]["train"]["frame_shape"], record["data"]["classes"]
-    material = _material(experiment, record, dtype)
+    material = find_material(experiment, record, dtype)
     parts = Frames(model)
     about: dict[str, Any] = {
         "run": Path(run).resolve().name,
@@ -114,12 +92,12 @@ def export_run(
         "parameters": sum(p.numel() for p in model.parameters()),
         "figures": _figures(Path(run), step_of(path)),
         "checked_on": material.told,
-        "versions": _versions(forms),
+        "versions": _versions(formats),
     }
     part = out.with_name(f".{out.name}.part{os.getpid()}")
     try:
         part.mkdir(parents=True)
-        about["files"] = _write_files(part, model, parts, material, forms, opset, about)
+        about["files"] = _write_files(part, model, parts, material, formats, opset, about)
         if int8:
             about["int8"] = _write_int8(part, model, material, clips, about)
         for name, file in about["files"].items():
@@ -157,7 +135,7 @@ def _write_files(
     model: Any,
     parts: Frames,
     material: Material,
-    forms: Sequence[str],
+    formats: Sequence[str],
     opset: int,
     about: dict[str, Any],
 ) -> dict[str, dict[str, Any]]:
@@ -165,7 +143,7 @@ def _write_files(
     files: dict[str, dict[str, Any]] = {}
     shape, dtype = about["frame_shape"], material.frames.dtype
     plain = {key: json.dumps(about[key]) for key in ("run", "step", "classes", "frame_shape", "frames", "versions")}
-    if "onnx" in forms:
+    if "onnx" in formats:
         import onnx
 
         frames = frame_graph(parts, shape, dtype, opset)
@@ -174,7 +152,7 @@ def _write_files(
             onnx.helper.set_model_props(proto, plain)
             onnx.save(proto, folder / f"{form}.onnx")
             files[f"{form}.onnx"] = {"form": form}
-    if "program" in forms:
+    if "program" in formats:
         for form in _forms(model):
             program = export_program(model, shape, dtype, form)
             torch.export.save(program, folder / f"{form}.pt2", extra_files={"seqclf.json": json.dumps(plain)})
@@ -182,7 +160,7 @@ def _write_files(
     for name, file in files.items():
         file["difference"] = check(model, folder / name, file["form"], material.frames)
         file |= _times(open_file(folder / name), model, file["form"], material)
-    if "safetensors" in forms:
+    if "safetensors" in formats:
         from safetensors.torch import load_file, save_file
 
         weights = {name: x.clone().contiguous() for name, x in model.state_dict().items()}
@@ -220,29 +198,6 @@ def _times(run: Any, model: Any, form: str, material: Material) -> dict[str, Any
     return {"frames": T, "p50_ms": round(p50, 4), "p99_ms": round(p99, 4)}
 
 
-def _material(experiment: Experiment, record: dict[str, Any], dtype: str | None) -> Material:
-    """Frames of the run's test clips; random ones where there are none to be had, which is told."""
-    shape, classes = tuple(record["data"]["train"]["frame_shape"]), list(record["data"]["classes"])
-    try:
-        data = called("data", experiment.data)
-        if tuple(data.test.frame_shape) != shape or list(data.classes) != classes:
-            raise SeqclfError(f"{data.source} has other frames or classes")
-        rows = torch.linspace(0, len(data.test) - 1, min(4, len(data.test))).long()
-        some = [batch.frames[0] for batch in batches(data.test, ((row, 0) for row in rows.split(1)))]
-    except SeqclfError as error:
-        dtype = dtype or ("uint8" if len(shape) == 3 else "float32")
-        random = torch.randint(0, 256, (POOL, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-        frames = random if dtype == "uint8" else random / 255
-        return Material(frames, f"random {dtype} frames, as the run's data can't be had ({error})")
-    frames = torch.cat([clip[: POOL // len(some)] for clip in some])
-    if dtype is not None and frames.dtype != DTYPES[dtype]:
-        raise SeqclfError(f"frames of {dtype}: {data.source} has {str(frames.dtype).removeprefix('torch.')}")
-    told = f"test clips of {data.source}"
-    if data.source != record["data"]["source"]:
-        told += f" (the run itself was trained on {record['data']['source']})"
-    return Material(frames, told, len(some[0]), data.test)
-
-
 def _figures(run: Path, step: int) -> dict[str, dict[str, float]]:
     """The figures of the run at this step, by part of the data; empty where it has none."""
     if not (run / "results.json").is_file():
@@ -256,9 +211,9 @@ def _figures(run: Path, step: int) -> dict[str, dict[str, float]]:
     }
 
 
-def _versions(forms: Sequence[str]) -> dict[str, str]:
+def _versions(formats: Sequence[str]) -> dict[str, str]:
     """Of all that had a hand in it."""
-    packages = [package for form in forms for package in PACKAGES[form]]
+    packages = [package for name in formats for package in PACKAGES[name]]
     found = environment(torch.device("cpu"))
     own = {name: str(found[name]) for name in ("seqclf", "code", "torch", "python")}
     return own | {package: version(package) for package in packages}
