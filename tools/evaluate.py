@@ -2,7 +2,7 @@
 
 python tools/evaluate.py runs/<run>
 python tools/evaluate.py runs/<run> --checkpoint best --part validation
-python tools/evaluate.py runs/<run> data.root=../shared/data
+python tools/evaluate.py runs/<run> data.root=DIR
 torchrun --nproc-per-node 2 tools/evaluate.py runs/<run>
 """
 

@@ -1,7 +1,7 @@
 """Trains the experiment of a config file.
 
 python tools/train.py --config configs/mnist_lastframe.py
-python tools/train.py --config configs/mnist_perframe.py data.root=../shared/data steps=500
+python tools/train.py --config configs/mnist_perframe.py data.root=DIR steps=500
 python tools/train.py --config configs/mnist_lastframe.py --show model.temporal.hidden=256
 python tools/train.py --workdir runs/<run> --resume
 python tools/train.py --config configs/mnist_lastframe.py --init runs/<another run>
