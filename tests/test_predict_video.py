@@ -1,9 +1,11 @@
 """Prediction on videos: windows and crops, streams, late fusion, and the tool from files to what it writes."""
 
 import csv
+import gc
 import json
 import runpy
 import sys
+import tracemalloc
 from functools import cache, partial
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from seqclf import GRU, LSTM, RNN, FrameSequenceClassifier, Identity, SeqclfError, load
+from seqclf import GRU, IGNORE, LSTM, RNN, FrameSequenceClassifier, Identity, SeqclfError, load
 from seqclf.checkpoint import save_checkpoint
 from seqclf.config import load_experiment, save_experiment
 from seqclf.data.frame_folder import FrameFolder
@@ -177,6 +179,56 @@ def test_arrays_as_opencv_loops_have_them_are_taken():
     close(predictor.stream()(read_only[0]), predictor(frames[:1]).probabilities[0])
 
 
+def test_lists_of_frames_and_paths_are_taken(tmp_path):
+    predictor, frames = make_predictor(), noise(4, 3, 8, 10)
+    expected = predictor(frames).probabilities
+    for given in (list(frames), [frame.numpy() for frame in frames], tuple(frames.numpy().tolist())):
+        close(predictor(given).probabilities, expected)
+    close(predictor.windows(list(frames), None).probabilities, expected)
+    folder = write_folder(tmp_path / "v", frames)
+    for path in (folder, str(folder)):
+        close(predictor.windows(path, None).probabilities, expected)
+    close(predictor(frames.long()).probabilities, expected)
+    close(predictor(frames / 255).probabilities, expected)
+
+
+@pytest.mark.parametrize(
+    ("frames", "told"),
+    [
+        (np.zeros((2, 8, 10, 3), np.uint8), r"has frames \(8, 10, 3\), .* channels come first, frames.transpose.*BGR"),
+        (noise(2, 3, 8, 9), r"has frames \(3, 8, 9\), but the model takes \(3, 8, 10\): resize or crop them"),
+        (noise(3, 8, 10), r"has frames \(8, 10\), .*one frame is frame\[None\]"),
+        (noise(1, 2, 3, 8, 10), "one clip is given at a time"),
+        (noise(0, 3, 8, 10), "has no frames"),
+        ([], "the list is empty"),
+        ([noise(3, 8, 10), noise(3, 8, 9)], "of different shapes"),
+        (noise(2, 3, 8, 10).numpy().astype(np.uint16) * 257, "run from 0 to 255, these from 0 to"),
+        (noise(2, 3, 8, 10).to(torch.int16) - 200, "run from 0 to 255, these from -200"),
+        (torch.ones(2, 3, 8, 10, dtype=torch.bool), "uint8 or float, not bool"),
+        (torch.full((2, 3, 8, 10), torch.nan), "not finite"),
+        ("video.mp4", "must be an array or a tensor"),
+        (None, "must be an array or a tensor"),
+    ],
+)
+def test_frames_that_are_none_of_the_models_are_told_with_what_to_do(frames, told):
+    with pytest.raises(SeqclfError, match=told):
+        make_predictor()(frames)
+
+
+def test_a_stream_tells_a_wrong_frame_and_goes_on():
+    predictor, frames = make_predictor(), noise(4, 3, 8, 10)
+    stream = predictor.stream()
+    stream(frames[0])
+    with pytest.raises(SeqclfError, match=r"the frame: has frames \(8, 10, 3\).*channels come first"):
+        stream(frames[1].permute(1, 2, 0))
+    close(stream(frames[1]), predictor(frames[:2]).probabilities[1])
+
+
+def test_uint8_frames_that_became_floats_are_warned_of():
+    with pytest.warns(UserWarning, match="look like uint8"):
+        make_predictor()(noise(4, 3, 8, 10).float())
+
+
 # ---- streams, labels, fusion
 
 
@@ -187,6 +239,36 @@ def test_streamed_frame_by_frame_is_the_whole_video(temporal):
     streamed = torch.stack([stream(frame) for frame in frames])
     close(streamed, predictor(frames).probabilities)
     close(streamed, predictor.windows(frames, frames=None).probabilities)
+
+
+def traced():
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+@pytest.mark.parametrize("temporal", TEMPORALS, ids=lambda t: getattr(t, "func", t).__name__)
+def test_a_stream_holds_no_more_after_many_frames_than_after_a_few(temporal):
+    predictor, frames = make_predictor(temporal), noise(50, 3, 8, 10)
+    stream = predictor.stream()
+
+    def held():
+        state = stream.state if isinstance(stream.state, tuple) else (stream.state,)
+        tensors = [part for part in state if part is not None]
+        assert not any(part.requires_grad or part.grad_fn for part in tensors)
+        return [(part.shape, part.untyped_storage().nbytes()) for part in tensors]
+
+    tracemalloc.start()
+    try:
+        for frame in [*frames, *frames]:
+            p = stream(frame)
+        before, first = held(), tracemalloc.get_traced_memory()[0]
+        for _ in range(20):
+            for frame in frames:
+                p = stream(frame)
+        assert held() == before and traced() < first + 5_000
+    finally:
+        tracemalloc.stop()
+    assert not p.requires_grad and p.shape == (3,)
 
 
 def test_labels_and_segments():
@@ -242,7 +324,9 @@ def tool(monkeypatch, capsys):
 
     def run(*arguments, pictures=False):
         if not pictures:
-            monkeypatch.setattr("seqclf.timeline.timeline", lambda p, classes, path, **_: path.write_bytes(b"\x89PNG"))
+            monkeypatch.setattr(
+                "seqclf.predict.videos.timeline", lambda p, classes, path, *_, **__: path.write_bytes(b"\x89PNG")
+            )
         monkeypatch.setattr(sys, "argv", ["tools/predict.py", *map(str, arguments), "--device", "cpu"])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
@@ -347,7 +431,7 @@ def test_a_video_file_streamed_is_the_whole_one(tool, runs, tmp_path):
     assert whole["segments"] == streamed["segments"] and whole["fps"] == 10 and rows[3]["time"] == "0.3000"
     lines = [line for line in printed.splitlines() if " s, frame " in line]
     assert len(lines) == len(whole["segments"]) and f"0.00 s, frame 0: {whole['segments'][0]['class']}" in lines[0]
-    assert all("frames/s" in line for line in lines)
+    assert all("frames/s" in line for line in lines[1:]) and "the end, after 12 frames (" in printed
     assert whole["segments"][-1]["end_seconds"] == pytest.approx(1.2)
 
 
@@ -426,3 +510,76 @@ def test_a_config_says_how_its_frames_are_read(tool, runs, tmp_path):
     assert (code, errors) == (0, "")
     expected = load(tmp_path / "run").windows(frames, 4, crops=10, resize=(9, 11), negate_x=True)
     torch.testing.assert_close(columns(read_out(tmp_path / "out", "v")[1]), expected.probabilities, atol=1e-5, rtol=0)
+
+
+def test_one_crop_is_that_of_the_runs_evaluation_whatever_its_transform_is(tool, tmp_path):
+    """A step of the user's own, which the tool knows nothing of."""
+    text = CONFIG.replace("transform=None", "transform=upside_down")
+    text = text.replace(
+        "def data(", "def upside_down(clip, generator):\n    return clip.flip(2)[..., :8, :10]\n\ndef data("
+    )
+    (tmp_path / "own.py").write_text(text)
+    write_run(tmp_path / "own.py", tmp_path / "run")
+    frames = noise(6, 3, 9, 12)
+    folder = write_folder(tmp_path / "v", frames)
+    predictor, seen = load(tmp_path / "run"), frames.flip(2)[..., :8, :10]
+    for options, expected in (([], predictor.windows(seen, 4)), (["--stream"], predictor(seen))):
+        assert tool(tmp_path / "run", folder, *options, "--out", tmp_path / "out")[0] == 0
+        torch.testing.assert_close(
+            columns(read_out(tmp_path / "out", "v")[1]), expected.probabilities, atol=1e-5, rtol=0
+        )
+
+
+def test_runs_of_frames_and_of_flow_read_each_its_own(tool, tmp_path):
+    """Where a video has the same name under their roots; flow, between two frames, has one less."""
+    (tmp_path / "rooted.py").write_text(CONFIG.replace("transform=None", "transform=None, root=None"))
+    frames, flow = noise(7, 3, 8, 10), noise(6, 3, 8, 10, seed=1)
+    for name, pictures in (("rgb", frames), ("flow", flow)):
+        write_folder(tmp_path / name / "v", pictures)
+        write_run(tmp_path / "rooted.py", tmp_path / f"run_{name}", f"data.root={tmp_path / name}", f"seed={len(name)}")
+    runs = [tmp_path / "run_rgb", tmp_path / "run_flow"]
+    each = [load(run).windows(pictures, 4) for run, pictures in zip(runs, (frames, flow), strict=True)]
+    each = [Prediction(prediction.probabilities[:6], prediction.classes) for prediction in each]
+    roots = ["--roots", tmp_path / "rgb", tmp_path / "flow"]
+    for options in ([], roots):
+        code, _, errors = tool(*runs, "--weights", 1, 2, tmp_path / "rgb", *options, "--out", tmp_path / "out")
+        assert (code, errors) == (0, "")
+        video, rows, _ = read_out(tmp_path / "out", "v")
+        assert video["read"] == [str(tmp_path / "rgb/v"), str(tmp_path / "flow/v")] and video["frames"] == 6
+        torch.testing.assert_close(columns(rows), fuse(each, (1, 2)).probabilities, atol=1e-5, rtol=0)
+    assert tool(*runs, tmp_path / "rgb" / "v", "--stream", "--out", tmp_path / "out")[0] == 0
+    alone = write_folder(tmp_path / "rgb" / "alone", frames)
+    assert tool(*runs, alone, "--out", tmp_path / "out")[0] == 0, "both read it"
+    code, _, errors = tool(*runs, alone, *roots, "--out", tmp_path / "out")
+    assert code == 2 and f"{tmp_path / 'flow' / 'alone'}: no such file or folder" in errors
+    for frame in list((tmp_path / "flow" / "v").iterdir())[:2]:
+        frame.unlink()
+    code, _, errors = tool(*runs, tmp_path / "rgb" / "v", "--out", tmp_path / "out")
+    assert code == 2 and "rgb/v: the runs read it as 7 and 4 frames" in errors
+
+
+def test_true_segments_are_in_the_timeline_where_they_are_known(tool, runs, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_folder(tmp_path / "videos" / name, noise(6, 3, 8, 10))
+    seen = {}
+
+    def draw(p, classes, path, truth, fps, **_):
+        path.write_bytes(b"\x89PNG")
+        seen[path.stem] = None if truth is None else truth.tolist()
+
+    monkeypatch.setattr("seqclf.predict.videos.timeline", draw)
+    (tmp_path / "s.csv").write_text("video,start,end,label\nvideos/a.mp4,1,3,walk\n")
+    arguments = (runs / "one", tmp_path / "videos", "--out", tmp_path / "out")
+    code, _, errors = tool(*arguments, "--segments", tmp_path / "s.csv", pictures=True)
+    assert code == 2 and errors.count("error: ") == 1 and "s.csv: no line is of video" in errors
+    assert seen == {"a": [IGNORE, 1, 1, IGNORE, IGNORE, IGNORE], "b": None}, "b is predicted all the same"
+    (tmp_path / "s.csv").write_text("video,start,end,label\na,0.5,1,walk\nb,0,0.25,run\n")
+    assert tool(*arguments, "--segments", tmp_path / "s.csv", "--unit", "seconds", "--fps", 4, pictures=True)[0] == 0
+    assert seen == {"a": [IGNORE, IGNORE, 1, 1, IGNORE, IGNORE], "b": [0, *[IGNORE] * 5]}
+    (tmp_path / "truth").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "truth" / f"{name}.txt").write_text("run\nrun\nwalk\n")
+    assert tool(*arguments, "--segments", tmp_path / "truth", pictures=True)[0] == 0
+    assert seen["a"] == [0, 0, 1, IGNORE, IGNORE, IGNORE]
+    code, _, errors = tool(*arguments, "--segments", tmp_path / "none.csv")
+    assert code == 2 and errors == f"error: {tmp_path / 'none.csv'}: no such file\n"

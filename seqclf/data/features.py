@@ -132,7 +132,7 @@ def segmentation_set(
     classes = read_mapping(root / mapping)
     index = {name: k for k, name in enumerate(classes)}
     names = _read_bundle(root / "splits", split)
-    labels = [_read_labels(root / "groundTruth" / f"{name}.txt", index, root / mapping) for name in names]
+    labels = [read_labels(root / "groundTruth" / f"{name}.txt", index, root / mapping) for name in names]
     paths = [root / "features" / f"{name}.npy" for name in names]
     shapes = [_open(path).shape for path in paths]
     if transpose == "auto" and (one_size := [len({s[axis] for s in shapes}) == 1 for axis in (0, 1)])[0] != one_size[1]:
@@ -207,7 +207,12 @@ def _read_bundle(folder: Path, split: str) -> list[str]:
     return list(seen)
 
 
-def _read_labels(path: Path, index: dict[str, int], mapping: Path) -> Tensor:
+def read_labels(path: Path, index: dict[str, int], mapping: str | Path) -> Tensor:
+    """The labels ``(T,)`` int64 of a file with the name of each frame's class a line, by ``index`` of the names.
+
+    Raises:
+        SeqclfError: the file is missing, or a class is not in the index, which comes from ``mapping``: with the line.
+    """
     lines = _text(path).rstrip().split("\n")
     labels = [index.get(line.strip(), -1) for line in lines]
     if -1 in labels:

@@ -126,12 +126,14 @@ def name_of(segments: Segments, path: str) -> str:
     if path in segments.videos:
         return path
     whole = _plain(path)
-    for key, found in ((whole, segments.named), (posixpath.basename(whole), segments.named_alone)):
-        names = found.get(key, [])
-        if len(names) > 1:
-            raise SeqclfError(f"{segments.path}: video {path} may be {' or '.join(names[:4])}")
-        if names:
-            return names[0]
+    names = segments.named.get(whole) or segments.named_alone.get(posixpath.basename(whole), [])
+    if len(names) > 1:  # those whose folders are the path's last ones, or the other way round
+        both = {name: (f"/{_plain(name)}", f"/{whole}") for name in names}
+        names = [name for name, (a, b) in both.items() if a.endswith(b) or b.endswith(a)] or names
+    if len(names) > 1:
+        raise SeqclfError(f"{segments.path}: video {path} may be {' or '.join(names[:4])}")
+    if names:
+        return names[0]
     near = difflib.get_close_matches(path, segments.videos, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise SeqclfError(f"{segments.path}: no line is of video {path} (one with the video alone says: no segments){hint}")
@@ -252,7 +254,7 @@ def _clock(
         rate = Fraction(fps)
         return lambda moment: math.ceil(moment * rate - Fraction(1, 2)), f"{frames} frames, {float(frames / rate):g} s"
     if seconds is None or fps is not None:
-        raise SeqclfError(f"{segments.path} is in seconds: fps must be a positive number, not {fps}")
+        raise SeqclfError(f"{segments.path} is in seconds: fps must be a positive number, not {fps}, for such frames")
     middles = _middles(seconds.numpy())
     size = f"{frames} frames, the last one shown at {float(seconds[-1]):g} s"
     return lambda moment: int(np.searchsorted(middles, float(moment) - 1e-6)), size

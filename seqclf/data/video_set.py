@@ -119,7 +119,7 @@ def annotated_set(
         root: the folder that the lists' paths start from.
         train, test, validation: lists of videos, a path a line (what follows on a line is not looked at).
         segments: the CSV, which names videos by these paths, or these without suffix or folders; ``unit`` says whether
-            its times are "frames" or "seconds".
+            its times are "frames" (as they are read: at ``fps``, where that is given) or "seconds".
         classes: the classes' names, or a file with one a line.
         background: the class of frames that no segment covers; None leaves them without a label. It is left out of
             the segment metrics, which are taken where test clips are whole videos.

@@ -1,60 +1,29 @@
-"""A trained run, ready for use: raw frames in, probabilities at every frame out."""
+"""A trained model, ready for use: raw frames in, probabilities at every frame out; clips, videos and streams."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.checkpoint import load_checkpoint, load_newest, load_weights
-from seqclf.config import Experiment, called, load_experiment
-from seqclf.data import dense
+from seqclf.data import dense, open_video
 from seqclf.data.frames_augment import Size, center_crop, mirror, ten_crops
 from seqclf.data.frames_augment import resize as resized
 from seqclf.data.source import Source
+from seqclf.data.videos import Transform
 from seqclf.models import State
-from seqclf.record import read_json
-from seqclf.segmental import segments
+from seqclf.predict.prediction import Prediction
 
-Frames = Tensor | np.ndarray[Any, Any]
+Frames = Tensor | np.ndarray[Any, Any] | list[Any] | tuple[Any, ...]
+"""Raw frames as an array, a tensor, or a list of such: uint8, or float from 0 to 1; channels come first, as RGB."""
 PIECE = 32
 """A whole video goes through the model so many frames at a time, its memory carried, so that any length fits."""
-
-
-@dataclass
-class Prediction:
-    """What a model says of one clip.
-
-    Attributes:
-        probabilities: ``(T, K)`` float32 on the CPU, at every frame.
-        classes: the K names.
-    """
-
-    probabilities: Tensor
-    classes: Sequence[str]
-
-    def label(self, rule: str = "last") -> tuple[str, float]:
-        """The clip's class and its probability, by the "last" frame or by the "mean" over frames (LRCN's rule)."""
-        return self.ranking(rule, 1)[0]
-
-    def ranking(self, rule: str = "last", most: int = 5) -> list[tuple[str, float]]:
-        """The clip's most probable classes and their probabilities, the best first; rules as of ``label``."""
-        if rule not in ("last", "mean"):
-            raise SeqclfError(f'a clip is labelled by "last" or "mean", not {rule!r}')
-        p = self.probabilities[-1] if rule == "last" else self.probabilities.mean(0)
-        order = p.argsort(descending=True, stable=True)[:most].tolist()
-        return [(self.classes[k], float(p[k])) for k in order]
-
-    def segments(self) -> list[tuple[str, int, int]]:
-        """The runs of frames of one predicted class: (class, first frame, frame after the last)."""
-        return [(self.classes[k], start, end) for k, start, end in segments(self.probabilities.argmax(1))]
 
 
 class Predictor:
@@ -77,16 +46,33 @@ class Predictor:
     def __call__(self, frames: Frames) -> Prediction:
         """One clip: frames ``(T, *frame_shape)``, uint8 or float (from 0 to 1), of any T from 1.
 
+        Pictures are RGB with the channels first. OpenCV's are BGR with the channels last: of such a ``frame``,
+        ``frame[..., ::-1].transpose(2, 0, 1)`` is what is meant here.
+
         Raises:
-            SeqclfError: the frames are of another shape than the model's.
+            SeqclfError: the frames are of another shape than the model's, no numbers of this kind, or not finite.
         """
-        logits, _ = self.model(_tensor(frames)[None].to(self.device))
+        logits, _ = self.model(self.clip(frames)[None].to(self.device))
         return Prediction(logits[0].float().softmax(-1).cpu(), self.classes)
+
+    def clip(self, frames: Frames, name: str = "the clip") -> Tensor:
+        """Frames as a tensor ``(T, *frame_shape)``; errors as of a call."""
+        clip, shape = _tensor(frames), self.frame_shape
+        if shape is not None and tuple(clip.shape[1:]) != shape:
+            raise _misfit(tuple(clip.shape[1:]), shape, name)
+        if not len(clip):
+            raise SeqclfError(f"{name}: has no frames")
+        if clip.is_floating_point():
+            if not clip.sum().isfinite() and not clip.isfinite().all():  # the sum is the quick look
+                raise SeqclfError(f"{name}: holds values that are not finite (NaN or infinite)")
+            if clip.dim() == 4 and clip.amax() > 1 and (clip == clip.round()).all():
+                warn(f"{name}: floats are taken to run from 0 to 1, but these look like uint8", stacklevel=3)
+        return clip
 
     @torch.inference_mode()
     def windows(
         self,
-        video: Frames | Source,
+        video: Frames | Source | str | Path,
         frames: int | None = 16,
         stride: int | None = None,
         crops: int = 1,
@@ -94,6 +80,7 @@ class Predictor:
         resize: Size | None = None,
         negate_x: bool = False,
         step: int = 1,
+        transform: Transform | None = None,
     ) -> Prediction:
         """A video window by window, each with a memory of its own, as LRCN's ``classify_video.py`` does it.
 
@@ -102,16 +89,19 @@ class Predictor:
         that a frame counts as often as it is covered; here each counts once.) Frames are read once, in order.
 
         Args:
-            video: frames ``(T, *frame_shape)``, or a ``Source`` such as ``VideoFile("a.mp4")``.
+            video: frames ``(T, *frame_shape)``, a ``Source``, or the path of a video, a folder of frames or features.
             frames: of a window; a shorter video is one window. None: the whole video is one window, of any length.
             stride: from window to window, 1 to ``frames``; the last window ends at the last frame. None: half a window.
             crops, crop_size, resize, negate_x: as of ``fit``.
             step: from frame to frame inside a window; all frames get a prediction, by windows that start at each.
+            transform: what is done to frames first, as in evaluation (``transform(clip, None)``).
 
         Raises:
             SeqclfError: a frame can't be read or does not fit the model, or an argument is out of range.
         """
-        source = _Held(_tensor(video)) if isinstance(video, Tensor | np.ndarray) else video
+        if isinstance(video, str | Path):
+            video = open_video(video)
+        source = _Held(_tensor(video)) if isinstance(video, Tensor | np.ndarray | list | tuple) else video
         if step < 1:
             raise SeqclfError(f"step={step}: expected at least 1")
         if len(source) < 1:
@@ -125,7 +115,9 @@ class Predictor:
                 numbers = [phase + n * step for n in numbers]
                 held = {n: frame for n, frame in held.items() if n >= numbers[0]}
                 new = [n for n in numbers if n not in held]
-                clip = self.fit(source.read(new), crops, crop_size, resize, negate_x, source.path)
+                raw = source.read(new)
+                raw = raw if transform is None else transform(raw, None)
+                clip = self.fit(raw, crops, crop_size, resize, negate_x, source.path)
                 held.update(zip(new, clip.unbind(1), strict=True))
                 clip = torch.stack([held[n] for n in numbers], 1)
                 logits, state = self.model(clip.to(self.device), state=state if goes_on else None)
@@ -162,9 +154,8 @@ class Predictor:
             )
         pictures = clip.dim() == 4 and (shape is None or (len(shape) == 3 and clip.shape[1] == shape[0]))
         if not pictures:
-            if shape is not None and clip.shape[1:] != shape:
-                hint = ": channels come first" if len(shape) == 3 and shape[0] == clip.shape[-1] else ""
-                raise SeqclfError(f"{name}: has frames {tuple(clip.shape[1:])}, but the model takes {shape}{hint}")
+            if shape is not None and tuple(clip.shape[1:]) != shape:
+                raise _misfit(tuple(clip.shape[1:]), shape, name)
             if crops != 1 or crop_size is not None or resize is not None:
                 raise SeqclfError(
                     f"{name}: has frames {tuple(clip.shape[1:])}, only pictures (C, H, W) are cropped or resized"
@@ -198,51 +189,15 @@ class Stream:
 
     @torch.inference_mode()
     def __call__(self, frame: Frames) -> Tensor:
-        """Probabilities ``(K,)`` after one more frame ``(*frame_shape)``."""
-        x = _tensor(frame)[None, None].to(self.predictor.device)
-        logits, self.state = self.predictor.model(x, state=self.state)
+        """Probabilities ``(K,)`` after one more frame ``(*frame_shape)``; errors as of the predictor's call."""
+        clip = self.predictor.clip(_tensor(frame)[None], "the frame")
+        logits, self.state = self.predictor.model(clip[None].to(self.predictor.device), state=self.state)
         probabilities: Tensor = logits[0, 0].float().softmax(-1).cpu()
         return probabilities
 
     def reset(self) -> None:
         """The next frame begins a new sequence."""
         self.state = None
-
-
-def fuse(predictions: Sequence[Prediction], weights: Sequence[float] | None = None) -> Prediction:
-    """Late fusion: the weighted mean of what several models say of the same frames, such as LRCN's RGB and flow.
-
-    Args:
-        predictions: of the same frames and classes.
-        weights: one for each, of which only the proportions matter, such as (1, 2); None: all the same.
-
-    Raises:
-        SeqclfError: there is nothing to fuse; frames, classes or the number of weights differ; a weight is negative or
-            not finite, or all are 0.
-    """
-    if not predictions:
-        raise SeqclfError("there is no prediction to fuse")
-    first = predictions[0]
-    for other in predictions[1:]:
-        if list(other.classes) != list(first.classes):
-            raise SeqclfError("predictions to fuse must be of the same classes in the same order")
-        if other.probabilities.shape != first.probabilities.shape:
-            sizes = " and ".join(str(len(p.probabilities)) for p in (first, other))
-            raise SeqclfError(f"predictions to fuse must be of the same frames, not of {sizes} frames")
-    share = shares(len(predictions), weights)
-    p = sum(w * prediction.probabilities.double() for w, prediction in zip(share, predictions, strict=True))
-    assert isinstance(p, Tensor)
-    return Prediction(p.float(), first.classes)
-
-
-def shares(count: int, weights: Sequence[float] | None) -> list[float]:
-    """The weights of so many models as shares of 1; errors as of ``fuse``."""
-    weights = [1.0] * count if weights is None else list(weights)
-    if len(weights) != count:
-        raise SeqclfError(f"there are {count} models to fuse, but {len(weights)} weights")
-    if not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights) > 0:
-        raise SeqclfError(f"weights {', '.join(map(str, weights))}: expected numbers from 0, not all 0")
-    return [w / sum(weights) for w in weights]
 
 
 class _Held:
@@ -265,12 +220,46 @@ class _Held:
 
 
 def _tensor(frames: Frames) -> Tensor:
+    """Frames as a tensor of uint8, other whole numbers from 0 to 255, or floats."""
+    if isinstance(frames, list | tuple):
+        if not frames:
+            raise SeqclfError("there are no frames: the list is empty")
+        frames = [_tensor(frame) for frame in frames]
+        if len({frame.shape for frame in frames}) > 1:
+            raise SeqclfError("the frames of a list are of different shapes: resize or crop them to one")
+        return torch.stack(frames)
     if isinstance(frames, np.ndarray):  # a flipped one, such as BGR made RGB, or a read-only one, is copied
         frames = np.require(frames, requirements=["C", "W"])
     try:
-        return torch.as_tensor(frames)
+        tensor = torch.as_tensor(frames)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SeqclfError(f"frames must be an array or a tensor of numbers ({error})") from None
+    if tensor.is_floating_point() or tensor.dtype == torch.uint8:
+        return tensor
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise SeqclfError(f"frames are uint8 or float, not {str(tensor.dtype).removeprefix('torch.')}")
+    wide = tensor.long()  # PyTorch does not compare all kinds of whole numbers
+    if wide.numel() and not 0 <= int(wide.min()) <= int(wide.max()) <= 255:
+        raise SeqclfError(
+            f"frames of whole numbers run from 0 to 255, these from {int(wide.min())} to {int(wide.max())}"
+        )
+    return wide.to(torch.uint8)
+
+
+def _misfit(given: tuple[int, ...], shape: tuple[int, ...], name: str) -> SeqclfError:
+    """What is wrong with frames of the shape ``given``, and what to do about it."""
+    hint = ""
+    if len(shape) == 3 and len(given) == 3 and given[2] == shape[0]:
+        hint = (
+            ": channels come first, frames.transpose(0, 3, 1, 2) (as RGB: OpenCV's are BGR, frames[..., ::-1] before)"
+        )
+    elif len(shape) == 3 and len(given) == 3 and given[0] == shape[0]:
+        hint = ": resize or crop them, as predictor.fit does"
+    elif len(given) == len(shape) - 1:
+        hint = ": a clip is (T, ...), one frame is frame[None]"
+    elif len(given) == len(shape) + 1:
+        hint = ": one clip is given at a time, and to a stream one frame"
+    return SeqclfError(f"{name}: has frames {given}, but the model takes {shape}{hint}")
 
 
 def _plan(length: int, frames: int | None, stride: int | None) -> Iterator[tuple[list[int], bool]]:
@@ -286,51 +275,3 @@ def _plan(length: int, frames: int | None, stride: int | None) -> Iterator[tuple
         raise SeqclfError(f"stride={stride}: expected 1 to {frames}, the window's frames, so that no frame is left out")
     for window in dense(length, None, frames, stride):
         yield window, False
-
-
-def is_run(folder: str | Path) -> bool:
-    """Whether a path is meant as a run: a folder with ``config.py`` or ``run.json``."""
-    return any(Path(folder, name).is_file() for name in ("config.py", "run.json"))
-
-
-def load_run(
-    run: str | Path, checkpoint: str = "newest", overrides: Sequence[str] = ()
-) -> tuple[Experiment, nn.Module, dict[str, Any], Path]:
-    """A run's experiment, its model with the weights of a checkpoint, its ``run.json``, and the checkpoint's path.
-
-    Args:
-        run: the run's folder.
-        checkpoint: "newest", "best" (by the validation part), or the number of a step.
-        overrides: ``key=value`` changes of the experiment, such as ``data.root=DIR``.
-
-    Raises:
-        SeqclfError: the folder is no run, or the checkpoint is not there, damaged, or another model's.
-    """
-    run = Path(run)
-    for name in ("config.py", "run.json"):
-        if not (run / name).is_file():
-            raise SeqclfError(f"{run} is not a run folder (it has no {name if run.is_dir() else 'files'})")
-    experiment = load_experiment(run / "config.py", overrides)
-    record = read_json(run / "run.json")
-    found = load_newest(run / "checkpoints")
-    if found is None:
-        raise SeqclfError(f"{run} has no checkpoint yet")
-    path, content, _ = found
-    if checkpoint == "best":
-        if content["best"] is None:
-            raise SeqclfError(f"{run} has no best checkpoint: it was run without validation (data.validation=)")
-        checkpoint = str(content["best"]["step"])
-    if checkpoint != "newest":
-        path = run / "checkpoints" / f"step_{checkpoint}.pt"
-        content = load_checkpoint(path)
-    data = record["data"]
-    shape, classes = tuple(data["train"]["frame_shape"]), len(data["classes"])
-    model = called("model", experiment.model, frame_shape=shape, num_classes=classes)
-    load_weights(model, content, path)
-    return experiment, model.eval(), record, path
-
-
-def load(run: str | Path, checkpoint: str = "newest", device: torch.device | str = "cpu") -> Predictor:
-    """A run as a ``Predictor``: ``seqclf.load("runs/<run>")(frames)``. Arguments and errors as of ``load_run``."""
-    _, model, record, _ = load_run(run, checkpoint)
-    return Predictor(model, record["data"]["classes"], device)
