@@ -1,0 +1,119 @@
+"""The benchmarks' rivals do the same work as ours, and what measures measures what it says."""
+
+import importlib.util
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from seqclf import Predictor
+from seqclf.config import load_experiment
+from seqclf.data.video_file import VideoFile
+from seqclf.train import train
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from bench import gpu, lrcn, lstm, processes, reader, streaming, timing  # noqa: E402
+
+
+@pytest.mark.parametrize(("title", "codec", "gop"), reader.CODECS)
+def test_the_rival_decodes_the_frames_that_we_read(tmp_path, title, codec, gop):
+    path = str(tmp_path / "video.mp4")
+    reader.write_video(path, reader.made_pictures(60, 0), codec, gop)
+    for first in (0, 13, 44):
+        numbers = range(first, first + 16)
+        ours = VideoFile(path).read(numbers).permute(0, 2, 3, 1).numpy()
+        assert np.array_equal(np.stack(reader.decode_video([path], 0, numbers)), ours)
+
+
+def test_reading_is_compared_with_one_thread_and_two(tmp_path, capsys):
+    reader.reader(videos=2, frames=20, clip=4, pairs=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 * len(reader.CODECS) + 2 * len(reader.jpeg_decoders())
+    assert all("clips/s" in line and "ratio" in line for line in lines)
+
+
+def test_lrcn_of_torch_nn_is_the_configs_model():
+    model = lrcn.build().eval()
+    plain = lrcn.plain_like(model).eval()
+    frames, labels = lrcn.clip(2)
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(model.preprocess(frames))[0], model(frames)[0])
+        rival = streaming.plain_stream(model)
+        stream = Predictor(model, range(lrcn.CLASSES)).stream()
+        for frame in frames[0]:
+            torch.testing.assert_close(rival(frame), stream(frame))
+    lrcn.passes(model, frames[:, :1], labels[:, :1])["forward + backward"]()
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("form", ["cells", "float"])
+def test_rivals_of_a_stream_say_what_it_says(form):
+    if form != "cells" and importlib.util.find_spec("onnxruntime") is None:
+        pytest.skip("ONNX Runtime is not installed")
+    torch.manual_seed(0)
+    model = streaming.reference_model()
+    rival = streaming.loop_of_cells(model) if form == "cells" else streaming.in_onnx_runtime(model, (28,), form)
+    stream = Predictor(model, range(10)).stream()
+    for frame in torch.randint(0, 256, (7, 28), dtype=torch.uint8):
+        ours, theirs = stream(frame), torch.as_tensor(rival(frame))
+        torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
+
+
+def test_a_stream_is_measured_at_both_ends(capsys):
+    streaming.flat("made", lambda frame: frame, (2,), 50, 10)
+    assert "first 10 " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("part", [lstm.step, lstm.resets, lstm.wide])
+def test_parts_about_lstm_run(part, monkeypatch, capsys):
+    small = {"B": 2, "T": 3, "D": 4, "H": 5, "layers": 2}
+    monkeypatch.setattr(lstm, "REFERENCE", small)
+    monkeypatch.setattr(lstm, "SHAPES", [tuple(small.values())])
+    monkeypatch.setattr(lstm, "compare", partial(timing.compare, pairs=1, warm=0))
+    part()
+    assert "ratio" in capsys.readouterr().out
+
+
+def test_a_processs_memory_is_its_own():
+    held = np.ones(25_000_000)  # 200 MB, which a process that is forked from this one begins with
+    small = timing.peak_memory("x = b'1'")
+    large = timing.peak_memory("x = b'1' * 150_000_000")
+    assert small < 50 < 150 < large < 200 < held.nbytes / 1e6 + 1
+
+
+def test_a_runs_rate_is_read_from_its_curve(tmp_path):
+    settings = ["data.source=digits", "steps=4", "log_every=1"]
+    train(load_experiment(ROOT / "configs" / "mnist_lastframe.py", settings), tmp_path / "run", "cpu")
+    points = processes.curve(str(tmp_path / "run"), "train/loss")
+    assert [point.step for point in points] == [1, 2, 3, 4]
+    seconds = points[-1].wall_time - points[0].wall_time
+    assert processes.steps_per_second(str(tmp_path / "run")) == pytest.approx(3 / seconds)
+
+
+def test_the_gpus_part_says_where_there_is_none(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    gpu.gpu("data", 1, 1)
+    assert "no CUDA device" in capsys.readouterr().out
+
+
+def test_the_devices_own_time_is_summed_from_a_trace(tmp_path):
+    events = [{"cat": "kernel", "dur": 1500}, {"cat": "gpu_memcpy", "dur": 500}, {"cat": "cpu_op", "dur": 9}, {}]
+    (tmp_path / "trace.json").write_text(json.dumps({"traceEvents": events}))
+    assert gpu.device_ms(tmp_path / "trace.json") == 2.0
+
+
+def test_video_files_and_frames_on_the_device_make_the_same_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "VIDEOS", 9)
+    monkeypatch.setattr(gpu, "FRAMES", 20)
+    gpu.write_videos(str(tmp_path))
+    for data in (gpu.files_of(str(tmp_path), 64), gpu.on_the_device(64)):
+        batch = data.train.batch(data.train.order(4, 0, 0))
+        assert batch.frames.shape == (4, 16, 3, 64, 64)
+        assert batch.frames.dtype == torch.uint8
+        assert data.num_classes == 9
