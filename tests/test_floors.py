@@ -21,6 +21,8 @@ ALLOWED = {
     ("timeline", "pictures"): "the style that all pictures share",
     ("record", FACADE): "the version, read when a run begins",
     ("train", "folder"): "what a run's folder may hold: train is read from top to bottom without it",
+    ("prepare", "predict"): "features come from a run's model, fed as predict feeds it",
+    ("export", "predict"): "load_run: what is exported is a run",
     ("tool", "batch"): "SeqclfError, the one error that a tool tells in a sentence",
     ("distributed", "batch"): "SeqclfError",
     ("capture", "batch"): "SeqclfError",
