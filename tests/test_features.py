@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.features import FeatureFile, read_mapping, segmentation_set
-from seqclf.data.segments_csv import labels_of, read_segments
+from seqclf.data.segments_csv import labels_of, name_of, read_segments
 
 quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 _ = IGNORE  # as it stands in tables of labels
@@ -181,6 +181,14 @@ def test_the_layout_is_found_though_lengths_differ_a_little(tmp_path):
         root = make_set(tmp_path, {"a": 40, "b": 8}, {"a": 38, "b": 9}, transpose=transpose, D=9)
         videos, _, _ = segmentation_set(root, "train.split1")
         assert [len(video.source) for video in videos] == [38, 8]
+
+
+def test_the_layout_is_that_in_which_all_features_have_one_size(tmp_path):
+    """Whatever the labels' lengths: these are of half the rate."""
+    for transpose in (True, False):
+        make_set(tmp_path, {"a": 60, "b": 40}, {"a": 30, "b": 20}, transpose, D=29)
+        with pytest.raises(SeqclfError, match=r"a\.npy has 60 frames, but .* 30 labels: they can't be of the same"):
+            segmentation_set(tmp_path, "train.split1")
 
 
 @pytest.mark.parametrize("sample_rate", [1, 3])
@@ -371,6 +379,43 @@ def test_a_video_of_which_nothing_is_said_is_refused_with_the_nearest_name(csv):
     segments = read_segments(csv("video,start,end,label\nvideo1,0,1,x\n"))
     with pytest.raises(SeqclfError, match=r"csv: no line is of video video_1 .*did you mean video1\?"):
         labels_of(segments, "video_1", 5)
+
+
+@quick(max_examples=60)
+@given_cases(st.sampled_from([1, 10, 24, 25, 29.97, 30]), st.integers(1, 40), st.data())
+def test_the_times_of_frames_give_the_labels_that_their_rate_gives(tmp_path, fps, frames, data):
+    moments = st.integers(0, round(1000 * frames / fps)).map(lambda ms: ms / 1000)
+    edges = sorted(data.draw(st.sets(moments, min_size=2, max_size=4)))
+    lines = [f"a,{a},{b},{k}" for k, (a, b) in enumerate(pairwise(edges))]
+    (tmp_path / "s.csv").write_text("\n".join(["video,start,end,label", *lines]))
+    segments = read_segments(tmp_path / "s.csv", unit="seconds")
+    times = torch.arange(frames, dtype=torch.float64) / fps
+    if frames > 1:  # how long a video's only frame is shown, its times do not say
+        assert torch.equal(labels_of(segments, "a", frames, seconds=times), labels_of(segments, "a", frames, fps))
+
+
+def test_where_the_rate_varies_a_frame_is_in_the_segment_of_its_middle(csv):
+    segments = read_segments(csv("video,start,end,label\na,0.15,1.04,x\n"), unit="seconds")
+    times = torch.tensor([0, 0.1, 0.2, 1.0, 1.1], dtype=torch.float64)  # their middles are 0.05, 0.15, 0.6, 1.05
+    assert labels_of(segments, "a", 5, seconds=times).tolist() == [_, 0, 0, _, _]
+    assert labels_of(segments, "a", 1, seconds=times[:1]).tolist() == [_]
+    one = read_segments(csv("video,start,end,label\na,0,0.04,x\n"), unit="seconds")
+    assert labels_of(one, "a", 1, seconds=times[:1]).tolist() == [0]
+    with pytest.raises(SeqclfError, match=r"0\.15 to 1\.04 s are not inside video a, .* 3 frames, the last .* 0\.2 s"):
+        labels_of(segments, "a", 3, seconds=times[:3])
+
+
+def test_videos_are_named_by_paths_with_suffix_and_folders_or_without(csv):
+    segments = read_segments(csv("video,start,end,label\nx/one.mp4,0,1,k\ntwo,0,1,k\nx/3.b,,,\ny/3.b.avi,,,\n"))
+    for path, name in (
+        *(("x/one.mp4", "x/one.mp4"), ("x/one", "x/one.mp4"), ("one.avi", "x/one.mp4"), ("z/one", "x/one.mp4")),
+        *(("some/where/two.webm", "two"), ("x/3.b.mp4", "x/3.b"), ("/data/y/3.b", "y/3.b.avi")),
+    ):
+        assert name_of(segments, path) == name
+    with pytest.raises(SeqclfError, match=r"video 3\.b may be x/3\.b or y/3\.b\.avi"):
+        name_of(segments, "3.b")
+    with pytest.raises(SeqclfError, match="no line is of video 3 "):
+        name_of(segments, "3")  # other dots belong to the name
 
 
 def test_a_segment_in_seconds_outside_its_video_is_told_in_both_units(csv):

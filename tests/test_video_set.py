@@ -1,14 +1,17 @@
 """Data out of videos on the disk, from the files to a run: made digits, annotated frames, feature sequences."""
 
+import json
 from functools import partial
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import seqclf
-from seqclf import SeqclfError, annotated_set, feature_set, video_set, window
+from seqclf import SeqclfError, annotated_set, dense, feature_set, moving_digits, uniform, video_set, whole, window
 from seqclf.config import load_experiment
 from seqclf.data.moving_digits import make_moving_digits
 from seqclf.train import train
@@ -56,6 +59,121 @@ def test_annotated_videos_have_the_labels_of_their_segments(made):
     assert torch.equal(unlabelled == seqclf.IGNORE, (batch.labels == 10) | (batch.labels == seqclf.IGNORE))
     with pytest.raises(SeqclfError, match=r"nowhere\.txt: no such file"):
         annotated_set(root, "nowhere.txt", "test.txt", "segments.csv", "classes.txt")
+
+
+@pytest.mark.parametrize(
+    "data_set", [video_set, annotated_set, feature_set, moving_digits, window, dense, uniform, whole]
+)
+def test_settings_are_checked_by_their_types(data_set):
+    assert get_type_hints(data_set)  # they resolve, or all would be taken untyped
+
+
+def test_a_list_in_a_setting_is_taken(tmp_path):
+    features(tmp_path / "set")
+    overrides = [f"data.root={tmp_path}/set", "data.background=['nothing', 'pour']", "data.sample_rate=2"]
+    data = load_experiment(CONFIGS / "features_lstm.py", overrides).data()
+    assert data.background == [0, 1] and data.identity()["background"] == ["nothing", "pour"]
+    with pytest.raises(SeqclfError, match=r"data\.sample_rate=two: expected an integer"):
+        load_experiment(CONFIGS / "features_lstm.py", ["data.sample_rate=two"])
+
+
+def test_what_was_read_is_told_and_another_list_is_measured_by_split(made):
+    root, keywords = str(made["clip"]), {"form": "plain", "class_index": "classes.txt"}
+    data = video_set(root, "train.txt", "test.txt", **keywords)
+    frames = [sum(len(video.source) for video in part.videos) for part in (data.train, data.test)]
+    assert (
+        f"train.txt: form plain, 8 videos, 10 classes by classes.txt, labels from 0, {frames[0]} frames" in data.source
+    )
+    assert f"test.txt: form plain, 4 videos, 10 classes as given, labels from 0, {frames[1]} frames" in data.source
+    other = video_set(root, "train.txt", "test.txt", split="train.txt", **keywords)
+    assert len(other.test) == 8 and not other.test.training
+    root = str(made["frames"])
+    data = annotated_set(
+        root, "train.txt", "test.txt", "segments.csv", "classes.txt", validation="test.txt", split="train.txt"
+    )
+    assert len(data.test) == 8 and len(data.validation) == 4
+    assert "train.txt: 8 videos, " in data.source and " of them in segments; 11 classes" in data.source
+
+
+def test_a_folder_that_begins_with_a_tilde_is_the_users(made, monkeypatch):
+    monkeypatch.setenv("HOME", str(made["clip"].parent))
+    assert len(video_set("~/clip", "train.txt", "test.txt").train) == 8
+    assert len(annotated_set("~/frames", "train.txt", "test.txt", "segments.csv", "classes.txt").train) == 8
+
+
+def odd_set(root):
+    """Videos whose paths have spaces; one is damaged, one missing."""
+    for k, name in enumerate(("a b/v 1", "a b/v 2", "c/v 1")):
+        (root / name).mkdir(parents=True)
+        for n in range(6):
+            Image.fromarray(np.full((8, 8, 3), 40 * k + n, np.uint8)).save(root / name / f"{n}.png")
+    (root / "damaged.mp4").write_bytes(b"no video")
+    (root / "good.txt").write_text("a b/v 1\na b/v 2\n")
+    (root / "bad.txt").write_text("a b/v 1 0\na b/v 2,1\ndamaged.mp4 0\nmissing.mp4 1\n")
+    (root / "s.csv").write_text("video,start,end,label\na b/v 1,1,3,x\nv 2.mp4,0,6,y\ndamaged,0,1,x\n")
+    return str(root)
+
+
+def test_annotated_videos_may_have_spaces_in_their_paths_and_be_left_out(tmp_path):
+    root = odd_set(tmp_path)
+    read = partial(annotated_set, root, test="good.txt", segments="s.csv", classes=["x", "y"])
+    data = read("bad.txt", on_error="skip")
+    assert [video.name for video in data.train.videos] == ["a b/v 1", "a b/v 2"]
+    assert [video.labels.tolist() for video in data.train.videos] == [[-100, 0, 0, -100, -100, -100], [1] * 6]
+    assert data.skipped().keys() == {"damaged.mp4", "missing.mp4 1"}
+    assert data.skipped()["missing.mp4 1"] == "bad.txt, line 4: there is no such video"
+    with pytest.raises(SeqclfError, match=r"bad\.txt, line 4: video 'missing.mp4 1' is not in"):
+        read("bad.txt")
+    (tmp_path / "bad.txt").write_text("damaged.mp4\n")
+    for on_error in ("raise", "skip"):
+        with pytest.raises(SeqclfError, match=r"damaged\.mp4: this can't be read as a video"):
+            read("bad.txt", on_error=on_error)
+    assert "1 videos of s.csv are in no list" in read("good.txt").source
+    with pytest.raises(SeqclfError, match="in seconds: fps must be"):
+        read("good.txt", unit="seconds")
+    in_seconds = read("good.txt", unit="seconds", fps=1)
+    assert in_seconds.test.videos[0].labels.tolist() == [-100, 0, 0, -100, -100, -100]
+
+
+def test_one_name_in_a_csv_of_two_videos_is_refused(tmp_path):
+    root = odd_set(tmp_path)
+    (tmp_path / "good.txt").write_text("a b/v 1\nc/v 1\n")
+    (tmp_path / "s.csv").write_text("video,start,end,label\nv 1,1,3,x\n")
+    with pytest.raises(SeqclfError, match=r"s\.csv: video v 1 may be a b/v 1 or c/v 1: write the path there"):
+        annotated_set(root, "good.txt", "good.txt", "s.csv", ["x"])
+
+
+def test_a_run_lists_what_was_left_out_of_it(tmp_path):
+    root = odd_set(tmp_path / "set")
+    data = partial(video_set, root, "bad.txt", "test.txt", on_error="skip")
+    (tmp_path / "set" / "bad.txt").write_text("damaged.mp4,x\na b/v 1,x\nmissing.mp4,y\nc/v 1,y\n")
+    (tmp_path / "set" / "test.txt").write_text("a b/v 2,x\ndamaged.mp4,y\n")
+    experiment = seqclf.Experiment(
+        data=data,
+        model=partial(seqclf.FrameSequenceClassifier, temporal=partial(seqclf.LSTM, hidden=4)),
+        optimizer=partial(torch.optim.Adam, lr=0.02),
+        steps=2,
+        batch_size=3,
+        eval_batch=1,
+    )
+    results = train(experiment, tmp_path / "run", "cpu")
+    assert results["parts"]["test"]["clips"] == 1
+    skipped = json.loads((tmp_path / "run/run.json").read_text())["skipped"]
+    assert skipped.keys() == {"damaged.mp4", "missing.mp4"}
+    with pytest.raises(SeqclfError, match=r"bad\.txt, line 3: video 'missing\.mp4' is not in"):
+        video_set(root, "bad.txt", "test.txt")
+
+
+def test_the_pictures_of_a_folder_that_holds_flow_too_are_chosen_by_a_pattern(tmp_path):
+    for n in range(4):
+        for kind, shade in (("img", 200), ("flow_x", 10)):
+            (tmp_path / "v").mkdir(exist_ok=True)
+            Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(tmp_path / "v" / f"{kind}_{n:05}.png")
+    (tmp_path / "l.txt").write_text("v 0\n")
+    with pytest.raises(SeqclfError, match=r"named in 2 ways \(flow_x_\*, img_\*\).* pattern='img_\*'"):
+        video_set(str(tmp_path), "l.txt", "l.txt")
+    data = video_set(str(tmp_path), "l.txt", "l.txt", pattern="img_*")
+    assert data.test.batch(torch.arange(1)).frames.unique().tolist() == [200]
 
 
 def features(root, lengths=(30, 21, 17), cut=0):
