@@ -64,15 +64,13 @@ def show(about: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("file", "MB", "difference", "frames", "p50 ms", "p99 ms"):
+    for column in ("file", "MB", "difference", "call of", "p50 ms", "p99 ms"):
         table.add_column(column, justify="left" if column == "file" else "right", no_wrap=True)
-    rows = about["files"] | {f"PyTorch, {form}": times for form, times in about["eager"].items()}
-    for name, file in rows.items():
-        cells = [name, f"{file['bytes'] / 1e6:.2f}" if "bytes" in file else ""]
-        cells.append(f"{file['difference']:.1e}" if "difference" in file else "")
-        if "p50_ms" in file:
-            cells += [str(file["frames"]), f"{file['p50_ms']:.3f}", f"{file['p99_ms']:.3f}"]
-        table.add_row(*cells)
+    latency = about["latency"]
+    for name, file in about["files"].items():
+        row(table, name, file, latency.get(file.get("form")))
+    for form, measured in latency.items():
+        row(table, "PyTorch", {"form": form}, measured)
     console.print(table)
     int8 = about.get("int8")
     if int8 and not int8["clips"]:
@@ -80,6 +78,16 @@ def show(about: dict[str, Any]) -> None:
     elif int8:
         figures = [f"{name} {_cost(name, int8)}" for name, value in int8["float"].items() if value is not None]
         console.print(f"int8 on {int8['clips']:,} of {int8['of']:,} test clips: {', '.join(figures)}", soft_wrap=True)
+
+
+def row(table: Any, name: str, file: dict[str, Any], measured: dict[str, Any] | None) -> None:
+    """Adds a file, or the model itself, and the times that were ``measured`` in its form."""
+    cells = [name, f"{file['bytes'] / 1e6:.2f}" if "bytes" in file else ""]
+    cells.append(f"{file['difference']:.1e}" if "difference" in file else "")
+    if measured is not None:
+        of = "1 frame" if file["form"] == "stream" else f"{measured['frames']} frames"
+        cells += [of, *(f"{measured[name][p]:.3f}" for p in ("p50_ms", "p99_ms"))]
+    table.add_row(*cells)
 
 
 def _cost(name: str, int8: dict[str, Any]) -> str:

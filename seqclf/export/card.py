@@ -27,9 +27,10 @@ def write_card(path: Path, about: dict[str, Any], config: str) -> None:
         _figures(about["figures"]),
         "## Files",
         f"Each was compared with the model on {about['checked_on']}: the largest difference of probabilities, "
-        f"memory and logits (these as a share of the largest, where that is above 1). Times are of one call, "
-        f"its median and 99th percentile in ms, on a CPU with {about['threads']} thread(s).",
+        f"memory and logits (these as a share of the largest, where that is above 1).",
         _files(about),
+        f"Times on a CPU with {about['threads']} thread(s), all of a kind called in turn:",
+        _latency(about),
         *_int8(about),
         "## How it is called",
         _inputs(about, shape),
@@ -72,13 +73,20 @@ def _files(about: dict[str, Any]) -> str:
     rows = []
     for name, file in about["files"].items():
         difference = f"{file['difference']:.1e}" if "difference" in file else "see below"
-        rows.append([f"`{name}`", f"{file['bytes'] / 1e6:.2f}", difference, *_times(file)])
-    rows += [["the model in PyTorch", "", "", *_times(times)] for times in about["eager"].values()]
-    return table(["", "MB", "difference", "of frames", "p50 ms", "p99 ms"], rows)
+        rows.append([f"`{name}`", f"{file['bytes'] / 1e6:.2f}", difference])
+    return table(["", "MB", "difference"], rows)
 
 
-def _times(file: dict[str, Any]) -> list[str]:
-    return [f"{file['frames']}", f"{file['p50_ms']:.3f}", f"{file['p99_ms']:.3f}"] if "p50_ms" in file else ["", "", ""]
+def _latency(about: dict[str, Any]) -> str:
+    rows = []
+    for form, measured in about["latency"].items():
+        of = "a frame of a stream" if form == "stream" else f"a clip of {measured['frames']} frames"
+        rows += [
+            [f"{name}, {of}", f"{times['p50_ms']:.3f}", f"{times['p99_ms']:.3f}"]
+            for name, times in measured.items()
+            if name != "frames"
+        ]
+    return table(["one call, ms", "median", "99th percentile"], rows)
 
 
 def _int8(about: dict[str, Any]) -> list[str]:
@@ -140,11 +148,12 @@ def _snippet(about: dict[str, Any]) -> list[str]:
         draw = f"np.random.rand{(1, 8, *shape)}.astype(np.float32)"
     lines = [
         "import json",
+        "from pathlib import Path",
         "",
         "import numpy as np",
         "import onnxruntime",
         "",
-        'classes = json.load(open("model.json", encoding="utf-8"))["classes"]',
+        'classes = json.loads(Path("model.json").read_text())["classes"]',
         f"frames = {draw}  # your clip",
         'model = onnxruntime.InferenceSession("model.onnx")',
         '(probabilities,) = model.run(["probabilities"], {"frames": frames})',

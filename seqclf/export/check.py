@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ TOLERANCE = 1e-4
 SHAPES = ((1, 1), (1, 7), (4, 1), (3, 5))
 """Clips and frames of the checks; what is exported is traced with 2 clips of 3 frames."""
 
-SECONDS = 0.5
-"""How long each latency is measured."""
+SECONDS = 1.0
+"""How long latencies are measured."""
 
 Run = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """Inputs by name to outputs by name."""
@@ -116,14 +116,22 @@ def _frame_by_frame(run: Run, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def latency(run: Run, inputs: dict[str, Tensor]) -> tuple[float, float]:
-    """Median and 99th percentile of a call's time in milliseconds, over ``SECONDS`` and 20 calls or more."""
-    times: list[float] = []
-    for _ in range(3):
-        run(inputs)
+def latencies(runs: Mapping[str, Run], inputs: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+    """How long one call takes each of them, median ``p50_ms`` and 99th percentile ``p99_ms``.
+
+    They are called in turn, so that a machine whose speed drifts slows all; for ``SECONDS``, and 20 times or more.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
     end = time.perf_counter() + SECONDS
-    while len(times) < 20 or (time.perf_counter() < end and len(times) < 10000):
-        began = time.perf_counter()
-        run(inputs)
-        times.append(1e3 * (time.perf_counter() - began))
-    return float(np.percentile(times, 50)), float(np.percentile(times, 99))
+    for turn in range(10000):
+        if turn >= 20 and time.perf_counter() > end:
+            break
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run(inputs)
+            times[name].append(1e3 * (time.perf_counter() - began))
+    first = 3  # calls that set things up
+    return {
+        name: {f"p{p}_ms": round(float(np.percentile(measured[first:], p)), 4) for p in (50, 99)}
+        for name, measured in times.items()
+    }

@@ -17,7 +17,7 @@ from seqclf.batch import SeqclfError
 from seqclf.checkpoint import step_of
 from seqclf.config import render
 from seqclf.export.card import write_card
-from seqclf.export.check import check, eager, latency, open_file
+from seqclf.export.check import check, eager, latencies, open_file
 from seqclf.export.graph import frame_graph, onnx_form
 from seqclf.export.int8 import accuracy, quantize
 from seqclf.export.material import POOL, Material, find_material
@@ -102,7 +102,7 @@ def export_run(
             about["int8"] = _write_int8(part, model, material, clips, about)
         for name, file in about["files"].items():
             file["bytes"] = (part / name).stat().st_size
-        about["eager"] = {form: _times(eager(model), model, form, material) for form in _forms(model)}
+        about["latency"] = {form: _latencies(part, model, form, material, about["files"]) for form in _forms(model)}
         about["threads"] = torch.get_num_threads()
         write_json(part / "model.json", about)
         write_card(part / "README.md", about, render(experiment))
@@ -159,7 +159,6 @@ def _write_files(
             files[f"{form}.pt2"] = {"form": form}
     for name, file in files.items():
         file["difference"] = check(model, folder / name, file["form"], material.frames)
-        file |= _times(open_file(folder / name), model, file["form"], material)
     if "safetensors" in formats:
         from safetensors.torch import load_file, save_file
 
@@ -177,25 +176,29 @@ def _write_int8(folder: Path, model: Any, material: Material, count: int, about:
     form = _forms(model)[-1]
     files = {"float": folder / f"{form}.onnx", "int8": folder / f"{form}.int8.onnx"}
     quantize(files["float"], files["int8"])
-    runs = {name: open_file(path) for name, path in files.items()}
-    about["files"][files["int8"].name] = {"form": form} | _times(runs["int8"], model, form, material)
+    about["files"][files["int8"].name] = {"form": form}
     if material.clips is None:
         return {"clips": 0, "why": f"its accuracy is not measured: {material.told}"}
     total = len(material.clips)
     rows = torch.linspace(0, total - 1, min(count, total)).round().long()
     blank = memory(model.temporal, 1)
-    figures = {name: accuracy(run, blank, material.clips, rows, len(about["classes"])) for name, run in runs.items()}
+    figures = {
+        name: accuracy(open_file(path), blank, material.clips, rows, len(about["classes"]))
+        for name, path in files.items()
+    }
     return {"clips": len(rows), "of": total, **figures}
 
 
-def _times(run: Any, model: Any, form: str, material: Material) -> dict[str, Any]:
-    """How long one call takes in use: a stream's one frame, or a whole clip."""
+def _latencies(
+    folder: Path, model: Any, form: str, material: Material, files: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """How long a call takes in use, of a stream's one frame or of a whole clip, each file and the model in PyTorch."""
     T = 1 if form == "stream" else min(material.length, POOL)
     inputs = {"frames": material.frames[torch.arange(T) % len(material.frames)][None]}
     if form == "stream":
         inputs |= {"is_first": torch.zeros(1, 1, dtype=torch.bool), **memory(model.temporal, 1)}
-    p50, p99 = latency(run, inputs)
-    return {"frames": T, "p50_ms": round(p50, 4), "p99_ms": round(p99, 4)}
+    runs = {name: open_file(folder / name) for name, file in files.items() if file.get("form") == form}
+    return {"frames": T, **latencies(runs | {"PyTorch": eager(model)}, inputs)}
 
 
 def _figures(run: Path, step: int) -> dict[str, dict[str, float]]:
