@@ -159,9 +159,11 @@ def test_lrcn_crops_what_it_mirrors_and_squeezes_the_rest():
         assert torch.equal(lrcn_crop(clip, None, faithful=faithful), clip[..., 6:233, 46:273])
 
 
-def test_lrcn_scales_small_frames_first_and_negates_flow():
-    small = clip_of(H=120, W=90)
-    assert torch.equal(lrcn_crop(small, None), lrcn_crop(tv.resize(small, [240, 320], antialias=True), None))
+def test_lrcn_scales_other_frames_first_and_negates_flow():
+    small, large = clip_of(H=120, W=90), clip_of(T=1, H=480, W=400)
+    for clip in (small, large):
+        assert torch.equal(lrcn_crop(clip, None), lrcn_crop(tv.resize(clip, [240, 320], antialias=True), None))
+    assert torch.equal(lrcn_crop(large, None, faithful=True), large[..., 126:353, 86:313]), "the original did not"
     for faithful in (False, True):
         generator = key(1)
         flow = clip_of(T=1, H=240, W=320)

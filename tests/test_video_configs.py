@@ -1,6 +1,6 @@
 """The configs of real video: each loads, is written out and trains on small made data; LRCN is what Caffe's net is."""
 
-import importlib.util
+import importlib
 import sys
 from dataclasses import replace
 from functools import partial
@@ -192,13 +192,12 @@ def test_flow_is_negated_in_a_mirror_and_has_its_own_mean():
         assert torch.allclose(still, torch.zeros(()), atol=1e-4)
 
 
-def test_lrcn_is_what_caffes_net_is(tmp_path):
-    spec = importlib.util.spec_from_file_location("benchmark", ROOT / "tools/benchmark.py")
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+def test_lrcn_is_what_caffes_net_is(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    caffe_lrcn = importlib.import_module("bench.caffe_nets").caffe_lrcn
     with torch.device("meta"):
         whole = load("lrcn_rgb").model(frame_shape=(3, 227, 227), num_classes=101)
-    (tmp_path / "net.prototxt").write_text(benchmark.caffe_lrcn(2).replace("4096", "64"))  # a narrow fc6, to spare time
+    (tmp_path / "net.prototxt").write_text(caffe_lrcn(2).replace("4096", "64"))  # a narrow fc6, to spare time
     torch.manual_seed(0)
     theirs = caffe.to_classifier(caffe.load_net(tmp_path / "net.prototxt", phase="TRAIN"))
     state = {name.replace("fc6.1", "fc6"): p for name, p in theirs.named_parameters()}

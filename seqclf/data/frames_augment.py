@@ -140,11 +140,12 @@ def colour(
 def lrcn_crop(
     clip: Tensor, generator: torch.Generator | None, size: int = 227, faithful: bool = False, negate_x: bool = False
 ) -> Tensor:
-    """LRCN's crop and flip of frames of 240x320; smaller frames are first scaled to that, their proportions not kept.
+    """LRCN's crop and flip of frames of 240x320; others are first scaled to that, their proportions not kept.
 
     The sane default crops at a random place and mirrors every second clip; in evaluation it takes the middle.
 
-    ``faithful`` repeats LRCN's ``sequence_input_layer.py`` (``processImageCrop``), in which both belong to the flip:
+    ``faithful`` repeats LRCN's ``sequence_input_layer.py`` (``processImageCrop``), which scales only smaller frames, and
+    in which crop and mirror belong together:
 
     * every second clip is mirrored, then cropped at a random place, whose offsets are drawn from 0 to 240 - size - 1
       and 320 - size - 1 (the last place, one further, never comes; drawn for 240x320 also where frames are larger);
@@ -155,7 +156,7 @@ def lrcn_crop(
     """
     H, W = _picture(clip, "lrcn_crop")
     height, width = LRCN_FRAME
-    if min(H - height, W - width) < 0:
+    if min(H - height, W - width) < 0 or not faithful:
         clip = resize(clip, generator, LRCN_FRAME, antialias=not faithful)
     if generator is None:
         return center_crop(clip, generator, size)
