@@ -281,6 +281,7 @@ def test_a_file_that_differs_is_not_given_out(run, tmp_path, monkeypatch, capsys
         ({"formats": ["tflite"]}, "format 'tflite': expected program, onnx, safetensors"),
         ({"formats": ["program"], "int8": True}, "int8 is made of the ONNX files"),
         ({"opset": 17}, "opset 17: expected 18 or more"),
+        ({"opset": 999, "formats": ["onnx"]}, "opset 999: onnx .* knows them up to"),
         ({"clips": 0}, "clips=0: expected at least 1"),
         ({"dtype": "float32"}, "frames of float32: noise has uint8"),
         ({"checkpoint": "77"}, "step_77.pt: no such file"),

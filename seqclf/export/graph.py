@@ -32,6 +32,10 @@ def frame_graph(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype, o
     Raises:
         SeqclfError: a module of the encoder or head has no counterpart in ONNX of this opset.
     """
+    import onnx
+
+    if opset > onnx.defs.onnx_opset_version():
+        raise SeqclfError(f"opset {opset}: onnx {onnx.__version__} knows them up to {onnx.defs.onnx_opset_version()}")
     size = getattr(model.temporal, "hidden_size", None) or _features(model, frame_shape, dtype)
     inputs = (torch.zeros(2, *frame_shape, dtype=dtype), torch.zeros(3, size))
     M, N = (torch.export.Dim(name, max=LARGEST) for name in "MN")
