@@ -4,7 +4,7 @@ python tools/train.py --config configs/features_lstm.py data.root=<folder> data.
 
 Needs on the disk the layout of the field under the root: features/*.npy as (D, T), groundTruth/*.txt, mapping.txt and
 splits/{train,test}.split<n>.bundle. data.sample_rate=2 takes every second frame, as is usual for 50Salads, and
-data.background=['SIL'] leaves a class out of the segment metrics.
+"data.background=['SIL']" leaves a class out of the segment metrics.
 
 Whole videos are read, padded to the longest of a batch, and learnt from in windows of 512 frames with the memory
 carried on: memory on the device stays bounded by the window. Not trained here: there are no such features on this

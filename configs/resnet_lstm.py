@@ -4,7 +4,8 @@ python tools/train.py --config configs/resnet_lstm.py data.root=videos data.trai
 
 Needs on the disk videos, or folders of frames, and lists of them (a path and a label a line); and once the network,
 for torchvision's weights (45 MB). Without it: model.encoder.weights=resnet18.pth, a file of them, or =none to draw
-them. A label for each frame comes by data=annotated_set.
+them. For a label at each frame: data=annotated_set data.segments=segments.csv data.classes=classes.txt, and where some
+frames are of no segment data.background=<class>.
 
 model.encoder.frozen=layer3 lets the last part learn too, =none all of it. Memory stays bounded, however long clips
 are: frames are encoded 64 at a time, and where they learn each chunk is computed anew on the way back. Not trained

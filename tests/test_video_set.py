@@ -54,6 +54,8 @@ def test_annotated_videos_have_the_labels_of_their_segments(made):
     assert data.background == [10] and len(data.test) == 4
     batch = data.test.batch(torch.arange(4))
     assert set(batch.labels.unique().tolist()) <= {seqclf.IGNORE, *range(11)} and (batch.labels == 10).any()
+    in_windows = annotated_set(root, "train.txt", "test.txt", test_sampling=partial(dense, frames=8))
+    assert in_windows.background is None, "segments are measured over whole videos alone"
     without = annotated_set(root, "train.txt", "test.txt", "segments.csv", "classes.txt")
     unlabelled = without.test.batch(torch.arange(4)).labels
     assert torch.equal(unlabelled == seqclf.IGNORE, (batch.labels == 10) | (batch.labels == seqclf.IGNORE))

@@ -96,8 +96,8 @@ def annotated_set(
     root: str,
     train: str,
     test: str,
-    segments: str,
-    classes: str | Sequence[str],
+    segments: str = "segments.csv",
+    classes: str | Sequence[str] = "classes.txt",
     validation: str | None = None,
     split: str | None = None,
     background: str | None = None,
@@ -155,6 +155,7 @@ def annotated_set(
         labels = torch.cat([torch.as_tensor(video.labels) for video in videos])
         said = int((labels != table.elsewhere).sum())
         told.append(f"{found.told}, {len(labels):,} frames, {said:,} of them in segments")
+    over_videos = getattr(test_sampling, "func", test_sampling) is whole
     unused = len(table.videos.keys() - paths.keys())
     told.append(f"{len(names):,} classes")
     if unused:
@@ -165,7 +166,7 @@ def annotated_set(
         names,
         f"{root} ({'; '.join(told)})",
         parts.get("validation"),
-        background=[] if background is None else [names.index(background)],
+        background=None if not over_videos else [] if background is None else [names.index(background)],
     )
 
 

@@ -71,6 +71,7 @@ class VideoRun:
         if size is None and any(getattr(step, "func", step) is lrcn_crop for step in steps):
             size = LRCN_FRAME
         steps += _parts(settings.get("transform"))
+        marked = record["data"].get("background")
         return VideoRun(
             folder,
             Predictor(model, record["data"]["classes"], device),
@@ -84,7 +85,7 @@ class VideoRun:
             settings.get("pattern"),
             settings.get("sample_rate", 1),
             settings.get("root"),
-            record["data"].get("background") or [],
+            [settings["background"]] if isinstance(settings.get("background"), str) else marked or [],
         )
 
     def open(self, path: Path) -> Source:
