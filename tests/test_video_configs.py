@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import seqclf
 from seqclf import SeqclfError, caffe
 from seqclf.checkpoint import start_from
 from seqclf.config import load_experiment, render, save_experiment
@@ -113,6 +114,17 @@ def test_resnet_trains_but_for_what_is_frozen(small_videos, tmp_path):
     still = {key for key, value in before.items() if torch.equal(value, after[key])}
     assert {key for key in before if key.startswith("encoder.net.") and ".layer4." not in key} <= still
     assert not [key for key in still if key.startswith(("encoder.net.layer4", "temporal.w", "head"))]
+
+
+def test_a_run_is_loaded_where_the_weights_that_it_began_with_are_not(small_videos, tmp_path):
+    torch.save(Backbone((3, 64, 64), "shufflenet_v2_x0_5").net.state_dict(), tmp_path / "net.pth")
+    overrides = (*SHORT, "steps=1", *small_videos, "data.transform=none", "data.test_transform=none")
+    overrides += ("model.encoder.name=shufflenet_v2_x0_5", f"model.encoder.weights={tmp_path / 'net.pth'}")
+    train(load("resnet_lstm", *overrides), tmp_path / "run", "cpu")
+    (tmp_path / "net.pth").unlink()
+    predictor = seqclf.load(tmp_path / "run")
+    trained = torch.load(tmp_path / "run/checkpoints/step_1.pt")["model"]
+    assert torch.equal(predictor.model.encoder.net.conv5[0].weight, trained["encoder.net.conv5.0.weight"])
 
 
 def test_features_train_in_windows(features, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import nn
@@ -12,6 +14,7 @@ from torch import nn
 from seqclf.batch import SeqclfError
 from seqclf.checkpoint import load_checkpoint, load_newest, load_weights
 from seqclf.config import Experiment, called, load_experiment
+from seqclf.models.backbone import Backbone
 from seqclf.predict.predictor import Predictor
 from seqclf.record import read_json
 
@@ -43,7 +46,9 @@ def load_run(
     found = load_newest(run / "checkpoints")
     if found is None:
         raise SeqclfError(f"{run} has no checkpoint yet")
-    path, content, _ = found
+    path, content, damaged = found
+    for sentence in damaged:
+        warn(f"passed over: {sentence}", stacklevel=2)
     if checkpoint == "best":
         if content["best"] is None:
             raise SeqclfError(f"{run} has no best checkpoint: it was run without validation (data.validation=)")
@@ -53,9 +58,17 @@ def load_run(
         content = load_checkpoint(path)
     data = record["data"]
     shape, classes = tuple(data["train"]["frame_shape"]), len(data["classes"])
-    model = called("model", experiment.model, frame_shape=shape, num_classes=classes)
+    model = called("model", _drawn(experiment.model), frame_shape=shape, num_classes=classes)
     load_weights(model, content, path)
     return experiment, model.eval(), record, path
+
+
+def _drawn(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """The model without weights of others, which need not be on this machine: the checkpoint has all."""
+    encoder = model.keywords.get("encoder") if isinstance(model, partial) else None
+    if isinstance(encoder, partial) and encoder.func is Backbone:
+        return partial(model, encoder=partial(encoder, weights=None))
+    return model
 
 
 def load(run: str | Path, checkpoint: str = "newest", device: torch.device | str = "cpu") -> Predictor:
