@@ -1,4 +1,4 @@
-"""The runs that tests of several processes compare with one: ``torchrun ... distributed_runs.py FOLDER`` makes them all.
+"""The runs that tests of several processes compare with one: ``torchrun ... distributed_runs.py FOLDER`` makes all.
 
 Names after the folder choose some of them, which go on where they are there already.
 """
