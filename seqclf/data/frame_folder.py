@@ -136,7 +136,7 @@ def decode_picture(content: bytearray, name: str | Path) -> NDArray[np.uint8]:
             raise SeqclfError(f"{name}: is {image.n_frames} pictures in one file; one per frame is expected")
         if image.mode == "P":  # a palette may hold transparency, which PIL turns into RGB only by RGBA
             image = image.convert("RGBA")
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 @cache

@@ -203,9 +203,13 @@ class Videos:
                 f"frames of the shapes {' and '.join(map(str, sorted(shapes)))} can't be one batch: "
                 "resize or crop them to one (transform=)"
             )
-        frames = whole[0][1].new_zeros(len(whole), T, *shapes.pop())
+        first, shape = whole[0][1], shapes.pop()
+        if first.dim() == 4 and first.stride(1) == 1:  # channels last in memory: to turn that takes longer than to copy
+            frames = first.new_empty(len(whole), T, *shape[1:], shape[0]).movedim(-1, 2)
+        else:
+            frames = first.new_empty(len(whole), T, *shape)
         for row, (_, clip, _) in zip(frames, whole, strict=True):
-            row[: len(clip)] = clip
+            row[: len(clip)], row[len(clip) :] = clip, 0
         if self.per_frame:
             labels = torch.full((len(whole), T), IGNORE)
             for row, (_, _, of_frames) in zip(labels, whole, strict=True):
