@@ -36,7 +36,7 @@ from seqclf.models import (
     orthogonal,
     param_groups,
 )
-from seqclf.objective import cross_entropy
+from seqclf.objective import cross_entropy, steady_cross_entropy
 from seqclf.predict import Prediction, Predictor, fuse, load
 from seqclf.schedules import constant, one_cycle, warmup_cosine, warmup_linear
 
@@ -80,6 +80,7 @@ __all__ = [
     "param_groups",
     "shard_set",
     "shift",
+    "steady_cross_entropy",
     "uniform",
     "video_set",
     "warmup_cosine",

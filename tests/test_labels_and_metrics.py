@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from itertools import pairwise
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE, Batch, SeqclfError, valid_frames
 from seqclf.data import Clips, Data, every_frame, given, last_frame, sample_order
 from seqclf.metrics import Metrics
-from seqclf.objective import cross_entropy
+from seqclf.objective import cross_entropy, steady_cross_entropy
 from seqclf.schedules import constant, one_cycle, warmup_cosine, warmup_linear
 
 quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
@@ -130,6 +131,31 @@ def test_losses_of_the_parts_of_a_batch_sum_to_the_loss_of_the_whole(case, parts
     assert start == len(batch)
     close(summed, cross_entropy(logits, batch.labels))
     close(split.grad, whole.grad)
+
+
+def test_the_price_of_flickering_equals_its_definition_and_its_parts_sum_to_the_whole():
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(4, 6, 3)).requires_grad_()
+    labels = torch.randint(0, 3, (4, 6)).masked_fill(torch.rand(4, 6) < 0.3, IGNORE)
+    total = int((labels != IGNORE).sum())
+    p, price = logits.log_softmax(-1).tolist(), 0.0
+    for b, t, k in itertools.product(range(4), range(1, 6), range(3)):
+        if IGNORE not in labels[b, t - 1 : t + 1].tolist():
+            price += min(abs(p[b][t][k] - p[b][t - 1][k]), 2.5) ** 2 / 3 / total
+    whole = steady_cross_entropy(logits, labels, weight=0.5, largest=2.5)
+    assert whole.item() == pytest.approx(cross_entropy(logits, labels).item() + 0.5 * price, rel=1e-5)
+    halves = [steady_cross_entropy(logits[i : i + 2], labels[i : i + 2], total, 0.0, 0.5, 2.5) for i in (0, 2)]
+    assert sum(halves).item() == pytest.approx(whole.item(), rel=1e-6)
+    assert steady_cross_entropy(logits[:, :1], labels[:, :1]).item() == pytest.approx(
+        cross_entropy(logits[:, :1], labels[:, :1]).item()
+    )
+
+
+def test_only_the_later_frame_learns_from_the_price_of_flickering():
+    logits = torch.randn(1, 2, 3, requires_grad=True)
+    labels = torch.tensor([[0, 1]])
+    (steady_cross_entropy(logits, labels) - cross_entropy(logits, labels)).backward()
+    assert logits.grad[0, 0].abs().max() < 1e-7 < logits.grad[0, 1].abs().max()
 
 
 def test_split_cuts_every_field_into_consecutive_clips():
