@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -72,6 +72,17 @@ MADE_OF = {  # further files, made of the packets of others
     "all_keys.avi": "mpeg4_b.avi",
     "not_coded.avi": "mpeg4.avi",
 }
+CHANGED = (
+    "h264.mp4",
+    "h264_open.mkv",
+    "h264.ts",
+    "h264.flv",
+    "mpeg4.avi",
+    "mpeg2.mpg",
+    "vp9.webm",
+    "mjpeg.mov",
+    "a.gif",
+)
 DECODED = {"h264.avi", "h264.ts", "raw.264", "mpeg2.mpg", "headless.mkv", "not_coded.avi"}  # to know their order
 
 
@@ -433,6 +444,33 @@ def test_a_file_that_is_cut_off_says_so(name, part, video, tmp_path):
         SeqclfError, match=rf"{path}: (the file is cut off, after \d+ frames|.*can't be read|.*no frame)"
     ):
         len(VideoFile(path))
+
+
+@settings(derandomize=True, deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_a_changed_file_is_read_or_refused_in_a_sentence(video, tmp_path, data):
+    name = data.draw(st.sampled_from([name for name in ALL if name in CHANGED]))
+    content = bytearray(video(name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / name).write_bytes(content)
+    try:
+        changed = VideoFile(tmp_path / name)
+        for number in {0, len(changed) // 2, len(changed) - 1}:
+            assert changed.read([number]).shape[:2] == (1, 3)
+    except SeqclfError as error:
+        assert str(error).startswith(f"{tmp_path / name}: ") and "\n" not in str(error)
+
+
+def test_a_stream_that_begins_in_the_middle_is_damage(video, tmp_path):
+    content = bytearray(video("mpeg4.avi").read_bytes())
+    assert content[12:16] == b"LIST"  # without its mark, the list of streams is passed over
+    content[15] = ord("%")
+    (tmp_path / "late.avi").write_bytes(content)
+    with pytest.raises(
+        SeqclfError, match=r"late\.avi: the file is damaged after 0 frames \(a stream in it begins late\)"
+    ):
+        len(VideoFile(tmp_path / "late.avi"))
 
 
 def test_frames_of_several_sizes_are_not_one_clip(tmp_path, video):

@@ -155,8 +155,9 @@ def index_frames(place: Place) -> FrameIndex:
                     pictures.append((packet.size <= SMALL, kinds))
                     keys[-1] &= len(kinds) == 1  # what is packed with a keyframe would come out in a wrong place
                 cut_here = packet.is_corrupt
-        except FFmpegError as error:
-            raise SeqclfError(f"{place}: the file is damaged after {len(times)} frames ({error.strerror})") from None
+        except (FFmpegError, IndexError) as error:  # the latter is PyAV's, where damage lets a stream begin in between
+            why = getattr(error, "strerror", "a stream in it begins late")
+            raise SeqclfError(f"{place}: the file is damaged after {len(times)} frames ({why})") from None
         if not times:
             raise SeqclfError(f"{place}: the video holds no frame")
         if "mov" in forms:
