@@ -87,7 +87,12 @@ def open_video(place: Place) -> tuple[InputContainer, VideoStream]:
     try:
         container = av.open(url, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        raise SeqclfError(f"{place}: this can't be read as a video ({error.strerror})") from None
+        with open(path, "rb") as file:
+            file.seek(place.start)
+            head = file.read(12)
+        begins = head[4:8] == b"ftyp" or head.startswith((b"\x1aE\xdf\xa3", b"RIFF"))
+        cut = ": it begins as one, and is cut off or damaged" if begins else ""
+        raise SeqclfError(f"{place}: this can't be read as a video ({error.strerror}){cut}") from None
     form = container.format.name
     if form.endswith("_pipe") or form in ("image2", "tty"):  # FFmpeg takes images, and text, for videos too
         what = "text" if form == "tty" else f"an image ({form.removesuffix('_pipe')})"
