@@ -144,8 +144,8 @@ def lrcn_crop(
 
     The sane default crops at a random place and mirrors every second clip; in evaluation it takes the middle.
 
-    ``faithful`` repeats LRCN's ``sequence_input_layer.py`` (``processImageCrop``), which scales smaller frames alone, and
-    has crop and mirror belong together:
+    ``faithful`` repeats LRCN's ``sequence_input_layer.py`` (``processImageCrop``): smaller frames alone are scaled, and
+    crop and mirror belong together:
 
     * every second clip is mirrored, then cropped at a random place, whose offsets are drawn from 0 to 240 - size - 1
       and 320 - size - 1 (the last place, one further, never comes; drawn for 240x320 also where frames are larger);
