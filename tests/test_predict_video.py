@@ -532,11 +532,13 @@ def test_one_crop_is_that_of_the_runs_evaluation_whatever_its_transform_is(tool,
 
 def test_runs_of_frames_and_of_flow_read_each_its_own(tool, tmp_path):
     """Where a video has the same name under their roots; flow, between two frames, has one less."""
-    (tmp_path / "rooted.py").write_text(CONFIG.replace("transform=None", "transform=None, root=None"))
+    text = CONFIG.replace("transform=None", "transform=partial(flip, negate_x=False), root=None")
+    (tmp_path / "rooted.py").write_text(f"from seqclf.data.frames_augment import flip\n{text}")
     frames, flow = noise(7, 3, 8, 10), noise(6, 3, 8, 10, seed=1)
     for name, pictures in (("rgb", frames), ("flow", flow)):
         write_folder(tmp_path / name / "v", pictures)
-        write_run(tmp_path / "rooted.py", tmp_path / f"run_{name}", f"data.root={tmp_path / name}", f"seed={len(name)}")
+        settings = (f"data.root={tmp_path / name}", f"data.transform.negate_x={name == 'flow'}", f"seed={len(name)}")
+        write_run(tmp_path / "rooted.py", tmp_path / f"run_{name}", *settings)
     runs = [tmp_path / "run_rgb", tmp_path / "run_flow"]
     each = [load(run).windows(pictures, 4) for run, pictures in zip(runs, (frames, flow), strict=True)]
     each = [Prediction(prediction.probabilities[:6], prediction.classes) for prediction in each]
@@ -549,7 +551,8 @@ def test_runs_of_frames_and_of_flow_read_each_its_own(tool, tmp_path):
         torch.testing.assert_close(columns(rows), fuse(each, (1, 2)).probabilities, atol=1e-5, rtol=0)
     assert tool(*runs, tmp_path / "rgb" / "v", "--stream", "--out", tmp_path / "out")[0] == 0
     alone = write_folder(tmp_path / "rgb" / "alone", frames)
-    assert tool(*runs, alone, "--out", tmp_path / "out")[0] == 0, "both read it"
+    code, _, errors = tool(*runs, alone, "--out", tmp_path / "out")
+    assert code == 0 and errors == f"note: runs on frames and on flow both read {alone}: --roots says where flow is\n"
     code, _, errors = tool(*runs, alone, *roots, "--out", tmp_path / "out")
     assert code == 2 and f"{tmp_path / 'flow' / 'alone'}: no such file or folder" in errors
     for frame in list((tmp_path / "flow" / "v").iterdir())[:2]:

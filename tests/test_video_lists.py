@@ -504,12 +504,18 @@ def test_what_is_written_in_a_form_is_read_back(tmp_path_factory, data):
         (["a.avi 0", "a.avi 1"], "auto", "line 2: 'a.avi' with label 1 is"),
         (["a.avi 0", "x/a.avi 0"], "auto", "which line 1 has as 'a.avi'"),
         (["two 0"], "auto", "line 1: 'two' may be two.avi or two.mp4"),
+        (
+            ["a.avi 0", "one.jpg 1"],
+            "auto",
+            "line 2: 'one.jpg' is one picture: a folder of pictures or a video is meant",
+        ),
+        (["read.me 0"], "auto", "line 1: 'read.me' is no video by its name"),
         ([], "auto", "is empty"),
         (["  ", ""], "plain", "is empty"),
     ],
 )
 def test_bad_lists_are_refused_with_file_and_line(tmp_path, lines, form, why):
-    for name in ("a.avi", "b.avi", "two.avi", "two.mp4"):
+    for name in ("a.avi", "b.avi", "two.avi", "two.mp4", "one.jpg", "read.me"):
         (tmp_path / name).touch()
     path = write(tmp_path / "bad.txt", lines)
     told = refused(read_list, path, tmp_path, form)

@@ -156,7 +156,8 @@ def _videos(runs: list[VideoRun], weights: list[float], paths: list[str], args: 
     display.begin(0)
     for done, (path, name) in enumerate(zip(found, _names(list(found)), strict=True), 1):
         try:
-            sources = [run.open(place) for run, place in zip(runs, _places(runs, path, args), strict=True)]
+            places = _places(runs, path, args)
+            sources = [run.open(place) for run, place in zip(runs, places, strict=True)]
             prediction = _stream(runs, weights, sources) if args.stream else _windows(runs, weights, sources, args)
         except SeqclfError as error:
             fail(path, error if str(path) in str(error) else SeqclfError(f"{path}: {error}"))
@@ -169,6 +170,8 @@ def _videos(runs: list[VideoRun], weights: list[float], paths: list[str], args: 
                 fail(path, error)
         fps, times = times_of(sources[0], runs[0].fps)
         read = [source.path for source in sources]
+        if not told and len({run.negate_x for run in runs}) > len(set(places)):
+            print(f"note: runs on frames and on flow both read {path}: --roots says where flow is", file=sys.stderr)
         told.append({"name": name, "path": str(path), "read": read, **as_plain(prediction, fps, times)})
         write_frames(out / f"{name}.csv", prediction, times)
         write_timeline(out / f"{name}.png", prediction, fps, path.name, known, background)

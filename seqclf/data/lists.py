@@ -359,6 +359,12 @@ def _find_all(
         if at is None:
             absent.append((row.line, row.name))
             if missing == "raise":
+                other = next((place for place in row.places if os.path.isfile(posixpath.join(top, place))), None)
+                if other is not None:
+                    what = "is one picture" if is_picture(other) else "is no video by its name"
+                    raise SeqclfError(
+                        f"{path}, line {row.line}: {other!r} {what}: a folder of pictures or a video is meant"
+                    )
                 raise SeqclfError(f"{path}, line {row.line}: video {row.name!r} is not in {root}")
             continue
         entry = Entry(row.name, at, number, row.line, row.frames)
