@@ -103,8 +103,9 @@ def one_thread() -> Iterator[None]:
 def decode_video(paths: Sequence[str], v: int, numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
     """Seeks to the keyframe before the first of these frames, and decodes up to the last; each of them as RGB."""
     import av
+    from av.video.reformatter import VideoReformatter
 
-    found = []
+    found, reformatter = [], VideoReformatter()
     with av.open(paths[v]) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -112,7 +113,7 @@ def decode_video(paths: Sequence[str], v: int, numbers: Sequence[int]) -> list[N
         container.seek(first, stream=stream)
         for frame in container.decode(stream):
             if frame.pts >= first:
-                found.append(frame.to_ndarray(format="rgb24"))
+                found.append(reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
             if len(found) == len(numbers):
                 break
     return found
