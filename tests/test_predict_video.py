@@ -530,6 +530,20 @@ def test_one_crop_is_that_of_the_runs_evaluation_whatever_its_transform_is(tool,
         )
 
 
+def test_windows_that_were_spread_in_training_are_spread_here(tool, runs, tmp_path):
+    write_run(runs / "tiny.py", tmp_path / "run", "data.sampling=seqclf.uniform")
+    frames = noise(13, 3, 8, 10)
+    folder = write_folder(tmp_path / "v", frames)
+    predictor = load(tmp_path / "run")
+    for options, expected in (
+        ([], predictor.windows(frames, 4, step=3)),
+        (["--frames", 4], predictor.windows(frames, 4)),
+    ):
+        assert tool(tmp_path / "run", folder, *options, "--out", tmp_path / "out")[0] == 0
+        _, rows, _ = read_out(tmp_path / "out", "v")
+        torch.testing.assert_close(columns(rows), expected.probabilities, atol=1e-5, rtol=0)
+
+
 def test_runs_of_frames_and_of_flow_read_each_its_own(tool, tmp_path):
     """Where a video has the same name under their roots; flow, between two frames, has one less."""
     text = CONFIG.replace("transform=None", "transform=partial(flip, negate_x=False), root=None")

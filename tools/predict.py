@@ -113,7 +113,7 @@ def _as_asked(run: VideoRun, args: Namespace, number: int) -> VideoRun:
     if args.fps is not None and not 0 < args.fps < float("inf"):
         raise SeqclfError(f"--fps {args.fps}: expected a positive number")
     if args.frames is not None or args.whole:
-        run = replace(run, frames=args.frames, step=1)
+        run = replace(run, frames=args.frames, step=1, spread=False)
     if args.resize is not None:
         run = replace(run, resize=tuple(args.resize), transform=None)
     if args.fps is not None:

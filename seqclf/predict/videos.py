@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.data import open_video
+from seqclf.data import open_video, uniform
 from seqclf.data.features import FeatureFile, read_labels
 from seqclf.data.frames_augment import LRCN_FRAME, lrcn_crop, resize
 from seqclf.data.segments_csv import labels_of, read_segments
@@ -36,6 +36,7 @@ class VideoRun:
         predictor: its model.
         axis: which way it reads images, if it was trained on these; None for videos.
         frames, step: of a window, as of ``Predictor.windows``; ``frames`` None for whole videos.
+        spread: whether a window is spread over the whole video, as of ``uniform``; its step is then the video's.
         resize: the size that frames are scaled to before they are cropped, or None.
         transform: what is done to frames in its evaluation, or None.
         negate_x: whether its frames are flow.
@@ -49,6 +50,7 @@ class VideoRun:
     axis: Any
     frames: int | None
     step: int
+    spread: bool
     resize: Any
     transform: Transform | None
     negate_x: bool
@@ -78,6 +80,7 @@ class VideoRun:
             settings.get("axis"),
             window.get("frames"),
             window.get("step", 1),
+            getattr(sampling, "func", sampling) is uniform,
             size,
             transform,
             any(getattr(step, "keywords", {}).get("negate_x", False) for step in steps),
@@ -98,9 +101,8 @@ class VideoRun:
     def predict(self, source: Source, stride: int | None = None, crops: int = 1) -> Prediction:
         """In windows, or whole; one crop is that of the run's evaluation. Errors as of ``Predictor.windows``."""
         size, transform = (self.resize, None) if crops > 1 or self.transform is None else (None, self.transform)
-        return self.predictor.windows(
-            source, self.frames, stride, crops, None, size, self.negate_x, self.step, transform
-        )
+        step = max(1, len(source) // self.frames) if self.spread and self.frames else self.step
+        return self.predictor.windows(source, self.frames, stride, crops, None, size, self.negate_x, step, transform)
 
     def fit(self, frames: Tensor, name: str) -> Tensor:
         """Frames ``(T, ...)`` as the model takes them, as in the run's evaluation; errors as of ``Predictor.fit``."""
