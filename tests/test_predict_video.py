@@ -84,6 +84,17 @@ def test_a_frame_has_the_mean_over_the_windows_that_cover_it():
     close(predictor.windows(frames, frames=4).probabilities, torch.stack(by_hand))  # half a window
 
 
+def test_the_mean_is_over_the_frames_of_all_windows_as_lrcn_takes_it():
+    predictor, frames = make_predictor(), noise(7, 3, 12, 13)
+    windows = [predictor.fit(frames[start : start + 4], crops=10) for start in (0, 2, 3)]
+    said = torch.stack([predictor(crop).probabilities for crops in windows for crop in crops])  # 30 of 4 frames
+    prediction = predictor.windows(frames, 4, 2, crops=10)
+    best = said.mean((0, 1))
+    assert prediction.label("mean") == ("abc"[int(best.argmax())], pytest.approx(float(best.max()), abs=1e-5))
+    assert prediction.seen.tolist() == [1, 1, 2, 3, 2, 2, 1] and len(prediction.until(3).probabilities) == 3
+    assert fuse([prediction, prediction]).label("mean")[1] == pytest.approx(float(best.max()), abs=1e-5)
+
+
 @pytest.mark.parametrize("T", [1, 3, 40, 100])
 def test_a_short_or_whole_video_is_one_window(T):
     predictor, frames = make_predictor(), noise(T, 3, 8, 10)

@@ -205,13 +205,13 @@ def _places(runs: list[VideoRun], path: Path, args: Namespace) -> list[Path]:
 
 
 def _windows(runs: list[VideoRun], weights: list[float], sources: list[Source], args: Namespace) -> Prediction:
-    from seqclf.predict import Prediction, fuse
+    from seqclf.predict import fuse
 
     each = [run.predict(source, args.stride, args.crops) for run, source in zip(runs, sources, strict=True)]
     if len(each) == 1:
         return each[0]
     frames = _common([len(prediction.probabilities) for prediction in each])
-    return fuse([Prediction(prediction.probabilities[:frames], prediction.classes) for prediction in each], weights)
+    return fuse([prediction.until(frames) for prediction in each], weights)
 
 
 def _common(lengths: list[int]) -> int:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
@@ -19,22 +20,30 @@ class Prediction:
     Attributes:
         probabilities: ``(T, K)`` float32 on the CPU, at every frame.
         classes: the K names.
+        seen: ``(T,)`` in how many windows each frame was, where they overlap; None for one each.
     """
 
     probabilities: Tensor
     classes: Sequence[str]
+    seen: Tensor | None = None
 
     def label(self, rule: str = "last") -> tuple[str, float]:
-        """The clip's class and its probability, by the "last" frame or by the "mean" over frames (LRCN's rule)."""
+        """The clip's class and its probability, by the "last" frame or by the "mean" over the frames of all windows, so
+        that a frame counts as often as it was seen (LRCN's rule)."""
         return self.ranking(rule, 1)[0]
 
     def ranking(self, rule: str = "last", most: int = 5) -> list[tuple[str, float]]:
         """The clip's most probable classes and their probabilities, the best first; rules as of ``label``."""
         if rule not in ("last", "mean"):
             raise SeqclfError(f'a clip is labelled by "last" or "mean", not {rule!r}')
-        p = self.probabilities[-1] if rule == "last" else self.probabilities.mean(0)
+        counts = torch.ones(len(self.probabilities)) if self.seen is None else self.seen
+        p = self.probabilities[-1] if rule == "last" else counts @ self.probabilities / counts.sum()
         order = p.argsort(descending=True, stable=True)[:most].tolist()
         return [(self.classes[k], float(p[k])) for k in order]
+
+    def until(self, frames: int) -> Prediction:
+        """Of the first so many frames alone."""
+        return Prediction(self.probabilities[:frames], self.classes, None if self.seen is None else self.seen[:frames])
 
     def segments(self) -> list[tuple[str, int, int]]:
         """The runs of frames of one predicted class: (class, first frame, frame after the last)."""
@@ -64,7 +73,7 @@ def fuse(predictions: Sequence[Prediction], weights: Sequence[float] | None = No
     share = shares(len(predictions), weights)
     p = sum(w * prediction.probabilities.double() for w, prediction in zip(share, predictions, strict=True))
     assert isinstance(p, Tensor)
-    return Prediction(p.float(), first.classes)
+    return Prediction(p.float(), first.classes, first.seen)
 
 
 def shares(count: int, weights: Sequence[float] | None) -> list[float]:

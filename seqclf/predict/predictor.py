@@ -85,8 +85,8 @@ class Predictor:
         """A video window by window, each with a memory of its own, as LRCN's ``classify_video.py`` does it.
 
         Every window is seen in every crop; the prediction at a frame is the mean of the probabilities over the crops of
-        the windows that cover it, and ``label("mean")`` the video's. (LRCN takes the mean over all windows' frames, so
-        that a frame counts as often as it is covered; here each counts once.) Frames are read once, in order.
+        the windows that cover it, and ``label("mean")``, over the frames of all windows, is the video's. (The original
+        counts the last window twice.) Frames are read once, in order.
 
         Args:
             video: frames ``(T, *frame_shape)``, a ``Source``, or the path of a video, a folder of frames or features.
@@ -107,7 +107,7 @@ class Predictor:
         if len(source) < 1:
             raise SeqclfError(f"{source.path}: has no frames")
         p = torch.zeros(len(source), len(self.classes), dtype=torch.float64)
-        times = torch.zeros(len(source), 1)
+        seen = torch.zeros(len(source))
         for phase in range(min(step, len(source))):
             held: dict[int, Tensor] = {}  # frames (crops, *frame_shape) that windows to come need, too
             state: State = None
@@ -122,8 +122,8 @@ class Predictor:
                 clip = torch.stack([held[n] for n in numbers], 1)
                 logits, state = self.model(clip.to(self.device), state=state if goes_on else None)
                 p[numbers] += logits.float().softmax(-1).mean(0).cpu()
-                times[numbers] += 1
-        return Prediction((p / times).float(), self.classes)
+                seen[numbers] += 1
+        return Prediction((p / seen[:, None]).float(), self.classes, seen)
 
     def fit(
         self,
