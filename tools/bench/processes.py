@@ -42,6 +42,7 @@ def whole(root: str, pairs: int, steps: int, device: str = "cpu") -> None:
         found = []
         for i in range(pairs):
             settings = (f"data.root={root}", "data.source=mnist", f"steps={steps}", "--device", device)
+            settings += ("cuda_graph=true",) if device == "cuda" else ()
             ours = process(*train_command("mnist_seed", f"{folder}/{i}", *settings))
             plain = process(sys.executable, PLAIN, "--root", root, "--steps", str(steps), "--device", device)
             found.append((ours, plain))
