@@ -135,11 +135,10 @@ def segmentation_set(
     labels = [read_labels(root / "groundTruth" / f"{name}.txt", index, root / mapping) for name in names]
     paths = [root / "features" / f"{name}.npy" for name in names]
     shapes = [_open(path).shape for path in paths]
-    if transpose == "auto" and (one_size := [len({s[axis] for s in shapes}) == 1 for axis in (0, 1)])[0] != one_size[1]:
-        transpose = one_size[0]
-    elif transpose == "auto":
+    if transpose == "auto":
+        one_size = [len({shape[axis] for shape in shapes}) == 1 for axis in (0, 1)]
         off = [sum(abs(shape[axis] - len(y)) for shape, y in zip(shapes, labels, strict=True)) for axis in (1, 0)]
-        transpose = off[0] <= off[1]
+        transpose = one_size[0] if one_size[0] != one_size[1] else off[0] <= off[1]
     size = shapes[0][0 if transpose else 1]
     videos, differing, most = [], [], 0
     for name, path, y in zip(names, paths, labels, strict=True):
