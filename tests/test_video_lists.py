@@ -15,8 +15,9 @@ from PIL import Image
 
 from seqclf import SeqclfError
 from seqclf.data import frame_folder
+from seqclf.data.find import find_videos, open_video
 from seqclf.data.frame_folder import FrameFolder, natural_key, read_picture
-from seqclf.data.lists import find_videos, open_video, read_classes, read_list, read_paths
+from seqclf.data.lists import read_classes, read_list, read_paths
 from seqclf.data.source import VIDEOS
 
 TINY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -127,7 +127,7 @@ def _videos(runs: list[VideoRun], weights: list[float], paths: list[str], args: 
     from rich.console import Console
     from rich.table import Table
 
-    from seqclf.data.lists import find_videos
+    from seqclf.data import find_videos
     from seqclf.predict.videos import Truth, as_plain, times_of, write_frames, write_timeline
     from seqclf.progress import Display
     from seqclf.record import write_json

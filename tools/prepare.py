@@ -106,8 +106,8 @@ def features(words: Sequence[str]) -> int:
     add_common(parser)
     args = parser.parse_intermixed_args(words)
 
+    from seqclf.data import open_video
     from seqclf.data.extract import write_annotations, write_features
-    from seqclf.data.lists import open_video
     from seqclf.prepare import distinct, places, to_do, work_off
 
     resize, crop = size_of(args, "resize"), size_of(args, "crop")
@@ -171,8 +171,8 @@ def shards(words: Sequence[str]) -> int:
     add_common(parser)
     args = parser.parse_args(words)
 
-    from seqclf.data import Video
-    from seqclf.data.lists import open_video, read_list
+    from seqclf.data import Video, open_video
+    from seqclf.data.lists import read_list
     from seqclf.data.shard_index import classes_of
     from seqclf.prepare import write_part
 

@@ -3,8 +3,8 @@
 from seqclf.data.augment import shift
 from seqclf.data.clips import Clips
 from seqclf.data.data import Data, no_data
+from seqclf.data.find import find_videos, open_video
 from seqclf.data.labelling import Labelling, every_frame, given, last_frame
-from seqclf.data.lists import find_videos, open_video
 from seqclf.data.loader import batches
 from seqclf.data.mnist import mnist, read_image
 from seqclf.data.order import mix, sample_order

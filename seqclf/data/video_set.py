@@ -13,9 +13,10 @@ import torch
 from seqclf.batch import SeqclfError
 from seqclf.data.data import Data
 from seqclf.data.features import segmentation_set
+from seqclf.data.find import open_video
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.labelling import Labelling, every_frame
-from seqclf.data.lists import Entry, ListOf, open_video, read_classes, read_list, read_paths
+from seqclf.data.lists import Entry, ListOf, read_classes, read_list, read_paths
 from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.sampling import Sampling, whole, window
 from seqclf.data.segments_csv import Segments, labels_of, name_of, read_segments
