@@ -186,7 +186,7 @@ def _named(path: Path, rows: list[Row], classes: Sequence[str]) -> list[int]:
     for row in rows:
         if row.label not in index:
             near = get_close_matches(str(row.label), classes, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else " (a file of all of them: class_index=)"
             raise SeqclfError(f"{path}, line {row.line}: class {row.label!r} is none of the {len(index)} classes{hint}")
     return [index[str(row.label)] for row in rows]
 
@@ -215,7 +215,11 @@ def _numbered(path: Path, rows: list[Row], base: int, classes: Sequence[str], ch
     numbers = [int(row.label) - base for row in rows]
     for row, number in zip(rows, numbers, strict=True):
         if not 0 <= number < (len(index) or _MOST):
-            most = f"{len(index) - 1 + base}, for {len(index)} classes" if index else f"{_MOST:,}"
+            most = (
+                f"{len(index) - 1 + base}, for {len(index)} classes (a file of all: class_index=)"
+                if index
+                else f"{_MOST:,}"
+            )
             raise SeqclfError(f"{path}, line {row.line}: label {row.label}, expected from {base} to {most}")
         if check_folders and index.get(row.folder, number) != number:
             raise SeqclfError(
