@@ -542,7 +542,7 @@ def test_any_text_is_read_or_refused_in_a_sentence(tmp_path, lines, form):
 def test_labels_beyond_the_classes_are_refused(tmp_path, root):
     path = write(tmp_path / "l.txt", [f"{PATHS[0]} 0", f"{PATHS[1]} 3"])
     assert refused(read_list, path, root, "plain", CLASSES).endswith(
-        "line 2: label 3, expected from 0 to 2, for 3 classes"
+        "line 2: label 3, expected from 0 to 2, for 3 classes (a file of all: class_index=)"
     )
 
 
