@@ -94,7 +94,7 @@ def _convert(raw: str, annotation: Any, current: Any, key: str) -> Any:
     if annotation in (Any, inspect.Parameter.empty) and current is not None:
         annotation = type(current)
     lowered = {"true": True, "false": False, "none": None}.get(raw.lower(), raw)
-    candidates: list[Any] = [lowered]
+    candidates: list[Any] = [lowered] if lowered is raw else [lowered, raw]  # "none" may be a text of its own
     if isinstance(lowered, str):
         with suppress(ValueError, SyntaxError, MemoryError, RecursionError), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is no Python literal is a text

@@ -89,6 +89,22 @@ def plain(value):
     return (type(value), value)
 
 
+def test_none_true_and_false_are_texts_where_only_a_text_will_do():
+    def encoder(weights: str | None = None, frozen: str = "all", name: str = "a", wide: bool = False) -> None: ...
+
+    for raw, setting, expected in (
+        ("none", "frozen", "none"),
+        ("none", "weights", None),
+        ("None", "frozen", "None"),
+        ("true", "name", "true"),
+        ("true", "wide", True),
+    ):
+        changed = change(replace(EXAMPLE, model=encoder), f"model.{setting}={raw}")
+        assert changed.model.keywords == {setting: expected}
+    with pytest.raises(SeqclfError, match=r"model\.wide=none: expected true or false"):
+        change(replace(EXAMPLE, model=encoder), "model.wide=none")
+
+
 def test_the_configs_are_found():
     assert {"mnist_lastframe", "mnist_perframe", "mnist_seed"} <= {p.stem for p in CONFIGS}
 
