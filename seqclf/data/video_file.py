@@ -166,7 +166,8 @@ class _Decoder:
         if frame is None:
             raise SeqclfError(f"{self.place}: frame {number} can't be decoded, FFmpeg gives none")
         turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
-        return [np.rot90(plane, turns) for plane in _to_planes(self.reformatter, frame)]
+        planes = _to_planes(self.reformatter, frame)
+        return [np.rot90(plane, turns) for plane in planes] if turns else planes
 
     def _forward(self, number: int, packet: int, start: int) -> VideoFrame | None:
         """Decodes up to a frame; None where frames do not come as the index says."""
