@@ -49,7 +49,7 @@ class Experiment:
         deterministic: on a GPU the same seed gives the same weights bit for bit; some operations then are slower, or
             refused.
         eval_every, log_every, checkpoint_every: in steps; the last step is always evaluated and saved.
-        eval_batch: clips per batch of an evaluation.
+        eval_batch: clips per batch of an evaluation; None for 1,000 in memory, or 16 out of videos.
         keep: how many of the newest checkpoints stay (the best one stays besides).
     """
 
@@ -71,7 +71,7 @@ class Experiment:
     cuda_graph: bool = False
     deterministic: bool = False
     eval_every: int = 500
-    eval_batch: int = 1000
+    eval_batch: int | None = None
     log_every: int = 100
     checkpoint_every: int = 500
     keep: int = 3
@@ -87,7 +87,7 @@ class Experiment:
             "checkpoint_every",
             "keep",
         ):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise SeqclfError(f"setting {name}={getattr(self, name)}: must be at least 1")
         if self.truncate is not None and self.truncate < 1:
             raise SeqclfError(f"setting truncate={self.truncate}: must be at least 1, or None")

@@ -29,7 +29,7 @@ def evaluate(
     model: nn.Module,
     clips: Clips | Videos,
     num_classes: int,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
     precision: str = "fp32",
     background: Sequence[int] | None = None,
     world: World = ALONE,
@@ -39,12 +39,14 @@ def evaluate(
 
     Args:
         model: a ``FrameSequenceClassifier``, on the clips' device.
-        batch_size: clips at a time; of no influence on the figures but for rounding.
+        batch_size: clips at a time, of no influence on the figures but for rounding; None for 1,000 in memory, or 16
+            out of videos.
         background: the classes that are no segments, which asks for the segment metrics (``segmental``) besides, over
             clips that are whole videos with labels of their frames; None for none of that.
         world: the processes that share the work, batch by batch; all of them get the figures, those of one alone.
     """
     device = clips.device
+    batch_size = batch_size or (1000 if isinstance(clips, Clips) else 16)
     metrics = Metrics(num_classes, device)
     segments = None if background is None else SegmentMetrics(background)
     training = model.training

@@ -135,6 +135,7 @@ def _train(
     scaler = torch.amp.GradScaler(where.type, enabled=experiment.precision == "fp16")
 
     start, best, window = 0, None, _Window()
+    before: dict[str, str] = {}  # what was left out before the checkpoint
     found = world.lead(lambda: open_folder(workdir, experiment, identity, resume, world))
     if found is not None:
         path, content, damaged = found
@@ -143,7 +144,7 @@ def _train(
         load_weights(model, content, path)
         optimizer.load_state_dict(content["optimizer"])
         scaler.load_state_dict(content["scaler"])
-        start, best = content["step"], content["best"]
+        start, best, before = content["step"], content["best"], content["skipped"]
         if start > experiment.steps:
             raise SeqclfError(f"can't resume {workdir}: it is at step {start}, beyond steps={experiment.steps}")
         window = _Window(**content["window"])
@@ -191,6 +192,10 @@ def _train(
         if experiment.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, experiment.clip_norm, norm)
         return world.sum(loss), world.sum(right), labelled, norm
+
+    def left_out() -> dict[str, str]:
+        """What any process could not read, since the run's first step."""
+        return {name: why for each in world.gather({**before, **data.skipped()}) for name, why in each.items()}
 
     def measure(part: str) -> dict[str, Any]:
         average_buffers(model, world)
@@ -265,6 +270,7 @@ def _train(
                     "scaler": scaler.state_dict(),
                     "window": window.state(),
                     "best": best,
+                    "skipped": left_out(),
                     "experiment": render(experiment),
                     "data": identity,
                 }
@@ -279,14 +285,13 @@ def _train(
         if part_name not in ("train", *parts):
             parts[part_name] = measure(part_name)
     results = {"step": experiment.steps, "best": best, "seconds": seconds, "parts": parts, "run": str(workdir)}
-    skipped = {name: why for each in world.gather(data.skipped()) for name, why in each.items()}
+    skipped = left_out()
     for name, sentence in skipped.items():
         display.say(f"left out: {name} ({sentence})")
 
     def finish() -> None:
         write_json(workdir / "results.json", results)
-        worst = torch.tensor([row[0] for row in parts["test"]["most_wrong"]], dtype=torch.int64)
-        _save_most_wrong(workdir / "most_wrong.npz", data, worst)
+        _save_most_wrong(workdir / "most_wrong.npz", data, [row[0] for row in parts["test"]["most_wrong"]])
         ended = {"finished": now(), "seconds": seconds, "skipped": skipped}
         write_json(workdir / "run.json", {**read_json(workdir / "run.json"), **ended})
 
@@ -315,14 +320,17 @@ def _expect_recordable(experiment: Experiment, clips: Clips | Videos, where: tor
             raise SeqclfError(f"setting cuda_graph=True: {why}")
 
 
-def _save_most_wrong(path: Path, data: Data, worst: Tensor) -> None:
-    """The frames of the most wrong test clips, for the report; of pictures 16 of each clip at most."""
-    frames = torch.zeros(0, 1, *data.test.frame_shape, dtype=torch.uint8)
-    if len(worst):
-        frames = data.test.batch(worst).frames.cpu()
-        if frames.dim() == 5 and frames.shape[1] > 16:
-            frames = frames[:, torch.linspace(0, frames.shape[1] - 1, 16).long()]
-    np.savez_compressed(path, frames=frames.numpy(), sample=worst.numpy())
+def _save_most_wrong(path: Path, data: Data, worst: list[int]) -> None:
+    """The frames of the most wrong test clips, for the report: of pictures 16 of each clip at most, of others 128."""
+    most = 16 if len(data.test.frame_shape) == 3 else 128
+    shown = []
+    for i in worst:  # one by one: clips may be whole videos
+        frames = data.test.batch(torch.tensor([i])).frames[0]
+        kept = torch.linspace(0, len(frames) - 1, min(most, len(frames))).long()
+        shown.append(frames[kept.to(frames.device)].cpu())
+    blank = torch.zeros(0, *data.test.frame_shape, dtype=torch.uint8)
+    frames = nn.utils.rnn.pad_sequence(shown, batch_first=True) if shown else blank[None]
+    np.savez_compressed(path, frames=frames.numpy(), sample=np.array(worst, np.int64))
 
 
 def describe(figures: dict[str, Any]) -> str:

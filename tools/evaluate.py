@@ -3,6 +3,7 @@
 python tools/evaluate.py runs/<run>
 python tools/evaluate.py runs/<run> --checkpoint best --part validation
 python tools/evaluate.py runs/<run> data.root=DIR
+python tools/evaluate.py runs/<run> data.split=test02.txt
 torchrun --nproc-per-node 2 tools/evaluate.py runs/<run>
 """
 
@@ -66,6 +67,9 @@ def run(args: argparse.Namespace, world: World) -> int:
         data.background,
         world,
     )
+    skipped = {name: why for each in world.gather(data.skipped()) for name, why in each.items()}
+    for name, sentence in skipped.items():
+        display.say(f"left out: {name} ({sentence})")
     if world.leads:
         results = {
             "run": args.run,
@@ -73,6 +77,7 @@ def run(args: argparse.Namespace, world: World) -> int:
             "step": step_of(checkpoint),
             "parts": {args.part: figures},
             "data": data.identity(),
+            "skipped": skipped,
         }
         print_results(results)
         path = Path(args.run) / f"evaluation_{args.part}_{checkpoint.stem}.json"

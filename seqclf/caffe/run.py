@@ -84,6 +84,7 @@ def write_run(
         "scaler": {},
         "window": {},
         "best": None,
+        "skipped": {},
         "data": identity,
     }
     path = save_checkpoint(content, workdir / "checkpoints", 0, 1)
