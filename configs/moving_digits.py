@@ -10,14 +10,13 @@ from functools import partial
 import torch
 from torch import nn
 
-from seqclf import LSTM, Chain, Experiment, FrameSequenceClassifier, Normalize, moving_digits, one_cycle, window
+from seqclf import GRU, Chain, Experiment, FrameSequenceClassifier, Normalize, moving_digits, warmup_cosine, window
 
 
 def get_config() -> Experiment:
-    widths = (3, 16, 32, 64, 128)
+    widths = (3, 32, 64, 128)
     parts = {}
-    for i, stride in enumerate((2, 2, 1, 2), 1):
-        kernel = 5 if i == 1 else 3
+    for i, (kernel, stride) in enumerate(((6, 4), (3, 2), (3, 1)), 1):
         parts[f"conv{i}"] = partial(
             nn.Conv2d, widths[i - 1], widths[i], kernel, stride=stride, padding=kernel // 2, bias=False
         )
@@ -26,19 +25,18 @@ def get_config() -> Experiment:
     parts["pool"] = partial(nn.AdaptiveMaxPool2d, 1)
     parts["flat"] = nn.Flatten
     return Experiment(
-        data=partial(moving_digits, task="clip", sampling=partial(window, frames=16)),
+        data=partial(moving_digits, task="clip", videos=1000, sampling=partial(window, frames=16)),
         model=partial(
             FrameSequenceClassifier,
             preprocess=partial(Normalize, mean=0.35, std=0.25),
             encoder=partial(Chain, parts=parts),
-            temporal=partial(LSTM, hidden=128, forget_bias=1.0),
+            temporal=partial(GRU, hidden=128),
             chunk=512,
         ),
         optimizer=partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.05),
-        schedule=one_cycle,
+        schedule=warmup_cosine,
         steps=1200,
         batch_size=16,
-        eval_batch=16,
         eval_every=400,
         checkpoint_every=400,
         log_every=50,

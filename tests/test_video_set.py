@@ -1,5 +1,6 @@
 """Data out of videos on the disk, from the files to a run: made digits, annotated frames, feature sequences."""
 
+import dataclasses
 import json
 from functools import partial
 from pathlib import Path
@@ -162,6 +163,13 @@ def test_a_run_lists_what_was_left_out_of_it(tmp_path):
     assert results["parts"]["test"]["clips"] == 1
     skipped = json.loads((tmp_path / "run/run.json").read_text())["skipped"]
     assert skipped.keys() == {"damaged.mp4", "missing.mp4"}
+    checkpoint = tmp_path / "run/checkpoints/step_2.pt"
+    content = torch.load(checkpoint)
+    assert content["skipped"] == skipped
+    torch.save({**content, "skipped": {"mended.mp4": "was damaged"}}, checkpoint)
+    train(dataclasses.replace(experiment, steps=3), tmp_path / "run", "cpu", resume=True)
+    again = json.loads((tmp_path / "run/run.json").read_text())["skipped"]
+    assert again == {**skipped, "mended.mp4": "was damaged"}, "kept over a resume"
     with pytest.raises(SeqclfError, match=r"bad\.txt, line 3: video 'missing\.mp4' is not in"):
         video_set(root, "bad.txt", "test.txt")
 

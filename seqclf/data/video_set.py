@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -274,7 +275,14 @@ def moving_digits(
         sampling, transform, workers: as of ``video_set``; evaluation is on whole videos.
     """
     folder = Path(root).expanduser() / f"{task}_{form}_{videos}_{test_videos}_{seed}"
-    make_moving_digits(folder, videos=videos, test_videos=test_videos, task=task, form=form, seed=seed)
+    began = time.perf_counter()
+
+    def progress(done: int, total: int) -> None:
+        if done % 500 == 0:
+            left = (total - done) * (time.perf_counter() - began) / done
+            print(f"made {done:,} of {total:,} videos in {folder}, {left:.0f} s left", flush=True)
+
+    make_moving_digits(folder, videos, test_videos, task, form, seed, progress=progress)
     settings: dict[str, Any] = {
         "sampling": sampling,
         "transform": transform,
