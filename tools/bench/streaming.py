@@ -50,27 +50,27 @@ def reference_model() -> FrameSequenceClassifier:
 # ---- how it is measured
 
 
-def latencies(feed: Feed, shape: tuple[int, ...], frames: int) -> list[float]:
-    """Milliseconds for each frame of a stream that goes on."""
+def latencies(feed: Feed, shape: tuple[int, ...], frames: int) -> NDArray[np.float64]:
+    """Milliseconds ``(frames,)`` for each frame of a stream that goes on."""
     some = torch.randint(0, 256, (16, *shape), dtype=torch.uint8)
-    found = []
+    found = np.zeros(frames)
     for i in range(frames):
         frame = some[i % 16]
         began = time.perf_counter()
         feed(frame)
-        found.append((time.perf_counter() - began) * 1e3)
+        found[i] = (time.perf_counter() - began) * 1e3
     return found
 
 
 def flat(title: str, feed: Feed, shape: tuple[int, ...], frames: int, part: int) -> None:
     """A long stream: its rate, and its first frames beside its last."""
     latencies(feed, shape, 10)
-    ms = latencies(feed, shape, part)
+    begin = latencies(feed, shape, part)
     memory = memory_now()
-    ms += latencies(feed, shape, frames - part)
-    first, last = np.median(ms[:part]), np.median(ms[-part:])
+    ms = np.concatenate([begin, latencies(feed, shape, frames - part)])
+    first, last = np.median(begin), np.median(ms[-part:])
     print(
-        f"{title}, a stream of {frames:,} frames: {1e3 / np.mean(ms):.1f} frames/s, {quantiles(ms)}\n"
+        f"{title}, a stream of {frames:,} frames: {1e3 / ms.mean():.1f} frames/s, {quantiles(ms)}\n"
         f"  first {part:,} {first:.3f} ms, last {part:,} {last:.3f} ms: ratio {last / first:.2f}; "
         f"memory {memory:.0f} MB, at the end {memory_now():.0f} MB",
         flush=True,
@@ -82,22 +82,19 @@ def beside(
 ) -> None:
     """``Predictor.stream()`` and a rival, tenths of the frames in turn (threads of one may stay awake for a moment)."""
     stream = Predictor(model, range(model.head.out_features)).stream()
-    pairs, ours, theirs = [], [], []
     for feed in (stream, rival):
         latencies(feed, shape, 10)
-    for _ in range(10):
-        parts = latencies(stream, shape, frames // 10), latencies(rival, shape, frames // 10)
-        pairs.append(np.median(parts[0]) / np.median(parts[1]))
-        ours += parts[0]
-        theirs += parts[1]
+    tenths = [(latencies(stream, shape, frames // 10), latencies(rival, shape, frames // 10)) for _ in range(10)]
+    ours, theirs = (np.concatenate(column) for column in zip(*tenths, strict=True))
+    ratios = [np.median(a) / np.median(b) for a, b in tenths]
     print(
         f"{title + ', one frame':<28} {quantiles(ours)}   {name:<19} {quantiles(theirs)}   "
-        f"ratio {np.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f}, 10 pairs)",
+        f"ratio {np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, 10 pairs)",
         flush=True,
     )
 
 
-def quantiles(ms: list[float]) -> str:
+def quantiles(ms: NDArray[np.float64]) -> str:
     return f"p50 {np.median(ms):.3f} p99 {np.quantile(ms, 0.99):.3f} ms"
 
 
