@@ -119,6 +119,7 @@ def get_config() -> Experiment:
             preprocess=partial(rgb_input, faithful=False),
             encoder=encoder(fully=(4096, 4096), dropout=0.5),
             head=partial(filled, layer=nn.Linear, std=0.01, bias=0.0),
+            channels_last=True,
         ),
         optimizer=partial(caffe.SGD, lr=0.001, momentum=0.9, weight_decay=0.005),
         groups=partial(param_groups, rules=LIKE_CAFFE),

@@ -39,6 +39,7 @@ def get_config() -> Experiment:
             encoder=partial(Backbone, name="resnet18", weights="DEFAULT", frozen="all"),
             temporal=partial(LSTM, hidden=256, dropout_after=0.5, forget_bias=1.0),
             chunk=64,
+            channels_last=True,
         ),
         optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01),
         schedule=one_cycle,

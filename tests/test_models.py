@@ -907,3 +907,20 @@ def test_parameters_are_grouped_by_the_first_pattern_they_fit():
     assert len(groups[2]["params"]) == 3
     with pytest.raises(SeqclfError, match=r"no parameter of the model is called 'tail.\*': they are temporal.weight"):
         param_groups(model, {"tail.*": {}})
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN, partial(RNN, nonlinearity="relu"), Identity])
+def test_one_frame_at_a_time_without_gradients_is_the_whole_with_them(kind):
+    """The way of a stream, which has kernels of its own."""
+    torch.manual_seed(0)
+    net, x = (kind(5) if kind is Identity else kind(5, 7, 3)), torch.randn(2, 9, 5)
+    is_first = torch.zeros(2, 9, dtype=torch.bool)
+    is_first[1, 4] = True
+    whole, final = net(x, is_first)
+    state, outputs = None, []
+    with torch.no_grad():
+        for t in range(9):
+            y, state = net(x[:, t : t + 1], is_first[:, t : t + 1], state)
+            outputs.append(y)
+    torch.testing.assert_close(torch.cat(outputs, 1), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(state, final, rtol=1e-5, atol=1e-5)

@@ -35,8 +35,8 @@ class FrameSequenceClassifier(nn.Module):
         chunk: how many frames the encoder sees at a time, which bounds its memory: where it learns, a chunk is computed
             anew on the way back (``torch.utils.checkpoint``). None for all at once. An encoder that mixes frames (batch
             norm that learns) then mixes those of a chunk.
-        channels_last: whether the encoder's pictures lie in memory channels last, which suits convolutions in half
-            precision on a GPU; of no influence on the figures but for rounding.
+        channels_last: whether the encoder's pictures lie in memory channels last, which suits pooling on a CPU, and
+            convolutions in half precision on a GPU; of no influence on the figures but for rounding.
     """
 
     def __init__(

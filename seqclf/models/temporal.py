@@ -38,6 +38,13 @@ _KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "RNN_TANH": torch.rnn_tanh,
     "RNN_RELU": torch.rnn_relu,
 }
+_CELLS: dict[str, Callable[..., Any]] = {
+    "LSTM": torch.lstm_cell,
+    "GRU": torch.gru_cell,
+    "RNN_TANH": torch.rnn_tanh_cell,
+    "RNN_RELU": torch.rnn_relu_cell,
+}
+"""One layer's step of one frame."""
 
 
 def check_sequences(shape: Sequence[int], is_first: Tensor | None, lengths: Tensor | None) -> None:
@@ -175,6 +182,8 @@ class _Recurrent(nn.RNNBase):
         if hx is None:
             zeros = torch.zeros(depth, rows, self.hidden_size, dtype=x.dtype, device=x.device)
             hx = (zeros, zeros) if self.mode == "LSTM" else (zeros,)
+        if segments is None and len(x) == 1 and x.device.type == "cpu" and not torch.is_grad_enabled():
+            return self._one_frame(x, hx, weights)
         h = hx if self.mode == "LSTM" else hx[0]
         # True: has biases; 0.0: no dropout inside; False: one direction (and, where not packed, time-major)
         rest = (weights, True, depth, 0.0, self.training, False)
@@ -186,6 +195,18 @@ class _Recurrent(nn.RNNBase):
         if segments is not None:
             final = [f[:, segments.final] for f in final]
         return y, tuple(final)
+
+    def _one_frame(
+        self, x: Tensor, hx: tuple[Tensor, ...], weights: list[Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One frame ``(1, B, D)`` of a stream, on the CPU: the kernels for sequences prepare more than they compute."""
+        out, finals = x[0], []
+        for layer in range(len(weights) // 4):
+            before, own = tuple(h[layer] for h in hx), weights[4 * layer : 4 * layer + 4]
+            after = _CELLS[self.mode](out, before if len(before) > 1 else before[0], *own)
+            finals.append(after if isinstance(after, tuple) else (after,))
+            out = finals[-1][0]
+        return out[None], tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _own_loop_wins(self, x: Tensor) -> bool:
         """Where our loop beats oneDNN's LSTM on a whole batch: wide inputs, by a grid of D, H, B, T on 2 cores."""
