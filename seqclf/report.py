@@ -130,7 +130,7 @@ def _rows(parts: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """The rows of the table of results: name, and a text for each part."""
     top = next(name for name in _main(parts) if name.startswith("top"))
     shares = {"frame_accuracy": "", top: f"top-{top[3:].split('_')[0]} accuracy", "clip_last": "", "clip_mean": ""}
-    return [
+    rows = [
         ("clips", [f"{part['clips']:,}" for part in parts.values()]),
         ("frames (labelled)", [f"{part['frames']:,}" for part in parts.values()]),
         *((title or NAMES[name], [_percent(part[name]) for part in parts.values()]) for name, title in shares.items()),
@@ -141,6 +141,9 @@ def _rows(parts: dict[str, Any]) -> list[tuple[str, list[str]]]:
             if name in _main(parts)
         ),
     ]
+    per_clip = ("clips", NAMES["clip_last"], NAMES["clip_mean"])
+    none = not any(part["clips"] for part in parts.values())  # of labels per frame, there is nothing to say of clips
+    return [row for row in rows if not (none and row[0] in per_clip)]
 
 
 def _ranked(classes: Sequence[str], figures: dict[str, Any]) -> list[tuple[str, int, float | None, str]]:

@@ -193,13 +193,17 @@ def test_a_picture_is_left_out_only_where_there_is_nothing_to_draw(
     assert drawn - usual == ({"Accuracy by frame"} if change.get("mixed") else set())
 
 
-def test_figures_that_are_not_there_show_as_a_dash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_labels_per_frame_nothing_is_said_of_clips_and_a_figure_that_is_not_there_is_a_dash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     results = make_run(tmp_path, ["a", "b"], mixed=True)
     assert results["parts"]["test"]["clip_last"] is None
     page = write_report(tmp_path).read_text(encoding="utf-8")
     print_results(results)
-    assert cells(page, "clip by last frame") == ["–", "–"]
-    assert re.search(r"clip by last frame +– +–", capsys.readouterr().out)
+    assert "clip by last frame" not in page + capsys.readouterr().out
+    results["parts"]["validation"] |= {"clips": 3, "clip_last": 1.0, "clip_mean": 1.0}
+    print_results(results)
+    assert re.search(r"clip by last frame +100.00 % +–", capsys.readouterr().out)
     assert "None" not in re.sub(r"base64,[^\"]*", "", page)
 
 

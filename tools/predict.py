@@ -47,7 +47,7 @@ def main() -> int:
     )
     add("--frames", type=int, help="frames of a window (default: as the run was trained)")
     add("--stride", type=int, help="frames from window to window (default: half a window)")
-    add("--whole", action="store_true", help="each video as one window")
+    add("--whole", action="store_true", help="each video as one window, as evaluation takes whole videos")
     add("--stream", action="store_true", help="frame by frame, memory carried; tells when the class changes")
     add("--weights", nargs="+", help="of several runs, a number each (default: all the same)")
     add("--roots", nargs="+", metavar="DIR", help="of several runs, the folder of its videos each (default: data.root)")
