@@ -4,9 +4,9 @@ python tools/train.py --config configs/moving_digits.py
 
 Needs the extra `video`; the 1,200 videos are written to ~/.cache/seqclf/moving_digits first.
 
-Cost: 6.6 minutes of one core of a Xeon with AVX-512 (OMP_NUM_THREADS=1), reading included; two cores share it.
-Scores on the 200 test videos, which show other handwritten digits (of the built-in ones), seed 0: 99.00 % by the mean of
-the frames' softmax, 98.50 % by the last frame, 98.80 % of frames. The recipe was chosen on digits held out of training.
+Cost: 6.6 minutes of one core of a Xeon with AVX-512 (OMP_NUM_THREADS=1), reading included; 6 steps/s on two cores.
+Scores on the 200 test videos, which show other handwritten digits (of the built-in ones), seed 0: 99.00 % by the mean
+of the frames' softmax, 98.50 % by the last frame, 98.80 % of frames. The recipe was chosen on digits held out.
 """
 
 from functools import partial

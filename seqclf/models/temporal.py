@@ -196,9 +196,7 @@ class _Recurrent(nn.RNNBase):
             final = [f[:, segments.final] for f in final]
         return y, tuple(final)
 
-    def _one_frame(
-        self, x: Tensor, hx: tuple[Tensor, ...], weights: list[Tensor]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _one_frame(self, x: Tensor, hx: tuple[Tensor, ...], weights: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One frame ``(1, B, D)`` of a stream, on the CPU: the kernels for sequences prepare more than they compute."""
         out, finals = x[0], []
         for layer in range(len(weights) // 4):
