@@ -2,8 +2,8 @@
 
     python tools/benchmark.py                                  # the first nine parts, a few minutes
     python tools/benchmark.py step resets start                # some of them
-    python tools/benchmark.py whole --root ../shared/data      # those that take longer are asked for by name
-    python tools/benchmark.py gpu --root ../shared/data
+    python tools/benchmark.py whole --root DIR      # those that take longer are asked for by name
+    python tools/benchmark.py gpu --root DIR
 
 Parts (ratios are of times, or of rates where it says things per second):
 

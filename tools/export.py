@@ -2,7 +2,7 @@
 
 python tools/export.py runs/<run>
 python tools/export.py runs/<run> --out exported --format onnx --int8
-python tools/export.py runs/<run> --checkpoint best data.root=../shared/data
+python tools/export.py runs/<run> --checkpoint best data.root=DIR
 
 Frames go in raw: scaling is inside. Every file is compared with the run's model, on test clips where they can be read,
 before the folder gets its name; a difference above 1e-4 is an error. Needs the extra `export`.
