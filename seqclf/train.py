@@ -168,10 +168,13 @@ def _train(
     def gradients(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Leaves a batch's gradients; gives its loss, how many frames are right and labelled, the gradients' norm."""
         optimizer.zero_grad(set_to_none=True)
-        if experiment.augment is not None:
+        if together and experiment.augment is not None:
             batch.frames = experiment.augment(batch.frames)
-        if together:
             batch = batch[world.share(len(batch))]
+        if world.rank > 0:  # the first goes on with the seed of the step: what one process alone would draw
+            torch.manual_seed(mix(torch.initial_seed(), world.rank))
+        if experiment.augment is not None and not together:
+            batch.frames = experiment.augment(batch.frames)
         labelled = world.sum((batch.labels != IGNORE).sum())
         loss = torch.zeros((), device=where)
         right = torch.zeros((), dtype=torch.int64, device=where)

@@ -12,7 +12,19 @@ from pathlib import Path
 
 import torch
 
-from seqclf import GRU, IGNORE, LSTM, Clips, Data, Experiment, FrameSequenceClassifier, every_frame, given, shift
+from seqclf import (
+    GRU,
+    IGNORE,
+    LSTM,
+    Clips,
+    Data,
+    Experiment,
+    FrameSequenceClassifier,
+    cross_entropy,
+    every_frame,
+    given,
+    shift,
+)
 from seqclf.distributed import joined
 from seqclf.evaluate import evaluate
 from seqclf.tool import run_tool
@@ -32,6 +44,13 @@ def struck(frames):
     if wanted and calls == 60 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         os.kill(os.getpid(), signal.Signals[wanted])
     return frames
+
+
+def noted(logits, labels, total):
+    """Cross-entropy; into the file that ``DRAWS`` names goes what this process would drop next."""
+    with open(f"{os.environ['DRAWS']}_{os.environ['RANK']}", "a") as file:
+        print(torch.rand(()).item(), file=file)
+    return cross_entropy(logits, labels, total)
 
 
 def toy_data(kind: str) -> Data:
@@ -74,8 +93,12 @@ RUNS = {
     ),
     "parts": replace(BASE, data=partial(toy_data, kind="given"), accumulate=3, truncate=2),
     "moved": replace(BASE, augment=partial(shift, pixels=1)),
+    "drawn": replace(BASE, steps=3, loss=noted),
     "struck": replace(BASE, augment=struck, checkpoint_every=25),
 }
+
+SAME = [name for name in RUNS if name != "drawn"]
+"""Those that are the same for any number of processes."""
 
 
 def evaluated(world):
@@ -90,7 +113,7 @@ def evaluated(world):
 def main() -> int:
     folder, names = Path(sys.argv[1]), sys.argv[2:]
     with joined("cpu") as world:
-        for name in names or list(RUNS):
+        for name in names or SAME:
             train(RUNS[name], folder / name, "cpu", resume=bool(names) and (folder / name).exists())
         torch.save(evaluated(world), folder / f"figures_{world.rank}.pt")
     return 0

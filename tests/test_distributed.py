@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed_runs import RUNS, STEPS, evaluated
+from distributed_runs import RUNS, SAME, STEPS, evaluated
 
 from seqclf import SeqclfError
 from seqclf.distributed import World, launch
@@ -35,8 +35,8 @@ def torchrun(processes, *command, restarts=0, **environment):
 def alone(tmp_path_factory):
     """All the runs, by one process."""
     folder = tmp_path_factory.mktemp("alone")
-    for name, experiment in RUNS.items():
-        train(experiment, folder / name, "cpu")
+    for name in SAME:
+        train(RUNS[name], folder / name, "cpu")
     return folder
 
 
@@ -70,7 +70,7 @@ def several(tmp_path_factory):
 @pytest.mark.parametrize("processes", [2, 3])
 def test_losses_and_weights_are_those_of_one_process_and_figures_are_identical(processes, alone, several):
     folder = several[processes]
-    for name in RUNS:
+    for name in SAME:
         expect_equal(folder / name, alone / name)
         assert len(lines(folder / name)) == STEPS / 10 + 2, "one process writes"
     for rank in range(processes):
@@ -101,6 +101,16 @@ def test_a_signal_to_one_process_ends_all_with_a_checkpoint_that_any_number_goes
         run = tmp_path / processes / "struck"
         assert [at["step"] for at in json.loads((run / "run.json").read_text())["resumed"]] == [60]
         expect_equal(run, alone / "struck")
+
+
+def test_each_process_draws_for_itself_and_the_first_as_one_alone(tmp_path):
+    for processes in (1, 2):
+        draws = str(tmp_path / f"draws_{processes}")
+        done = torchrun(processes, "distributed_runs.py", tmp_path / str(processes), "drawn", DRAWS=draws)
+        assert done.returncode == 0, done.stderr
+    alone, first, second = ((tmp_path / name).read_text().split() for name in ("draws_1_0", "draws_2_0", "draws_2_1"))
+    assert alone == first
+    assert len({*first, *second}) == 6, "other units are dropped by each process, and in each step"
 
 
 def test_the_tool_tells_a_mistake_once_and_writes_one_report(tmp_path):
