@@ -2,9 +2,9 @@
 
 python tools/train.py --config configs/lrcn_rgb.py --init runs/<a run of lrcn_single_frame> data.root=data/UCF101/frames
 
-Cost: for one clip of 16 frames (batch_size=1) a step takes 4.0 s on two cores of a Xeon with AVX-512, measured while
-others had their share of these, and the process 2.3 GB. The batch of 24 keeps 6 GB for the way back (15 MB a frame);
-``accumulate=24`` runs it one clip after the other, with the same gradient, in the memory of one.
+Cost: for one clip of 16 frames (batch_size=1) a step takes 1.25 s on two cores of a Xeon with AVX-512, and the process
+2.9 GB with its evaluation and checkpoint. The batch of 24 takes a process of 13.5 GB; ``accumulate=24`` runs
+it one clip after the other, with the same gradient, in 2.5 GB.
 
 Needs on the disk what configs/lrcn_single_frame.py says, where the quirks of the original, and ``faithful``, are told
 too. ``--init`` takes the convolutions and fc6 of a single-frame run; the LSTM and the last layer's weights are drawn

@@ -1,4 +1,4 @@
-"""A function of tensors on a GPU, recorded once as a CUDA graph and then replayed: one launch in place of hundreds."""
+"""A function of tensors on a GPU, recorded once as a CUDA graph and then replayed: one launch in place of many."""
 
 from __future__ import annotations
 

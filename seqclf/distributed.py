@@ -111,6 +111,10 @@ class World:
         return result  # type: ignore[return-value]
 
 
+ALONE = World()
+"""That of a run of one process."""
+
+
 @contextmanager
 def joined(device: str = "auto") -> Iterator[World]:
     """The world of this process: that of torchrun where it started it, else this process alone.

@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from seqclf.data import Clips, Videos, batches
-from seqclf.distributed import World
+from seqclf.distributed import ALONE, World
 from seqclf.metrics import Metrics
 from seqclf.segmental import SegmentMetrics
 
-ALONE = World()
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Source, Video, find_videos
+from seqclf.data.find import plain_name
 from seqclf.data.frames_augment import center_crop, resize
 from seqclf.data.shard_files import in_shards, write_shard
 from seqclf.data.shard_index import index_of, write_index
 from seqclf.models import Normalize
-from seqclf.predict import Predictor, load_run
+from seqclf.predict.videos import VideoRun
 from seqclf.progress import Display
 from seqclf.record import read_json, write_json
-from seqclf.settings import settings_of
 
 SAY_EVERY = 10.0
 """Seconds between lines of progress where there is no terminal."""
@@ -106,7 +106,7 @@ def places(paths: Iterable[str | Path], out: Path) -> dict[Path, Path]:
         given = given.expanduser()
         for video in find_videos([given]):
             inside = video.relative_to(given).parent if given.is_dir() else Path()
-            found[video] = out / inside / (video.name if video.is_dir() else video.stem)
+            found[video] = out / inside / plain_name(video)
     return distinct(found)
 
 
@@ -169,20 +169,13 @@ def encoder_of_run(run: str, checkpoint: str, fps: float | None, device: torch.d
     Raises:
         SeqclfError: as of ``load_run``; the run's model has no encoder.
     """
-    experiment, model, record, path = load_run(run, checkpoint)
-    parts = [getattr(model, name, None) for name in ("preprocess", "encoder")]
+    read = VideoRun.load(run, checkpoint, device)
+    parts = [getattr(read.predictor.model, name, None) for name in ("preprocess", "encoder")]
     if not all(isinstance(part, nn.Module) for part in parts):
         raise SeqclfError(f"{run}: its model has no preprocess and encoder, as a FrameSequenceClassifier has")
-    predictor = Predictor(model, record["data"]["classes"], device)
-    settings = {name: value for name, (_, value) in settings_of(experiment.data).items()}
-    transform = settings.get("test_transform") or settings.get("transform")
-    fps, pattern = fps or settings.get("fps"), settings.get("pattern")
-
-    def fit(frames: Tensor) -> Tensor:
-        return predictor.fit(frames if transform is None else transform(frames, None), name="the video")[0]
-
-    told = {"run": str(Path(run).resolve()), "checkpoint": path.name, "fps": fps}
-    return Encoder(_encode(nn.Sequential(*parts), fit, device), fps, pattern, told)  # type: ignore[arg-type]
+    fps = fps or read.fps
+    told = {"run": str(Path(run).resolve()), "checkpoint": read.checkpoint.name, "fps": fps}
+    return Encoder(_encode(nn.Sequential(*parts), read.fit, device), fps, read.pattern, told)  # type: ignore[arg-type]
 
 
 def encoder_of_backbone(

@@ -20,7 +20,7 @@ from seqclf.checkpoint import load_newest, load_weights, save_checkpoint, start_
 from seqclf.config import Experiment, called, render
 from seqclf.data import Clips, Data, Videos, batches, mix
 from seqclf.determinism import deterministic
-from seqclf.distributed import World, average_buffers, joined, summed_gradients
+from seqclf.distributed import ALONE, World, average_buffers, joined, summed_gradients
 from seqclf.evaluate import autocast, evaluate
 from seqclf.folder import open_folder, write_run
 from seqclf.metrics import FIGURES
@@ -42,7 +42,7 @@ class Stopped(Exception):
         self.signum = signum
 
 
-def pick_device(name: str, world: World = World()) -> torch.device:  # noqa: B008 (it is frozen)
+def pick_device(name: str, world: World = ALONE) -> torch.device:
     """ "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:<n>" as a device; each process has its own.
 
     Raises:

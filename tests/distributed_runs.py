@@ -25,7 +25,7 @@ from seqclf import (
     given,
     shift,
 )
-from seqclf.distributed import joined
+from seqclf.distributed import average_buffers, joined
 from seqclf.evaluate import evaluate
 from seqclf.tool import run_tool
 from seqclf.train import train
@@ -116,6 +116,10 @@ def main() -> int:
         for name in names or SAME:
             train(RUNS[name], folder / name, "cpu", resume=bool(names) and (folder / name).exists())
         torch.save(evaluated(world), folder / f"figures_{world.rank}.pt")
+        norm = torch.nn.BatchNorm1d(2)
+        norm.running_mean.fill_(world.rank)
+        average_buffers(norm, world)
+        torch.save(norm.state_dict(), folder / f"norm_{world.rank}.pt")
     return 0
 
 

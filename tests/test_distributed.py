@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from distributed_runs import RUNS, SAME, STEPS, evaluated
 
 from seqclf import SeqclfError
 from seqclf.distributed import World, launch
-from seqclf.train import pick_device, train
+from seqclf.folder import open_folder
+from seqclf.train import _expect_the_same, pick_device, train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,6 +78,8 @@ def test_losses_and_weights_are_those_of_one_process_and_figures_are_identical(p
         assert len(lines(folder / name)) == STEPS / 10 + 2, "one process writes"
     for rank in range(processes):
         assert torch.load(folder / f"figures_{rank}.pt") == evaluated(World())
+        norm = torch.load(folder / f"norm_{rank}.pt")
+        assert norm["running_mean"].tolist() == [(processes - 1) / 2] * 2 and norm["running_var"].tolist() == [1, 1]
 
 
 def test_a_process_that_is_killed_is_started_anew_and_nothing_is_lost(several, tmp_path):
@@ -132,9 +137,33 @@ def test_the_tool_tells_a_mistake_once_and_writes_one_report(tmp_path):
 
 def test_a_restart_needs_a_folder_that_it_finds_again(tmp_path):
     done = torchrun(
-        1, ROOT / "tools" / "train.py", "--config", ROOT / "configs" / "mnist_perframe.py", "steps=1", restarts=1
+        2, ROOT / "tools" / "train.py", "--config", ROOT / "configs" / "mnist_perframe.py", "steps=1", restarts=1
     )
     assert "error: torchrun --max-restarts needs --workdir DIR" in done.stderr
+    assert done.stderr.count("error: ") == 2, "once by each of the two starts"
+
+
+def test_a_restart_goes_on_with_its_own_run_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    experiment = replace(RUNS["clip"], steps=3)
+    train(experiment, tmp_path, "cpu")
+    data = json.loads((tmp_path / "run.json").read_text())["data"]
+    again = partial(open_folder, tmp_path, experiment, data)
+    path, content, _ = again(False, World(restarts=1))
+    assert path.name == "step_3.pt" and content["step"] == 3
+    with pytest.raises(SeqclfError, match="is not empty"):
+        again(False, World())
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
+    with pytest.raises(SeqclfError, match="is not empty"):
+        again(False, World(restarts=1))
+
+
+def test_other_data_and_too_small_a_batch_are_told():
+    _expect_the_same([["a", "b"]] * 3, 3)
+    with pytest.raises(SeqclfError, match="process 2 of 3 has other data than the first"):
+        _expect_the_same([["a", "b"], ["a", "b"], ["a", "c"]], 3)
+    with pytest.raises(SeqclfError, match="batch_size=2: must be at least 3"):
+        _expect_the_same([["a", "b"]] * 3, 2)
 
 
 def test_shares_are_even_and_whole():

@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import subprocess
 import sys
 from functools import cache, partial
@@ -180,19 +179,11 @@ def run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("runs") / "run", noise, partial(LSTM, hidden=H))
 
 
-def tool(monkeypatch, *arguments):
-    """The exit code of tools/export.py."""
-    monkeypatch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / "tools/export.py"), run_name="__main__")
-    return end.value.code
-
-
 @keeps_loops
-def test_the_tool_writes_checked_files_and_a_card_that_runs(run, tmp_path, monkeypatch, capsys):
+def test_the_tool_writes_checked_files_and_a_card_that_runs(run, tmp_path, tool):
     out = tmp_path / "out"
-    assert tool(monkeypatch, run, "--out", out, "--int8", "--clips", 5) == 0
-    printed = capsys.readouterr().out
+    code, printed, _ = tool("export", run, "--out", out, "--int8", "--clips", 5)
+    assert code == 0
     names = {"model.onnx", "stream.onnx", "stream.int8.onnx", "model.pt2", "stream.pt2", "model.safetensors"}
     assert {path.name for path in out.iterdir()} == names | {"README.md", "model.json"}
     assert all(name in printed for name in names) and "int8 on 5 of 12 test clips: clip_last" in printed
@@ -266,11 +257,11 @@ def test_a_run_converted_from_caffe_is_checked_on_random_frames(tmp_path):
 # ---- refusals
 
 
-def test_a_file_that_differs_is_not_given_out(run, tmp_path, monkeypatch, capsys):
+def test_a_file_that_differs_is_not_given_out(run, tmp_path, monkeypatch, tool):
     monkeypatch.setattr(export.run, "frame_graph", lambda *_: frames_of())  # another model's head
     (tmp_path / "out").mkdir()
-    assert tool(monkeypatch, run, "--format", "onnx", "--out", tmp_path / "out") == 2
-    error = capsys.readouterr().err
+    code, _, error = tool("export", run, "--format", "onnx", "--out", tmp_path / "out")
+    assert code == 2
     assert re.fullmatch(r"error: model\.onnx: its \w+ of 1 x 1 frames differ .*, more than 1e-04\n", error)
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and not any((tmp_path / "out").iterdir())
 

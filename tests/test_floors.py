@@ -28,7 +28,7 @@ ALLOWED = {
     ("capture", "batch"): "SeqclfError",
     ("determinism", "batch"): "SeqclfError",
 }
-FILES = sorted((ROOT / "seqclf").rglob("*.py")) + sorted(p for d in FLOORS[4] for p in (ROOT / d).glob("*.py"))
+FILES = sorted((ROOT / "seqclf").rglob("*.py")) + sorted(p for d in FLOORS[4] for p in (ROOT / d).rglob("*.py"))
 
 
 def module_of(file: Path) -> str:

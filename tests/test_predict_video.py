@@ -3,8 +3,6 @@
 import csv
 import gc
 import json
-import runpy
-import sys
 import tracemalloc
 from functools import cache, partial
 from pathlib import Path
@@ -330,19 +328,15 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
-    """Runs the tool in this process: exit code, what it printed, its errors. Pictures, a second each, on request."""
+def tool(tool, monkeypatch):
+    """Runs tools/predict.py, as ``tool`` does; pictures, a second each, on request."""
 
     def run(*arguments, pictures=False):
         if not pictures:
             monkeypatch.setattr(
                 "seqclf.predict.videos.timeline", lambda p, classes, path, *_, **__: path.write_bytes(b"\x89PNG")
             )
-        monkeypatch.setattr(sys, "argv", ["tools/predict.py", *map(str, arguments), "--device", "cpu"])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools" / "predict.py"), run_name="__main__")
-        return end.value.code, *capsys.readouterr()
+        return tool("predict", *arguments, "--device", "cpu")
 
     return run
 

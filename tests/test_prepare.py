@@ -1,9 +1,7 @@
 """Videos made ready ahead of training: exact frames, features to learn from, work that is cut short."""
 
 import json
-import runpy
 import shutil
-import sys
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -30,19 +28,6 @@ ROOT = Path(__file__).resolve().parents[1]
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp("made")
     return make_moving_digits(root / "videos", 4, 2, "frames", "mp4", seed=2, frames=(24, 30), source="digits")
-
-
-@pytest.fixture
-def prepare(monkeypatch, capsys):
-    """Runs the tool; gives its exit code, output and errors."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["prepare.py", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / "tools/prepare.py"), run_name="__main__")
-        return (ended.value.code, *capsys.readouterr())
-
-    return run
 
 
 def files(folder):

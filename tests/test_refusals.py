@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import runpy
 import shutil
 import socket
 import struct
@@ -34,20 +33,6 @@ FILES = {
     "t10k-images-idx3-ubyte": (2051, 10_000, 28, 28),
     "t10k-labels-idx1-ubyte": (2049, 10_000),
 }
-
-
-@pytest.fixture
-def tool(monkeypatch, capsys):
-    """Runs a tool in this process as its command line would; gives its exit code, stdout and stderr."""
-
-    def run(name: str, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-        return end.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

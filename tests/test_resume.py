@@ -24,6 +24,7 @@ from seqclf.config import load_experiment
 from seqclf.data import sample_order
 from seqclf.record import Record
 from seqclf.settings import change
+from seqclf.signals import noted_signals
 from seqclf.train import Stopped, train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -455,3 +456,15 @@ def test_the_tool_killed_twice_and_told_to_stop_once_ends_as_if_nothing_had_been
     assert process.returncode == 0, shown
     assert_same_run(run, tmp_path / "whole")
     assert len(json.loads((run / "run.json").read_text())["resumed"]) == 3
+
+
+def test_the_second_signal_acts_as_usual_but_where_torchrun_hands_it_on():
+    with noted_signals(patient=True) as seen:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert seen == [signal.SIGINT] * 2
+    with noted_signals() as seen:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert seen == [signal.SIGINT]

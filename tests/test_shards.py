@@ -3,9 +3,7 @@
 import io
 import json
 import pickle
-import runpy
 import shutil
-import sys
 import tarfile
 from collections import Counter
 from functools import partial
@@ -117,19 +115,6 @@ def made(tmp_path_factory):
         (task, form): make_moving_digits(root / f"{task}_{form}", 10, 3, task, form, source="digits", frames=(24, 28))
         for task, form in (("clip", "mp4"), ("clip", "folders"), ("frames", "mp4"), ("frames", "folders"))
     }
-
-
-@pytest.fixture
-def prepare(monkeypatch, capsys):
-    """Runs the tool; gives its exit code, output and errors."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["prepare.py", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / "tools/prepare.py"), run_name="__main__")
-        return (ended.value.code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture

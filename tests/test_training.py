@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import runpy
 import sys
 import time
 from dataclasses import replace
@@ -58,18 +57,6 @@ def lines_of(run: Path, part: str = "train") -> list[dict]:
 
 def checkpoint_of(run: Path, step: int) -> dict:
     return torch.load(run / "checkpoints" / f"step_{step}.pt", weights_only=True)
-
-
-def run_tool(name: str, *arguments: object) -> int:
-    """A tool in this process, as its command line runs it; its exit code."""
-    before = sys.argv
-    sys.argv = [f"tools/{name}.py", *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "tools" / f"{name}.py"), run_name="__main__")
-    finally:
-        sys.argv = before
-    return end.value.code
 
 
 @pytest.fixture(scope="module")
@@ -345,20 +332,21 @@ def test_a_loaded_run_gives_the_models_own_softmax_and_streams_alike(run, digit)
 
 
 @pytest.mark.parametrize("ink", ["white", "black"])
-def test_the_predict_tool_reads_a_picture_as_the_data_have_it(run, digit, tmp_path, capsys, ink):
+def test_the_predict_tool_reads_a_picture_as_the_data_have_it(run, digit, tmp_path, tool, ink):
     frames, _ = digit
     pixels = frames.numpy() if ink == "white" else 255 - frames.numpy()
     Image.fromarray(pixels).save(tmp_path / "digit.png")
-    assert run_tool("predict", run, tmp_path / "digit.png") == 0
+    code, shown, _ = tool("predict", run, tmp_path / "digit.png")
+    assert code == 0
     label, p = seqclf.load(run)(frames).label()
-    shown = capsys.readouterr().out
     assert f"{label} {p:.1%}" in shown
     assert ("inverted" in shown) == (ink == "black")
 
 
 @pytest.mark.parametrize(("part", "checkpoint"), [("test", "newest"), ("validation", "newest"), ("validation", "best")])
-def test_the_evaluate_tool_finds_the_figures_that_training_told(run, part, checkpoint, capsys):
-    assert run_tool("evaluate", run, "--part", part, "--checkpoint", checkpoint) == 0
+def test_the_evaluate_tool_finds_the_figures_that_training_told(run, part, checkpoint, tool):
+    code, shown, _ = tool("evaluate", run, "--part", part, "--checkpoint", checkpoint)
+    assert code == 0
     results = json.loads((run / "results.json").read_text())
     step = results["best"]["step"] if checkpoint == "best" else 23
     figures = json.loads((run / f"evaluation_{part}_step_{step}.json").read_text())["parts"][part]
@@ -366,7 +354,7 @@ def test_the_evaluate_tool_finds_the_figures_that_training_told(run, part, check
         assert figures == results["parts"][part]
     else:
         assert figures["clip_last"] == results["best"]["value"]
-    assert re.search(rf"\b{100 * figures['clip_last']:.2f}\s?%", capsys.readouterr().out)
+    assert re.search(rf"\b{100 * figures['clip_last']:.2f}\s?%", shown)
 
 
 def test_runs_of_one_seed_are_equal_and_of_another_are_not(tmp_path):
@@ -480,3 +468,12 @@ def test_channels_last_changes_the_layout_and_no_figure():
     assert last.encoder.conv.weight.is_contiguous(memory_format=torch.channels_last)
     last.load_state_dict(plain.state_dict())
     torch.testing.assert_close(last(frames)[0], plain(frames)[0])
+
+
+def test_what_is_compiled_is_the_encoder(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **_: compiled.append(type(module)))
+    train(TINY, tmp_path / "plain", "cpu")
+    assert compiled == []
+    train(replace(TINY, compile=True), tmp_path / "compiled", "cpu")
+    assert compiled == [seqclf.Flatten]

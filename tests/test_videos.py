@@ -3,6 +3,7 @@
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,7 +31,7 @@ from seqclf.data.frames_augment import colour, flip, in_turn, random_crop, resiz
 from seqclf.data.moving_digits import make_moving_digits
 from seqclf.evaluate import evaluate
 from seqclf.record import read_json
-from seqclf.train import train
+from seqclf.train import _save_most_wrong, train
 
 
 class Numbers:
@@ -316,6 +317,25 @@ def test_truncating_at_the_whole_length_changes_nothing_and_below_it_the_gradien
     assert any(not torch.equal(weights[None][k], weights[2][k]) for k in weights[None])
     with pytest.raises(SeqclfError, match="truncate=0"):
         experiment(truncate=0)
+
+
+def test_of_the_most_wrong_videos_sixteen_frames_are_kept_the_first_and_the_last_among_them(tmp_path):
+    videos = Videos(some_videos((20, 5), shape=(3, 4, 4)))
+    data = Data(train=videos, test=videos, classes=["a", "b", "c"], source="numbers")
+    _save_most_wrong(tmp_path / "worst.npz", data, [1, 0])
+    with np.load(tmp_path / "worst.npz") as worst:
+        assert worst["sample"].tolist() == [1, 0] and worst["frames"].shape == (2, 16, 3, 4, 4)
+        long, short = (videos.batch(torch.tensor([i])).frames[0].numpy() for i in (0, 1))
+        assert np.array_equal(worst["frames"][0], np.concatenate([short, np.zeros((11, 3, 4, 4), np.uint8)]))
+        assert np.array_equal(worst["frames"][1][[0, -1]], long[[0, -1]])
+
+
+def test_videos_are_evaluated_sixteen_at_a_time_where_nothing_is_said():
+    sizes = []
+    model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=2), frame_shape=(3, 4, 4), num_classes=3)
+    model.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    evaluate(model, Videos(some_videos((3,) * 20, shape=(3, 4, 4))), 3)
+    assert sizes == [16, 4]
 
 
 def test_evaluation_is_the_same_for_any_batch_size():

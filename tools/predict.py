@@ -254,10 +254,12 @@ def _stream(runs: list[VideoRun], weights: list[float], sources: list[Source]) -
 
 def _names(paths: list[Path]) -> list[str]:
     """What the files of each video are called: its name without suffix, numbered where several have the same."""
+    from seqclf.data.find import plain_name
+
     names: list[str] = []
     used: set[str] = set()
     for path in (Path(os.path.abspath(path)) for path in paths):
-        plain = (path.name if path.is_dir() else path.stem) or "video"
+        plain = plain_name(path) or "video"
         name, number = plain, 2
         while name.lower() in used:  # some file systems do not tell a.csv from A.csv
             name, number = f"{plain}_{number}", number + 1

@@ -108,6 +108,7 @@ def features(words: Sequence[str]) -> int:
 
     from seqclf.data import open_video
     from seqclf.data.extract import write_annotations, write_features
+    from seqclf.data.find import plain_name
     from seqclf.prepare import distinct, places, to_do, work_off
 
     resize, crop = size_of(args, "resize"), size_of(args, "crop")
@@ -124,11 +125,11 @@ def features(words: Sequence[str]) -> int:
             raise SeqclfError(f"with lists of annotated videos {missing[0] if missing else 'no other video'} is needed")
         data = annotated(args, args.train, args.test, encoder.fps, encoder.pattern)
         for part, clips in (("train", data.train), ("test", data.test)):
-            parts[part] = [(name_of(Path(video.source.path)), video) for video in clips.videos]
+            parts[part] = [(plain_name(Path(video.source.path)), video) for video in clips.videos]
         sources = [Path(video.source.path) for videos in parts.values() for _, video in videos]
     else:
         sources = list(places(need(paths), out))
-    found = distinct({video: out / "features" / f"{name_of(video)}.npy" for video in sources})
+    found = distinct({video: out / "features" / f"{plain_name(video)}.npy" for video in sources})
     todo = to_do(found, out, {"what": "features", **encoder.settings})
     jobs = {
         str(video): partial(
@@ -223,10 +224,6 @@ def encoder_of(args: Namespace, resize: Any, crop: Any) -> tuple[Encoder, list[s
         return encoder_of_run(runs[0], args.checkpoint, args.fps, device), [p for p in args.paths if p not in runs]
     weights = None if args.weights == "none" else args.weights
     return encoder_of_backbone(args.backbone, weights, resize or 256, crop or 224, args.fps, device), args.paths
-
-
-def name_of(video: Path) -> str:
-    return video.name if video.is_dir() else video.stem
 
 
 def annotated(args: Namespace, train: str, test: str, fps: float | None, pattern: str | None) -> Any:

@@ -55,12 +55,16 @@ def main() -> int:
     from seqclf.distributed import joined
 
     with joined(args.device) as world:
-        if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0 and not args.workdir:
-            raise SeqclfError("torchrun --max-restarts needs --workdir DIR, where a restarted process finds its run")
         experiment = world.everywhere(lambda: load_experiment(config, args.settings))
-        named = f"runs/{Path(config).stem}_{datetime.now():%Y%m%d-%H%M%S}"
-        workdir = Path(args.workdir or world.lead(lambda: named))
+        workdir = world.lead(lambda: Path(args.workdir or named_by_time(config)))
         return run(experiment, workdir, args, world)
+
+
+def named_by_time(config: str) -> str:
+    """The folder of a run that was given none."""
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0:
+        raise SeqclfError("torchrun --max-restarts needs --workdir DIR, where a restarted process finds its run")
+    return f"runs/{Path(config).stem}_{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def run(experiment: Experiment, workdir: Path, args: argparse.Namespace, world: World) -> int:

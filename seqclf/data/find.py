@@ -57,6 +57,11 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
     return list(found)
 
 
+def plain_name(video: Path) -> str:
+    """What a video is called, without a file's suffix."""
+    return video.name if video.is_dir() else video.stem
+
+
 def _inside(folder: Path, above: tuple[str, ...]) -> list[Path]:
     """The videos of a folder: itself, or those in it."""
     real = os.path.realpath(folder)

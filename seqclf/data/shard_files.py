@@ -18,7 +18,7 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.order import mix
-from seqclf.data.source import VIDEOS, Video
+from seqclf.data.source import Video, without_suffix
 from seqclf.data.video_file import VideoFile
 
 
@@ -86,8 +86,7 @@ def _keys(names: Sequence[str]) -> list[str]:
     """Keys of samples: their names in letters that all programs take, each once, of no more than 90."""
     keys: dict[str, None] = {}
     for name in names:
-        stem = os.path.splitext(name)[0] if name.lower().endswith(VIDEOS) else name
-        key = plain = re.sub(r"[^A-Za-z0-9_-]", "_", stem)[:80]
+        key = plain = re.sub(r"[^A-Za-z0-9_-]", "_", without_suffix(name))[:80]
         number = 1
         while key in keys:
             number += 1

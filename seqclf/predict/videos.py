@@ -33,6 +33,7 @@ class VideoRun:
 
     Attributes:
         folder: the run's.
+        checkpoint: the file of the weights.
         predictor: its model.
         axis: which way it reads images, if it was trained on these; None for videos.
         frames, step: of a window, as of ``Predictor.windows``; ``frames`` None for whole videos.
@@ -46,6 +47,7 @@ class VideoRun:
     """
 
     folder: str
+    checkpoint: Path
     predictor: Predictor
     axis: Any
     frames: int | None
@@ -63,7 +65,7 @@ class VideoRun:
     @staticmethod
     def load(folder: str, checkpoint: str, device: torch.device) -> VideoRun:
         """A run from its folder; errors as of ``load_run``."""
-        experiment, model, record, _ = load_run(folder, checkpoint)
+        experiment, model, record, path = load_run(folder, checkpoint)
         settings = {name: value for name, (_, value) in settings_of(experiment.data).items()}
         sampling = settings.get("sampling")
         window = {} if sampling is None else {name: value for name, (_, value) in settings_of(sampling).items()}
@@ -76,6 +78,7 @@ class VideoRun:
         marked = record["data"].get("background")
         return VideoRun(
             folder,
+            path,
             Predictor(model, record["data"]["classes"], device),
             settings.get("axis"),
             window.get("frames"),
@@ -104,7 +107,7 @@ class VideoRun:
         step = max(1, len(source) // self.frames) if self.spread and self.frames else self.step
         return self.predictor.windows(source, self.frames, stride, crops, None, size, self.negate_x, step, transform)
 
-    def fit(self, frames: Tensor, name: str) -> Tensor:
+    def fit(self, frames: Tensor, name: str = "the video") -> Tensor:
         """Frames ``(T, ...)`` as the model takes them, as in the run's evaluation; errors as of ``Predictor.fit``."""
         if self.transform is not None:
             return self.predictor.fit(self.transform(frames, None), name=name)[0]
