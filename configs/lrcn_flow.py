@@ -20,7 +20,7 @@ from lrcn_rgb import get_config as get_rgb_config
 from lrcn_single_frame import flow_input
 
 from seqclf import Experiment, caffe
-from seqclf.data.frames_augment import lrcn_crop
+from seqclf.data.transforms import lrcn_crop
 
 
 def get_config() -> Experiment:

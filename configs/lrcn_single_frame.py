@@ -48,7 +48,7 @@ from seqclf import (
     video_set,
     window,
 )
-from seqclf.data.frames_augment import lrcn_crop
+from seqclf.data.transforms import lrcn_crop
 
 CHANNELS = (96, 384, 512, 512, 384)
 LIKE_CAFFE = {

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 
 from seqclf import LSTM, Experiment, FrameSequenceClassifier, Normalize, dense, one_cycle, video_set, window
-from seqclf.data.frames_augment import center_crop, flip, in_turn, random_crop, resize
+from seqclf.data.transforms import center_crop, flip, in_turn, random_crop, resize
 from seqclf.models.backbone import Backbone
 
 

@@ -1,7 +1,6 @@
 """seqclf: classify sequences of frames, per clip or per frame."""
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
-from seqclf.config import Experiment
 from seqclf.data import (
     Clips,
     Data,
@@ -23,6 +22,9 @@ from seqclf.data import (
     whole,
     window,
 )
+from seqclf.experiment.config import Experiment
+from seqclf.experiment.losses import cross_entropy, steady_cross_entropy
+from seqclf.experiment.schedules import constant, one_cycle, warmup_cosine, warmup_linear
 from seqclf.models import (
     GRU,
     LSTM,
@@ -36,9 +38,7 @@ from seqclf.models import (
     orthogonal,
     param_groups,
 )
-from seqclf.objective import cross_entropy, steady_cross_entropy
-from seqclf.predict import Prediction, Predictor, fuse, load
-from seqclf.schedules import constant, one_cycle, warmup_cosine, warmup_linear
+from seqclf.prediction import Prediction, Predictor, fuse, load
 
 __version__ = "0.1.0"
 

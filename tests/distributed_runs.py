@@ -25,10 +25,10 @@ from seqclf import (
     given,
     shift,
 )
-from seqclf.distributed import average_buffers, joined
-from seqclf.evaluate import evaluate
-from seqclf.tool import run_tool
-from seqclf.train import train
+from seqclf.cli.tool import run_tool
+from seqclf.evaluation.evaluator import evaluate
+from seqclf.runtime.distributed import average_buffers, joined
+from seqclf.training.loop import train
 
 STEPS = 100
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +10,14 @@ import pytest
 import torch
 
 from seqclf import Predictor
-from seqclf.config import load_experiment
 from seqclf.data.video_file import VideoFile
-from seqclf.train import train
+from seqclf.experiment.config import load_experiment
+from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
 
-from bench import gpu, lrcn, lstm, processes, reader, streaming, timing  # noqa: E402
+
+from seqclf.benchmark import gpu, lrcn, lstm, processes, reader, streaming, timing  # noqa: E402
 
 
 @pytest.mark.parametrize(("title", "codec", "gop"), reader.CODECS)

@@ -12,8 +12,8 @@ from torch import nn
 
 import seqclf
 from seqclf import caffe
-from seqclf.checkpoint import load_checkpoint
 from seqclf.models import Chain, ChannelScale, LocalResponseNorm
+from seqclf.runs.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,7 +86,7 @@ def test_mnist_rows_as_a_run_that_the_tools_take(tmp_path, monkeypatch):
         for key, value in case.part("end.").items():
             layer, _, j = key.rpartition(".")
             net.params[layer][int(j)].copy_(torch.from_numpy(value))
-    experiment = seqclf.config.load_experiment(ROOT / "configs/mnist_lastframe.py", ["data.source=digits"])
+    experiment = seqclf.experiment.config.load_experiment(ROOT / "configs/mnist_lastframe.py", ["data.source=digits"])
     caffe.write_run(net, "run", experiment)
     predictor = seqclf.load("run")
     for image, want in zip(case.arrays["test_u8"][:16], case.arrays["test_prob_last_step"][:16], strict=True):

@@ -28,7 +28,7 @@ from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.optim import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp, class_for, from_solver
 from seqclf.caffe.policies import Policy, policy
 from seqclf.caffe.schema import schema
-from seqclf.train import train
+from seqclf.training.loop import train
 
 RUNS = dict(np.load(Path(__file__).with_name("caffe_solvers.npz")))
 CASES = json.loads(str(RUNS["cases"]))

@@ -21,7 +21,7 @@ from seqclf.caffe import draw, inspect, timing
 from seqclf.caffe.graph import filter_layers
 from seqclf.caffe.layers import LAYERS
 from seqclf.caffe.net import read_net_structure
-from seqclf.predict import load_run
+from seqclf.prediction import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools" / "caffe.py"

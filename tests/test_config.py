@@ -24,9 +24,9 @@ from seqclf import (
     one_cycle,
     warmup_cosine,
 )
-from seqclf.config import load_experiment, numbers, render
-from seqclf.settings import change, settings_of
-from seqclf.train import train
+from seqclf.experiment.config import load_experiment, numbers, render
+from seqclf.experiment.settings import change, settings_of
+from seqclf.training.loop import train
 
 CONFIGS = sorted(
     (Path(__file__).resolve().parents[1] / "configs").glob("mnist_*.py")

@@ -14,9 +14,9 @@ import torch
 from distributed_runs import RUNS, SAME, STEPS, evaluated
 
 from seqclf import SeqclfError
-from seqclf.distributed import World, launch
-from seqclf.folder import open_folder
-from seqclf.train import _expect_the_same, pick_device, train
+from seqclf.runs.folder import open_folder
+from seqclf.runtime.distributed import World, launch
+from seqclf.training.loop import _expect_the_same, pick_device, train
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -33,8 +33,8 @@ from seqclf import (
 )
 from seqclf.caffe.run import write_run
 from seqclf.models import ChannelScale
-from seqclf.predict import load_run
-from seqclf.train import train
+from seqclf.prediction import load_run
+from seqclf.training.loop import train
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -42,7 +42,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("safetensors")
 
 from seqclf import export  # noqa: E402
-from seqclf.export import check, export_run, graph, program  # noqa: E402
+from seqclf.exporting import check, export_run, graph, program  # noqa: E402
 
 keeps_loops = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8), reason="its programs hold no loop over time"

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
 
 from seqclf import SeqclfError
-from seqclf.config import render
-from seqclf.data.frames_augment import (
+from seqclf.data.transforms import (
     center_crop,
     colour,
     compose,
@@ -24,6 +23,7 @@ from seqclf.data.frames_augment import (
     resize,
     ten_crops,
 )
+from seqclf.experiment.config import render
 
 
 def key(seed):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from seqclf import GRU, LSTM, RNN, FrameSequenceClassifier, SeqclfError, cross_entropy, every_frame
-from seqclf.capture import WARMUP, Captured
-from seqclf.config import load_experiment
-from seqclf.train import train
+from seqclf.experiment.config import load_experiment
+from seqclf.training.capture import WARMUP, Captured
+from seqclf.training.loop import train
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "mnist_perframe.py"
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, Batch, SeqclfError, valid_frames
 from seqclf.data import Clips, Data, every_frame, given, last_frame, sample_order
-from seqclf.metrics import Metrics
-from seqclf.objective import cross_entropy, steady_cross_entropy
-from seqclf.schedules import constant, one_cycle, warmup_cosine, warmup_linear
+from seqclf.evaluation.metrics import Metrics
+from seqclf.experiment.losses import cross_entropy, steady_cross_entropy
+from seqclf.experiment.schedules import constant, one_cycle, warmup_cosine, warmup_linear
 
 quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-6)

@@ -17,7 +17,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import seqclf.models.temporal as temporal_module
 from seqclf.batch import IGNORE, Batch, SeqclfError
-from seqclf.metrics import Metrics
+from seqclf.evaluation.metrics import Metrics
+from seqclf.experiment.losses import cross_entropy
 from seqclf.models import (
     GRU,
     LSTM,
@@ -32,7 +33,6 @@ from seqclf.models import (
 )
 from seqclf.models.cpu_lstm import lstm_layer
 from seqclf.models.segments import find_segments, pack, unpack
-from seqclf.objective import cross_entropy
 
 OURS = {
     "lstm": LSTM,

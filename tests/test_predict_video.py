@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from seqclf import GRU, IGNORE, LSTM, RNN, FrameSequenceClassifier, Identity, SeqclfError, load
-from seqclf.checkpoint import save_checkpoint
-from seqclf.config import load_experiment, save_experiment
 from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.frames_augment import mirror, ten_crops
-from seqclf.predict import Prediction, Predictor, fuse
-from seqclf.record import write_json
+from seqclf.data.transforms import mirror, ten_crops
+from seqclf.experiment.config import load_experiment, save_experiment
+from seqclf.prediction import Prediction, Predictor, fuse
+from seqclf.runs.checkpoint import save_checkpoint
+from seqclf.runs.record import write_json
 
 loaded = cache(load)
 ROOT = Path(__file__).resolve().parents[1]
@@ -334,7 +334,7 @@ def tool(tool, monkeypatch):
     def run(*arguments, pictures=False):
         if not pictures:
             monkeypatch.setattr(
-                "seqclf.predict.videos.timeline", lambda p, classes, path, *_, **__: path.write_bytes(b"\x89PNG")
+                "seqclf.prediction.videos.timeline", lambda p, classes, path, *_, **__: path.write_bytes(b"\x89PNG")
             )
         return tool("predict", *arguments, "--device", "cpu")
 
@@ -507,7 +507,7 @@ def test_a_config_says_how_its_frames_are_read(tool, runs, tmp_path):
         "transform=None",
         "transform=partial(in_turn, steps=(partial(resize, size=(9, 11)), partial(flip, negate_x=True)))",
     )
-    (tmp_path / "flow.py").write_text("from seqclf.data.frames_augment import flip, in_turn, resize\n" + text)
+    (tmp_path / "flow.py").write_text("from seqclf.data.transforms import flip, in_turn, resize\n" + text)
     write_run(tmp_path / "flow.py", tmp_path / "run")
     frames = noise(5, 3, 6, 7)
     folder = write_folder(tmp_path / "v", frames)
@@ -552,7 +552,7 @@ def test_windows_that_were_spread_in_training_are_spread_here(tool, runs, tmp_pa
 def test_runs_of_frames_and_of_flow_read_each_its_own(tool, tmp_path):
     """Where a video has the same name under their roots; flow, between two frames, has one less."""
     text = CONFIG.replace("transform=None", "transform=partial(flip, negate_x=False), root=None")
-    (tmp_path / "rooted.py").write_text(f"from seqclf.data.frames_augment import flip\n{text}")
+    (tmp_path / "rooted.py").write_text(f"from seqclf.data.transforms import flip\n{text}")
     frames, flow = noise(7, 3, 8, 10), noise(6, 3, 8, 10, seed=1)
     for name, pictures in (("rgb", frames), ("flow", flow)):
         write_folder(tmp_path / name / "v", pictures)
@@ -589,7 +589,7 @@ def test_true_segments_are_in_the_timeline_where_they_are_known(tool, runs, tmp_
         path.write_bytes(b"\x89PNG")
         seen[path.stem] = None if truth is None else truth.tolist()
 
-    monkeypatch.setattr("seqclf.predict.videos.timeline", draw)
+    monkeypatch.setattr("seqclf.prediction.videos.timeline", draw)
     (tmp_path / "s.csv").write_text("video,start,end,label\nvideos/a.mp4,1,3,walk\n")
     arguments = (runs / "one", tmp_path / "videos", "--out", tmp_path / "out")
     code, _, errors = tool(*arguments, "--segments", tmp_path / "s.csv", pictures=True)

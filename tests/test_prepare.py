@@ -14,12 +14,12 @@ from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, annot
 from seqclf.data import open_video
 from seqclf.data.extract import write_features, write_frames
 from seqclf.data.frame_folder import FrameFolder, read_picture
-from seqclf.data.frames_augment import center_crop, in_turn, random_crop, resize
 from seqclf.data.moving_digits import make_moving_digits
+from seqclf.data.transforms import center_crop, in_turn, random_crop, resize
 from seqclf.data.video_file import VideoFile
-from seqclf.predict import load_run
-from seqclf.prepare import work_off
-from seqclf.train import train
+from seqclf.prediction import load_run
+from seqclf.prediction.prepare import work_off
+from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -143,7 +143,7 @@ def test_an_interrupt_ends_all_work(capsys):
 
 
 def test_progress_is_told_in_lines_where_there_is_no_terminal(monkeypatch, capsys):
-    monkeypatch.setattr("seqclf.prepare.SAY_EVERY", 0.0)
+    monkeypatch.setattr("seqclf.prediction.prepare.SAY_EVERY", 0.0)
     done = work_off({name: lambda: (n for n in (3, 4)) for name in "ab"}, 1)
     lines = capsys.readouterr().out.splitlines()
     assert (done.made, done.frames, done.failed) == (2, 14, {})

@@ -19,8 +19,8 @@ from torchvision import datasets
 import seqclf
 import seqclf.data.mnist  # the module; seqclf.mnist is its function
 from seqclf import Clips, Data, SeqclfError, mnist
-from seqclf.config import load_experiment
-from seqclf.train import pick_device, train
+from seqclf.experiment.config import load_experiment
+from seqclf.training.loop import pick_device, train
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "mnist_lastframe.py"

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from seqclf.batch import Batch, SeqclfError
-from seqclf.metrics import Metrics
-from seqclf.report import print_results, write_report
+from seqclf.evaluation.metrics import Metrics
+from seqclf.reporting.html import print_results, write_report
 
 ROWS = {"frame accuracy": "frame_accuracy", "clip by last frame": "clip_last", "clip by mean of softmax": "clip_mean"}
 

@@ -19,13 +19,13 @@ import torch
 
 import seqclf
 from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, cross_entropy, mnist, one_cycle
-from seqclf.checkpoint import list_checkpoints, load_checkpoint, load_newest
-from seqclf.config import load_experiment
 from seqclf.data import sample_order
-from seqclf.record import Record
-from seqclf.settings import change
-from seqclf.signals import noted_signals
-from seqclf.train import Stopped, train
+from seqclf.experiment.config import load_experiment
+from seqclf.experiment.settings import change
+from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest
+from seqclf.runs.record import Record
+from seqclf.runtime.signals import noted_signals
+from seqclf.training.loop import Stopped, train
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = mnist(source="digits")

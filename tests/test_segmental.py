@@ -13,7 +13,7 @@ from hypothesis import given as given_cases
 from hypothesis import strategies as st
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.segmental import SegmentMetrics, segments
+from seqclf.evaluation.segment_metrics import SegmentMetrics, segments
 
 quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 _ = IGNORE  # as it stands in tables of labels

@@ -23,7 +23,7 @@ from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.shard_index import read_part, scan
 from seqclf.data.video_file import VideoFile
 from seqclf.data.video_index import Place
-from seqclf.train import train
+from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 few = settings(derandomize=True, deadline=None, max_examples=60)

@@ -14,8 +14,8 @@ from matplotlib.text import Text
 from PIL import Image
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.pictures import STYLE
-from seqclf.timeline import BACKGROUND, OTHERS, PALETTE, draw_timeline, timeline
+from seqclf.reporting.pictures import STYLE
+from seqclf.reporting.timeline import BACKGROUND, OTHERS, PALETTE, draw_timeline, timeline
 
 
 def made(T, K, seed=0):

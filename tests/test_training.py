@@ -18,15 +18,15 @@ from torch import nn
 
 import seqclf
 from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, last_frame, mnist, one_cycle
-from seqclf.config import load_experiment, render
 from seqclf.data import sample_order
-from seqclf.determinism import deterministic
-from seqclf.evaluate import evaluate
-from seqclf.predict import load_run
-from seqclf.profiling import covered
-from seqclf.progress import Display
-from seqclf.settings import change
-from seqclf.train import build_model, train
+from seqclf.evaluation.evaluator import evaluate
+from seqclf.experiment.config import load_experiment, render
+from seqclf.experiment.settings import change
+from seqclf.prediction import load_run
+from seqclf.runtime.determinism import deterministic
+from seqclf.runtime.profiling import covered
+from seqclf.runtime.progress import Display
+from seqclf.training.loop import build_model, train
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = mnist(source="digits")

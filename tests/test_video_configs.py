@@ -15,11 +15,11 @@ from torch import nn
 
 import seqclf
 from seqclf import SeqclfError, caffe
-from seqclf.checkpoint import start_from
-from seqclf.config import load_experiment, render, save_experiment
-from seqclf.data.frames_augment import center_crop, resize
+from seqclf.data.transforms import center_crop, resize
+from seqclf.experiment.config import load_experiment, render, save_experiment
 from seqclf.models.backbone import Backbone
-from seqclf.train import build_model, train
+from seqclf.runs.checkpoint import start_from
+from seqclf.training.loop import build_model, train
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
@@ -206,7 +206,7 @@ def test_flow_is_negated_in_a_mirror_and_has_its_own_mean():
 
 def test_lrcn_is_what_caffes_net_is(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    caffe_lrcn = importlib.import_module("bench.caffe_nets").caffe_lrcn
+    caffe_lrcn = importlib.import_module("seqclf.benchmark.caffe_nets").caffe_lrcn
     with torch.device("meta"):
         whole = load("lrcn_rgb").model(frame_shape=(3, 227, 227), num_classes=101)
     (tmp_path / "net.prototxt").write_text(caffe_lrcn(2).replace("4096", "64"))  # a narrow fc6, to spare time

@@ -13,9 +13,9 @@ from PIL import Image
 
 import seqclf
 from seqclf import SeqclfError, annotated_set, dense, feature_set, moving_digits, uniform, video_set, whole, window
-from seqclf.config import load_experiment
 from seqclf.data.moving_digits import make_moving_digits
-from seqclf.train import train
+from seqclf.experiment.config import load_experiment
+from seqclf.training.loop import train
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FEW = ["data.videos=12", "data.test_videos=6", "steps=2", "batch_size=3", "eval_batch=3"]

@@ -27,11 +27,11 @@ from seqclf import (
     window,
 )
 from seqclf.data import Video, Videos, batches, mix, sample_order
-from seqclf.data.frames_augment import colour, flip, in_turn, random_crop, resize
 from seqclf.data.moving_digits import make_moving_digits
-from seqclf.evaluate import evaluate
-from seqclf.record import read_json
-from seqclf.train import _save_most_wrong, train
+from seqclf.data.transforms import colour, flip, in_turn, random_crop, resize
+from seqclf.evaluation.evaluator import evaluate
+from seqclf.runs.record import read_json
+from seqclf.training.loop import _save_most_wrong, train
 
 
 class Numbers:

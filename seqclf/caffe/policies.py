@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.schedules import Schedule
+from seqclf.experiment.schedules import Schedule
 
 
 def single(x: float) -> float:

@@ -13,10 +13,10 @@ import torch
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.net import Net
 from seqclf.caffe.to_classifier import builder, describe, to_classifier
-from seqclf.checkpoint import save_checkpoint
-from seqclf.config import Experiment, called, numbers, save_experiment
 from seqclf.data import no_data
-from seqclf.record import environment, now, write_json
+from seqclf.experiment.config import Experiment, called, numbers, save_experiment
+from seqclf.runs.checkpoint import save_checkpoint
+from seqclf.runs.record import environment, now, write_json
 
 
 def write_run(

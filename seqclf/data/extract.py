@@ -16,8 +16,8 @@ import numpy as np
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.data.frames_augment import Size, resize
 from seqclf.data.source import Source, Video
+from seqclf.data.transforms import Size, resize
 
 PIECE = 16
 """Frames that are held at a time."""

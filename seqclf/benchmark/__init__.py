@@ -1,0 +1,1 @@
+"""Benchmarks: seqclf against its floors and rivals."""

@@ -1,0 +1,195 @@
+"""How fast clips are read from video files and frame folders, against bare decoding of the same frames."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from seqclf import Video, Videos, window
+from seqclf.benchmark.timing import compare_rates
+from seqclf.data import Source, batches, mix
+from seqclf.data.frame_folder import FrameFolder
+from seqclf.data.video_file import VideoFile
+
+HEIGHT, WIDTH, RATE = 240, 320, 25
+CODECS = (("H.264, a keyframe every 50", "libx264", 50), ("MPEG-4, a keyframe every 12", "mpeg4", 12))
+BATCH = 8
+
+
+def reader(videos: int = 24, frames: int = 300, clip: int = 16, pairs: int = 7) -> None:
+    """A clip of a random window from each of so many videos, batched by ``Videos``, against their frames decoded bare.
+
+    They are more than are kept open, as in training: each clip's file is opened anew, by both.
+    """
+    if importlib.util.find_spec("av") is None:
+        print("reader: left out, PyAV is not installed (pip install 'seqclf[video]')")
+        return
+    measure = partial(compare_reading, frames=frames, clip=clip, pairs=pairs)
+    pictures = [made_pictures(frames, seed) for seed in range(3)]
+    with tempfile.TemporaryDirectory() as folder, one_thread():
+        for title, codec, gop in CODECS:
+            paths = made(f"{folder}/{codec}", ".mp4", videos, pictures, partial(write_video, codec=codec, gop=gop))
+            known = [VideoFile(path) for path in paths]
+            measure(title, lambda known=known: known, partial(decode_video, paths), "PyAV alone")
+            measure(
+                "  seen for the first time", partial(map, VideoFile, paths), partial(decode_video, paths), "PyAV alone"
+            )
+        paths = made(f"{folder}/frames", "", videos, pictures, write_folder)
+        folders = [FrameFolder(path) for path in paths]
+        for name, decode in jpeg_decoders():
+            measure("folders of JPEGs", lambda: folders, partial(decode_folder, paths, decode), name)
+
+
+def compare_reading(
+    title: str,
+    sources: Callable[[], Iterable[Source]],
+    decode: Callable[[int, Sequence[int]], object],
+    name: str,
+    frames: int,
+    clip: int,
+    pairs: int,
+) -> None:
+    """A line with one reading thread and one with two; the two of a pair read the same windows, new ones each time.
+
+    Args:
+        sources: gives the videos.
+        decode: ``decode(v, numbers)`` decodes these frames of video v.
+    """
+    sampling, videos = partial(window, frames=clip), len(list(sources()))
+    for workers in (1, 2):
+        ours_keys, rival_keys = count(), count()
+
+        def ours(workers: int = workers, keys: Iterator[int] = ours_keys) -> None:
+            data = Videos([Video("", source, 0) for source in sources()], sampling, training=True, workers=workers)
+            key = next(keys)
+            for _ in batches(data, ((indices, key) for indices in torch.arange(videos).split(BATCH))):
+                pass
+
+        def rival(workers: int = workers, keys: Iterator[int] = rival_keys) -> None:
+            key = next(keys)
+            draws = [torch.Generator().manual_seed(mix(key, v)) for v in range(videos)]
+            with ThreadPoolExecutor(workers) as pool:
+                for _ in pool.map(decode, range(videos), [sampling(frames, draw)[0] for draw in draws]):
+                    pass
+
+        which = f"{title}, {workers} thread{'s' * (workers > 1)}"
+        compare_rates(which, ours, rival, name, videos, "clips/s", pairs)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """While inside, PyTorch's own operators have one thread: those that read are all there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# ---- what is decoded bare
+
+
+def decode_video(paths: Sequence[str], v: int, numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
+    """Seeks to the keyframe before the first of these frames, and decodes up to the last; each of them as RGB."""
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    found, reformatter = [], VideoReformatter()
+    with av.open(paths[v]) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        first = int(numbers[0] / (RATE * stream.time_base))
+        container.seek(first, stream=stream)
+        for frame in container.decode(stream):
+            if frame.pts >= first:
+                found.append(reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
+            if len(found) == len(numbers):
+                break
+    return found
+
+
+def jpeg_decoders() -> list[tuple[str, Callable[[str], object]]]:
+    from PIL import Image
+
+    decoders: list[tuple[str, Callable[[str], object]]] = [("PIL alone", lambda path: np.asarray(Image.open(path)))]
+    if importlib.util.find_spec("torchcodec") is not None:
+        from torchcodec.decoders import decode_jpeg
+
+        def decode(path: str) -> object:
+            return decode_jpeg(torch.frombuffer(bytearray(Path(path).read_bytes()), dtype=torch.uint8))
+
+        decoders.append(("torchcodec alone", decode))
+    return decoders
+
+
+def decode_folder(
+    paths: Sequence[str], decode: Callable[[str], object], v: int, numbers: Sequence[int]
+) -> list[object]:
+    return [decode(picture_path(paths[v], number)) for number in numbers]
+
+
+# ---- what they are made of
+
+
+def made(
+    stem: str, suffix: str, videos: int, pictures: Sequence[NDArray[np.uint8]], write: Callable[..., None]
+) -> list[str]:
+    """The paths of so many videos, of as many kinds as there are pictures; the further ones are copies."""
+    paths = [f"{stem}_{v}{suffix}" for v in range(videos)]
+    for v, path in enumerate(paths):
+        if v < len(pictures):
+            write(path, pictures[v])
+        elif suffix:
+            shutil.copy(paths[v % len(pictures)], path)
+        else:
+            shutil.copytree(paths[v % len(pictures)], path)
+    return paths
+
+
+def made_pictures(frames: int, seed: int) -> NDArray[np.uint8]:
+    """``(frames, 240, 320, 3)``: a window that wanders over a coloured texture, with noise."""
+    draw = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 30, 40, generator=draw) * 255
+    texture = F.interpolate(coarse, scale_factor=16, mode="bicubic")[0].clamp(0, 255)
+    turn = torch.arange(frames) / 40
+    down, right = ((0.5 + 0.5 * wave) * room for wave, room in ((turn.sin(), HEIGHT), ((1.3 * turn).cos(), WIDTH)))
+    shown = []
+    for y, x in zip(down.int().tolist(), right.int().tolist(), strict=True):
+        noise = torch.randn(1, HEIGHT, WIDTH, generator=draw) * 8
+        shown.append((texture[:, y : y + HEIGHT, x : x + WIDTH] + noise).clamp(0, 255).byte())
+    return torch.stack(shown).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def write_video(path: str, pictures: NDArray[np.uint8], codec: str, gop: int) -> None:
+    import av
+
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=RATE)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = WIDTH, HEIGHT, "yuv420p", gop
+        stream.bit_rate = 600_000
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def picture_path(folder: str, number: int) -> str:
+    return f"{folder}/{number:04}.jpg"
+
+
+def write_folder(path: str, pictures: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    Path(path).mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(picture_path(path, number), quality=90)

@@ -1,0 +1,1 @@
+"""Metrics, segment metrics and evaluation of a model on a data set."""

@@ -1,0 +1,71 @@
+"""Evaluation: every clip once, the last incomplete batch included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from seqclf.data import Clips, Videos, batches
+from seqclf.evaluation.metrics import Metrics
+from seqclf.evaluation.segment_metrics import SegmentMetrics
+from seqclf.runtime.distributed import ALONE, World
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """The context that runs a model in a precision: "fp32", "bf16" or "fp16"."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, _DTYPES[precision])
+
+
+def evaluate(
+    model: nn.Module,
+    clips: Clips | Videos,
+    num_classes: int,
+    batch_size: int | None = None,
+    precision: str = "fp32",
+    background: Sequence[int] | None = None,
+    world: World = ALONE,
+) -> dict[str, Any]:
+    """The figures of a model on clips as ``Metrics.result`` lists them, and with ``background`` ``edit`` and ``f1_<k>``
+    from 0 to 100 (``SegmentMetrics``); the model's mode is left as it was.
+
+    Args:
+        model: a ``FrameSequenceClassifier``, on the clips' device.
+        batch_size: clips at a time, of no influence on the figures but for rounding; None for 1,000 in memory, or 16
+            out of videos.
+        background: the classes that are no segments, which asks for the segment metrics (``segmental``) besides, over
+            clips that are whole videos with labels of their frames; None for none of that.
+        world: the processes that share the work, batch by batch; all of them get the figures, those of one alone.
+    """
+    device = clips.device
+    batch_size = batch_size or (1000 if isinstance(clips, Clips) else 16)
+    metrics = Metrics(num_classes, device)
+    segments = None if background is None else SegmentMetrics(background)
+    training = model.training
+    model.eval()
+    with torch.inference_mode(), autocast(device, precision):
+        mine = torch.arange(len(clips)).split(batch_size)[world.rank :: world.size]
+        for batch in batches(clips, ((rows, 0) for rows in mine)):
+            logits, _ = model(batch.frames, batch.is_first, lengths=batch.lengths)
+            metrics.update(logits, batch)
+            if segments is not None:
+                T = logits.shape[1]
+                lengths = [T] * len(batch) if batch.lengths is None else batch.lengths.tolist()
+                for row, truth, length in zip(logits.argmax(-1).cpu(), batch.labels.cpu(), lengths, strict=True):
+                    segments.add(row[:length], truth[:length])
+        others = world.gather((metrics.cpu(), segments))
+        del others[world.rank]
+        metrics.merge(theirs for theirs, _ in others)
+        if segments is not None:
+            segments.merge(theirs for _, theirs in others if theirs is not None)
+    model.train(training)
+    found = {} if segments is None else segments.figures()
+    found.pop("frame_accuracy", None)  # the same figure, as a share
+    return metrics.result() | found

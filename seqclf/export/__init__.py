@@ -1,5 +1,0 @@
-"""A trained run as files for other programs: ONNX, ``torch.export``, safetensors; checked before they are given out."""
-
-from seqclf.export.run import export_run
-
-__all__ = ["export_run"]

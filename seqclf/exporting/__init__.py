@@ -1,0 +1,5 @@
+"""A trained run as files for other programs: ONNX, ``torch.export``, safetensors; checked before they are given out."""
+
+from seqclf.exporting.run import export_run
+
+__all__ = ["export_run"]

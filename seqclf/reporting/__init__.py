@@ -1,0 +1,1 @@
+"""Pictures, timelines and the HTML report of a run."""
