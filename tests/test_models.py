@@ -802,7 +802,10 @@ def test_features_of_the_wrong_size_are_refused():
     ("kwargs", "words"),
     [
         (dict(num_classes=3), "frame_shape= to build its encoder"),
-        (dict(encoder=nn.Flatten(), temporal=partial(LSTM, hidden=4), num_classes=3), "frame_shape= to size"),
+        (
+            dict(encoder=nn.Flatten(), temporal=partial(LSTM, hidden=4), num_classes=3),
+            "frame_shape= to find .* Flatten",
+        ),
         (dict(temporal=partial(LSTM, hidden=4), frame_shape=(7,)), "num_classes="),
     ],
 )

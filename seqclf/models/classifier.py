@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -10,9 +11,18 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqclf.batch import SeqclfError, valid_frames
+from seqclf.models.contract import (
+    State,
+    can_stream,
+    check_encoded,
+    check_result,
+    check_sequences,
+    declared_size,
+    declares,
+)
 from seqclf.models.encoder import Flatten
 from seqclf.models.preprocess import Normalize
-from seqclf.models.temporal import Identity, State, check_sequences
+from seqclf.models.temporal import Identity
 
 Part = nn.Module | Callable[..., nn.Module]
 """A module, or what builds one from the sizes that come before it in the model."""
@@ -71,23 +81,42 @@ class FrameSequenceClassifier(nn.Module):
         if not isinstance(head, nn.Module):
             if num_classes is None:
                 raise SeqclfError("FrameSequenceClassifier needs num_classes= to build its head")
-            size = getattr(temporal, "out_features", None) or self._encoded_size()
-            head = head(size, num_classes)
+            head = head(self._hidden_size(), num_classes)
         self.head = head
 
+    @property
+    def causal(self) -> bool:
+        """Whether the logits at a frame depend on frames up to it only."""
+        return declares(self.temporal, "causal")
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether the returned state continues the sequence in the next call."""
+        return declares(self.temporal, "carries_state")
+
+    @property
+    def streams(self) -> bool:
+        """Whether a sequence may be fed frame by frame: the same logits as all frames at once."""
+        return can_stream(self.temporal)
+
     def _encoded_size(self) -> int:
-        """D: as the encoder says, or found by encoding one blank frame."""
-        size = getattr(self.encoder, "out_features", None)
-        if isinstance(size, int):
+        """D: as the encoder declares it, or found by encoding one blank frame."""
+        size = declared_size(self.encoder)
+        if size is not None:
             return size
+        name = type(self.encoder).__name__
         if self.frame_shape is None:
-            raise SeqclfError("FrameSequenceClassifier needs frame_shape= to size its temporal model")
-        modes = [(module, module.training) for module in self.encoder.modules()]  # some may be frozen
-        with torch.no_grad():
-            encoded = self.encoder.eval()(self.preprocess(torch.zeros(1, *self.frame_shape)))
-        for module, training in modes:
-            module.training = training
-        return encoded.shape[-1]
+            raise SeqclfError(f"FrameSequenceClassifier needs frame_shape= to find out_features of the encoder {name}")
+        blank = torch.zeros(1, *self.frame_shape)
+        return check_encoded(self.encoder, _run(self.encoder, lambda: self.encoder(self.preprocess(blank))), 1).shape[1]
+
+    def _hidden_size(self) -> int:
+        """H: as the temporal model declares it, or found by running it on blank features."""
+        size = declared_size(self.temporal)
+        if size is not None:
+            return size
+        blank = torch.zeros(2, 8, self._encoded_size())
+        return check_result(self.temporal, _run(self.temporal, lambda: self.temporal(blank)), blank.shape)[0].shape[2]
 
     def _encode(self, frames: Tensor) -> Tensor:
         """Raw frames ``(M, *frame_shape)`` as features ``(M, D)``, a chunk at a time."""
@@ -96,7 +125,7 @@ class FrameSequenceClassifier(nn.Module):
             pictures = self.preprocess(chunk)
             if self.channels_last and pictures.dim() == 4:
                 pictures = pictures.contiguous(memory_format=torch.channels_last)
-            return self.encoder(pictures)
+            return check_encoded(self.encoder, self.encoder(pictures), len(pictures))
 
         if self.chunk is None or len(frames) <= self.chunk:
             return encode(frames)
@@ -134,6 +163,9 @@ class FrameSequenceClassifier(nn.Module):
         if B == 0 or T == 0:
             raise SeqclfError(f"a batch needs at least one clip of one frame, not frames {tuple(frames.shape)}")
         check_sequences((B, T), is_first, lengths)
+        if state is not None and not self.carries_state:
+            name = type(self.temporal).__name__
+            raise SeqclfError(f"{name} does not declare carries_state = True, so it can't continue from a state")
         if lengths is None or int(lengths.min()) == T:
             encoded = self._encode(frames.flatten(0, 1))
         else:  # an encoder that mixes frames (batch norm) must not see padding, and need not pay for it
@@ -141,5 +173,21 @@ class FrameSequenceClassifier(nn.Module):
             kept = self._encode(frames.flatten(0, 1)[valid])
             encoded = kept.new_zeros(B * T, kept.shape[-1]).index_put((valid.nonzero()[:, 0],), kept)
         features = rearrange(encoded, "(b t) d -> b t d", b=B)
-        hidden, state = self.temporal(features, is_first, state, lengths)
+        result = self.temporal(features, is_first, state, lengths)
+        hidden, state = check_result(self.temporal, result, features.shape)
         return self.head(hidden), state
+
+
+def _run(module: nn.Module, call: Callable[[], Any]) -> Any:
+    """Calls the module in evaluation mode, without gradients, to learn the size of its output."""
+    modes = [(part, part.training) for part in module.modules()]  # some may be frozen
+    module.eval()
+    try:
+        with torch.no_grad():
+            return call()
+    except Exception as error:
+        name = type(module).__name__
+        raise SeqclfError(f"{name} declares no out_features, and a trial run to find it failed: {error}") from error
+    finally:
+        for part, training in modes:
+            part.training = training

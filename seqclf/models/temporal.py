@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,19 +18,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError, valid_frames
+from seqclf.models.contract import State, check_sequences
 from seqclf.models.cpu_lstm import lstm_layer
 from seqclf.models.segments import Segments, find_segments, pack, unpack
-
-State: TypeAlias = "Tensor | tuple[Tensor, ...] | None"
-"""Recurrent memory as ``torch.nn.LSTM`` (h, c) or ``torch.nn.GRU`` (h) lay it out, each ``(layers, B, H)``."""
-
-
-def detached(state: State) -> State:
-    """Memory without its gradient: what truncated back-propagation carries on."""
-    if isinstance(state, tuple):
-        return tuple(part.detach() for part in state)
-    return None if state is None else state.detach()
-
 
 _KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
     "LSTM": torch.lstm,
@@ -47,20 +37,10 @@ _CELLS: dict[str, Callable[..., Any]] = {
 """One layer's step of one frame."""
 
 
-def check_sequences(shape: Sequence[int], is_first: Tensor | None, lengths: Tensor | None) -> None:
-    """Raises SeqclfError where is_first or lengths do not fit a batch of ``shape`` (B, T)."""
-    B, T = shape
-    if is_first is not None and (is_first.shape != (B, T) or is_first.dtype != torch.bool):
-        raise SeqclfError(f"is_first must be bool ({B}, {T}), not {is_first.dtype} {tuple(is_first.shape)}")
-    if lengths is None:
-        return
-    whole = not lengths.is_floating_point() and lengths.shape == (B,)
-    if not whole or (B > 0 and not 1 <= int(lengths.min()) <= int(lengths.max()) <= T):
-        raise SeqclfError(f"lengths must be {B} whole numbers from 1 to {T}, not {lengths.tolist()}")
-
-
 class Identity(nn.Module):
-    """No memory: each frame is classified by itself (the single-frame model). H is D; the state is None."""
+    """No memory: each frame is classified on its own (the single-frame model). H is D, and the state is None."""
+
+    causal, carries_state, frame_wise = True, False, True
 
     def __init__(self, input_size: int | None = None) -> None:
         super().__init__()
@@ -77,6 +57,8 @@ class Identity(nn.Module):
 
 class _Recurrent(nn.RNNBase):
     """What LSTM, GRU and RNN share. Parameters, their names and their order are ``torch.nn``'s."""
+
+    causal, carries_state = True, True
 
     def __init__(
         self,

@@ -1,0 +1,135 @@
+"""What every temporal model declares and returns, and the errors for a module that does not keep to it.
+
+A temporal model is called as ``outputs, state = temporal(features, is_first, state, lengths)`` with features
+``(B, T, D)`` and outputs ``(B, T, H)``. It declares, as attributes of the class or the instance:
+
+- ``causal: bool``: the output at frame t depends on frames up to t only.
+- ``carries_state: bool``: the returned state, passed to the next call, continues the sequence.
+- ``frame_wise: bool``: each frame is processed on its own, so that there is no state to carry.
+- ``out_features: int``: H.
+
+An undeclared flag counts as False: such a module always gets whole sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from seqclf.batch import SeqclfError
+
+State: TypeAlias = "Tensor | tuple[Tensor, ...] | None"
+"""Recurrent memory, laid out as in ``torch.nn.LSTM`` (h, c) or ``torch.nn.GRU`` (h): each ``(layers, B, H)``."""
+
+
+def detached(state: State) -> State:
+    """The state without its gradient, as truncated back-propagation carries it from window to window."""
+    if isinstance(state, tuple):
+        return tuple(part.detach() for part in state)
+    return None if state is None else state.detach()
+
+
+def declares(module: nn.Module, flag: str) -> bool:
+    """Whether the module declares ``causal``, ``carries_state``, ``frame_wise`` or ``streams`` as True.
+
+    Raises:
+        SeqclfError: the attribute is not a bool.
+    """
+    value = getattr(module, flag, False)
+    if not isinstance(value, bool):
+        raise SeqclfError(f"{type(module).__name__}.{flag} must be True or False, not {value!r}")
+    return value
+
+
+def declared_size(module: nn.Module) -> int | None:
+    """The module's ``out_features``; None where it declares none."""
+    size = getattr(module, "out_features", None)
+    return size if isinstance(size, int) else None
+
+
+def can_stream(temporal: nn.Module) -> bool:
+    """Whether a temporal model may be fed frame by frame: frame-wise, or causal with a state that is carried."""
+    return declares(temporal, "causal") and (declares(temporal, "carries_state") or declares(temporal, "frame_wise"))
+
+
+def require_streaming(model: nn.Module, what: str) -> None:
+    """Raises SeqclfError unless the model may be fed a sequence piece by piece.
+
+    Args:
+        model: a ``FrameSequenceClassifier``, or another model that declares ``streams``.
+        what: what needs it; the first words of the message, such as ``"truncate=16"``.
+    """
+    if declares(model, "streams"):
+        return
+    temporal = getattr(model, "temporal", model)
+    flags = [f"{flag} = True" for flag in ("causal", "carries_state") if not declares(temporal, flag)]
+    raise SeqclfError(
+        f"{what} needs a model that continues a sequence from its state, but {type(temporal).__name__} does not "
+        f"declare {' and '.join(flags) or 'streams = True'}: give it whole sequences (if it can continue one, declare "
+        "so and verify it with seqclf.check_temporal)"
+    )
+
+
+def check_sequences(shape: Sequence[int], is_first: Tensor | None, lengths: Tensor | None) -> None:
+    """Raises SeqclfError unless is_first and lengths fit a batch of ``shape`` (B, T)."""
+    B, T = shape
+    if is_first is not None and (is_first.shape != (B, T) or is_first.dtype != torch.bool):
+        raise SeqclfError(f"is_first must be bool ({B}, {T}), not {is_first.dtype} {tuple(is_first.shape)}")
+    if lengths is None:
+        return
+    whole = not lengths.is_floating_point() and lengths.shape == (B,)
+    if not whole or (B > 0 and not 1 <= int(lengths.min()) <= int(lengths.max()) <= T):
+        raise SeqclfError(f"lengths must be {B} whole numbers from 1 to {T}, not {lengths.tolist()}")
+
+
+def check_result(module: nn.Module, result: object, shape: Sequence[int]) -> tuple[Tensor, State]:
+    """What a temporal model returned for features of ``shape`` (B, T, D), as outputs and state.
+
+    Raises:
+        SeqclfError: it is not a pair of float outputs ``(B, T, H)`` and a state.
+    """
+    name, (B, T) = type(module).__name__, shape[:2]
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise SeqclfError(f"{name} must return a tuple (outputs, state), not {_describe(result)}")
+    outputs, state = result
+    if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
+        raise SeqclfError(f"{name} must return float outputs ({B}, {T}, H), not {_describe(outputs)}")
+    size = declared_size(module)
+    if outputs.dim() != 3 or outputs.shape[:2] != (B, T) or (size is not None and outputs.shape[2] != size):
+        expected = f"({B}, {T}, {'H' if size is None else size})"
+        reason = "" if size is None else f", as out_features = {size} declares"
+        raise SeqclfError(
+            f"{name} must return outputs {expected}{reason}, not {tuple(outputs.shape)}, for features {tuple(shape)}"
+        )
+    parts = state if isinstance(state, tuple) else () if state is None else (state,)
+    if not all(isinstance(part, Tensor) for part in parts):
+        raise SeqclfError(f"{name} must return a state that is a tensor, a tuple of tensors or None")
+    if not parts and declares(module, "carries_state"):
+        raise SeqclfError(f"{name} declares carries_state = True, but returns no state")
+    return outputs, state
+
+
+def check_encoded(module: nn.Module, encoded: object, frames: int) -> Tensor:
+    """What an encoder returned for so many frames, as features ``(frames, D)``.
+
+    Raises:
+        SeqclfError: it is something else.
+    """
+    name, size = type(module).__name__, declared_size(module)
+    if not isinstance(encoded, Tensor) or not encoded.is_floating_point():
+        raise SeqclfError(f"the encoder {name} must return float features ({frames}, D), not {_describe(encoded)}")
+    if encoded.dim() != 2 or len(encoded) != frames or (size is not None and encoded.shape[1] != size):
+        expected = f"({frames}, {'D' if size is None else size})"
+        raise SeqclfError(f"the encoder {name} must return features {expected}, not {tuple(encoded.shape)}")
+    return encoded
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return f"{type(value).__name__}"
