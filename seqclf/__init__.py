@@ -22,6 +22,7 @@ from seqclf.data import (
     whole,
     window,
 )
+from seqclf.data import transforms as transforms
 from seqclf.experiment.config import Experiment
 from seqclf.experiment.losses import cross_entropy, steady_cross_entropy
 from seqclf.experiment.schedules import constant, one_cycle, warmup_cosine, warmup_linear
@@ -81,6 +82,7 @@ __all__ = [
     "shard_set",
     "shift",
     "steady_cross_entropy",
+    "transforms",
     "uniform",
     "video_set",
     "warmup_cosine",

@@ -36,7 +36,7 @@ STEPS = 100
 calls = 0
 
 
-def struck(frames):
+def struck(frames, generator):
     """Changes nothing, but in the 60th step sends process 1 the signal that ``STRIKE`` names; after a restart, none."""
     global calls
     calls += 1

@@ -56,7 +56,7 @@ def get_config():
         model=partial(FrameSequenceClassifier, encoder=Halved, temporal=partial(LSTM, hidden=8)),
         optimizer=partial(torch.optim.SGD, lr=0.1), augment=dim, steps=2, batch_size=4)
 '''
-NEIGHBOUR = "HALF = 2\n\ndef dim(frames):\n    return frames // HALF\n"
+NEIGHBOUR = "HALF = 2\n\ndef dim(frames, generator):\n    return frames // HALF\n"
 
 
 EXAMPLE = Experiment(

@@ -42,14 +42,14 @@ def digits(labels_from: int = 0) -> Data:
     return Data(train_part, Clips(x[-30:], y[-30:]), DIGITS.classes, "digits", Clips(x[-60:-30], y[-60:-30]))
 
 
-def jitter(frames: torch.Tensor) -> torch.Tensor:
-    """An augmentation that draws from PyTorch's generator; ends the run where a test says so."""
+def jitter(frames: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """An augmentation that draws from the step's generator; ends the run where a test says so."""
     WHEN["call"] += 1
     if WHEN["call"] == WHEN["kill"]:
         raise Killed
     if WHEN["call"] == WHEN["signal"]:
         os.kill(os.getpid(), signal.SIGTERM)
-    return frames.roll(int(torch.randint(-2, 3, ())), 2)
+    return frames.roll(int(torch.randint(-2, 3, (), generator=generator)), 2)
 
 
 def nan_at(logits: torch.Tensor, labels: torch.Tensor, total: torch.Tensor) -> torch.Tensor:

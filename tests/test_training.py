@@ -181,7 +181,7 @@ def test_augmentation_is_seen_by_training_and_not_by_evaluation(tmp_path):
     assert before[0] != losses[0] and before[1] == losses[1]
 
 
-def _blank(frames: torch.Tensor) -> torch.Tensor:
+def _blank(frames: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     return torch.zeros_like(frames)
 
 

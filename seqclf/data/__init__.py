@@ -1,6 +1,5 @@
 """Data: clips with a label per frame, and where they come from."""
 
-from seqclf.data.augment import shift
 from seqclf.data.clips import Clips
 from seqclf.data.data import Data, no_data
 from seqclf.data.find import find_videos, open_video
@@ -11,6 +10,7 @@ from seqclf.data.order import mix, sample_order
 from seqclf.data.sampling import dense, uniform, whole, window
 from seqclf.data.shards import Shards, shard_set
 from seqclf.data.source import Source, Video
+from seqclf.data.transforms import Transform, shift
 from seqclf.data.video_set import annotated_set, feature_set, moving_digits, video_set
 from seqclf.data.videos import Videos
 
@@ -20,6 +20,7 @@ __all__ = [
     "Labelling",
     "Shards",
     "Source",
+    "Transform",
     "Video",
     "Videos",
     "annotated_set",

@@ -20,10 +20,11 @@ from seqclf.data.order import mix
 from seqclf.data.sampling import Sampling, whole
 from seqclf.data.shard_index import Part, Sample, read_part
 from seqclf.data.source import VIDEOS, Source, Video
+from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
 from seqclf.data.video_index import Place
 from seqclf.data.video_set import CLIP
-from seqclf.data.videos import Transform, Videos
+from seqclf.data.videos import Videos
 
 LANES = 8
 """How many places in the shards are read side by side; shards are made in multiples of it, to be as many for each."""

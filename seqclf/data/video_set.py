@@ -22,7 +22,8 @@ from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.sampling import Sampling, whole, window
 from seqclf.data.segments_csv import Segments, labels_of, name_of, read_segments
 from seqclf.data.source import Video
-from seqclf.data.videos import Transform, Videos
+from seqclf.data.transforms import Transform
+from seqclf.data.videos import Videos
 
 CLIP = partial(window, frames=16)
 """What a clip is where nothing else is said: 16 frames, as LRCN took them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
@@ -15,9 +15,8 @@ from seqclf.data.labelling import Labelling, every_frame, given
 from seqclf.data.order import mix, sample_order
 from seqclf.data.sampling import Sampling, whole
 from seqclf.data.source import Video
+from seqclf.data.transforms import Transform
 
-Transform = Callable[[Tensor, torch.Generator | None], Tensor]
-"""``transform(clip, generator)``: a clip's frames, changed alike; at random with a generator, else as in evaluation."""
 Sample = tuple[int, Tensor, Tensor | int]
 """A sample's number, its frames ``(t, *frame_shape)``, and its label, or labels ``(t,)``."""
 

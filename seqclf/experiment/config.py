@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.data import Data
+from seqclf.data import Data, Transform
 from seqclf.experiment.losses import cross_entropy
 from seqclf.experiment.schedules import Schedule, constant
 from seqclf.experiment.settings import change, settings_of
@@ -37,7 +37,8 @@ class Experiment:
         seed: of initial weights, order of samples, augmentation and dropout.
         schedule: ``schedule(step, steps)``, the factor on the optimizer's own learning rate.
         loss: ``loss(logits, labels, total)``, the loss to minimise.
-        augment: ``augment(frames)``, a random change of a batch's raw frames in training, or None.
+        augment: a transform of each training batch's raw frames, ``augment(frames, generator)`` with ``(B, T, ...)``
+            frames (see ``seqclf.transforms``), or None. It draws from ``generator``, which is seeded by the step.
         clip_norm: the largest global L2 norm of the gradient, or None for no clipping.
         accumulate: in how many parts a batch is run, to save memory; the gradient is the whole batch's.
         truncate: frames that the gradient goes back through; longer clips are run in windows of so many, the memory
@@ -61,7 +62,7 @@ class Experiment:
     seed: int = 0
     schedule: Schedule = constant
     loss: Callable[..., Tensor] = cross_entropy
-    augment: Callable[[Tensor], Tensor] | None = None
+    augment: Transform | None = None
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
     clip_norm: float | None = None
     accumulate: int = 1

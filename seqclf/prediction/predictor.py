@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from seqclf.batch import SeqclfError
 from seqclf.data import dense, open_video
 from seqclf.data.source import Source
-from seqclf.data.transforms import Size, center_crop, mirror, ten_crops
+from seqclf.data.transforms import Size, Transform, center_crop, mirror, ten_crops
 from seqclf.data.transforms import resize as resized
-from seqclf.data.videos import Transform
 from seqclf.models import State
 from seqclf.prediction.prediction import Prediction
 
@@ -141,7 +140,7 @@ class Predictor:
                 images where there is nothing to crop; their mean is the same).
             crop_size: height and width, or both in one; None for the model's.
             resize: height and width to scale to before, or the shorter side.
-            negate_x: frames are flow, whose first channel mirroring negates (see ``frames_augment.mirror``).
+            negate_x: frames are flow, whose first channel mirroring negates (see ``transforms.mirror``).
             name: of the clip, for errors.
 
         Raises:

@@ -18,8 +18,7 @@ from seqclf.data import open_video, uniform
 from seqclf.data.features import FeatureFile, read_labels
 from seqclf.data.segments_csv import labels_of, read_segments
 from seqclf.data.source import FEATURES, Source, without_suffix
-from seqclf.data.transforms import LRCN_FRAME, lrcn_crop, resize
-from seqclf.data.videos import Transform
+from seqclf.data.transforms import LRCN_FRAME, Transform, lrcn_crop, resize
 from seqclf.experiment.settings import settings_of
 from seqclf.prediction.prediction import Prediction
 from seqclf.prediction.predictor import Predictor

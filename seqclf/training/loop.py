@@ -65,6 +65,13 @@ def pick_device(name: str, world: World = ALONE) -> torch.device:
     return device
 
 
+def default_generator(device: torch.device) -> torch.Generator:
+    """PyTorch's own generator of a device, which ``torch.manual_seed`` seeds."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index if device.index is not None else torch.cuda.current_device()]
+    return torch.default_generator
+
+
 def build_model(experiment: Experiment, data: Data) -> nn.Module:
     """The experiment's model for this data, its initial weights drawn from the experiment's seed alone."""
     torch.manual_seed(experiment.seed)
@@ -169,12 +176,12 @@ def _train(
         """Leaves a batch's gradients; gives its loss, how many frames are right and labelled, the gradients' norm."""
         optimizer.zero_grad(set_to_none=True)
         if together and experiment.augment is not None:
-            batch.frames = experiment.augment(batch.frames)
+            batch.frames = experiment.augment(batch.frames, default_generator(where))
             batch = batch[world.share(len(batch))]
         if world.rank > 0:  # the first goes on with the seed of the step: what one process alone would draw
             torch.manual_seed(mix(torch.initial_seed(), world.rank))
         if experiment.augment is not None and not together:
-            batch.frames = experiment.augment(batch.frames)
+            batch.frames = experiment.augment(batch.frames, default_generator(where))
         labelled = world.sum((batch.labels != IGNORE).sum())
         loss = torch.zeros((), device=where)
         right = torch.zeros((), dtype=torch.int64, device=where)

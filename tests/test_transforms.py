@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
@@ -16,11 +17,14 @@ from seqclf.data.transforms import (
     corner_crop,
     corners_and_center,
     flip,
+    framewise,
     in_turn,
+    is_framewise,
     lrcn_crop,
     mirror,
     random_crop,
     resize,
+    shift,
     ten_crops,
 )
 from seqclf.experiment.config import render
@@ -64,6 +68,41 @@ def test_the_same_key_changes_every_frame_alike_and_evaluation_never_draws(step,
     torch.manual_seed(seed)  # PyTorch's own generator has no say
     assert torch.equal(step(clip, None), step(clip, None))
     assert torch.equal(clip, before), "the clip that was given is left as it is"
+
+
+@pytest.mark.parametrize("name", ["resize", "random_crop", "flip_flow", "colour", "lrcn"])
+def test_a_batch_is_transformed_clip_by_clip_each_with_its_own_draws(name):
+    batch = torch.stack([clip_of(seed=seed) for seed in range(8)])
+    generator = key(4)
+    one_by_one = torch.stack([STEPS[name](clip, generator) for clip in batch])
+    assert torch.equal(STEPS[name](batch, key(4)), one_by_one)
+    assert torch.equal(STEPS[name](batch, None), torch.stack([STEPS[name](clip, None) for clip in batch]))
+
+
+def test_only_transforms_of_single_frames_are_framewise():
+    def difference(frames, generator):
+        return frames[1:] - frames[:-1]
+
+    assert all(map(is_framewise, STEPS.values())) and is_framewise(framewise(lambda frames, generator: frames))
+    assert not is_framewise(difference) and not is_framewise(compose(flip, difference))
+    assert is_framewise(compose(flip, compose(STEPS["resize"])))
+
+
+def test_shift_moves_the_frames_of_a_clip_alike_and_clips_apart():
+    batch = torch.stack([clip_of()] * 9)
+    moved = shift(batch, key(0), pixels=2)
+    assert len(moved.flatten(1).unique(dim=0)) > 3
+    for clip in [*moved, shift(batch[0], key(1), pixels=2)]:
+        found = [
+            (down, right)
+            for down in range(5)
+            for right in range(5)
+            if torch.equal(clip, F.pad(batch[0], (2, 2, 2, 2))[..., down : down + 20, right : right + 26])
+        ]
+        assert len(found) == 1
+    assert torch.equal(shift(batch, None), batch)
+    rows = torch.arange(12.0).view(1, 3, 4)  # frames that are the rows of an image
+    assert (shift(rows.repeat(20, 1, 1), key(0)) == 0).any(2).any(1).sum() > 10
 
 
 @pytest.mark.parametrize("name", ["random_crop", "corner_crop", "flip", "colour", "lrcn", "lrcn_faithful", "composed"])
