@@ -14,6 +14,7 @@ from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.net import Net
 from seqclf.caffe.to_classifier import builder, describe, to_classifier
 from seqclf.data import no_data
+from seqclf.data.input_spec import DecisionRule, InputSpec
 from seqclf.experiment.config import Experiment, called, numbers, save_experiment
 from seqclf.runs.checkpoint import save_checkpoint
 from seqclf.runs.record import environment, now, write_json
@@ -28,6 +29,7 @@ def write_run(
     mean: Sequence[float] | None = None,
     scale: float | None = None,
     bgr: bool | None = None,
+    decision: DecisionRule = "mean",
 ) -> Path:
     """A run folder of the classifier that a net becomes, as training would have left it at step 0.
 
@@ -36,6 +38,7 @@ def write_run(
         experiment: whose data and training settings the run takes; None for a run without data.
         classes: the classes' names; None for the experiment's, or numbers.
         logits, mean, scale, bgr: as of ``to_classifier``.
+        decision: how a clip is labelled in a run without data; "mean" is LRCN's rule. Other runs follow their data.
 
     Returns:
         the checkpoint.
@@ -57,6 +60,7 @@ def write_run(
         "classes": names,
         "train": {"frame_shape": list(found.frame_shape)},
     }
+    spec = InputSpec(tuple(found.frame_shape), tuple(names), decision)
     build = builder(found, mean, scale, bgr)
     if experiment is None:
         reason = f"this run was converted from {net.file} and has no data: give some, such as data=seqclf.mnist"
@@ -74,7 +78,7 @@ def write_run(
                 f"{net.file}: takes frames {found.frame_shape} and has {found.num_classes} classes, "
                 f"but {data.source} has {data.train.frame_shape} and {data.num_classes}"
             )
-        identity = data.identity()
+        identity, spec = data.identity(), data.input_spec()
         experiment = replace(experiment, model=build)
     workdir.mkdir(parents=True, exist_ok=True)
     save_experiment(experiment, workdir)
@@ -96,6 +100,7 @@ def write_run(
             "parameters": sum(p.numel() for p in model.parameters()),
             "numbers": numbers(experiment),
             "data": identity,
+            "input": spec.to_json(),
         },
     )
     return path

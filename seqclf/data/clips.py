@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.data.labelling import Labelling, last_frame
 from seqclf.data.order import sample_order
+from seqclf.data.source import Source
 
 
 class Clips:
@@ -20,13 +22,20 @@ class Clips:
         labels: ``(N,)`` int64, one per clip, or ``(N, T)``, one per frame with ``IGNORE`` where there is none.
         lengths: ``(N,)`` int64, valid frames per clip from 1 to T; None where all have T.
         labelling: which frames carry a label: ``last_frame``, ``every_frame`` or ``given``.
+        readers: ``reader(path)`` by the kind of file that new clips come from ("image", "video", "folder", "array"),
+            for prediction; None for ``.npy`` arrays ``(T, *frame_shape)`` only.
 
     Raises:
         SeqclfError: there is no clip, or sizes do not agree.
     """
 
     def __init__(
-        self, frames: Tensor, labels: Tensor, lengths: Tensor | None = None, labelling: Labelling = last_frame
+        self,
+        frames: Tensor,
+        labels: Tensor,
+        lengths: Tensor | None = None,
+        labelling: Labelling = last_frame,
+        readers: Mapping[str, Callable[..., Source]] | None = None,
     ) -> None:
         n = len(frames)
         if n == 0 or frames.dim() < 3 or frames.shape[1] == 0:
@@ -42,6 +51,7 @@ class Clips:
             raise SeqclfError(f"lengths {tuple(lengths.shape)} must be {n} whole numbers from 1 to {frames.shape[1]}")
         self.frames, self.labels, self.labelling = frames, labels.long(), labelling
         self.lengths = None if lengths is None else lengths.long()
+        self.readers = dict(readers or {})
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -58,7 +68,7 @@ class Clips:
     def to(self, device: torch.device | str) -> Clips:
         """The same clips on another device, where ``batch`` will gather them."""
         lengths = None if self.lengths is None else self.lengths.to(device)
-        return Clips(self.frames.to(device), self.labels.to(device), lengths, self.labelling)
+        return Clips(self.frames.to(device), self.labels.to(device), lengths, self.labelling, self.readers)
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,7 @@ import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.data.clips import Clips
+from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision, describe_input
 from seqclf.data.videos import Videos
 
 
@@ -26,6 +27,8 @@ class Data:
         details: further plain facts for the run's record.
         background: the classes that are no segments, where clips are whole videos that segment metrics are to measure;
             None where they are not.
+        decision: how a clip is labelled: by its "last" frame, or by the "mean" of the probabilities over its frames.
+            None follows the labelling of the training part: "last" where only last frames carry a label, else "mean".
     """
 
     train: Clips | Videos
@@ -36,8 +39,10 @@ class Data:
     loud: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     background: Sequence[int] | None = None
+    decision: DecisionRule | None = None
 
     def __post_init__(self) -> None:
+        check_decision(self.decision)
         for name, clips in self.parts().items():
             clips.check_labels(len(self.classes), f"{self.source}, {name} part")
 
@@ -58,6 +63,14 @@ class Data:
     def skipped(self) -> dict[str, str]:
         """What was left out because it could not be read: names, and why."""
         return {name: why for clips in self.parts().values() for name, why in getattr(clips, "skipped", {}).items()}
+
+    def input_spec(self) -> InputSpec:
+        """How this data reads input, as a run records it.
+
+        Raises:
+            SeqclfError: no test clip can be read.
+        """
+        return describe_input(self.train, self.test, self.classes, self.background, self.decision)
 
     def identity(self) -> dict[str, Any]:
         """What the data is, in plain values: source, sizes, shapes, classes and fingerprints.

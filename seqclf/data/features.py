@@ -8,8 +8,8 @@ splits/<split>.bundle     the videos of a split, "<video>.txt", one a line
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.source import Video
+from seqclf.data.source import Source, Video
 
 Transpose = bool | Literal["auto"]
 
@@ -55,6 +55,13 @@ class FeatureFile:
             raise SeqclfError(f'transpose is True, False or "auto", not {transpose!r}')
         self.path = str(path)
         self.sample_rate, self.transpose, self.size, self.length = sample_rate, transpose, size, length
+
+    kind = "array"
+
+    def reader(self) -> Callable[..., Source]:
+        """Opens another file in the same way: with this file's layout and number of features."""
+        D, _, transposed = self._layout
+        return partial(FeatureFile, sample_rate=self.sample_rate, transpose=transposed, size=D)
 
     def __len__(self) -> int:
         return len(range(0, self._layout[1], self.sample_rate))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -57,6 +57,12 @@ class FrameFolder(Source):
     def path(self) -> str:
         """The folder."""
         return self._path
+
+    kind = "folder"
+
+    def reader(self) -> Callable[..., Source]:
+        """Opens another folder in the same way."""
+        return partial(FrameFolder, pattern=self._pattern)
 
     @property
     def names(self) -> list[str]:

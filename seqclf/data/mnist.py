@@ -9,7 +9,9 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
+from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import cached_property, partial
 from os import environ
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +26,7 @@ from seqclf.data.clips import Clips
 from seqclf.data.data import Data
 from seqclf.data.digits import TEST_EVERY, read_digits
 from seqclf.data.labelling import Labelling, last_frame
+from seqclf.data.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +117,40 @@ def read_image(path: str | Path, axis: Axis = "rows") -> tuple[Tensor, list[str]
     return to_frames(torch.from_numpy(pixels)[None], axis)[0], done
 
 
+class ImageFile(Source):
+    """One image file as a clip whose frames are its rows or columns; see ``read_image``."""
+
+    kind = "image"
+
+    def __init__(self, path: str | Path, axis: Axis = "rows") -> None:
+        self._path, self.axis = str(path), axis
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._path
+
+    @cached_property
+    def _content(self) -> tuple[Tensor, list[str]]:
+        return read_image(self._path, self.axis)
+
+    @property
+    def changes(self) -> list[str]:
+        """What was done to the image, in words."""
+        return self._content[1]
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        return (SIZE,)
+
+    def __len__(self) -> int:
+        return SIZE
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """The rows or columns of these numbers, ``(n, 28)`` uint8."""
+        return self._content[0][list(numbers)]
+
+
 def _assemble(
     parts: dict[str, tuple[Tensor, Tensor]],
     axis: Axis,
@@ -127,8 +164,9 @@ def _assemble(
         raise SeqclfError(f"data.validation={validation}: must be from 0 to {len(images) - 1} of {len(images)} images")
     kept = len(images) - validation
     cut = {"train": (images[:kept], labels[:kept]), "validation": (images[kept:], labels[kept:]), "test": parts["test"]}
+    readers = {"image": partial(ImageFile, axis=axis)}
     clips = {
-        name: Clips(to_frames(x, axis), y, labelling=labelling)
+        name: Clips(to_frames(x, axis), y, labelling=labelling, readers=readers)
         for name, (x, y) in cut.items()
         if len(x) or name == "test"
     }

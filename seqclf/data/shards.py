@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.data import Data
-from seqclf.data.frame_folder import decode_picture
+from seqclf.data.frame_folder import FrameFolder, decode_picture
 from seqclf.data.labelling import Labelling
 from seqclf.data.lists import read_classes
 from seqclf.data.order import mix
@@ -151,6 +151,12 @@ class PackedFrames(Source):
         self.shard, self.key = shard, key
         self.places = np.array([at, sizes], np.int64)
         self._size: tuple[int, int] | None = None
+
+    kind = "folder"
+
+    def reader(self) -> Callable[..., Source]:
+        """Opens the same pictures where they are files in a folder."""
+        return FrameFolder
 
     @property
     def path(self) -> str:

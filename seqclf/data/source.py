@@ -21,6 +21,10 @@ class Source(Protocol):
 
     Making one opens nothing; what is asked of it first opens the file or lists the folder, and a damaged one is a
     ``SeqclfError`` that names the file (and the frame).
+
+    A source may also have ``reader()``, which gives an importable function (or a ``functools.partial`` of one) that
+    opens another path in the same way. A run records it, so that prediction reads files as training did. ``kind`` says
+    of which files: "folder", "video", "array" or "image".
     """
 
     @property

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,12 @@ class VideoFile(Source):
         self._index: FrameIndex | None = None
         self._frames: Ints | None = None
         self._shape: tuple[int, ...] | None = None
+
+    kind = "video"
+
+    def reader(self) -> Callable[..., Source]:
+        """Opens another file in the same way."""
+        return partial(VideoFile, fps=self.fps)
 
     @property
     def path(self) -> str:

@@ -71,6 +71,7 @@ class Videos:
         self._locks = [Lock() for _ in videos]  # a source is read by one thread at a time
         self._clips: list[tuple[int, list[int]]] | None = None
         self._first: tuple[int, ...] | None = None  # (t, *frame_shape) of the first sample that can be read
+        self._dtype: torch.dtype | None = None  # of its frames
 
     def open(self) -> int:
         """Opens all videos, by as many threads as read; how many frames those have together that are not left out.
@@ -119,11 +120,19 @@ class Videos:
             return self._first_shape()[0]
         return max(len(numbers) for _, numbers in self.clips)
 
+    @property
+    def frame_dtype(self) -> torch.dtype:
+        """The dtype of the frames, by the first sample that can be read."""
+        self._first_shape()
+        assert self._dtype is not None
+        return self._dtype
+
     def _first_shape(self) -> tuple[int, ...]:
         for i in range(len(self)):
             if self._first is None:
                 try:
-                    self._first = tuple(self.sample(i, 0)[1].shape)
+                    frames = self.sample(i, 0)[1]
+                    self._first, self._dtype = tuple(frames.shape), frames.dtype
                 except SeqclfError as error:
                     self._skip(self.videos[i if self.training else self.clips[i][0]], error)
         if self._first is None:

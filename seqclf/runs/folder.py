@@ -9,6 +9,7 @@ import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.runs.checkpoint import load_newest
+from seqclf.data.input_spec import InputSpec
 from seqclf.experiment.config import Experiment, numbers, save_experiment
 from seqclf.runtime.distributed import World, launch
 from seqclf.runs.record import environment, now, read_json, write_json
@@ -63,6 +64,7 @@ def write_run(
     workdir: Path,
     experiment: Experiment,
     identity: dict[str, Any],
+    spec: InputSpec,
     device: torch.device,
     parameters: int,
     start: int,
@@ -81,5 +83,6 @@ def write_run(
             "parameters": parameters,
             "numbers": numbers(experiment),
             "data": identity,
+            "input": spec.to_json(),
         },
     )

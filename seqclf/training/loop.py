@@ -160,7 +160,7 @@ def _train(
         taken, others = start_from(model, init)
         display.say(f"{len(taken)} weights start from {init}; drawn anew: {', '.join(others) or 'none'}")
     count = sum(p.numel() for p in parameters)
-    world.lead(lambda: write_run(workdir, experiment, identity, where, count, start, world))
+    world.lead(lambda: write_run(workdir, experiment, identity, data.input_spec(), where, count, start, world))
     record = Record(workdir if world.leads else None, start)
     display.say(f"{data.source}: {', '.join(f'{len(c):,} {n}' for n, c in data.parts().items())} clips; run {workdir}")
     if world.size > 1:

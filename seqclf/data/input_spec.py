@@ -1,0 +1,234 @@
+"""How a run reads input: recorded when training starts, read back by everything that feeds the model later.
+
+The record is derived from the data set itself (its sources, sampling, transform and labelling), never from how a
+config spells it, so it is the same for built-in data functions, partials, wrapped functions and closures.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from seqclf.batch import IGNORE, SeqclfError, valid_frames
+from seqclf.data.array_file import ArrayFile
+from seqclf.data.clips import Clips
+from seqclf.data.frame_folder import is_picture
+from seqclf.data.recipe import Recipe, from_recipe, opaque_parts, parts_of, to_recipe
+from seqclf.data.sampling import Sampling, whole
+from seqclf.data.source import FEATURES, Source, is_video
+from seqclf.data.transforms import Transform
+from seqclf.data.videos import Videos
+
+DecisionRule = Literal["last", "mean"]
+"""How a clip is labelled: by its "last" frame, or by the "mean" of the probabilities over its frames."""
+Reader = Callable[..., Source]
+"""``reader(path)``: opens a file or folder as a source of frames."""
+
+
+def check_decision(decision: str | None) -> None:
+    """Raises SeqclfError where a decision rule is neither "last" nor "mean" (nor None)."""
+    if decision is not None and decision not in get_args(DecisionRule):
+        raise SeqclfError(f'decision={decision!r}: expected "last" or "mean"')
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a run reads input.
+
+    Attributes:
+        frame_shape: of one frame, as the model takes it.
+        dtype: of the frames, such as "uint8"; None where it is not known.
+        classes: the names of the classes, in the order of their indices.
+        background: the classes that have no segments.
+        decision: how a clip is labelled.
+        labelling: which frames carried a label in training.
+        readers: how a file becomes a source of frames, by the kind of file: "folder" (of pictures), "video", "array"
+            (``.npy``), "image" (one picture that is a whole clip).
+        sampling: which frames of a file make the clips of an evaluation.
+        transform: what evaluation does to the frames of a clip; None for nothing.
+        flow: whether pictures are optical flow, whose first channel is negated in a mirror image.
+        root: the folder that the names of the videos start from; None where there is none.
+    """
+
+    frame_shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    decision: DecisionRule
+    dtype: str | None = None
+    background: tuple[str, ...] = ()
+    labelling: Recipe = None
+    readers: Mapping[str, Recipe] = field(default_factory=dict)
+    sampling: Recipe = None
+    transform: Recipe = None
+    flow: bool = False
+    root: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as ``run.json`` holds them."""
+        return {
+            **asdict(self),
+            **{name: list(getattr(self, name)) for name in ("frame_shape", "classes", "background")},
+        }
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any], name: str | Path) -> InputSpec:
+        """The spec in a run's record.
+
+        Args:
+            record: the content of ``run.json``.
+            name: the run, for errors.
+
+        Raises:
+            SeqclfError: the record has none, as that of a run of an older version.
+        """
+        try:
+            plain = dict(record["input"])
+            for key in ("frame_shape", "classes", "background"):
+                plain[key] = tuple(plain[key])
+            return InputSpec(**plain)
+        except (KeyError, TypeError) as error:
+            raise SeqclfError(
+                f"{name}: run.json does not say how the run reads input ({error}): it was written by another version "
+                "of seqclf; train the run again"
+            ) from None
+
+    def build_sampling(self, sources: Path | None = None) -> Sampling:
+        """The sampling of evaluation; errors as of ``from_recipe``."""
+        built: Sampling = whole if self.sampling is None else self._build("sampling", self.sampling, sources)
+        return built
+
+    def build_transform(self, sources: Path | None = None) -> Transform | None:
+        """The transform of evaluation, or None; errors as of ``from_recipe``."""
+        built: Transform | None = self._build("transform", self.transform, sources)
+        return built
+
+    def build_reader(self, kind: str, sources: Path | None = None) -> Reader | None:
+        """What opens files of a kind, or None where the run has read none; errors as of ``from_recipe``."""
+        built: Reader | None = self._build("reader", self.readers.get(kind), sources)
+        return built
+
+    def _build(self, name: str, recipe: Recipe, sources: Path | None) -> Any:
+        opaque = opaque_parts(recipe)
+        if opaque:
+            raise SeqclfError(
+                f"the run's {name} {opaque[0]} can't be loaded from disk: it has no importable name (a lambda, a "
+                f"closure, an object, or a function of __main__); pass it as {name}=, or define it in a module"
+            )
+        return from_recipe(recipe, sources)
+
+
+def describe_input(
+    train: Clips | Videos,
+    test: Clips | Videos,
+    classes: Sequence[str],
+    background: Sequence[int] | None = None,
+    decision: DecisionRule | None = None,
+) -> InputSpec:
+    """How a data set reads input: the reading of its test part, the labelling of its training part.
+
+    Args:
+        train, test: the parts.
+        classes, background: as of ``Data``.
+        decision: how a clip is labelled; None: "last" where only last frames carry a label in training, else "mean".
+    """
+    check_decision(decision)
+    transforms = [to_recipe(getattr(part, "transform", None)) for part in (train, test)]
+    return InputSpec(
+        frame_shape=tuple(test.frame_shape),
+        classes=tuple(map(str, classes)),
+        decision=decision or ("last" if labels_last_frames(train) else "mean"),
+        dtype=_dtype(test),
+        background=tuple(str(classes[k]) for k in background or ()),
+        labelling=to_recipe(getattr(train, "labelling", None)),
+        readers=_readers(test),
+        sampling=to_recipe(getattr(test, "sampling", None)),
+        transform=transforms[1],
+        flow=any(part.get("keywords", {}).get("negate_x") is True for part in parts_of(transforms)),
+        root=_root(test),
+    )
+
+
+def labels_last_frames(clips: Clips | Videos) -> bool:
+    """Whether no frame but the last of each clip carries a label."""
+    if isinstance(clips, Clips):
+        labels = clips.labelling(clips.labels, clips.lengths, clips.num_frames)
+        return _only_last(labels, clips.lengths)
+    if not clips.per_frame:
+        return _only_last(clips.labelling(torch.zeros(1, dtype=torch.int64), None, 2), None)
+    return all(
+        _only_last(clips.labelling(torch.as_tensor(video.labels)[None], None, len(torch.as_tensor(video.labels))), None)
+        for video in clips.videos
+    )
+
+
+def _only_last(labels: Tensor, lengths: Tensor | None) -> bool:
+    """Whether of labels ``(B, T)`` none is before the last valid frame."""
+    valid = valid_frames(lengths, labels.shape, labels.device)
+    is_last = torch.arange(labels.shape[1], device=labels.device) == valid.sum(1, keepdim=True) - 1
+    return not bool(((labels != IGNORE) & valid & ~is_last).any())
+
+
+def _dtype(clips: Clips | Videos) -> str | None:
+    dtype = clips.frames.dtype if isinstance(clips, Clips) else clips.frame_dtype
+    return str(dtype).removeprefix("torch.")
+
+
+def _readers(clips: Clips | Videos) -> dict[str, Recipe]:
+    """By the kind of file, the recipe of what opens it."""
+    if isinstance(clips, Clips):
+        array = partial(ArrayFile, frame_shape=tuple(clips.frame_shape), dtype=_dtype(clips))
+        return {kind: to_recipe(reader) for kind, reader in {"array": array, **clips.readers}.items()}
+    found: dict[str, Recipe] = {}
+    for video in clips.videos:
+        if video.name in clips.skipped:
+            continue
+        try:
+            kind, recipe = kind_of(video.source), _reader(video.source)
+        except SeqclfError:  # a file that can't be read, which evaluation reports
+            continue
+        if found.setdefault(kind, recipe) != recipe:
+            found[kind] = {"opaque": f"of {kind} files, which are read in several ways ({video.source.path})"}
+    return found
+
+
+def _reader(source: Source) -> Recipe:
+    reader = getattr(source, "reader", None)
+    if reader is None:
+        return {"opaque": f"of {type(source).__module__}.{type(source).__qualname__}, which has no method reader()"}
+    return to_recipe(reader())
+
+
+def kind_of(source: Source) -> str:
+    """The kind of file that a source reads: as its attribute ``kind`` says, or else by its path."""
+    kind: str = getattr(source, "kind", None) or kind_of_path(source.path)
+    return kind
+
+
+def kind_of_path(path: str | Path) -> str:
+    """ "folder", "array", "video" or "image", by what is there and by the name."""
+    path = str(path)
+    if os.path.isdir(path):
+        return "folder"
+    if path.lower().endswith(FEATURES):
+        return "array"
+    return "image" if is_picture(path) and not is_video(path) else "video"
+
+
+def _root(clips: Clips | Videos) -> str | None:
+    """The folder that all videos' names start from."""
+    if isinstance(clips, Clips):
+        return None
+    roots = set()
+    for video in clips.videos:
+        path = str(video.source.path)
+        if not path.endswith(video.name) or path == video.name:
+            return None
+        roots.add(path.removesuffix(video.name))
+    root = roots.pop() if len(roots) == 1 else None
+    return None if root is None or not os.path.isdir(root) else os.path.abspath(root)
