@@ -15,18 +15,18 @@ from functools import partial
 
 import torch
 
-from seqclf import LSTM, Experiment, FrameSequenceClassifier, feature_set, one_cycle, whole
+from seqclf import LSTM, Experiment, FrameSequenceClassifier, feature_set, sampling, schedules
 
 
 def get_config() -> Experiment:
     return Experiment(
-        data=partial(feature_set, root="data/features", split=1, sample_rate=1, sampling=whole, background=()),
+        data=partial(feature_set, root="data/features", split=1, sample_rate=1, sampling=sampling.whole, background=()),
         model=partial(
             FrameSequenceClassifier,
             temporal=partial(LSTM, hidden=256, layers=2, dropout=0.5, dropout_after=0.5, forget_bias=1.0),
         ),
         optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01),
-        schedule=one_cycle,
+        schedule=schedules.one_cycle,
         truncate=512,
         clip_norm=1.0,
         steps=2000,

@@ -25,7 +25,7 @@ from lrcn_single_frame import encoder
 from lrcn_single_frame import get_config as get_single_frame_config
 from torch import nn
 
-from seqclf import LSTM, Experiment, caffe, dense, window
+from seqclf import LSTM, Experiment, caffe, sampling
 
 
 def like_caffe(net: nn.RNNBase) -> None:
@@ -45,8 +45,8 @@ def get_config() -> Experiment:
         config,
         data=partial(
             config.data,
-            sampling=partial(window, frames=16),
-            test_sampling=partial(dense, frames=16, stride=8),
+            sampling=partial(sampling.window, frames=16),
+            test_sampling=partial(sampling.dense, frames=16, stride=8),
         ),
         model=partial(
             config.model,

@@ -36,19 +36,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from seqclf import (
-    Chain,
-    Experiment,
-    FrameSequenceClassifier,
-    LocalResponseNorm,
-    Normalize,
-    caffe,
-    dense,
-    param_groups,
-    video_set,
-    window,
-)
+from seqclf import Chain, Experiment, FrameSequenceClassifier, Normalize, caffe, param_groups, sampling, video_set
 from seqclf.data.transforms import lrcn_crop
+from seqclf.models import LocalResponseNorm
 
 CHANNELS = (96, 384, 512, 512, 384)
 LIKE_CAFFE = {
@@ -110,8 +100,8 @@ def get_config() -> Experiment:
             train="ucf101_split1_trainVideos.txt",
             test="ucf101_split1_testVideos.txt",
             form="lrcn",
-            sampling=partial(window, frames=1),
-            test_sampling=partial(dense, frames=1, stride=8),
+            sampling=partial(sampling.window, frames=1),
+            test_sampling=partial(sampling.dense, frames=1, stride=8),
             transform=partial(lrcn_crop, size=227, faithful=False, negate_x=False),
         ),
         model=partial(

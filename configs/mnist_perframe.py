@@ -12,9 +12,9 @@ from functools import partial
 
 from mnist_lastframe import get_config as lastframe
 
-from seqclf import Experiment, every_frame
+from seqclf import Experiment, labelling
 
 
 def get_config() -> Experiment:
     experiment = lastframe()
-    return replace(experiment, data=partial(experiment.data, labelling=every_frame))
+    return replace(experiment, data=partial(experiment.data, labelling=labelling.every_frame))

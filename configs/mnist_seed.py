@@ -10,12 +10,12 @@ from functools import partial
 
 import torch
 
-from seqclf import LSTM, Experiment, FrameSequenceClassifier, last_frame, mnist
+from seqclf import LSTM, Experiment, FrameSequenceClassifier, labelling, mnist
 
 
 def get_config() -> Experiment:
     return Experiment(
-        data=partial(mnist, axis="rows", labelling=last_frame),
+        data=partial(mnist, axis="rows", labelling=labelling.last_frame),
         model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=100, layers=3)),
         optimizer=partial(torch.optim.SGD, lr=0.1),
         steps=3000,

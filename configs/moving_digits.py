@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from seqclf import GRU, Chain, Experiment, FrameSequenceClassifier, Normalize, moving_digits, warmup_cosine, window
+from seqclf import GRU, Chain, Experiment, FrameSequenceClassifier, Normalize, moving_digits, sampling, schedules
 
 
 def get_config() -> Experiment:
@@ -29,7 +29,7 @@ def get_config() -> Experiment:
     parts["pool"] = partial(nn.AdaptiveMaxPool2d, 1)
     parts["flat"] = nn.Flatten
     return Experiment(
-        data=partial(moving_digits, task="clip", videos=1000, sampling=partial(window, frames=16)),
+        data=partial(moving_digits, task="clip", videos=1000, sampling=partial(sampling.window, frames=16)),
         model=partial(
             FrameSequenceClassifier,
             preprocess=partial(Normalize, mean=0.35, std=0.25),
@@ -38,7 +38,7 @@ def get_config() -> Experiment:
             chunk=512,
         ),
         optimizer=partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.05),
-        schedule=warmup_cosine,
+        schedule=schedules.warmup_cosine,
         steps=1200,
         batch_size=16,
         eval_every=400,

@@ -13,7 +13,7 @@ from functools import partial
 
 from moving_digits import get_config as get_clip_config
 
-from seqclf import Experiment, steady_cross_entropy
+from seqclf import Experiment, losses
 
 
 def get_config() -> Experiment:
@@ -21,7 +21,7 @@ def get_config() -> Experiment:
     return replace(
         config,
         data=partial(config.data, task="frames", videos=3000),
-        loss=partial(steady_cross_entropy, weight=0.15),
+        loss=partial(losses.steady_cross_entropy, weight=0.15),
         steps=2000,
         eval_every=1000,
     )

@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 
-from seqclf import LSTM, Experiment, FrameSequenceClassifier, Normalize, dense, one_cycle, video_set, window
+from seqclf import LSTM, Experiment, FrameSequenceClassifier, Normalize, sampling, schedules, video_set
 from seqclf.data.transforms import center_crop, flip, in_turn, random_crop, resize
 from seqclf.models.backbone import Backbone
 
@@ -28,8 +28,8 @@ def get_config() -> Experiment:
             root="data/videos",
             train="train.txt",
             test="test.txt",
-            sampling=partial(window, frames=16, step=2),
-            test_sampling=partial(dense, frames=16, stride=16, step=2),
+            sampling=partial(sampling.window, frames=16, step=2),
+            test_sampling=partial(sampling.dense, frames=16, stride=16, step=2),
             transform=partial(in_turn, steps=(partial(resize, size=256), partial(random_crop, size=224), flip)),
             test_transform=partial(in_turn, steps=(partial(resize, size=256), partial(center_crop, size=224))),
         ),
@@ -42,7 +42,7 @@ def get_config() -> Experiment:
             channels_last=True,
         ),
         optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01),
-        schedule=one_cycle,
+        schedule=schedules.one_cycle,
         clip_norm=1.0,
         steps=2000,
         batch_size=16,

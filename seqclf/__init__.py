@@ -1,53 +1,104 @@
-"""seqclf: classify sequences of frames, per clip or per frame."""
+"""seqclf: classify sequences of frames, per clip or per frame.
 
-from seqclf.batch import IGNORE, Batch, SeqclfError
-from seqclf.data import (
-    Clips,
-    Data,
-    Video,
-    Videos,
-    annotated_set,
-    dense,
-    every_frame,
-    feature_set,
-    given,
-    last_frame,
-    mnist,
-    moving_digits,
-    no_data,
-    shard_set,
-    shift,
-    uniform,
-    video_set,
-    whole,
-    window,
-)
-from seqclf.data import transforms as transforms
-from seqclf.experiment.config import Experiment
-from seqclf.experiment.losses import cross_entropy, steady_cross_entropy
-from seqclf.experiment.schedules import constant, one_cycle, warmup_cosine, warmup_linear
-from seqclf.models import (
-    GRU,
-    LSTM,
-    RNN,
-    Chain,
-    Flatten,
-    FrameSequenceClassifier,
-    Identity,
-    LocalResponseNorm,
-    Normalize,
-    orthogonal,
-    param_groups,
-)
-from seqclf.prediction import Prediction, Predictor, fuse, load
+The names of ``__all__`` are imported on first use, so that ``import seqclf`` is quick. Functions that come in families
+live in namespaces: ``seqclf.labelling.last_frame``, ``seqclf.sampling.dense``, ``seqclf.transforms.resize``,
+``seqclf.losses.cross_entropy``, ``seqclf.schedules.one_cycle``, ``seqclf.caffe.policies.step``.
+"""
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqclf import caffe
+    from seqclf.batch import IGNORE, Batch
+    from seqclf.data import (
+        Clips,
+        Data,
+        Video,
+        Videos,
+        annotated_set,
+        feature_set,
+        labelling,
+        mnist,
+        moving_digits,
+        sampling,
+        shard_set,
+        transforms,
+        video_set,
+    )
+    from seqclf.errors import SeqclfError
+    from seqclf.experiment import losses, schedules
+    from seqclf.experiment.config import Experiment, load_experiment
+    from seqclf.exporting import export
+    from seqclf.models import (
+        GRU,
+        LSTM,
+        RNN,
+        Chain,
+        Flatten,
+        FrameSequenceClassifier,
+        Identity,
+        Normalize,
+        orthogonal,
+        param_groups,
+    )
+    from seqclf.models.backbone import Backbone
+    from seqclf.prediction import Prediction, Predictor, fuse, load
+    from seqclf.reporting.html import report
+    from seqclf.training.loop import train
+
+__version__ = "0.2.0"
+
+_MODULES = {
+    "seqclf.batch": ("IGNORE", "Batch"),
+    "seqclf.data": (
+        "Clips",
+        "Data",
+        "Video",
+        "Videos",
+        "annotated_set",
+        "feature_set",
+        "mnist",
+        "moving_digits",
+        "shard_set",
+        "video_set",
+    ),
+    "seqclf.errors": ("SeqclfError",),
+    "seqclf.experiment.config": ("Experiment", "load_experiment"),
+    "seqclf.exporting": ("export",),
+    "seqclf.models": (
+        "GRU",
+        "LSTM",
+        "RNN",
+        "Chain",
+        "Flatten",
+        "FrameSequenceClassifier",
+        "Identity",
+        "Normalize",
+        "orthogonal",
+        "param_groups",
+    ),
+    "seqclf.models.backbone": ("Backbone",),
+    "seqclf.prediction": ("Prediction", "Predictor", "fuse", "load"),
+    "seqclf.reporting.html": ("report",),
+    "seqclf.training.loop": ("train",),
+}
+_NAMESPACES = {
+    "caffe": "seqclf.caffe",
+    "labelling": "seqclf.data.labelling",
+    "losses": "seqclf.experiment.losses",
+    "sampling": "seqclf.data.sampling",
+    "schedules": "seqclf.experiment.schedules",
+    "transforms": "seqclf.data.transforms",
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "GRU",
     "IGNORE",
     "LSTM",
     "RNN",
+    "Backbone",
     "Batch",
     "Chain",
     "Clips",
@@ -56,7 +107,6 @@ __all__ = [
     "Flatten",
     "FrameSequenceClassifier",
     "Identity",
-    "LocalResponseNorm",
     "Normalize",
     "Prediction",
     "Predictor",
@@ -64,29 +114,38 @@ __all__ = [
     "Video",
     "Videos",
     "annotated_set",
-    "constant",
-    "cross_entropy",
-    "dense",
-    "every_frame",
+    "caffe",
+    "export",
     "feature_set",
     "fuse",
-    "given",
-    "last_frame",
+    "labelling",
     "load",
+    "load_experiment",
+    "losses",
     "mnist",
     "moving_digits",
-    "no_data",
-    "one_cycle",
     "orthogonal",
     "param_groups",
+    "report",
+    "sampling",
+    "schedules",
     "shard_set",
-    "shift",
-    "steady_cross_entropy",
+    "train",
     "transforms",
-    "uniform",
     "video_set",
-    "warmup_cosine",
-    "warmup_linear",
-    "whole",
-    "window",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMESPACES:
+        value: Any = import_module(_NAMESPACES[name])
+    elif name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+    else:
+        raise AttributeError(f"module 'seqclf' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

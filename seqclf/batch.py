@@ -1,4 +1,4 @@
-"""What flows through seqclf: batches of frames with a label per frame, and the one kind of error a user sees."""
+"""Batches of frames with a label per frame."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqclf.errors import Elsewhere, SeqclfError
+
+__all__ = ["IGNORE", "Batch", "Elsewhere", "SeqclfError"]
+
 IGNORE = -100
 """The label of a frame that has none: no loss, no gradient, no metric (PyTorch's own ``ignore_index``)."""
-
-
-class SeqclfError(Exception):
-    """A mistake of the user's or of their files, told in one sentence. The tools print it and exit with code 2."""
-
-
-class Elsewhere(SeqclfError):
-    """Another process of the run made the mistake and tells it; this one ends with it, in silence."""
 
 
 @dataclass

@@ -1,10 +1,7 @@
-"""What all tests share: few threads, and tools that are run as their command lines would run them."""
+"""Shared by all tests: few threads, and a fixture that runs the commands of ``seqclf``."""
 
 import os
-import runpy
-import sys
 from functools import partial
-from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # read when PyTorch is imported
@@ -12,26 +9,27 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
+from seqclf.cli.main import main
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
+torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
 @pytest.fixture
-def tool(monkeypatch, capsys):
-    """Runs a tool in this process; gives its exit code, stdout and stderr."""
+def tool(capsys):
+    """Runs a command in this process; returns its exit code, stdout and stderr."""
 
     def run(name: str, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"tools/{name}.py", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(TOOLS / f"{name}.py"), run_name="__main__")
-        return end.value.code, *capsys.readouterr()
+        try:
+            code = main([name, *map(str, arguments)])
+        except SystemExit as end:  # argparse: --help, or a wrong option
+            code = end.code
+        return code, *capsys.readouterr()
 
     return run
 
 
 @pytest.fixture
 def prepare(tool):
-    """Runs tools/prepare.py, as ``tool`` does."""
+    """Runs ``seqclf prepare``, as ``tool`` does."""
     return partial(tool, "prepare")

@@ -11,22 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-
-from seqclf import (
-    GRU,
-    IGNORE,
-    LSTM,
-    Clips,
-    Data,
-    Experiment,
-    FrameSequenceClassifier,
-    cross_entropy,
-    every_frame,
-    given,
-    shift,
-)
 from seqclf.cli.tool import run_tool
+
+from seqclf import GRU, IGNORE, LSTM, Clips, Data, Experiment, FrameSequenceClassifier
+from seqclf.data import shift
+from seqclf.data.labelling import every_frame, given
 from seqclf.evaluation.evaluator import evaluate
+from seqclf.experiment.losses import cross_entropy
 from seqclf.runtime.distributed import average_buffers, joined
 from seqclf.training.loop import train
 

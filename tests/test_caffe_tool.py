@@ -454,7 +454,7 @@ def test_a_net_becomes_a_run_and_a_net_again(mini, capsys):
     assert "(temporal): LSTM(16, 12)" in out and "checkpoint: run/checkpoints/step_0.pt" in out
     assert "conv1 (Convolution) -> encoder.conv1: Conv2d(3, 6" in out
     assert "lstm1 (LSTM) -> temporal, its layer 0" in out and "fc8-final (InnerProduct) -> head" in out
-    assert "python tools/train.py --config configs/<your own>.py --init run" in out
+    assert "seqclf train --config configs/<your own>.py --init run" in out
     _, _, record, _ = load_run("run")
     assert record["data"]["classes"] == ["a", "b", "c", "d", "e"]
 

@@ -13,18 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import seqclf
-from seqclf import (
-    GRU,
-    LSTM,
-    Experiment,
-    FrameSequenceClassifier,
-    SeqclfError,
-    constant,
-    mnist,
-    one_cycle,
-    warmup_cosine,
-)
+from seqclf import GRU, LSTM, Experiment, FrameSequenceClassifier, SeqclfError, mnist
 from seqclf.experiment.config import load_experiment, numbers, render
+from seqclf.experiment.schedules import constant, one_cycle, warmup_cosine
 from seqclf.experiment.settings import change, settings_of
 from seqclf.training.loop import train
 
@@ -60,7 +51,7 @@ NEIGHBOUR = "HALF = 2\n\ndef dim(frames, generator):\n    return frames // HALF\
 
 
 EXAMPLE = Experiment(
-    data=partial(mnist, axis="rows", labelling=seqclf.last_frame),
+    data=partial(mnist, axis="rows", labelling=seqclf.labelling.last_frame),
     model=partial(
         FrameSequenceClassifier,
         preprocess=partial(seqclf.Normalize, mean=0.1307, std=0.3081),
@@ -177,7 +168,7 @@ def test_perframe_differs_from_lastframe_by_the_labelling_alone():
         ("model.preprocess.std=(1.0, 2.0, 3.0)", ["model", "preprocess", "std"], (1.0, 2.0, 3.0)),
         ("schedule.warmup=0", ["schedule", "warmup"], 0.0),
         ("precision=fp16", ["precision"], "fp16"),
-        ("data.labelling=every_frame", ["data", "labelling"], seqclf.every_frame),
+        ("data.labelling=every_frame", ["data", "labelling"], seqclf.labelling.every_frame),
         ("model.temporal.init=None", ["model", "temporal", "init"], None),
     ],
 )

@@ -24,15 +24,14 @@ from seqclf import (
     Experiment,
     FrameSequenceClassifier,
     Identity,
-    LocalResponseNorm,
     Normalize,
     SeqclfError,
     caffe,
-    every_frame,
     load,
 )
 from seqclf.caffe.run import write_run
-from seqclf.models import ChannelScale
+from seqclf.data.labelling import every_frame
+from seqclf.models import ChannelScale, LocalResponseNorm
 from seqclf.prediction import load_run
 from seqclf.training.loop import train
 
@@ -41,8 +40,8 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("safetensors")
 
-from seqclf import export  # noqa: E402
-from seqclf.exporting import check, export_run, graph, program  # noqa: E402
+from seqclf import exporting  # noqa: E402
+from seqclf.exporting import check, export, graph, program  # noqa: E402
 
 keeps_loops = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8), reason="its programs hold no loop over time"
@@ -223,13 +222,13 @@ def test_the_tool_writes_checked_files_and_a_card_that_runs(run, tmp_path, tool)
 
 def test_a_run_of_features_without_memory(tmp_path):
     run = make_run(tmp_path / "run", features, Identity)
-    about = export_run(run, formats=["onnx"], int8=True)
+    about = export(run, formats=["onnx"], int8=True)
     out = run / "export"
     assert {p.name for p in out.iterdir()} == {"model.onnx", "model.int8.onnx", "model.json", "README.md"}
     assert about["forms"]["model"]["inputs"] == {"frames": ["float32", ["B", "T", D]]}
     assert about["int8"]["clips"] == about["int8"]["of"] == 6
     (out / "stale").touch()
-    export_run(run, formats=["safetensors"])
+    export(run, formats=["safetensors"])
     assert {p.name for p in out.iterdir()} == {"model.safetensors", "model.json", "README.md"}
 
 
@@ -248,7 +247,7 @@ def test_a_run_converted_from_caffe_is_checked_on_random_frames(tmp_path):
     """)
     torch.manual_seed(0)
     write_run(caffe.load_net(tmp_path / "net.prototxt"), tmp_path / "run", mean=[104, 117, 123])
-    about = export_run(tmp_path / "run", formats=["onnx"], int8=True)
+    about = export(tmp_path / "run", formats=["onnx"], int8=True)
     assert "random uint8 frames" in about["checked_on"] and "has no data" in about["checked_on"]
     assert about["figures"] == {} and "not measured" in about["int8"]["why"]
     assert max(file.get("difference", 0) for file in about["files"].values()) < 1e-4
@@ -258,7 +257,7 @@ def test_a_run_converted_from_caffe_is_checked_on_random_frames(tmp_path):
 
 
 def test_a_file_that_differs_is_not_given_out(run, tmp_path, monkeypatch, tool):
-    monkeypatch.setattr(export.run, "frame_graph", lambda *_: frames_of())  # another model's head
+    monkeypatch.setattr(exporting.run, "frame_graph", lambda *_: frames_of())  # another model's head
     (tmp_path / "out").mkdir()
     code, _, error = tool("export", run, "--format", "onnx", "--out", tmp_path / "out")
     assert code == 2
@@ -280,24 +279,24 @@ def test_a_file_that_differs_is_not_given_out(run, tmp_path, monkeypatch, tool):
 )
 def test_refusals(run, settings, message, tmp_path):
     with pytest.raises(SeqclfError, match=message):
-        export_run(run, tmp_path / "out", **settings)
+        export(run, tmp_path / "out", **settings)
     assert not any(tmp_path.iterdir())
 
 
 def test_what_is_no_export_is_not_replaced(run, tmp_path):
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(SeqclfError, match="is there already, and is no export"):
-        export_run(run, tmp_path)
+        export(run, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_missing_package_is_named_with_its_extra(run, monkeypatch, tmp_path):
-    honest = export.run.importlib.util.find_spec
+    honest = exporting.run.importlib.util.find_spec
     monkeypatch.setattr(
-        export.run.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else honest(name)
+        exporting.run.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else honest(name)
     )
     with pytest.raises(SeqclfError, match=r"onnxscript: pip install 'seqclf\[export\]'"):
-        export_run(run, tmp_path / "out")
+        export(run, tmp_path / "out")
 
 
 def test_other_models_are_refused_by_name():

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqclf import GRU, LSTM, RNN, FrameSequenceClassifier, SeqclfError, cross_entropy, every_frame
+from seqclf import GRU, LSTM, RNN, FrameSequenceClassifier, SeqclfError
+from seqclf.data.labelling import every_frame
 from seqclf.experiment.config import load_experiment
+from seqclf.experiment.losses import cross_entropy
 from seqclf.training.capture import WARMUP, Captured
 from seqclf.training.loop import train
 

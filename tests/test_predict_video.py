@@ -26,7 +26,8 @@ TEMPORALS = (Identity, partial(LSTM, hidden=6), partial(GRU, hidden=6), partial(
 CONFIG = """
 from functools import partial
 import torch
-from seqclf import LSTM, Data, Experiment, FrameSequenceClassifier, Video, Videos, window
+from seqclf import LSTM, Data, Experiment, FrameSequenceClassifier, Video, Videos
+from seqclf.data.sampling import window
 
 CLASSES = ("run", "walk", "a, comma")
 
@@ -536,7 +537,7 @@ def test_one_crop_is_that_of_the_runs_evaluation_whatever_its_transform_is(tool,
 
 
 def test_windows_that_were_spread_in_training_are_spread_here(tool, runs, tmp_path):
-    write_run(runs / "tiny.py", tmp_path / "run", "data.sampling=seqclf.uniform")
+    write_run(runs / "tiny.py", tmp_path / "run", "data.sampling=seqclf.sampling.uniform")
     frames = noise(13, 3, 8, 10)
     folder = write_folder(tmp_path / "v", frames)
     predictor = load(tmp_path / "run")

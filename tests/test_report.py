@@ -17,7 +17,7 @@ from PIL import Image
 
 from seqclf.batch import Batch, SeqclfError
 from seqclf.evaluation.metrics import Metrics
-from seqclf.reporting.html import print_results, write_report
+from seqclf.reporting.html import print_results, report
 
 ROWS = {"frame accuracy": "frame_accuracy", "clip by last frame": "clip_last", "clip by mean of softmax": "clip_mean"}
 
@@ -89,7 +89,7 @@ def cells(page: str, first: str) -> list[str]:
 
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     make_run(tmp_path, ["a", "b", "c"])
-    path = write_report(tmp_path)
+    path = report(tmp_path)
     page = path.read_text(encoding="utf-8")
     assert path == tmp_path / "report" / "index.html"
     assert not re.search(r"https?://|url\(|@import|<link|<script", page)
@@ -105,14 +105,14 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
 
 def test_the_page_is_a_function_of_the_folder(tmp_path: Path) -> None:
     make_run(tmp_path, ["a", "b"])
-    once = write_report(tmp_path).read_bytes()
-    assert write_report(tmp_path).read_bytes() == once
+    once = report(tmp_path).read_bytes()
+    assert report(tmp_path).read_bytes() == once
 
 
 def test_the_figures_are_those_of_results_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     classes = ["aa", "bb", "cc"]
     results = make_run(tmp_path, classes)
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    page = report(tmp_path).read_text(encoding="utf-8")
     print_results(results)
     text = capsys.readouterr().out
     rows = {**ROWS, "top-3 accuracy": "top3_accuracy"}
@@ -133,7 +133,7 @@ def test_the_figures_are_those_of_results_json(tmp_path: Path, capsys: pytest.Ca
 
 def test_the_worst_classes_come_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = make_run(tmp_path, [f"k{k}" for k in range(8)])
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    page = report(tmp_path).read_text(encoding="utf-8")
     print_results(results)
     ranked = re.findall(r"<tr><td>k(\d)</td>", page)
     shares = [results["parts"]["test"]["class_accuracy"][int(k)] for k in ranked]
@@ -156,7 +156,7 @@ def test_a_narrow_terminal_cuts_nothing(
 def test_text_is_escaped(tmp_path: Path) -> None:
     names = ["<script>alert(1)</script>", "$\\frac{", 'a"&b']
     make_run(tmp_path, names, loud="<i>loud</i>")
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    page = report(tmp_path).read_text(encoding="utf-8")
     assert "<script" not in page and "<i>" not in page and "<config>" not in page
     assert all(escape(text) in page for text in (*names, "<i>loud</i>", "# <config> & co", "train.py 'a b'"))
 
@@ -164,8 +164,8 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 def test_the_banner_is_there_only_if_set(tmp_path: Path) -> None:
     make_run(tmp_path / "quiet", ["a", "b"])
     make_run(tmp_path / "loud", ["a", "b"], loud="NOT MNIST")
-    assert 'class="loud"' not in write_report(tmp_path / "quiet").read_text(encoding="utf-8")
-    assert '<p class="loud">NOT MNIST</p>' in write_report(tmp_path / "loud").read_text(encoding="utf-8")
+    assert 'class="loud"' not in report(tmp_path / "quiet").read_text(encoding="utf-8")
+    assert '<p class="loud">NOT MNIST</p>' in report(tmp_path / "loud").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_picture_is_left_out_only_where_there_is_nothing_to_draw(
     tmp_path: Path, change: dict[str, Any], missing: set[str]
 ) -> None:
     make_run(tmp_path, **{"classes": ["yes", "no"], **change})
-    drawn = set(pictures(write_report(tmp_path).read_text(encoding="utf-8")))
+    drawn = set(pictures(report(tmp_path).read_text(encoding="utf-8")))
     usual = {"Learning curves", "How early a clip is known", "Confusion matrix", "Most wrong"}
     assert usual - drawn == missing
     assert drawn - usual == ({"Accuracy by frame"} if change.get("mixed") else set())
@@ -198,7 +198,7 @@ def test_of_labels_per_frame_nothing_is_said_of_clips_and_a_figure_that_is_not_t
 ) -> None:
     results = make_run(tmp_path, ["a", "b"], mixed=True)
     assert results["parts"]["test"]["clip_last"] is None
-    page = write_report(tmp_path).read_text(encoding="utf-8")
+    page = report(tmp_path).read_text(encoding="utf-8")
     print_results(results)
     assert "clip by last frame" not in page + capsys.readouterr().out
     results["parts"]["validation"] |= {"clips": 3, "clip_last": 1.0, "clip_mean": 1.0}
@@ -209,10 +209,10 @@ def test_of_labels_per_frame_nothing_is_said_of_clips_and_a_figure_that_is_not_t
 
 def test_a_half_line_of_metrics_is_passed_over(tmp_path: Path) -> None:
     make_run(tmp_path, ["a", "b"])
-    whole = write_report(tmp_path).read_bytes()
+    whole = report(tmp_path).read_bytes()
     with (tmp_path / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 5, "pa')
-    assert write_report(tmp_path).read_bytes() == whole
+    assert report(tmp_path).read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, name: str, how: str)
     else:
         path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(SeqclfError, match=name.replace(".", r"\.")):
-        write_report(tmp_path)
+        report(tmp_path)
 
 
 def test_samples_of_another_evaluation_are_refused(tmp_path: Path) -> None:
@@ -238,4 +238,4 @@ def test_samples_of_another_evaluation_are_refused(tmp_path: Path) -> None:
     with np.load(tmp_path / "most_wrong.npz") as file:
         np.savez(tmp_path / "most_wrong.npz", frames=file["frames"], sample=file["sample"] + 1)
     with pytest.raises(SeqclfError, match="other samples"):
-        write_report(tmp_path)
+        report(tmp_path)

@@ -18,9 +18,11 @@ import pytest
 import torch
 
 import seqclf
-from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, cross_entropy, mnist, one_cycle
+from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, mnist
 from seqclf.data import sample_order
 from seqclf.experiment.config import load_experiment
+from seqclf.experiment.losses import cross_entropy
+from seqclf.experiment.schedules import one_cycle
 from seqclf.experiment.settings import change
 from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest
 from seqclf.runs.record import Record

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, annotated_set, shard_set, video_set, window
+from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, annotated_set, shard_set, video_set
 from seqclf.data import Shards, Video, batches, mix
 from seqclf.data.moving_digits import make_moving_digits
+from seqclf.data.sampling import window
 from seqclf.data.shard_index import read_part, scan
 from seqclf.data.video_file import VideoFile
 from seqclf.data.video_index import Place

@@ -17,10 +17,12 @@ from PIL import Image
 from torch import nn
 
 import seqclf
-from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, last_frame, mnist, one_cycle
+from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, mnist
 from seqclf.data import sample_order
+from seqclf.data.labelling import last_frame
 from seqclf.evaluation.evaluator import evaluate
 from seqclf.experiment.config import load_experiment, render
+from seqclf.experiment.schedules import one_cycle
 from seqclf.experiment.settings import change
 from seqclf.prediction import load_run
 from seqclf.runtime.determinism import deterministic
@@ -373,7 +375,7 @@ def test_an_evaluation_in_between_is_of_no_influence(tmp_path):
 
 
 def test_labelling_decides_what_is_counted_not_what_is_answered():
-    per_clip, per_frame = mnist(source="digits"), mnist(source="digits", labelling=seqclf.every_frame)
+    per_clip, per_frame = mnist(source="digits"), mnist(source="digits", labelling=seqclf.labelling.every_frame)
     model = build_model(TINY, per_clip)
     a, b = (evaluate(model, data.test, 10) for data in (per_clip, per_frame))
     assert (a["frames"], b["frames"]) == (359, 359 * 28)

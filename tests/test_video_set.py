@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 import seqclf
-from seqclf import SeqclfError, annotated_set, dense, feature_set, moving_digits, uniform, video_set, whole, window
+from seqclf import SeqclfError, annotated_set, feature_set, moving_digits, video_set
 from seqclf.data.moving_digits import make_moving_digits
+from seqclf.data.sampling import dense, uniform, whole, window
 from seqclf.experiment.config import load_experiment
 from seqclf.training.loop import train
 

@@ -10,24 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from seqclf import (
-    IGNORE,
-    LSTM,
-    Batch,
-    Data,
-    Experiment,
-    FrameSequenceClassifier,
-    SeqclfError,
-    dense,
-    every_frame,
-    last_frame,
-    uniform,
-    video_set,
-    whole,
-    window,
-)
+from seqclf import IGNORE, LSTM, Batch, Data, Experiment, FrameSequenceClassifier, SeqclfError, video_set
 from seqclf.data import Video, Videos, batches, mix, sample_order
+from seqclf.data.labelling import every_frame, last_frame
 from seqclf.data.moving_digits import make_moving_digits
+from seqclf.data.sampling import dense, uniform, whole, window
 from seqclf.data.transforms import colour, flip, in_turn, random_crop, resize
 from seqclf.evaluation.evaluator import evaluate
 from seqclf.runs.record import read_json

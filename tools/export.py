@@ -1,7 +1,10 @@
-"""Runs ``seqclf export``."""
+"""The same as ``seqclf export``."""
 
-from seqclf.cli.export import main
-from seqclf.cli.tool import run_tool
+import sys
+from pathlib import Path
 
 if __name__ == "__main__":
-    run_tool(main)
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # not tools/, whose files would hide packages of their names
+    from seqclf.cli.main import main
+
+    sys.exit(main(["export", *sys.argv[1:]]))

@@ -19,11 +19,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from seqclf import LSTM, Clips, Data, video_set, window
+from seqclf import LSTM, Clips, Data, video_set
 from seqclf.benchmark import plain, reader
 from seqclf.benchmark.lstm import SHAPES
 from seqclf.benchmark.processes import curve, steps_per_second, whole
 from seqclf.benchmark.timing import ROOT, compare, seconds, show
+from seqclf.data.sampling import window
 from seqclf.data.transforms import random_crop
 from seqclf.experiment.config import load_experiment
 from seqclf.runtime.profiling import TRACED

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from seqclf import FrameSequenceClassifier, cross_entropy
+from seqclf import FrameSequenceClassifier
 from seqclf.benchmark.timing import ROOT, in_turn, peak_memory, show
 from seqclf.experiment.config import called, load_experiment
+from seqclf.experiment.losses import cross_entropy
 
 CAFFE_MS = {"forward": (613, 640), "forward + backward": (1356, 1380)}  # lowest and highest median of the original
 CLASSES = 101

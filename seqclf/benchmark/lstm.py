@@ -8,9 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from seqclf import LSTM, Clips, FrameSequenceClassifier, cross_entropy, last_frame
+from seqclf import LSTM, Clips, FrameSequenceClassifier
 from seqclf.benchmark.timing import compare, seconds
 from seqclf.data import sample_order
+from seqclf.data.labelling import last_frame
+from seqclf.experiment.losses import cross_entropy
 
 REFERENCE = {"B": 64, "T": 28, "D": 28, "H": 100, "layers": 3}
 SHAPES = [  # B, T, D, H and layers

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from seqclf import Video, Videos, window
+from seqclf import Video, Videos
 from seqclf.benchmark.timing import compare_rates
 from seqclf.data import Source, batches, mix
 from seqclf.data.frame_folder import FrameFolder
+from seqclf.data.sampling import window
 from seqclf.data.video_file import VideoFile
 
 HEIGHT, WIDTH, RATE = 240, 320, 25

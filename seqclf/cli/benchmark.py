@@ -1,9 +1,9 @@
 """Measures seqclf against its floors and rivals: medians, and ratios of pairs run in turn, ours to theirs.
 
-    python tools/benchmark.py                                  # the first nine parts, a few minutes
-    python tools/benchmark.py step resets start                # some of them
-    python tools/benchmark.py whole --root DIR      # those that take longer are asked for by name
-    python tools/benchmark.py gpu --root DIR
+    seqclf benchmark                                  # the first nine parts, a few minutes
+    seqclf benchmark step resets start                # some of them
+    seqclf benchmark whole --root DIR      # those that take longer are asked for by name
+    seqclf benchmark gpu --root DIR
 
 Parts (ratios are of times, or of rates where it says things per second):
 
@@ -32,7 +32,7 @@ machine only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -40,17 +40,17 @@ import torch
 
 from seqclf import SeqclfError
 from seqclf.benchmark import caffe_nets, gpu, lrcn, lstm, processes, reader, streaming
-from seqclf.cli.tool import make_parser, run_tool
+from seqclf.cli.parser import make_parser
 from seqclf.runtime.allocator import keep_freed_memory
 
 
-def main() -> int:
-    parser = make_parser(__doc__)
+def main(words: Sequence[str]) -> int:
+    parser = make_parser("benchmark", __doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help="see above (default: the first nine)")
     parser.add_argument("--root", default="data", help="the folder that holds MNIST/raw (whole, memory, gpu)")
     parser.add_argument("--pairs", type=int, default=3, help="how many pairs of whole processes")
     parser.add_argument("--steps", type=int, default=3000, help="steps of the whole processes")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     quick: dict[str, Callable[[], None]] = {
         "step": lstm.step,
         "resets": lstm.resets,
@@ -80,7 +80,3 @@ def main() -> int:
     for name in chosen:
         parts[name]()
     return 0
-
-
-if __name__ == "__main__":
-    run_tool(main)

@@ -1,12 +1,12 @@
 """Runs Caffe's solvers and nets as the ``caffe`` program does, looks into them, and converts them.
 
-python tools/caffe.py train --solver solver.prototxt [--weights a.caffemodel,b.caffemodel | --snapshot x.solverstate]
-python tools/caffe.py test --model train_val.prototxt --weights w.caffemodel --iterations 100
-python tools/caffe.py time --model deploy.prototxt --iterations 10
-python tools/caffe.py inspect FILE [--weights w.caffemodel]      FILE: a net, a solver or a .caffemodel
-python tools/caffe.py draw net.prototxt net.svg                  or net.png
-python tools/caffe.py convert --model deploy.prototxt --weights w.caffemodel --workdir runs/<new> [--classes FILE]
-python tools/caffe.py convert runs/<run> out.prototxt out.caffemodel
+seqclf caffe train --solver solver.prototxt [--weights a.caffemodel,b.caffemodel | --snapshot x.solverstate]
+seqclf caffe test --model train_val.prototxt --weights w.caffemodel --iterations 100
+seqclf caffe time --model deploy.prototxt --iterations 10
+seqclf caffe inspect FILE [--weights w.caffemodel]      FILE: a net, a solver or a .caffemodel
+seqclf caffe draw net.prototxt net.svg                  or net.png
+seqclf caffe convert --model deploy.prototxt --weights w.caffemodel --workdir runs/<new> [--classes FILE]
+seqclf caffe convert runs/<run> out.prototxt out.caffemodel
 
 Options are Caffe's own, with one dash or two; every command has --help, and --flavour lisa for nets of lisa-caffe.
 """
@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from seqclf import SeqclfError, caffe
-from seqclf.cli.tool import make_parser, run_tool
+from seqclf.cli.parser import make_parser, spelling
 
 # ---- Caffe's log
 
@@ -111,8 +111,7 @@ def python_layers(given: Sequence[str]) -> dict[str, Callable[..., Any]]:
 
 
 def parser_of(command: str) -> ArgumentParser:
-    parser = make_parser(cleandoc(COMMANDS[command].__doc__ or ""))
-    parser.prog = f"{Path(sys.argv[0]).name} {command}"
+    parser = make_parser(f"caffe {command}", cleandoc(COMMANDS[command].__doc__ or ""))
     parser.add_argument("--flavour", default="bvlc", choices=("bvlc", "lisa"), help="whose Caffe (default: bvlc)")
     return parser
 
@@ -229,7 +228,7 @@ def train(args: list[str]) -> int:
     if stopped:
         again = f"{solver.prefix}_iter_{solver.iter}.solverstate" + (".h5" if param.snapshot_format == 0 else "")
         if Path(again).exists():
-            log(f"To resume: {sys.argv[0]} train --solver {options.solver} --snapshot {again}")
+            log(f"To resume: {' '.join(spelling('caffe'))} train --solver {options.solver} --snapshot {again}")
         return 128 + stopped[0]
     log("Optimization Done.")
     return 0
@@ -609,9 +608,9 @@ def to_run(options: Namespace) -> int:
         print(line)
     print(f"checkpoint: {checkpoint}")
     print("next:")
-    print(f"  python tools/predict.py {options.workdir} FILE ...")
-    print(f"  python tools/evaluate.py {options.workdir}")
-    print(f"  python tools/train.py --config {options.config or 'configs/<your own>.py'} --init {options.workdir}")
+    print(f"  seqclf predict {options.workdir} FILE ...")
+    print(f"  seqclf evaluate {options.workdir}")
+    print(f"  seqclf train --config {options.config or 'configs/<your own>.py'} --init {options.workdir}")
     return 0
 
 
@@ -660,19 +659,14 @@ GLOG = {"--logtostderr", "--alsologtostderr"}
 """Flags of the caffe program that ask for what is done here anyway."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if argv is None else argv)
+def main(words: Sequence[str]) -> int:
     words = [re.sub(r"^-(?=[a-z_]{2})", "--", word) for word in words]  # -solver as --solver
     words = [word for word in words if word.partition("=")[0] not in GLOG]
     command = next((word for word in words if word in COMMANDS), None)
     if command is None or "--help" in words[: words.index(command)]:
-        parser = make_parser(__doc__)
+        parser = make_parser("caffe", __doc__)
         parser.add_argument("command", choices=COMMANDS)
         parser.parse_args(words)  # which tells what is wrong, or helps
         return 2
     words.remove(command)
     return COMMANDS[command](words)
-
-
-if __name__ == "__main__":
-    run_tool(main)

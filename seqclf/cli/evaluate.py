@@ -1,33 +1,34 @@
 """Evaluates a run's checkpoint on the clips that it is measured on.
 
-python tools/evaluate.py runs/<run>
-python tools/evaluate.py runs/<run> --checkpoint best --part validation
-python tools/evaluate.py runs/<run> data.root=DIR
-python tools/evaluate.py runs/<run> data.split=test02.txt
+seqclf evaluate runs/<run>
+seqclf evaluate runs/<run> --checkpoint best --part validation
+seqclf evaluate runs/<run> data.root=DIR
+seqclf evaluate runs/<run> data.split=test02.txt
 torchrun --nproc-per-node 2 tools/evaluate.py runs/<run>
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqclf import SeqclfError
-from seqclf.cli.tool import make_parser, run_tool
+from seqclf.cli.parser import make_parser
 
 if TYPE_CHECKING:
     from seqclf.runtime.distributed import World
 
 
-def main() -> int:
-    parser = make_parser(__doc__)
+def main(words: Sequence[str]) -> int:
+    parser = make_parser("evaluate", __doc__)
     parser.add_argument("run", help="the run's folder")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="changes of the run's config, as in training")
     parser.add_argument("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
     parser.add_argument("--part", default="test", choices=("test", "validation", "train"), help="default: test")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(words)
 
     from seqclf.runtime.allocator import keep_freed_memory
     from seqclf.runtime.distributed import joined
@@ -84,7 +85,3 @@ def run(args: argparse.Namespace, world: World) -> int:
         write_json(path, results)
         display.say(f"all figures: {path}")
     return 0
-
-
-if __name__ == "__main__":
-    run_tool(main)

@@ -1,8 +1,8 @@
 """Exports a run's model: ONNX and torch.export programs, whole clips and streams, and safetensors, with a model card.
 
-python tools/export.py runs/<run>
-python tools/export.py runs/<run> --out exported --format onnx --int8
-python tools/export.py runs/<run> --checkpoint best data.root=DIR
+seqclf export runs/<run>
+seqclf export runs/<run> --out exported --format onnx --int8
+seqclf export runs/<run> --checkpoint best data.root=DIR
 
 Frames go in raw: scaling is inside. Every file is compared with the run's model, on test clips where they can be read,
 before the folder gets its name; a difference above 1e-4 is an error. Needs the extra `export`.
@@ -11,14 +11,15 @@ before the folder gets its name; a difference above 1e-4 is an error. Needs the 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqclf.cli.tool import make_parser, run_tool
+from seqclf.cli.parser import make_parser
 
 
-def main() -> int:
-    parser = make_parser(__doc__)
+def main(words: Sequence[str]) -> int:
+    parser = make_parser("export", __doc__)
     add = parser.add_argument
     add("run", help="the run's folder")
     add("settings", nargs="*", metavar="key=value", help="changes of the run's config, such as data.root=DIR")
@@ -29,14 +30,14 @@ def main() -> int:
     add("--int8", action="store_true", help="the stream with weights of 8 bits, too, and what that costs in accuracy")
     add("--clips", type=int, default=1000, help="on so many test clips, spread over all (default 1000)")
     add("--dtype", choices=("uint8", "float32"), help="of the frames (default: as the run's test clips)")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(words)
 
-    from seqclf.exporting import export_run
+    from seqclf.exporting import export
     from seqclf.exporting.run import FORMATS
     from seqclf.runtime.allocator import keep_freed_memory
 
     keep_freed_memory()
-    about = export_run(
+    about = export(
         args.run,
         args.out,
         args.checkpoint,
@@ -94,7 +95,3 @@ def _cost(name: str, int8: dict[str, Any]) -> str:
     """A figure with floats, and with weights of 8 bits."""
     before, after = (int8[kind][name] for kind in ("float", "int8"))
     return f"{before:.4f} → {after:.4f}" if name == "loss" else f"{before:.2%} → {after:.2%}"
-
-
-if __name__ == "__main__":
-    run_tool(main)

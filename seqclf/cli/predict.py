@@ -1,10 +1,10 @@
 """Classifies videos with a run, frame by frame, or with several runs together; or images with a run that reads rows.
 
-python tools/predict.py runs/<run> video.mp4 more_videos/ --crops 10 --stride 8
-python tools/predict.py runs/rgb runs/flow --weights 1 2 video_folder/
-python tools/predict.py runs/<run> --stream camera.mp4
-python tools/predict.py runs/<run> videos/ --segments segments.csv
-python tools/predict.py runs/<run> digit.png more_digits/*.png
+seqclf predict runs/<run> video.mp4 more_videos/ --crops 10 --stride 8
+seqclf predict runs/rgb runs/flow --weights 1 2 video_folder/
+seqclf predict runs/<run> --stream camera.mp4
+seqclf predict runs/<run> videos/ --segments segments.csv
+seqclf predict runs/<run> digit.png more_digits/*.png
 
 Videos are files, folders of frames, folders of either, or .npy files of features. They are seen in windows as the run
 was trained on them, or whole where it was trained on whole ones. For each there is <name>.csv (a line per frame) and
@@ -21,13 +21,14 @@ import os
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqclf import SeqclfError
-from seqclf.cli.tool import make_parser, run_tool
+from seqclf.cli.parser import make_parser
 
 if TYPE_CHECKING:
     from seqclf.data.source import Source
@@ -38,8 +39,8 @@ SAY_EVERY = 10.0
 """Seconds between lines of progress where there is no terminal."""
 
 
-def main() -> int:
-    parser = make_parser(__doc__)
+def main(words: Sequence[str]) -> int:
+    parser = make_parser("predict", __doc__)
     add = parser.add_argument
     add("paths", nargs="+", metavar="RUN... PATH...", help="run folders; and videos, or folders of them, or images")
     add(
@@ -62,7 +63,7 @@ def main() -> int:
     add("--out", help="the folder for what is written (default: predictions/ in the first run)")
     add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(words)
 
     from seqclf.prediction import is_run, shares
     from seqclf.prediction.videos import VideoRun
@@ -295,7 +296,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    run_tool(main)

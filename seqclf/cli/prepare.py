@@ -1,10 +1,10 @@
 """Makes videos ready ahead of training: their frames as pictures, features of their frames, shards of many.
 
-python tools/prepare.py frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
-python tools/prepare.py frames --list train.txt --root DIR --out DIR
-python tools/prepare.py features runs/<run> video.mp4 more_videos/ --out DIR
-python tools/prepare.py features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
-python tools/prepare.py shards train.txt --root DIR --out DIR [--part train] [--size 256]
+seqclf prepare frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
+seqclf prepare frames --list train.txt --root DIR --out DIR
+seqclf prepare features runs/<run> video.mp4 more_videos/ --out DIR
+seqclf prepare features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
+seqclf prepare shards train.txt --root DIR --out DIR [--part train] [--size 256]
 
 Every command has --help. Frames and features that are done are passed over: a command that was stopped is given again
 to go on. Shards are written whole or not at all.
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqclf import SeqclfError
-from seqclf.cli.tool import make_parser, run_tool
+from seqclf.cli.parser import make_parser
 
 if TYPE_CHECKING:
     from seqclf.prediction.prepare import Done, Encoder
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 def frames(words: Sequence[str]) -> int:
     """Extracts the frames of videos: <out>/<video>/<video>.0001.jpg and so on.
 
-    python tools/prepare.py frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
-    python tools/prepare.py frames --list train.txt --root DIR --out DIR
+    seqclf prepare frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
+    seqclf prepare frames --list train.txt --root DIR --out DIR
 
     Videos of a folder, or of a list, keep the folders that they lie in there: <out>/<class>/<video>/... Pictures of the
     form png are the frames bit for bit. A folder of pictures is there when all of them are; it is then passed over.
@@ -80,9 +80,9 @@ def frames(words: Sequence[str]) -> int:
 def features(words: Sequence[str]) -> int:
     """Makes features of videos' frames, by the encoder of a run or by a torchvision model: <out>/features/<video>.npy.
 
-    python tools/prepare.py features runs/<run> video.mp4 more_videos/ --out DIR
-    python tools/prepare.py features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
-    python tools/prepare.py features runs/<run> --root DIR --train train.txt --test test.txt \\
+    seqclf prepare features runs/<run> video.mp4 more_videos/ --out DIR
+    seqclf prepare features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
+    seqclf prepare features runs/<run> --root DIR --train train.txt --test test.txt \\
         --segments segments.csv --classes classes.txt --background nothing --out DIR
 
     Files are (D, T) float32. Frames are resized and cropped as in the run's evaluation; for a torchvision model by
@@ -148,9 +148,9 @@ def features(words: Sequence[str]) -> int:
 def shards(words: Sequence[str]) -> int:
     """Packs the videos of a list into tar files of WebDataset's layout: <out>/<part>-000000.tar and so on.
 
-    python tools/prepare.py shards train.txt --root DIR --out DIR
-    python tools/prepare.py shards test.txt --root DIR --out DIR --part test
-    python tools/prepare.py shards train.txt --root DIR --out DIR --segments segments.csv --classes classes.txt
+    seqclf prepare shards train.txt --root DIR --out DIR
+    seqclf prepare shards test.txt --root DIR --out DIR --part test
+    seqclf prepare shards train.txt --root DIR --out DIR --segments segments.csv --classes classes.txt
 
     The list is of videos with their classes, in any of the known forms, or with --segments of paths, a line each; the
     labels of frames are then in the shards. Video files and pictures are packed as they are, in an order drawn by
@@ -263,9 +263,7 @@ def size_of(args: Namespace, name: str) -> Any:
 
 
 def parser_of(command: str) -> ArgumentParser:
-    parser = make_parser(cleandoc(COMMANDS[command].__doc__ or ""))
-    parser.prog = f"{Path(sys.argv[0]).name} {command}"
-    return parser
+    return make_parser(f"prepare {command}", cleandoc(COMMANDS[command].__doc__ or ""))
 
 
 def add_common(parser: ArgumentParser) -> None:
@@ -298,15 +296,10 @@ def check_common(args: Namespace) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"frames": frames, "features": features, "shards": shards}
 
 
-def main() -> int:
-    words = sys.argv[1:]
+def main(words: Sequence[str]) -> int:
     if not words or words[0] not in COMMANDS:
-        parser = make_parser(__doc__)
+        parser = make_parser("prepare", __doc__)
         parser.add_argument("command", choices=COMMANDS)
         parser.parse_args(words[:1])  # which tells what is wrong, or helps
         return 2
     return COMMANDS[words[0]](words[1:])
-
-
-if __name__ == "__main__":
-    run_tool(main)

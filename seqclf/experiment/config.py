@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Data, Transform
+from seqclf.experiment.find_config import find_config
 from seqclf.experiment.losses import cross_entropy
 from seqclf.experiment.schedules import Schedule, constant
 from seqclf.experiment.settings import change, settings_of
@@ -117,8 +118,7 @@ def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> Experime
 
 
 def _load_get_config(path: Path) -> Experiment:
-    if not path.is_file():
-        raise SeqclfError(f"config {path}: no such file")
+    path = find_config(path)
     for name in _local:
         sys.modules.pop(name, None)
     _local.clear()

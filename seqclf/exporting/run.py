@@ -29,7 +29,7 @@ FORMATS = ("program", "onnx", "safetensors")
 PACKAGES = {"program": (), "onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
 
 
-def export_run(
+def export(
     run: str | Path,
     out: str | Path | None = None,
     checkpoint: str = "newest",

@@ -81,7 +81,7 @@ def print_results(results: dict[str, Any]) -> None:
         console.print(Text(f"worst of {len(ranked)} classes, by frame: {worst}"), soft_wrap=True)
 
 
-def write_report(workdir: str | Path) -> Path:
+def report(workdir: str | Path) -> Path:
     """Draws a finished run's pictures and writes its page, ``report/index.html``; a function of its files alone.
 
     Raises:

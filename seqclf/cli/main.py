@@ -1,0 +1,87 @@
+"""The ``seqclf`` program: finds the module of a command and runs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from seqclf import __version__
+from seqclf.errors import Elsewhere, SeqclfError
+
+COMMANDS = {
+    "train": "train the experiment of a config",
+    "evaluate": "evaluate a run on its test, validation or training data",
+    "predict": "classify videos, images or feature files with one run or several",
+    "prepare": "extract frames, features or shards from videos before training",
+    "export": "write a run as ONNX, torch.export and safetensors files",
+    "report": "write the HTML report of a run",
+    "benchmark": "measure speed and memory",
+    "caffe": "run, train, inspect, draw and convert Caffe nets",
+}
+"""Every command is a module of ``seqclf.cli`` with ``main(words)``. It is imported only when the command runs."""
+
+HELP = f"""usage: seqclf COMMAND ...
+
+Classify sequences of frames, per clip or per frame.
+
+{chr(10).join(f"  {name:<11}{purpose}" for name, purpose in COMMANDS.items())}
+
+examples:
+  seqclf train --config mnist_lastframe
+  seqclf evaluate runs/demo
+  seqclf predict runs/demo video.mp4
+  torchrun --nproc-per-node 2 -m seqclf train --config mnist_lastframe
+
+`seqclf COMMAND --help` describes a command. `python -m seqclf` is the same program.
+Exit codes: 0 success; 2 user error, with a one-line message; 128 + signal when stopped (130, 143).
+"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs a command line.
+
+    Args:
+        words: the command and its arguments; None for those of this process.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    if words[:1] in (["-h"], ["--help"], ["help"]):
+        print(HELP, end="")
+        return 0
+    if words[:1] == ["--version"]:
+        print(f"seqclf {__version__}")
+        return 0
+    if not words or words[0] not in COMMANDS:
+        print(f"error: {_unknown(words)}", file=sys.stderr)
+        return 2
+    return run(import_module(f"seqclf.cli.{words[0]}").main, words[1:])
+
+
+def run(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
+    """Runs one command and turns its exceptions into an exit code."""
+    try:
+        return command(words)
+    except Elsewhere:
+        return 2
+    except SeqclfError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of the output, such as `head`, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _unknown(words: Sequence[str]) -> str:
+    if not words:
+        return f"no command given: expected one of {', '.join(COMMANDS)} (see seqclf --help)"
+    near = get_close_matches(words[0], COMMANDS, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(COMMANDS)}"
+    return f"unknown command {words[0]!r}: {hint} (see seqclf --help)"
