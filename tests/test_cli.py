@@ -109,6 +109,11 @@ def test_a_command_is_repeated_as_it_was_started(argv0, one, two, monkeypatch):
     assert " ".join(spelling("train", 2)) == two
 
 
+def test_every_folder_is_a_package_and_so_in_the_wheel():
+    folders = {path.parent for path in (ROOT / "seqclf").rglob("*.py")}
+    assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
 def test_public_names_exist_and_type_checkers_see_the_same():
     assert sorted(seqclf.__all__) == sorted({*seqclf._MODULE_OF, *seqclf._NAMESPACES})
     assert [name for name in seqclf.__all__ if getattr(seqclf, name, None) is None] == []
