@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from seqclf.batch import SeqclfError
-from seqclf.runs.checkpoint import load_newest
 from seqclf.data.input_spec import InputSpec
 from seqclf.experiment.config import Experiment, numbers, save_experiment
-from seqclf.runtime.distributed import World, launch
+from seqclf.runs.checkpoint import load_newest
 from seqclf.runs.record import environment, now, read_json, write_json
+from seqclf.runtime.distributed import World, launch
 
 
 def open_folder(
