@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqclf.errors import Elsewhere, SeqclfError
+from seqclf.errors import PeerFailed, SeqclfError
 
-__all__ = ["IGNORE", "Batch", "Elsewhere", "SeqclfError"]
+__all__ = ["IGNORE", "Batch", "PeerFailed", "SeqclfError"]
 
 IGNORE = -100
 """The label of a frame that has none: no loss, no gradient, no metric (PyTorch's own ``ignore_index``)."""

@@ -5,5 +5,5 @@ class SeqclfError(Exception):
     """A user error: a wrong setting, argument or file. The message is one line; the program prints it and exits 2."""
 
 
-class Elsewhere(SeqclfError):
+class PeerFailed(SeqclfError):
     """Another process of the run failed and reports the error; this process ends without a message."""

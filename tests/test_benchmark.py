@@ -38,7 +38,7 @@ def test_reading_is_compared_with_one_thread_and_two(tmp_path, capsys):
 
 
 def test_lrcn_of_torch_nn_is_the_configs_model():
-    model = lrcn.build().eval()
+    model = lrcn.lrcn_rgb().eval()
     plain = lrcn.plain_like(model).eval()
     frames, labels = lrcn.clip(2)
     with torch.inference_mode():

@@ -109,7 +109,7 @@ def test_a_run_without_data_says_so(mini):
     assert prediction.probabilities.shape == (5, 5) and prediction.label()[0] in "abcde"
     done = subprocess.run([sys.executable, ROOT / "tools/evaluate.py", "run"], capture_output=True, text=True)
     assert done.returncode == 2 and "was converted from deploy.prototxt and has no data" in done.stderr
-    with pytest.raises(caffe.CaffeFormatError, match="run: is not empty"):
+    with pytest.raises(seqclf.SeqclfError, match="run folder run is not empty"):
         caffe.write_run(net, "run")
 
 

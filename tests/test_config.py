@@ -14,7 +14,7 @@ from torch import nn
 
 import seqclf
 from seqclf import GRU, LSTM, Experiment, FrameSequenceClassifier, SeqclfError, mnist
-from seqclf.experiment.config import load_experiment, numbers, render
+from seqclf.experiment.config import load_experiment, render, resume_fingerprint
 from seqclf.experiment.schedules import constant, one_cycle, warmup_cosine
 from seqclf.experiment.settings import change, settings_of
 from seqclf.training.loop import train
@@ -243,11 +243,11 @@ def test_a_swapped_class_keeps_the_keywords_that_it_knows():
 
 
 def test_the_numbers_that_a_resumed_run_must_share_leave_out_where_and_how_long():
-    same = numbers(EXAMPLE)
+    same = resume_fingerprint(EXAMPLE)
     for override in ("steps=9", "eval_every=9", "log_every=9", "checkpoint_every=9", "keep=9", "data.root=x"):
-        assert numbers(change(EXAMPLE, override)) == same, override
+        assert resume_fingerprint(change(EXAMPLE, override)) == same, override
     for override in ("seed=9", "batch_size=9", "optimizer.lr=0.9", "model.temporal.hidden=9", "data.axis=columns"):
-        other = numbers(change(EXAMPLE, override))
+        other = resume_fingerprint(change(EXAMPLE, override))
         differing = [name for name in same if other[name] != same[name]]
         assert differing == [override.split("=")[0].split(".")[0]]
 
@@ -279,7 +279,7 @@ def test_a_run_of_a_config_from_elsewhere_is_whole_without_that_config(foreign, 
     again = load_experiment(run / "config.py")
     assert again.augment.__name__ == "dim"
     assert render(again) == (run / "config.py").read_text()
-    assert numbers(again) == numbers(experiment)
+    assert resume_fingerprint(again) == resume_fingerprint(experiment)
     assert sys.path == before
 
 
@@ -334,4 +334,4 @@ def test_any_text_as_a_value_is_taken_or_refused_in_a_sentence(key, raw):
 
 def test_a_positional_value_is_one_of_the_numbers_of_a_run():
     one, two = (replace(EXAMPLE, schedule=partial(warmup_cosine, *args)) for args in ((1,), (2,)))
-    assert numbers(one)["schedule"] != numbers(two)["schedule"]
+    assert resume_fingerprint(one)["schedule"] != resume_fingerprint(two)["schedule"]

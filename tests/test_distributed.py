@@ -14,9 +14,11 @@ import torch
 from distributed_runs import RUNS, SAME, STEPS, evaluated
 
 from seqclf import SeqclfError
-from seqclf.runs.folder import open_folder
+from seqclf.runs.folder import RunFolder
+from seqclf.runs.start import open_run
+from seqclf.runtime.devices import pick_device
 from seqclf.runtime.distributed import World, launch
-from seqclf.training.loop import _expect_the_same, pick_device, train
+from seqclf.training.loop import _expect_the_same, train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -148,7 +150,7 @@ def test_a_restart_goes_on_with_its_own_run_alone(tmp_path, monkeypatch):
     experiment = replace(RUNS["clip"], steps=3)
     train(experiment, tmp_path, "cpu")
     data = json.loads((tmp_path / "run.json").read_text())["data"]
-    again = partial(open_folder, tmp_path, experiment, data)
+    again = partial(open_run, RunFolder(tmp_path), experiment, data)
     path, content, _ = again(False, World(restarts=1))
     assert path.name == "step_3.pt" and content["step"] == 3
     with pytest.raises(SeqclfError, match="is not empty"):

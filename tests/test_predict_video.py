@@ -18,7 +18,7 @@ from seqclf.data.transforms import mirror, ten_crops
 from seqclf.experiment.config import load_experiment, save_experiment
 from seqclf.prediction import Prediction, Predictor, fuse
 from seqclf.runs.checkpoint import save_checkpoint
-from seqclf.runs.record import write_json
+from seqclf.runtime.files import write_json
 
 loaded = cache(load)
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,8 @@ import seqclf
 import seqclf.data.mnist  # the module; seqclf.mnist is its function
 from seqclf import Clips, Data, SeqclfError, mnist
 from seqclf.experiment.config import load_experiment
-from seqclf.training.loop import pick_device, train
+from seqclf.runtime.devices import pick_device
+from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "mnist_lastframe.py"
@@ -170,7 +171,7 @@ def test_the_train_tool_says_what_it_lacks(refused, tmp_path):
     assert "--config PATH is needed" in refused("train")
     assert "--resume needs --workdir" in refused("train", "--config", CONFIG, "--resume")
     (tmp_path / "file").write_text("")
-    assert "can't be made" in refused("train", "--config", CONFIG, "--workdir", tmp_path / "file", *SMALL)
+    assert "run folder" in refused("train", "--config", CONFIG, "--workdir", tmp_path / "file", *SMALL)
 
 
 def test_a_config_is_shown_and_nothing_run(tool, tmp_path, monkeypatch):
@@ -218,7 +219,7 @@ def test_a_label_of_mnist_that_is_no_digit_is_named_by_sample(raw, tmp_path):
 def test_whole_files_in_place_are_read_without_a_network(raw, tmp_path, mirror):
     mirror("http://127.0.0.1:1/")
     data = mnist(root=str(tmp_path), source="mnist")
-    assert (len(data.train), len(data.test), data.loud) == (60_000, 10_000, None)
+    assert (len(data.train), len(data.test), data.warning) == (60_000, 10_000, None)
 
 
 @pytest.mark.parametrize(
@@ -259,13 +260,13 @@ def test_mnist_that_is_neither_there_nor_to_be_had_is_told_with_the_place_for_it
 def test_without_mnist_auto_falls_back_to_digits_and_says_so_loudly(tool, tmp_path, mirror, closed_port):
     mirror(closed_port)
     data = mnist(root=str(tmp_path), source="auto")
-    assert data.loud and data.loud.startswith("NOT MNIST") and (len(data.train), len(data.test)) == (1438, 359)
-    assert mnist(source="digits").loud is None, "digits that were asked for are nothing to be loud about"
+    assert data.warning and data.warning.startswith("NOT MNIST") and (len(data.train), len(data.test)) == (1438, 359)
+    assert mnist(source="digits").warning is None, "digits on request need no warning"
     settings = [*SMALL[:2], SMALL[3], f"data.root={tmp_path}"]
     code, shown, _ = tool("train", "--config", CONFIG, "--workdir", tmp_path / "run", *settings)
     assert code == 0
-    assert f"*** {data.loud} ***" in shown
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["loud"] == data.loud
+    assert f"*** {data.warning} ***" in shown
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["warning"] == data.warning
 
 
 def test_evaluating_on_a_stand_in_is_as_loud(tool, run, tmp_path, mirror, closed_port):
@@ -351,14 +352,14 @@ def test_a_network_that_answers_with_a_page_of_its_own_is_no_mnist(tmp_path, mir
     server.body = lambda stream: stream.write(b"<html>please log in</html>".ljust(100_000))
     mirror(server.url)
     first = mnist(root=str(tmp_path), source="auto")
-    assert first.loud and "the download failed" in first.loud
+    assert first.warning and "the download failed" in first.warning
     assert not list(tmp_path.rglob("*-ubyte"))
 
 
 def test_what_a_failed_download_leaves_does_not_stand_in_the_way_of_the_next(tmp_path, mirror, server):
     server.body = lambda stream: stream.write(b"<html>please log in</html>".ljust(100_000))
     mirror(server.url)
-    assert [bool(mnist(root=str(tmp_path), source="auto").loud) for _ in range(2)] == [True, True]
+    assert [bool(mnist(root=str(tmp_path), source="auto").warning) for _ in range(2)] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -428,13 +429,13 @@ def test_a_folder_that_is_no_run_is_refused(refused, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--checkpoint", "best"], "has no best checkpoint: it was run without validation (data.validation=)"),
+        (["--checkpoint", "best"], "has no best checkpoint"),
         (["--checkpoint", "99"], "step_99.pt: no such file"),
         (["--checkpoint", "newer"], "no such file"),
         (["--part", "validation"], "this run's data has no validation part (data.validation= makes one)"),
-        (["model.temporal.hidden=9"], "is of another model: temporal.weight_ih_l0 is (32, 28) there, (36, 28) here"),
-        (["model.temporal.layers=4"], "is of another model: temporal.weight_ih_l3 is absent there, (32, 8) here"),
-        (["model.temporal.layers=2"], "is of another model: temporal.weight_ih_l2 is (32, 8) there, absent here"),
+        (["model.temporal.hidden=9"], "temporal.weight_ih_l0 is (32, 28) in the checkpoint and (36, 28) in the model"),
+        (["model.temporal.layers=4"], "temporal.weight_ih_l3 is absent in the checkpoint and (32, 8) in the model"),
+        (["model.temporal.layers=2"], "temporal.weight_ih_l2 is (32, 8) in the checkpoint and absent in the model"),
     ],
 )
 def test_what_a_run_does_not_have_is_refused(refused, run, arguments, told):
@@ -454,7 +455,7 @@ def test_a_run_without_a_whole_checkpoint_is_refused(refused, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     checkpoint = copy / "checkpoints" / "step_2.pt"
     torch.save({"weights": torch.zeros(3)}, checkpoint)
-    assert "is not one that this seqclf reads" in refused("evaluate", copy)
+    assert "reads format" in refused("evaluate", copy)
     checkpoint.write_text("no archive")
     assert f"checkpoint {checkpoint} is damaged" in refused("evaluate", copy)
     checkpoint.unlink()

@@ -30,7 +30,7 @@ def make_run(
     *,
     right: bool = False,
     mixed: bool = False,
-    loud: str | None = None,
+    warning: str | None = None,
     lines: int = 3,
 ) -> dict[str, Any]:
     """A finished run's folder with figures of random logits; ``mixed``: no clip has one label alone."""
@@ -56,7 +56,7 @@ def make_run(
         "finished": "2026-01-03T00:00:00+00:00",
         "environment": environment,
         "parameters": 1234,
-        "data": {"source": "made here", "loud": loud, "classes": classes, "test": {"clips": 30}},
+        "data": {"source": "made here", "warning": warning, "classes": classes, "test": {"clips": 30}},
     }
     shown = {name: parts["validation"][name] for name in (*ROWS.values(), "loss")}
     metrics_lines = [
@@ -155,17 +155,17 @@ def test_a_narrow_terminal_cuts_nothing(
 
 def test_text_is_escaped(tmp_path: Path) -> None:
     names = ["<script>alert(1)</script>", "$\\frac{", 'a"&b']
-    make_run(tmp_path, names, loud="<i>loud</i>")
+    make_run(tmp_path, names, warning="<i>warning</i>")
     page = report(tmp_path).read_text(encoding="utf-8")
     assert "<script" not in page and "<i>" not in page and "<config>" not in page
-    assert all(escape(text) in page for text in (*names, "<i>loud</i>", "# <config> & co", "train.py 'a b'"))
+    assert all(escape(text) in page for text in (*names, "<i>warning</i>", "# <config> & co", "train.py 'a b'"))
 
 
 def test_the_banner_is_there_only_if_set(tmp_path: Path) -> None:
     make_run(tmp_path / "quiet", ["a", "b"])
-    make_run(tmp_path / "loud", ["a", "b"], loud="NOT MNIST")
-    assert 'class="loud"' not in report(tmp_path / "quiet").read_text(encoding="utf-8")
-    assert '<p class="loud">NOT MNIST</p>' in report(tmp_path / "loud").read_text(encoding="utf-8")
+    make_run(tmp_path / "warning", ["a", "b"], warning="NOT MNIST")
+    assert 'class="warning"' not in report(tmp_path / "quiet").read_text(encoding="utf-8")
+    assert '<p class="warning">NOT MNIST</p>' in report(tmp_path / "warning").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from seqclf.experiment.losses import cross_entropy
 from seqclf.experiment.schedules import one_cycle
 from seqclf.experiment.settings import change
 from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest
-from seqclf.runs.record import Record
+from seqclf.runs.metrics_file import MetricsWriter
 from seqclf.runtime.signals import noted_signals
 from seqclf.training.loop import Stopped, train
 
@@ -164,7 +164,7 @@ def test_strays_of_a_killed_run_are_swept_away(whole, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(Killed):
         go(RUN, run, kill=14)  # the newest checkpoint is of step 12, the best, or 10
-    (run / "checkpoints" / "step_3.part").write_bytes(b"half a checkpoint")
+    (run / "checkpoints" / ".step_3.pt.77.part").write_bytes(b"half a checkpoint")
     with (run / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 14, "part": "train", "loss": 2.2}\n{"step": 15, "pa')
     go(RUN, run, resume=True)
@@ -229,7 +229,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(whole, tmp
     if damage == "flipped":
         content[len(content) // 2] ^= 1
     newest.write_bytes({"truncated": content[: len(content) // 2], "flipped": content, "empty": b""}[damage])
-    with pytest.warns(UserWarning, match=f"passed over: .*{newest.name} is damaged"):  # reading passes it over too
+    with pytest.warns(UserWarning, match=f"skipped: .*{newest.name} is damaged"):  # reading passes it over too
         assert seqclf.load(run).model is not None
     capsys.readouterr()
     go(RUN, run, resume=True)
@@ -246,10 +246,10 @@ def test_where_all_checkpoints_are_damaged_nothing_is_believed(tmp_path):
     files = list_checkpoints(run / "checkpoints")
     for path in files:
         path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(SeqclfError, match="no checkpoint is whole") as told:
+    with pytest.raises(SeqclfError, match="all checkpoints are damaged") as told:
         go(RUN, run, resume=True)
     assert len(files) == 2 and all(path.name in str(told.value) for path in files)
-    with pytest.raises(SeqclfError, match="no checkpoint is whole"):
+    with pytest.raises(SeqclfError, match="all checkpoints are damaged"):
         seqclf.load(run)
 
 
@@ -279,10 +279,10 @@ def test_a_full_disk_leaves_earlier_checkpoints_and_says_so(whole, tmp_path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(SeqclfError, match=r"could not be written .*No space left on device") as told:
+        with pytest.raises(SeqclfError, match=r"cannot be written .*No space left on device") as told:
             go(RUN, run)
     kept = [p.name for p in list_checkpoints(run / "checkpoints")]
-    assert len(kept) == 2 and f"earlier checkpoints are untouched: {', '.join(kept)}" in str(told.value)
+    assert len(kept) == 2 and f"Earlier checkpoints are unchanged: {', '.join(kept)}" in str(told.value)
     assert not list((run / "checkpoints").glob("*.part"))
     for path in list_checkpoints(run / "checkpoints"):
         load_checkpoint(path)
@@ -304,7 +304,7 @@ def test_a_write_that_the_system_refuses_midway_is_told_alike(tmp_path, monkeypa
     try:
         with monkeypatch.context() as patch:
             patch.setattr(torch, "save", limited)
-            with pytest.raises(SeqclfError, match="could not be written"):
+            with pytest.raises(SeqclfError, match="cannot be written"):
                 go(RUN, run)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -317,8 +317,8 @@ def test_a_write_that_the_system_refuses_midway_is_told_alike(tmp_path, monkeypa
 def test_metrics_that_can_not_be_written_are_told_in_a_sentence(tmp_path):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with (
-        pytest.raises(SeqclfError, match=r"metrics\.jsonl: could not be written .*No space left"),
-        closing(Record(tmp_path)) as record,
+        pytest.raises(SeqclfError, match=r"metrics\.jsonl: cannot be written .*No space left"),
+        closing(MetricsWriter(tmp_path / "metrics.jsonl")) as record,
     ):
         record.add(1, "train", {"loss": 1.0})
 
@@ -353,7 +353,7 @@ def test_a_learning_rate_that_explodes_ends_in_that_sentence(tmp_path):
 
 def test_a_run_folder_is_not_written_over(whole, tmp_path):
     before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
-    with pytest.raises(SeqclfError, match=r"is not empty: give another --workdir, or --resume"):
+    with pytest.raises(SeqclfError, match=r"is not empty: use another --workdir, or --resume"):
         go(RUN, whole)
     assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
     (tmp_path / "notes.txt").write_text("mine")
@@ -367,21 +367,21 @@ def test_a_run_folder_is_not_written_over(whole, tmp_path):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("batch_size=8", "its batch_size was 16, and is now 8"),
-        ("seed=3", "its seed was 0, and is now 3"),
-        ("optimizer.lr=0.5", r"its optimizer was .*lr=0\.02.* and is now .*lr=0\.5"),
-        ("model.temporal.hidden=9", r"its model was .*hidden=8.* and is now .*hidden=9"),
-        ("model.temporal.dropout=0.1", r"its model was .*dropout=0\.4"),
-        ("schedule=constant", "its schedule was .*one_cycle.* and is now constant"),
-        ("clip_norm=None", r"its clip_norm was 0\.5, and is now None"),
-        ("augment=None", "its augment was jitter, and is now None"),
-        ("precision=bf16", "its precision was 'fp32', and is now 'bf16'"),
-        ("data.labels_from=1", "its data was .* and is now .*labels_from=1"),
+        ("batch_size=8", "batch_size was 16 and is now 8"),
+        ("seed=3", "seed was 0 and is now 3"),
+        ("optimizer.lr=0.5", r"optimizer was .*lr=0\.02.* and is now .*lr=0\.5"),
+        ("model.temporal.hidden=9", r"model was .*hidden=8.* and is now .*hidden=9"),
+        ("model.temporal.dropout=0.1", r"model was .*dropout=0\.4"),
+        ("schedule=constant", "schedule was .*one_cycle.* and is now constant"),
+        ("clip_norm=None", r"clip_norm was 0\.5 and is now None"),
+        ("augment=None", "augment was jitter and is now None"),
+        ("precision=bf16", "precision was 'fp32' and is now 'bf16'"),
+        ("data.labels_from=1", "data was .* and is now .*labels_from=1"),
     ],
 )
 def test_resuming_with_another_setting_is_refused_by_its_name(whole, override, told):
     before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
-    with pytest.raises(SeqclfError, match=f"can't resume .*: {told}"):
+    with pytest.raises(SeqclfError, match=f"cannot resume .*: {told}"):
         go(change(RUN, override), whole, resume=True)
     assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
 
@@ -390,7 +390,7 @@ def test_resuming_on_other_data_under_the_same_settings_is_refused(whole, monkey
     labels = DIGITS.train.labels.clone()
     labels[17] = (labels[17] + 1) % 10
     monkeypatch.setattr(DIGITS.train, "labels", labels)
-    with pytest.raises(SeqclfError, match="its train data were other ones"):
+    with pytest.raises(SeqclfError, match="its train data has changed"):
         go(RUN, whole, resume=True)
 
 
@@ -449,7 +449,7 @@ def test_the_tool_killed_twice_and_told_to_stop_once_ends_as_if_nothing_had_been
     time.sleep(0.017)  # somewhere in a step, or in the writing of a checkpoint
     process.kill()
     process.communicate()
-    (run / "checkpoints" / "step_599.part").write_bytes(b"half")
+    (run / "checkpoints" / ".step_599.pt.77.part").write_bytes(b"half")
     with (run / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 5')
 

@@ -17,7 +17,7 @@ from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.sampling import dense, uniform, whole, window
 from seqclf.data.transforms import colour, flip, in_turn, random_crop, resize
 from seqclf.evaluation.evaluator import evaluate
-from seqclf.runs.record import read_json
+from seqclf.runtime.files import read_json
 from seqclf.training.loop import _save_most_wrong, train
 
 

@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from seqclf import FrameSequenceClassifier
 from seqclf.benchmark.timing import ROOT, in_turn, peak_memory, show
-from seqclf.experiment.config import called, load_experiment
+from seqclf.experiment.config import build, load_experiment
 from seqclf.experiment.losses import cross_entropy
 
 CAFFE_MS = {"forward": (613, 640), "forward + backward": (1356, 1380)}  # lowest and highest median of the original
 CLASSES = 101
 
 
-def build(size: int = 227) -> FrameSequenceClassifier:
+def lrcn_rgb(size: int = 227) -> FrameSequenceClassifier:
     experiment = load_experiment(ROOT / "configs" / "lrcn_rgb.py")
-    return called("model", experiment.model, frame_shape=(3, size, size), num_classes=CLASSES)
+    return build("model", experiment.model, frame_shape=(3, size, size), num_classes=CLASSES)
 
 
 class Plain(nn.Module):
@@ -72,7 +72,7 @@ def passes(model: nn.Module, frames: Tensor, labels: Tensor) -> dict[str, Callab
 
 
 def lrcn(frames: int = 16, pairs: int = 7) -> None:
-    model = build().train()
+    model = lrcn_rgb().train()
     plain = plain_like(model).train()
     raw, labels = clip(frames)
     ours, rival = passes(model, raw, labels), passes(plain, model.preprocess(raw), labels)
@@ -83,6 +83,6 @@ def lrcn(frames: int = 16, pairs: int = 7) -> None:
         print(f"  the original Caffe {low} to {high} ms: ratio {ms / high:.2f} to {ms / low:.2f}")
     empty = peak_memory("import seqclf")
     for what in CAFFE_MS:
-        code = "from seqclf.benchmark import lrcn; model = lrcn.build(); "
+        code = "from seqclf.benchmark import lrcn; model = lrcn.lrcn_rgb(); "
         code += f"lrcn.passes(model, *lrcn.clip({frames}))[{what!r}]()"
         print(f"  peak memory of a process, {what}: {peak_memory(code):.0f} MB ('import seqclf' alone {empty:.0f} MB)")

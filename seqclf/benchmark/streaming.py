@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from seqclf import FrameSequenceClassifier, Predictor
 from seqclf.benchmark import lrcn
 from seqclf.benchmark.timing import ROOT, memory_now
-from seqclf.experiment.config import called, load_experiment
+from seqclf.experiment.config import build, load_experiment
 
 Feed = Callable[[Tensor], object]
 
 
 def streaming(frames: int = 100_000, lrcn_frames: int = 500, compared: int = 2000) -> None:
     """The reference model and LRCN; cost and memory at the beginning of a long stream and at its end."""
-    reference, deep = reference_model(), lrcn.build()
+    reference, deep = reference_model(), lrcn.lrcn_rgb()
     flat("reference model", Predictor(reference, range(10)).stream(), (28,), frames, min(1000, frames // 5))
     beside("reference model", reference, loop_of_cells(reference), "nn.LSTMCell, bare", (28,), compared)
     flat("LRCN", Predictor(deep, range(lrcn.CLASSES)).stream(), (3, 227, 227), lrcn_frames, lrcn_frames // 5)
@@ -36,7 +36,7 @@ def onnx(compared: int = 2000, lrcn_frames: int = 100) -> None:
         print(f"onnx: left out, {' and '.join(missing)} not installed (pip install 'seqclf[export]')")
         return
     models = (("reference model", reference_model(), (28,), compared),)
-    models += (("LRCN", lrcn.build(), (3, 227, 227), lrcn_frames),)
+    models += (("LRCN", lrcn.lrcn_rgb(), (3, 227, 227), lrcn_frames),)
     for title, model, shape, count in models:
         for form in ("float", "int8"):
             beside(title, model, in_onnx_runtime(model, shape, form), f"ONNX Runtime, {form}", shape, count)
@@ -44,7 +44,7 @@ def onnx(compared: int = 2000, lrcn_frames: int = 100) -> None:
 
 def reference_model() -> FrameSequenceClassifier:
     experiment = load_experiment(ROOT / "configs" / "mnist_lastframe.py")
-    return called("model", experiment.model, frame_shape=(28,), num_classes=10)
+    return build("model", experiment.model, frame_shape=(28,), num_classes=10)
 
 
 # ---- how it is measured

@@ -25,6 +25,7 @@ from google.protobuf.message import Message
 
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.schema import schema
+from seqclf.runtime.files import replacing
 
 Array = np.ndarray[Any, Any]
 M = TypeVar("M")
@@ -355,17 +356,10 @@ def write_file(path: str | Path, parts: Iterable[Any]) -> Path:
         CaffeFormatError: it can't be written; what was there before is untouched.
     """
     path = Path(path)
-    beside = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
+        with replacing(path, durable=True) as beside, beside.open("wb") as file:
             for part in parts:
                 file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero character
-        with suppress(OSError, ValueError):
-            beside.unlink()
         raise CaffeFormatError(f"{path}: can't be written ({getattr(error, 'strerror', None) or error})") from None
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.files import Array, Blob, countable
+from seqclf.runtime.files import replacing
 
 
 def _h5py() -> Any:
@@ -154,14 +154,9 @@ def _blob(dataset: Any, name: str) -> Blob:
 def _write(path: str | Path, content: Any) -> Path:
     """Writes a file whole or not at all."""
     path = Path(path)
-    beside = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _h5py().File(str(beside), "w") as file:
+        with replacing(path) as beside, _h5py().File(str(beside), "w") as file:
             content(file)
-        beside.replace(path)
     except Exception as error:  # OSError, and what h5py makes of names that HDF5 can't have
-        with suppress(OSError, ValueError):
-            beside.unlink()
         raise CaffeFormatError(f"{path}: can't be written ({error})") from None
     return path

@@ -15,9 +15,9 @@ from seqclf.caffe.net import Net
 from seqclf.caffe.to_classifier import builder, describe, to_classifier
 from seqclf.data import no_data
 from seqclf.data.input_spec import DecisionRule, InputSpec
-from seqclf.experiment.config import Experiment, called, numbers, save_experiment
-from seqclf.runs.checkpoint import save_checkpoint
-from seqclf.runs.record import environment, now, write_json
+from seqclf.experiment.config import Experiment, build, resume_fingerprint
+from seqclf.runs.environment import environment, now
+from seqclf.runs.folder import RunFolder
 
 
 def write_run(
@@ -44,11 +44,10 @@ def write_run(
         the checkpoint.
 
     Raises:
-        CaffeFormatError: the net is not LRCN-shaped, or does not fit the experiment's data; the folder is not empty.
+        CaffeFormatError: the net is not LRCN-shaped, or does not fit the experiment's data.
+        SeqclfError: the folder is not empty.
     """
-    workdir = Path(workdir)
-    if workdir.exists() and any(workdir.iterdir()):
-        raise CaffeFormatError(f"{workdir}: is not empty: a converted run needs a folder of its own")
+    folder = RunFolder.create(workdir)
     found = describe(net, logits)
     model = to_classifier(net, logits, mean, scale, bgr)
     names = list(classes) if classes is not None else [str(k) for k in range(found.num_classes)]
@@ -56,32 +55,31 @@ def write_run(
         raise CaffeFormatError(f"{net.file}: has {found.num_classes} classes, but there are {len(names)} names")
     identity: dict[str, Any] = {
         "source": f"converted from {net.file}",
-        "loud": None,
+        "warning": None,
         "classes": names,
         "train": {"frame_shape": list(found.frame_shape)},
     }
     spec = InputSpec(tuple(found.frame_shape), tuple(names), decision)
-    build = builder(found, mean, scale, bgr)
+    make_model = builder(found, mean, scale, bgr)
     if experiment is None:
         reason = f"this run was converted from {net.file} and has no data: give some, such as data=seqclf.mnist"
         experiment = Experiment(
             data=partial(no_data, reason=reason),
-            model=build,
+            model=make_model,
             optimizer=partial(torch.optim.SGD, lr=0.01, momentum=0.9),
             steps=1,
             batch_size=1,
         )
     else:
-        data = called("data", experiment.data)
+        data = build("data", experiment.data)
         if data.train.frame_shape != found.frame_shape or data.num_classes != found.num_classes:
             raise CaffeFormatError(
                 f"{net.file}: takes frames {found.frame_shape} and has {found.num_classes} classes, "
                 f"but {data.source} has {data.train.frame_shape} and {data.num_classes}"
             )
         identity, spec = data.identity(), data.input_spec()
-        experiment = replace(experiment, model=build)
-    workdir.mkdir(parents=True, exist_ok=True)
-    save_experiment(experiment, workdir)
+        experiment = replace(experiment, model=make_model)
+    folder.write_config(experiment)
     content = {
         "model": model.state_dict(),
         "optimizer": {},
@@ -91,14 +89,13 @@ def write_run(
         "skipped": {},
         "data": identity,
     }
-    path = save_checkpoint(content, workdir / "checkpoints", 0, 1)
-    write_json(
-        workdir / "run.json",
+    path = folder.save_checkpoint(content, step=0)
+    folder.write_record(
         {
             "started": now(),
             "environment": environment(torch.device("cpu")),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "numbers": numbers(experiment),
+            "settings": resume_fingerprint(experiment),
             "data": identity,
             "input": spec.to_json(),
         },

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqclf import SeqclfError
@@ -41,20 +40,20 @@ def main(words: Sequence[str]) -> int:
 def run(args: argparse.Namespace, world: World) -> int:
     """Evaluates, by all processes, and tells what came of it, by one."""
     from seqclf.evaluation.evaluator import evaluate
-    from seqclf.experiment.config import called
+    from seqclf.experiment.config import build
     from seqclf.prediction import load_run
     from seqclf.reporting.html import print_results
     from seqclf.runs.checkpoint import step_of
-    from seqclf.runs.record import write_json
+    from seqclf.runs.folder import RunFolder
+    from seqclf.runtime.devices import pick_device
     from seqclf.runtime.progress import Display
-    from seqclf.training.loop import pick_device
 
     device = pick_device(args.device, world)
     display = Display(1, quiet=not world.leads)
     experiment, model, _, checkpoint = world.everywhere(lambda: load_run(args.run, args.checkpoint, args.settings))
-    data = world.everywhere(lambda: called("data", experiment.data))
-    if data.loud:
-        display.say(f"*** {data.loud} ***")
+    data = world.everywhere(lambda: build("data", experiment.data))
+    if data.warning:
+        display.say(f"*** {data.warning} ***")
     clips = data.parts().get(args.part)
     if clips is None:
         raise SeqclfError(f"this run's data has no {args.part} part (data.validation= makes one)")
@@ -81,7 +80,6 @@ def run(args: argparse.Namespace, world: World) -> int:
             "skipped": skipped,
         }
         print_results(results)
-        path = Path(args.run) / f"evaluation_{args.part}_{checkpoint.stem}.json"
-        write_json(path, results)
+        path = RunFolder(args.run).write_evaluation(args.part, step_of(checkpoint), results)
         display.say(f"all figures: {path}")
     return 0

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from seqclf import __version__
-from seqclf.errors import Elsewhere, SeqclfError
+from seqclf.errors import PeerFailed, SeqclfError
 
 COMMANDS = {
     "train": "train the experiment of a config",
@@ -66,7 +66,7 @@ def run(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
     """Runs one command and turns its exceptions into an exit code."""
     try:
         return command(words)
-    except Elsewhere:
+    except PeerFailed:
         return 2
     except SeqclfError as error:
         print(f"error: {error}", file=sys.stderr)

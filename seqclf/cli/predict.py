@@ -65,10 +65,11 @@ def main(words: Sequence[str]) -> int:
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
     args = parser.parse_intermixed_args(words)
 
-    from seqclf.prediction import is_run, shares
+    from seqclf.prediction import shares
     from seqclf.prediction.videos import VideoRun
+    from seqclf.runs.folder import RunFolder
     from seqclf.runtime.allocator import keep_freed_memory
-    from seqclf.training.loop import pick_device
+    from seqclf.runtime.devices import pick_device
 
     keep_freed_memory()
     device = pick_device(args.device)
@@ -78,7 +79,7 @@ def main(words: Sequence[str]) -> int:
         args.paths += given[len(args.weights) :]
         if not args.weights:
             raise SeqclfError(f"--weights {given[0]}: expected a number for each run")
-    folders = [path for path in args.paths if is_run(path)]
+    folders = [path for path in args.paths if RunFolder.is_run(path)]
     if args.roots is not None:  # paths may follow the folders
         args.paths += args.roots[max(1, len(folders)) :]
         args.roots = args.roots[: max(1, len(folders))]
@@ -130,7 +131,7 @@ def _videos(runs: list[VideoRun], weights: list[float], paths: list[str], args: 
 
     from seqclf.data import find_videos
     from seqclf.prediction.videos import Truth, as_plain, times_of, write_frames, write_timeline
-    from seqclf.runs.record import write_json
+    from seqclf.runtime.files import write_json
     from seqclf.runtime.progress import Display
 
     found: dict[Path, None] = {}

@@ -209,13 +209,13 @@ def shards(words: Sequence[str]) -> int:
 
 def encoder_of(args: Namespace, resize: Any, crop: Any) -> tuple[Encoder, list[str]]:
     """The encoder that the options ask for, and the paths that are videos."""
-    from seqclf.prediction import is_run
     from seqclf.prediction.prepare import encoder_of_backbone, encoder_of_run
+    from seqclf.runs.folder import RunFolder
     from seqclf.runtime.allocator import keep_freed_memory
-    from seqclf.training.loop import pick_device
+    from seqclf.runtime.devices import pick_device
 
     keep_freed_memory()
-    device, runs = pick_device(args.device), [path for path in args.paths if is_run(path)]
+    device, runs = pick_device(args.device), [path for path in args.paths if RunFolder.is_run(path)]
     if (args.backbone is None) != (len(runs) == 1):
         raise SeqclfError("name one run, or a torchvision model by --backbone")
     if args.backbone is None:

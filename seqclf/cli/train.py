@@ -48,7 +48,9 @@ def main(words: Sequence[str]) -> int:
     args = parser.parse_intermixed_args(words)
     config = args.config
     if config is None and args.resume and args.workdir:
-        config = str(Path(args.workdir) / "config.py")
+        from seqclf.runs.folder import RunFolder
+
+        config = str(RunFolder(args.workdir).config)
     if config is None:
         raise SeqclfError("no config given: add --config PATH, such as --config mnist_lastframe (see --help)")
     if args.resume and not args.workdir:

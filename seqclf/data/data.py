@@ -23,7 +23,7 @@ class Data:
         validation: clips held out of the training set to choose by; None for a final run.
         classes: the classes' names, in the order of their indices.
         source: one line that says what this is.
-        loud: a line that the user must not miss (such as that this is a stand-in), or None.
+        warning: a line that the user must not miss (such as that this is a stand-in), or None.
         details: further plain facts for the run's record.
         background: the classes that are no segments, where clips are whole videos that segment metrics are to measure;
             None where they are not.
@@ -36,7 +36,7 @@ class Data:
     classes: Sequence[str]
     source: str
     validation: Clips | Videos | None = None
-    loud: str | None = None
+    warning: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     background: Sequence[int] | None = None
     decision: DecisionRule | None = None
@@ -86,7 +86,7 @@ class Data:
                 )
         return {
             "source": self.source,
-            "loud": self.loud,
+            "warning": self.warning,
             "classes": list(self.classes),
             "background": None if self.background is None else [self.classes[k] for k in self.background],
             **{

@@ -18,6 +18,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.source import Source, Video
 from seqclf.data.transforms import Size, resize
+from seqclf.runtime.files import write_atomic
 
 PIECE = 16
 """Frames that are held at a time."""
@@ -117,10 +118,7 @@ def write_annotations(out: Path, classes: Sequence[str], parts: Mapping[str, Seq
             files[f"groundTruth/{name}.txt"] = [classes[k] for k in labels]
     for file, lines in files.items():
         path = out / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part_path = path.with_name(f".{path.name}.part")
-        part_path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        part_path.replace(path)
+        write_atomic(path, "".join(f"{line}\n" for line in lines))
 
 
 def _pieces(length: int, size: int) -> Iterator[range]:

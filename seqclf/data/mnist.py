@@ -27,6 +27,7 @@ from seqclf.data.data import Data
 from seqclf.data.digits import TEST_EVERY, read_digits
 from seqclf.data.labelling import Labelling, last_frame
 from seqclf.data.source import Source
+from seqclf.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def mnist(
         labelling: ``last_frame`` or ``every_frame``.
         root: the folder that holds, or will hold, ``MNIST/raw``; None for ``~/.cache/seqclf``.
         source: "mnist" (downloaded where it is not there), "digits" (the built-in 1,797 digits), or "auto": MNIST, and
-            where it is neither there nor downloadable the built-in digits, announced in ``Data.loud``.
+            where it is neither there nor downloadable the built-in digits, announced in ``Data.warning``.
         validation: how many of the training images, the last ones, are held out to choose by.
 
     Raises:
@@ -66,7 +67,7 @@ def mnist(
     if source not in ("auto", "mnist", "digits"):
         raise SeqclfError(f'data.source is "auto", "mnist" or "digits", not {source!r}')
     folder = Path(root).expanduser() if root is not None else _cache_folder()
-    loud = None
+    warning = None
     if source != "digits":
         absent = _fetch(folder)
         if absent is None:
@@ -74,11 +75,13 @@ def mnist(
             return _assemble(parts, axis, labelling, validation, f"MNIST in {folder}", None)
         if source == "mnist":
             raise SeqclfError(f"data.source=mnist: {absent}; put its four files there, or give data.root=")
-        loud = f"NOT MNIST: {absent}. Training on the 1,797 built-in digits (UCI optdigits) instead."
+        warning = f"NOT MNIST: {absent}. Training on the 1,797 built-in digits (UCI optdigits) instead."
     images, labels = read_digits()
     is_test = torch.arange(len(labels)) % TEST_EVERY == TEST_EVERY - 1
     parts = {"train": (images[~is_test], labels[~is_test]), "test": (images[is_test], labels[is_test])}
-    return _assemble(parts, axis, labelling, validation, "built-in digits (UCI optdigits, 8x8 scaled to 28x28)", loud)
+    return _assemble(
+        parts, axis, labelling, validation, "built-in digits (UCI optdigits, 8x8 scaled to 28x28)", warning
+    )
 
 
 def to_frames(images: Tensor, axis: Axis) -> Tensor:
@@ -157,7 +160,7 @@ def _assemble(
     labelling: Labelling,
     validation: int,
     source: str,
-    loud: str | None,
+    warning: str | None,
 ) -> Data:
     images, labels = parts["train"]
     if not 0 <= validation < len(images):
@@ -176,7 +179,7 @@ def _assemble(
         CLASSES,
         f"{source}, {axis} as frames, labelling {labelling.__name__}",
         clips.get("validation"),
-        loud,
+        warning,
     )
 
 
@@ -221,9 +224,7 @@ def _unpack(packed: Path, path: Path) -> None:
         content = gzip.decompress(packed.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise SeqclfError(f"{packed}: damaged or half downloaded ({error}); delete it to download it anew") from None
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    write_atomic(path, content)
 
 
 def _answering(mirrors: list[str], name: str) -> list[str]:

@@ -25,6 +25,7 @@ from typing import Any
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_folder import PICTURES, natural_key
 from seqclf.data.source import VIDEOS
+from seqclf.runtime.files import write_atomic
 
 FORMAT = 1
 """Of the index; counted up when an older program could misread it."""
@@ -137,10 +138,7 @@ def write_index(root: Path, part: str, tars: Sequence[Path], classes: Sequence[s
     ]
     index = index_of(root, part)
     content = {"format": FORMAT, "classes": list(classes), "background": background, "shards": shards}
-    partial = index.with_suffix(".part")
-    partial.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
-    os.replace(partial, index)
-    return index
+    return write_atomic(index, json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def _plain(sample: Sample) -> dict[str, Any]:

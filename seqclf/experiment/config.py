@@ -155,10 +155,10 @@ def _load_get_config(path: Path) -> Experiment:
     return experiment
 
 
-def called(name: str, build: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+def build(name: str, part: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
     """What a part of an experiment builds; a value that it does not take is told as a fault of that setting."""
     try:
-        return build(*args, **keywords)
+        return part(*args, **keywords)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SeqclfError(f"setting {name}: {type(error).__name__}: {error}") from None
 
@@ -248,7 +248,7 @@ def save_experiment(experiment: Experiment, folder: Path) -> None:
     part.replace(folder / "config.py")
 
 
-def numbers(experiment: Experiment) -> dict[str, str]:
+def resume_fingerprint(experiment: Experiment) -> dict[str, str]:
     """The settings that make a run's numbers what they are, as texts to compare; a resumed run must have the same.
 
     Left out are those of ``MAY_CHANGE``, and where the data lies (its fingerprint is compared instead).

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqclf.batch import Batch, SeqclfError
 from seqclf.data import Clips, Videos, batches
-from seqclf.experiment.config import Experiment, called
+from seqclf.experiment.config import Experiment, build
 
 POOL = 64
 """How many frames of the test clips the checks draw on."""
@@ -45,7 +45,7 @@ def find_material(experiment: Experiment, record: dict[str, Any], dtype: str | N
     """
     shape, classes = tuple(record["data"]["train"]["frame_shape"]), list(record["data"]["classes"])
     try:
-        data = called("data", experiment.data)
+        data = build("data", experiment.data)
         if tuple(data.test.frame_shape) != shape or list(data.classes) != classes:
             raise SeqclfError(f"{data.source} has other frames or classes")
         rows = torch.linspace(0, len(data.test) - 1, min(4, len(data.test))).long()

@@ -23,7 +23,9 @@ from seqclf.exporting.material import POOL, Material, find_material
 from seqclf.exporting.program import Frames, export_program, memory
 from seqclf.prediction import load_run
 from seqclf.runs.checkpoint import step_of
-from seqclf.runs.record import environment, now, read_json, write_json
+from seqclf.runs.environment import environment, now
+from seqclf.runs.folder import RunFolder
+from seqclf.runtime.files import write_json
 
 FORMATS = ("program", "onnx", "safetensors")
 PACKAGES = {"program": (), "onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
@@ -72,7 +74,7 @@ def export(
     for package in (package for name in formats for package in PACKAGES[name]):
         if importlib.util.find_spec(package) is None:
             raise SeqclfError(f"this export needs the package {package}: pip install 'seqclf[export]'")
-    out = Path(run, "export") if out is None else Path(out)
+    out = RunFolder(run).export if out is None else Path(out)
     if out.exists() and not (out.is_dir() and ((out / "model.json").is_file() or not any(out.iterdir()))):
         raise SeqclfError(f"{out}: is there already, and is no export: name another folder (out=, --out)")
 
@@ -203,9 +205,10 @@ def _latencies(
 
 def _figures(run: Path, step: int) -> dict[str, dict[str, float]]:
     """The figures of the run at this step, by part of the data; empty where it has none."""
-    if not (run / "results.json").is_file():
+    folder = RunFolder(run)
+    if not folder.has_results():
         return {}
-    results = read_json(run / "results.json")
+    results = folder.read_results()
     if results["step"] != step:
         return {}
     return {

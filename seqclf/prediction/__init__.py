@@ -2,6 +2,6 @@
 
 from seqclf.prediction.prediction import Prediction, fuse, shares
 from seqclf.prediction.predictor import Predictor, Stream
-from seqclf.prediction.run import is_run, load, load_run
+from seqclf.prediction.run import load, load_run
 
-__all__ = ["Prediction", "Predictor", "Stream", "fuse", "is_run", "load", "load_run", "shares"]
+__all__ = ["Prediction", "Predictor", "Stream", "fuse", "load", "load_run", "shares"]

@@ -26,7 +26,7 @@ from seqclf.data.shard_index import index_of, write_index
 from seqclf.data.transforms import center_crop, resize
 from seqclf.models import Normalize
 from seqclf.prediction.videos import VideoRun
-from seqclf.runs.record import read_json, write_json
+from seqclf.runtime.files import read_json, write_json
 from seqclf.runtime.progress import Display
 
 SAY_EVERY = 10.0

@@ -11,17 +11,11 @@ from warnings import warn
 import torch
 from torch import nn
 
-from seqclf.batch import SeqclfError
-from seqclf.experiment.config import Experiment, called, load_experiment
+from seqclf.experiment.config import Experiment, build
 from seqclf.models.backbone import Backbone
 from seqclf.prediction.predictor import Predictor
-from seqclf.runs.checkpoint import load_checkpoint, load_newest, load_weights
-from seqclf.runs.record import read_json
-
-
-def is_run(folder: str | Path) -> bool:
-    """Whether a path is meant as a run: a folder with ``config.py`` or ``run.json``."""
-    return any(Path(folder, name).is_file() for name in ("config.py", "run.json"))
+from seqclf.runs.checkpoint import load_weights
+from seqclf.runs.folder import RunFolder
 
 
 def load_run(
@@ -37,28 +31,14 @@ def load_run(
     Raises:
         SeqclfError: the folder is no run, or the checkpoint is not there, damaged, or another model's.
     """
-    run = Path(run)
-    for name in ("config.py", "run.json"):
-        if not (run / name).is_file():
-            raise SeqclfError(f"{run} is not a run folder (it has no {name if run.is_dir() else 'files'})")
-    experiment = load_experiment(run / "config.py", overrides)
-    record = read_json(run / "run.json")
-    found = load_newest(run / "checkpoints")
-    if found is None:
-        raise SeqclfError(f"{run} has no checkpoint yet")
-    path, content, damaged = found
-    for sentence in damaged:
-        warn(f"passed over: {sentence}", stacklevel=2)
-    if checkpoint == "best":
-        if content["best"] is None:
-            raise SeqclfError(f"{run} has no best checkpoint: it was run without validation (data.validation=)")
-        checkpoint = str(content["best"]["step"])
-    if checkpoint != "newest":
-        path = run / "checkpoints" / f"step_{checkpoint}.pt"
-        content = load_checkpoint(path)
+    folder = RunFolder.open(run)
+    experiment, record = folder.load_experiment(overrides), folder.read_record()
+    path, content, damaged = folder.load_checkpoint(checkpoint)
+    for message in damaged:
+        warn(f"skipped: {message}", stacklevel=2)
     data = record["data"]
     shape, classes = tuple(data["train"]["frame_shape"]), len(data["classes"])
-    model = called("model", _drawn(experiment.model), frame_shape=shape, num_classes=classes)
+    model = build("model", _drawn(experiment.model), frame_shape=shape, num_classes=classes)
     load_weights(model, content, path)
     return experiment, model.eval(), record, path
 

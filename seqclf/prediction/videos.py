@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from seqclf.batch import IGNORE, SeqclfError
+from seqclf.batch import IGNORE
 from seqclf.data import open_video, uniform
 from seqclf.data.features import FeatureFile, read_labels
 from seqclf.data.segments_csv import labels_of, read_segments
@@ -24,6 +22,7 @@ from seqclf.prediction.prediction import Prediction
 from seqclf.prediction.predictor import Predictor
 from seqclf.prediction.run import load_run
 from seqclf.reporting.timeline import timeline
+from seqclf.runtime.files import write_csv
 
 
 @dataclass
@@ -199,19 +198,13 @@ def write_frames(path: Path, prediction: Prediction, times: list[float] | None) 
     Raises:
         SeqclfError: it can't be written.
     """
-    classes, part = prediction.classes, path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", newline="", encoding="utf-8") as stream:
-            lines = csv.writer(stream)
-            lines.writerow(["frame", "time", "class", "probability", *classes])
-            for n, p in enumerate(prediction.probabilities.tolist()):
-                best = max(range(len(p)), key=p.__getitem__)
-                at = "" if times is None else f"{times[n]:.4f}"
-                lines.writerow([n, at, classes[best], f"{p[best]:.6f}", *(f"{x:.6f}" for x in p)])
-        os.replace(part, path)
-    except OSError as error:
-        raise SeqclfError(f"{path}: can't be written ({error.strerror or error})") from None
+    classes = prediction.classes
+    rows = []
+    for n, p in enumerate(prediction.probabilities.tolist()):
+        best = max(range(len(p)), key=p.__getitem__)
+        at = "" if times is None else f"{times[n]:.4f}"
+        rows.append([n, at, classes[best], f"{p[best]:.6f}", *(f"{x:.6f}" for x in p)])
+    write_csv(path, ["frame", "time", "class", "probability", *classes], rows)
 
 
 def write_timeline(

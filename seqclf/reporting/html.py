@@ -21,7 +21,8 @@ from seqclf.reporting.pictures import (
     learning_picture,
     most_wrong_picture,
 )
-from seqclf.runs.record import read_json
+from seqclf.runs.folder import RunFolder
+from seqclf.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     pass
@@ -36,7 +37,7 @@ body { max-width: 62rem; margin: 2rem auto 4rem; padding: 0 1.25rem; background:
 h1 { margin: 0; overflow-wrap: anywhere }
 h2 { margin: 2.5rem 0 .75rem; border-bottom: 1px solid var(--line); font-size: 1.25rem }
 p, figcaption, th, dt { color: var(--soft) }
-.loud { padding: 1rem 1.25rem; border-radius: 8px; background: #b3261e; color: #fff; font-size: 1.25rem;
+.warning { padding: 1rem 1.25rem; border-radius: 8px; background: #b3261e; color: #fff; font-size: 1.25rem;
   font-weight: 700 }
 .headline { display: flex; flex-wrap: wrap; gap: 1rem 3rem; margin: 1.5rem 0 }
 .headline b { display: block; font-size: 2.6rem; line-height: 1.15; white-space: nowrap }
@@ -74,9 +75,9 @@ def print_results(results: dict[str, Any]) -> None:
     for name, values in _rows(results["parts"]):
         table.add_row(name, *values)
     console.print(table)
-    run = Path(results["run"]) / "run.json"
-    if run.exists():
-        ranked = _ranked(read_json(run)["data"]["classes"], _main(results["parts"]))
+    folder = RunFolder(results["run"])
+    if folder.record.exists():
+        ranked = _ranked(folder.read_record()["data"]["classes"], _main(results["parts"]))
         worst = ", ".join(f"{name} {_percent(accuracy)}" for name, _, accuracy, _ in ranked[:5])
         console.print(Text(f"worst of {len(ranked)} classes, by frame: {worst}"), soft_wrap=True)
 
@@ -90,28 +91,29 @@ def report(workdir: str | Path) -> Path:
     import matplotlib.style
 
     workdir = Path(workdir).resolve()
-    results, run = read_json(workdir / "results.json"), read_json(workdir / "run.json")
-    folder, test, classes = workdir / "report", results["parts"]["test"], run["data"]["classes"]
+    files = RunFolder(workdir)
+    results, run = files.read_results(), files.read_record()
+    folder, test, classes = files.report, results["parts"]["test"], run["data"]["classes"]
     pictures: list[tuple[str, str, str]] = []  # title, caption, base64 of PNG
     try:
-        config = (workdir / "config.py").read_text(encoding="utf-8")
+        config = files.read_config()
         folder.mkdir(exist_ok=True)
         with matplotlib.style.context(["default", STYLE]):  # whatever the user's matplotlibrc
             drawn = {
-                "learning": learning_picture(workdir / "metrics.jsonl", results["best"]),
+                "learning": learning_picture(files.metrics, results["best"]),
                 "known": known_picture(test),
                 "confusion": confusion_picture(test["confusion"], classes),
-                "most_wrong": most_wrong_picture(workdir / "most_wrong.npz", test["most_wrong"], classes),
+                "most_wrong": most_wrong_picture(files, test["most_wrong"], classes),
             }
             for name, picture in drawn.items():
                 if picture is not None:
                     title, caption, figure = picture
                     png = io.BytesIO()
                     figure.savefig(png, format="png")
-                    (folder / f"{name}.png").write_bytes(png.getvalue())
+                    write_atomic(folder / f"{name}.png", png.getvalue())
                     pictures.append((title, caption, base64.b64encode(png.getvalue()).decode()))
         page = folder / "index.html"
-        page.write_text(_page(workdir.name, results, run, config, pictures), encoding="utf-8")
+        write_atomic(page, _page(workdir.name, results, run, config, pictures))
     except OSError as error:
         raise SeqclfError(f"report of {workdir}: {error}") from None
     return page
@@ -187,7 +189,7 @@ def _page(
     data, parts = run["data"], results["parts"]
     table, ranked = _rows(parts), _ranked(data["classes"], parts["test"])
     test = list(parts).index("test")
-    banner = f'<p class="loud">{escape(data["loud"])}</p>' if data["loud"] else ""
+    banner = f'<p class="warning">{escape(data["warning"])}</p>' if data["warning"] else ""
     big = [(title, values[test]) for title, values in table if title in NAMES.values() and values[test] != "–"]
     headline = "".join(f"<div><b>{escape(value)}</b><span>{escape(title)}</span></div>" for title, value in big)
     best = results["best"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqclf.batch import SeqclfError
+from seqclf.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,17 +128,13 @@ def confusion_picture(counts: list[list[int]], classes: Sequence[str]) -> Pictur
     return "Confusion matrix", "Labelled test frames by true class (rows) and predicted class (columns).", figure
 
 
-def most_wrong_picture(path: Path, rows: list[list[Any]], classes: Sequence[str]) -> Picture | None:
+def most_wrong_picture(run: RunFolder, rows: list[list[Any]], classes: Sequence[str]) -> Picture | None:
     """The clips wrong at their last frame with the highest loss."""
     if not rows:
         return None
-    try:
-        with path.open("rb") as stream, np.load(stream) as file:
-            frames, sample = file["frames"], file["sample"].tolist()
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise SeqclfError(f"{path}: damaged ({error})") from None
+    frames, sample = run.read_most_wrong()
     if sample != [row[0] for row in rows]:
-        raise SeqclfError(f"{path}: holds other samples than results.json names")
+        raise SeqclfError(f"{run.most_wrong}: holds other samples than results.json names")
     clips = [_picture(clip) for clip in frames]
     tall, wide = clips[0].shape[:2]
     shape = min(max(wide / tall, 0.25), 8.0)  # longer ones are stretched

@@ -1,88 +1,215 @@
-"""A run's folder: whether a run may be written there, or gone on with, and the record of what is run."""
+"""The run folder. No other module knows its file names.
+
+| name                | content                                                                      |
+| ------------------- | ---------------------------------------------------------------------------- |
+| config.py, sources/ | the resolved config, and the user's modules that it imports                  |
+| run.json            | the record: data, input, settings, environment, times                        |
+| checkpoints/        | step_<n>.pt                                                                  |
+| metrics.jsonl       | metrics by step; beside it TensorBoard events                                |
+| results.json        | metrics after the last step                                                  |
+| most_wrong.npz      | frames of the misclassified test clips with the highest loss                 |
+| trace.json          | the trace of ``profile=True``                                                |
+| report/, export/, predictions/, evaluation_<part>_step_<n>.json | written on request                |
+"""
 
 from __future__ import annotations
 
+import io
+import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from seqclf.batch import SeqclfError
-from seqclf.data.input_spec import InputSpec
-from seqclf.experiment.config import Experiment, numbers, save_experiment
-from seqclf.runs.checkpoint import load_newest
-from seqclf.runs.record import environment, now, read_json, write_json
-from seqclf.runtime.distributed import World, launch
+from seqclf.experiment.config import Experiment, load_experiment, save_experiment
+from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest, save_checkpoint
+from seqclf.runs.metrics_file import MetricsWriter, read_metrics
+from seqclf.runtime.files import read_json, write_atomic, write_json
 
 
-def open_folder(
-    workdir: Path, experiment: Experiment, identity: dict[str, Any], resume: bool, world: World
-) -> tuple[Path, dict[str, Any], list[str]] | None:
-    """Sees that a run may be written here, or gone on with; gives the checkpoint to go on from, if any.
-
-    A run that torchrun has started anew, after one of its processes failed, is gone on with unasked.
+class RunFolder:
+    """The files of one run.
 
     Args:
-        identity: what the data is (``Data.identity``).
-        resume: whether the user wants to go on.
-
-    Returns:
-        as ``load_newest``; None where there is no checkpoint.
-
-    Raises:
-        SeqclfError: the folder can't be made; holds a run, and is not to be resumed, or something else; its run was of
-            other settings or data; all its checkpoints are damaged.
+        path: the folder. It need not exist yet.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SeqclfError(f"run folder {workdir}: can't be made ({error})") from None
-    record = workdir / "run.json"
-    if world.restarts and record.exists():
-        resume = resume or read_json(record).get("launch") == launch()
-    unborn = {"config.py", "config.part", "sources", "run.part"}  # of a run that was killed before its first line
-    if not {path.name for path in workdir.iterdir()} - (unborn if resume or world.restarts else set()):
-        return None
-    if not resume:
-        raise SeqclfError(
-            f"run folder {workdir} is not empty: give another --workdir, or --resume to go on with its run"
-        )
-    if not record.exists():
-        raise SeqclfError(f"run folder {workdir} holds no run to resume (it has no run.json)")
-    run = read_json(record)
-    ours = numbers(experiment)
-    for name, value in run["numbers"].items():
-        if ours.get(name) != value:
-            raise SeqclfError(f"can't resume {workdir}: its {name} was {value}, and is now {ours.get(name)}")
-    for part in ("train", "test", "validation"):
-        if run["data"].get(part) != identity.get(part):
-            raise SeqclfError(f"can't resume {workdir}: its {part} data were other ones ({run['data']['source']})")
-    return load_newest(workdir / "checkpoints")
 
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.py"
+        self.record = self.path / "run.json"
+        self.results = self.path / "results.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.most_wrong = self.path / "most_wrong.npz"
+        self.checkpoints = self.path / "checkpoints"
+        self.trace = self.path / "trace.json"
+        self.report = self.path / "report"
+        self.export = self.path / "export"
+        self.predictions = self.path / "predictions"
 
-def write_run(
-    workdir: Path,
-    experiment: Experiment,
-    identity: dict[str, Any],
-    spec: InputSpec,
-    device: torch.device,
-    parameters: int,
-    start: int,
-    world: World,
-) -> None:
-    """The record of what is run: ``config.py`` and ``run.json``; ``start`` is the step that it begins or goes on at."""
-    before = read_json(workdir / "run.json") if (workdir / "run.json").exists() else {}
-    save_experiment(experiment, workdir)
-    write_json(
-        workdir / "run.json",
-        {
-            "started": before.get("started", now()),
-            "resumed": before.get("resumed", []) + ([{"step": start, "at": now()}] if before else []),
-            "launch": launch(),
-            "environment": environment(device, world.size),
-            "parameters": parameters,
-            "numbers": numbers(experiment),
-            "data": identity,
-            "input": spec.to_json(),
-        },
-    )
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            SeqclfError: the folder holds no run.
+        """
+        folder = cls(path)
+        for file in (folder.config, folder.record):
+            if not file.is_file():
+                missing = file.name if folder.path.is_dir() else "files"
+                raise SeqclfError(f"{path} is not a run folder (it has no {missing})")
+        return folder
+
+    @classmethod
+    def create(cls, path: str | Path) -> RunFolder:
+        """A new folder, which may exist if it is empty.
+
+        Raises:
+            SeqclfError: the folder is not empty or cannot be created.
+        """
+        folder = cls(path)
+        folder.make()
+        if not folder.is_empty():
+            raise SeqclfError(f"run folder {path} is not empty: choose another one")
+        return folder
+
+    @staticmethod
+    def is_run(path: str | Path) -> bool:
+        """Whether a path is a run: a folder with ``config.py`` or ``run.json``."""
+        folder = RunFolder(path)
+        return folder.config.is_file() or folder.record.is_file()
+
+    def make(self) -> None:
+        """Creates the folder if it is missing.
+
+        Raises:
+            SeqclfError: it cannot be created.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SeqclfError(f"run folder {self.path}: cannot be created ({error})") from None
+
+    def is_empty(self, resuming: bool = False) -> bool:
+        """Whether the folder holds nothing; with ``resuming``, nothing but files of a run that wrote no record."""
+        names = {p.name for p in self.path.iterdir()}
+        if resuming:
+            names = {n for n in names if not (n.startswith(".") and n.endswith(".part"))} - {"config.py", "sources"}
+        return not names
+
+    # ---- config and record
+
+    def read_config(self) -> str:
+        """The text of ``config.py``."""
+        return self.config.read_text(encoding="utf-8")
+
+    def write_config(self, experiment: Experiment) -> None:
+        """Writes ``config.py`` and the user's modules that it imports."""
+        save_experiment(experiment, self.path)
+
+    def load_experiment(self, overrides: Iterable[str] = ()) -> Experiment:
+        """The run's experiment, with ``key=value`` overrides. Errors as in ``load_experiment``."""
+        return load_experiment(self.config, overrides)
+
+    def read_record(self) -> dict[str, Any]:
+        """The content of ``run.json``."""
+        record: dict[str, Any] = read_json(self.record)
+        return record
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Writes ``run.json``."""
+        write_json(self.record, record)
+
+    def update_record(self, **fields: Any) -> None:
+        """Sets fields of ``run.json``."""
+        self.write_record({**self.read_record(), **fields})
+
+    # ---- figures
+
+    def metrics_writer(self, step: int = 0) -> MetricsWriter:
+        """A writer of ``metrics.jsonl`` that continues after ``step``."""
+        return MetricsWriter(self.metrics, step)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``."""
+        return read_metrics(self.metrics)
+
+    def has_results(self) -> bool:
+        """Whether the run has finished."""
+        return self.results.is_file()
+
+    def read_results(self) -> dict[str, Any]:
+        """The content of ``results.json``."""
+        results: dict[str, Any] = read_json(self.results)
+        return results
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Writes ``results.json``."""
+        write_json(self.results, results)
+
+    def write_evaluation(self, part: str, step: int, results: dict[str, Any]) -> Path:
+        """Writes the metrics of a checkpoint on a part of the data; returns the file's path."""
+        return write_json(self.path / f"evaluation_{part}_step_{step}.json", results)
+
+    def read_most_wrong(self) -> tuple[NDArray[Any], list[int]]:
+        """The frames ``(N, T, *frame_shape)`` of ``most_wrong.npz``, and their sample numbers.
+
+        Raises:
+            SeqclfError: the file is missing or damaged.
+        """
+        try:
+            with self.most_wrong.open("rb") as stream, np.load(stream) as file:
+                return file["frames"], file["sample"].tolist()
+        except FileNotFoundError:
+            raise SeqclfError(f"{self.most_wrong}: no such file") from None
+        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise SeqclfError(f"{self.most_wrong}: damaged ({error})") from None
+
+    def write_most_wrong(self, frames: NDArray[Any], samples: Sequence[int]) -> None:
+        """Writes ``most_wrong.npz``."""
+        stream = io.BytesIO()
+        np.savez_compressed(stream, frames=frames, sample=np.array(samples, np.int64))
+        write_atomic(self.most_wrong, stream.getvalue())
+
+    # ---- checkpoints
+
+    def save_checkpoint(self, content: dict[str, Any], step: int, keep: int = 1, best: int | None = None) -> Path:
+        """Writes a checkpoint and deletes older ones. Arguments and errors as in ``checkpoint.save_checkpoint``."""
+        return save_checkpoint(content, self.checkpoints, step, keep, best)
+
+    def list_checkpoints(self) -> list[Path]:
+        """The paths of the checkpoints, newest first."""
+        return list_checkpoints(self.checkpoints)
+
+    def load_newest(self) -> tuple[Path, dict[str, Any], list[str]] | None:
+        """The newest undamaged checkpoint, as in ``checkpoint.load_newest``."""
+        return load_newest(self.checkpoints)
+
+    def load_checkpoint(self, which: str = "newest") -> tuple[Path, dict[str, Any], list[str]]:
+        """A checkpoint.
+
+        Args:
+            which: "newest", "best" (by the validation part), or the number of a step.
+
+        Returns:
+            its path, its content, and one message for each damaged checkpoint that was skipped.
+
+        Raises:
+            SeqclfError: there is no such checkpoint, or it is damaged.
+        """
+        found = self.load_newest()
+        if found is None:
+            raise SeqclfError(f"{self.path} has no checkpoint yet")
+        path, content, damaged = found
+        if which == "best":
+            if content["best"] is None:
+                raise SeqclfError(f"{self.path} has no best checkpoint: it was trained without data.validation=")
+            which = str(content["best"]["step"])
+        if which != "newest":
+            path = self.checkpoints / f"step_{which}.pt"
+            content = load_checkpoint(path)
+        return path, content, damaged

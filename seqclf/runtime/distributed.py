@@ -5,6 +5,7 @@ Everything here is also right for a run of one process, where sums are what they
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import platform
@@ -18,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from seqclf.batch import Elsewhere, SeqclfError
+from seqclf.batch import PeerFailed, SeqclfError
 
 T = TypeVar("T")
 
@@ -74,7 +75,7 @@ class World:
         """Has the leading process do something, and tells all what came of it.
 
         Raises:
-            Elsewhere: on the other processes, where the leading one raises an error.
+            PeerFailed: on the other processes, where the leading one raises an error.
         """
         if self.size == 1:
             return work()
@@ -87,14 +88,14 @@ class World:
                 error = raised
         dist.broadcast_object_list(told)
         if told[1]:
-            raise error or Elsewhere("the leading process failed")
+            raise error or PeerFailed("the leading process failed")
         return told[0]
 
     def everywhere(self, work: Callable[[], T]) -> T:
         """Has every process do something that may write files, the first on each machine before the others.
 
         Raises:
-            Elsewhere: where another process raises an error, which is the first by rank.
+            PeerFailed: where another process raises an error, which is the first by rank.
         """
         if self.size == 1:
             return work()
@@ -107,7 +108,7 @@ class World:
                     error = raised
             failed = [rank for rank, it_failed in enumerate(self.gather(error is not None)) if it_failed]
             if failed:
-                raise error if error and failed[0] == self.rank else Elsewhere(f"process {failed[0]} failed")
+                raise error if error and failed[0] == self.rank else PeerFailed(f"process {failed[0]} failed")
         return result  # type: ignore[return-value]
 
 
@@ -145,6 +146,7 @@ def joined(device: str = "auto") -> Iterator[World]:
             store = dist.PrefixStore(f"start_{restarts}", store)  # type: ignore[attr-defined]
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=rank, world_size=size)
         yield world
+        gc.collect()  # DistributedDataParallel is part of a reference cycle that keeps gloo's threads alive
         dist.destroy_process_group()
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):

@@ -13,18 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqclf.batch import IGNORE, Batch, Elsewhere, SeqclfError
+from seqclf.batch import IGNORE, Batch, PeerFailed, SeqclfError
 from seqclf.data import Clips, Data, Videos, batches, mix
 from seqclf.evaluation.evaluator import autocast, evaluate
 from seqclf.evaluation.metrics import FIGURES
-from seqclf.experiment.config import Experiment, called, render
+from seqclf.experiment.config import Experiment, build, render
 from seqclf.models import detached
 from seqclf.runs.checkpoint import load_newest, load_weights, save_checkpoint, start_from
-from seqclf.runs.folder import open_folder, write_run
-from seqclf.runs.record import Record, now, read_json, write_json
+from seqclf.runs.environment import now
+from seqclf.runs.folder import RunFolder
+from seqclf.runs.metrics_file import MetricsWriter
+from seqclf.runs.start import open_run, write_run
 from seqclf.runtime.allocator import keep_freed_memory
 from seqclf.runtime.determinism import deterministic
-from seqclf.runtime.distributed import ALONE, World, average_buffers, joined, summed_gradients
+from seqclf.runtime.devices import pick_device
+from seqclf.runtime.distributed import World, average_buffers, joined, summed_gradients
 from seqclf.runtime.profiling import Profile
 from seqclf.runtime.progress import Display
 from seqclf.runtime.signals import noted_signals
@@ -42,29 +45,6 @@ class Stopped(Exception):
         self.signum = signum
 
 
-def pick_device(name: str, world: World = ALONE) -> torch.device:
-    """ "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:<n>" as a device; each process has its own.
-
-    Raises:
-        SeqclfError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise SeqclfError(f"--device {name}: expected auto, cpu, cuda or cuda:<n>") from None
-    if device.type not in ("cpu", "cuda"):
-        raise SeqclfError(f"--device {name}: expected auto, cpu, cuda or cuda:<n>")
-    if device.type == "cuda" and world.size > 1:
-        if device.index is not None:
-            raise SeqclfError(f"--device {name}: each of the {world.size} processes takes a GPU of its own: say cuda")
-        device = torch.device("cuda", world.local_rank)
-    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise SeqclfError(f"--device {device}: PyTorch finds {torch.cuda.device_count()} CUDA devices on this machine")
-    return device
-
-
 def default_generator(device: torch.device) -> torch.Generator:
     """PyTorch's own generator of a device, which ``torch.manual_seed`` seeds."""
     if device.type == "cuda":
@@ -75,7 +55,7 @@ def default_generator(device: torch.device) -> torch.Generator:
 def build_model(experiment: Experiment, data: Data) -> nn.Module:
     """The experiment's model for this data, its initial weights drawn from the experiment's seed alone."""
     torch.manual_seed(experiment.seed)
-    return called("model", experiment.model, frame_shape=data.train.frame_shape, num_classes=data.num_classes)
+    return build("model", experiment.model, frame_shape=data.train.frame_shape, num_classes=data.num_classes)
 
 
 def train(
@@ -125,9 +105,9 @@ def _train(
     if where.type == "cuda":
         torch.cuda.set_device(where)
     display = Display(experiment.steps, quiet=not world.leads)
-    data = world.everywhere(lambda: called("data", experiment.data))
-    if data.loud:
-        display.say(f"*** {data.loud} ***")
+    data = world.everywhere(lambda: build("data", experiment.data))
+    if data.warning:
+        display.say(f"*** {data.warning} ***")
     identity = data.identity()
     seen = world.gather([identity[part]["sha256"] for part in data.parts()])
     world.lead(lambda: _expect_the_same(seen, experiment.batch_size))
@@ -136,14 +116,14 @@ def _train(
         _expect_recordable(experiment, data.train, where, world)
     model = build_model(experiment, data).to(where)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = parameters if experiment.groups is None else called("groups", experiment.groups, model)
-    optimizer = called("optimizer", experiment.optimizer, groups)
+    groups = parameters if experiment.groups is None else build("groups", experiment.groups, model)
+    optimizer = build("optimizer", experiment.optimizer, groups)
     rates = [group["lr"] for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(where.type, enabled=experiment.precision == "fp16")
 
     start, best, window = 0, None, _Window()
     before: dict[str, str] = {}  # what was left out before the checkpoint
-    found = world.lead(lambda: open_folder(workdir, experiment, identity, resume, world))
+    found = world.lead(lambda: open_run(RunFolder(workdir), experiment, identity, resume, world))
     if found is not None:
         path, content, damaged = found
         for sentence in damaged:
@@ -160,8 +140,10 @@ def _train(
         taken, others = start_from(model, init)
         display.say(f"{len(taken)} weights start from {init}; drawn anew: {', '.join(others) or 'none'}")
     count = sum(p.numel() for p in parameters)
-    world.lead(lambda: write_run(workdir, experiment, identity, data.input_spec(), where, count, start, world))
-    record = Record(workdir if world.leads else None, start)
+    world.lead(
+        lambda: write_run(RunFolder(workdir), experiment, identity, data.input_spec(), where, count, start, world)
+    )
+    record = MetricsWriter(RunFolder(workdir).metrics if world.leads else None, start)
     display.say(f"{data.source}: {', '.join(f'{len(c):,} {n}' for n, c in data.parts().items())} clips; run {workdir}")
     if world.size > 1:
         display.say(f"{world.size} processes, each with {experiment.batch_size / world.size:g} of the batch's clips")
@@ -300,10 +282,10 @@ def _train(
         display.say(f"left out: {name} ({sentence})")
 
     def finish() -> None:
-        write_json(workdir / "results.json", results)
+        RunFolder(workdir).write_results(results)
         _save_most_wrong(workdir / "most_wrong.npz", data, [row[0] for row in parts["test"]["most_wrong"]])
         ended = {"finished": now(), "seconds": seconds, "skipped": skipped}
-        write_json(workdir / "run.json", {**read_json(workdir / "run.json"), **ended})
+        RunFolder(workdir).update_record(**ended)
 
     world.lead(finish)
     return results
@@ -401,7 +383,7 @@ def _check_finite(
     if experiment.precision == "fp16":
         finite[:, 1] = True  # loss scaling overflows now and then, and skips such a step by itself
     if not (finite.all() or world.leads):
-        raise Elsewhere("a loss or gradient is not finite")
+        raise PeerFailed("a loss or gradient is not finite")
     for (step, _, _), (loss_ok, norm_ok), (loss, norm) in zip(pending, finite.tolist(), values.tolist(), strict=True):
         if not (loss_ok and norm_ok):
             what = f"loss is {loss}" if not loss_ok else f"gradient's norm is {norm}"

@@ -1,0 +1,87 @@
+"""``metrics.jsonl`` and TensorBoard events of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from seqclf.batch import SeqclfError
+from seqclf.runtime.files import write_atomic
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file. Incomplete lines, left by a process that was killed, are skipped."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            values = json.loads(line)
+            values["step"], values["part"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        lines.append(values)
+    return lines
+
+
+class MetricsWriter:
+    """Writes ``metrics.jsonl``, one JSON object per line, and TensorBoard events.
+
+    The file holds no times, so that a resumed run ends with the same bytes as an uninterrupted one. TensorBoard has
+    the times. Lines after ``step``, which a killed run may have written after its last checkpoint, are removed.
+
+    Args:
+        path: the metrics file; None writes nothing.
+        step: the step that the run continues after; 0 starts a new file.
+    """
+
+    def __init__(self, path: Path | None, step: int = 0) -> None:
+        self.path = path
+        if path is None:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        if step and path.exists():
+            kept = [line for line in read_metrics(path) if line["step"] <= step]
+            write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.stream = path.open("a" if step else "w", encoding="utf-8")
+        self.events = SummaryWriter(str(path.parent), purge_step=step + 1 if step else None)
+
+    def add(self, step: int, part: str, values: dict[str, float | None], **timings: float) -> None:
+        """Writes one line.
+
+        Args:
+            step: the number of steps done.
+            part: "train", "validation" or "test".
+            values: metrics by name.
+            timings: written to TensorBoard only.
+
+        Raises:
+            SeqclfError: the file cannot be written.
+        """
+        if self.path is None:
+            return
+        try:
+            self.stream.write(json.dumps({"step": step, "part": part, **values}) + "\n")
+            self.stream.flush()
+        except OSError as error:
+            raise self._error(error) from None
+        for name, value in {**values, **timings}.items():
+            if value is not None:
+                self.events.add_scalar(f"{part}/{name}", value, step)
+
+    def close(self) -> None:
+        """Closes the files.
+
+        Raises:
+            SeqclfError: the last lines cannot be written.
+        """
+        if self.path is None:
+            return
+        try:
+            self.stream.close()
+            self.events.close()
+        except OSError as error:
+            raise self._error(error) from None
+
+    def _error(self, error: OSError) -> SeqclfError:
+        return SeqclfError(f"{self.path}: cannot be written ({error}); checkpoints are unchanged")

@@ -1,0 +1,103 @@
+"""Atomic file writing: a file appears complete under its name, or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from seqclf.batch import SeqclfError
+
+
+@contextmanager
+def replacing(path: str | Path, durable: bool = False) -> Iterator[Path]:
+    """Yields a temporary path beside ``path`` and renames it to ``path`` if the block succeeds.
+
+    The temporary file is hidden and named ``.<name>.<process>.part``. If the block fails, it is deleted and ``path``
+    is unchanged.
+
+    Args:
+        path: the file or folder to write. Parent folders are created.
+        durable: flush the file and its folder to the disk before and after the rename.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        if durable:
+            with part.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        os.replace(part, path)
+        if durable:
+            _sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: str | Path, content: str | bytes, durable: bool = False) -> Path:
+    """Writes text (UTF-8) or bytes to a file, atomically.
+
+    Args:
+        path: the file. Parent folders are created.
+        content: the whole content; line ends are written as they are.
+        durable: as in ``replacing``.
+
+    Returns:
+        the path.
+
+    Raises:
+        SeqclfError: the file cannot be written. An earlier version of it is unchanged.
+    """
+    try:
+        with replacing(path, durable) as part:
+            part.write_bytes(content.encode() if isinstance(content, str) else content)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise SeqclfError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from None
+    return Path(path)
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Writes a JSON file, atomically. Errors as in ``write_atomic``."""
+    return write_atomic(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """Writes a CSV file with a header line, atomically. Errors as in ``write_atomic``."""
+    stream = io.StringIO(newline="")
+    lines = csv.writer(stream)
+    lines.writerow(header)
+    lines.writerows(rows)
+    return write_atomic(path, stream.getvalue())
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        SeqclfError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SeqclfError(f"{path}: no such file") from None
+    except (ValueError, OSError) as error:
+        raise SeqclfError(f"{path}: damaged ({error})") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename durable, on systems that support it (not Windows)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
