@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as tv
 
 from seqclf import SeqclfError
+from seqclf.data import reading
+from seqclf.data.reading import read_frames
 from seqclf.data.transforms import (
     center_crop,
     colour,
@@ -86,6 +88,54 @@ def test_only_transforms_of_single_frames_are_framewise():
     assert all(map(is_framewise, STEPS.values())) and is_framewise(framewise(lambda frames, generator: frames))
     assert not is_framewise(difference) and not is_framewise(compose(flip, difference))
     assert is_framewise(compose(flip, compose(STEPS["resize"])))
+
+
+class Held:
+    """Frames in memory as a source; remembers how many were asked for at a time."""
+
+    path = "held.mp4"
+
+    def __init__(self, frames):
+        self.frames, self.reads = frames, []
+
+    def read(self, numbers):
+        self.reads.append(len(numbers))
+        if self.reads[-1] > 40:
+            raise MemoryError
+        return self.frames[list(numbers)]
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_long_clip_is_transformed_in_pieces_with_the_result_of_the_whole(step, training, monkeypatch):
+    monkeypatch.setattr(reading, "PIECE_BYTES", 5 * 3 * 20 * 26)
+    source, numbers = Held(clip_of(T=37)), [*range(1, 37), 0]
+    frames = read_frames(source, numbers, step, key(3) if training else None)
+    assert torch.equal(frames, step(source.frames[numbers], key(3) if training else None))
+    assert max(source.reads) == 5
+
+
+def test_a_transform_that_is_not_framewise_gets_the_whole_clip():
+    source = Held(clip_of(T=37))
+    frames = read_frames(source, range(37), lambda frames, generator: frames[1:] - frames[:-1])
+    assert torch.equal(frames, source.frames[1:] - source.frames[:-1])
+
+
+def test_missing_memory_names_the_video_and_the_settings():
+    with pytest.raises(SeqclfError, match=r"held\.mp4.*sampling.*transform.*eval_batch"):
+        read_frames(Held(clip_of(T=41, H=2, W=2)), range(41))
+    assert len(read_frames(Held(clip_of(T=41, H=2, W=2)), range(41), STEPS["flip"])) == 41
+
+
+@pytest.mark.parametrize("transform", [None, STEPS["flip"]])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_frames_that_are_not_finite_are_named(value, transform):
+    source = Held(torch.zeros(30, 3, 2, 2))
+    source.frames[23, 1, 0, 0] = value
+    with pytest.raises(SeqclfError, match=r"held\.mp4: frame 23 "):
+        read_frames(source, range(20, 30), transform)
+    source.frames[:] = 3e38  # finite, though their sum is not
+    assert len(read_frames(source, range(30))) == 30
 
 
 def test_shift_moves_the_frames_of_a_clip_alike_and_clips_apart():

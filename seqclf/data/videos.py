@@ -13,6 +13,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.data.labelling import Labelling, every_frame, given
 from seqclf.data.order import mix, sample_order
+from seqclf.data.reading import read_frames
 from seqclf.data.sampling import Sampling, whole
 from seqclf.data.source import Video
 from seqclf.data.transforms import Transform
@@ -164,9 +165,7 @@ class Videos:
             v, numbers = self.clips[index]
         video = self.videos[v]
         with self._locks[v]:
-            frames = video.source.read(numbers)
-        if self.transform is not None:
-            frames = self.transform(frames, generator)
+            frames = read_frames(video.source, numbers, self.transform, generator)
         if self._first is not None and tuple(frames.shape[1:]) != self._first[1:]:
             raise SeqclfError(
                 f"{video.source.path}: has frames of the shape {tuple(frames.shape[1:])}, but other videos of "

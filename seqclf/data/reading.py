@@ -1,0 +1,70 @@
+"""Reads frames of a source through a transform, in pieces, so that memory is bounded by the transformed frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seqclf.batch import SeqclfError
+from seqclf.data.source import Source
+from seqclf.data.transforms import Transform, is_framewise
+
+CLIP = 16
+"""Clips of up to this many frames are read at once."""
+FIRST = 4
+"""Frames of the first piece of a longer clip, which tells how large a frame is."""
+PIECE_BYTES = 16_000_000
+"""Raw frames of the further pieces, in bytes."""
+
+
+def read_frames(
+    source: Source,
+    numbers: Sequence[int],
+    transform: Transform | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The frames ``numbers`` of a source, transformed: ``(n, *frame_shape)``.
+
+    A transform marked by ``framewise`` is applied piece by piece while frames are decoded. The result is the same bit
+    for bit as that of the whole clip, random parameters included: each piece starts from the generator's same state.
+    Any other transform receives the whole clip at once.
+
+    Raises:
+        SeqclfError: a frame can't be read, holds values that are not finite, or does not fit into memory.
+    """
+    try:
+        if transform is None or not is_framewise(transform) or len(numbers) <= CLIP:
+            frames = _finite(source, numbers)
+            return frames if transform is None else transform(frames, generator)
+        state = None if generator is None else generator.get_state()
+        out, start, count = torch.empty(0), 0, FIRST
+        while start < len(numbers):
+            if generator is not None and state is not None:
+                generator.set_state(state)
+            raw = _finite(source, numbers[start : start + count])
+            changed = transform(raw, generator)
+            if start == 0:  # allocated once: small tensors that stay between large ones would fragment the heap
+                out = changed.new_empty((len(numbers), *changed.shape[1:]))
+            out[start : start + count] = changed
+            start, count = start + count, max(1, PIECE_BYTES // raw[0].nbytes)
+        return out
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise SeqclfError(
+            f"{source.path}: not enough memory for {len(numbers):,} frames; sample fewer (sampling=, test_sampling=), "
+            "scale them down (transform= with resize), or read fewer clips at a time (batch_size, eval_batch)"
+        ) from None
+
+
+def _finite(source: Source, numbers: Sequence[int]) -> Tensor:
+    """The raw frames, checked to be finite."""
+    frames = source.read(numbers)
+    if frames.is_floating_point() and not frames.sum().isfinite():  # the sum is quick, but overflows
+        finite = frames.flatten(1).isfinite().all(1)
+        if not finite.all():
+            at = numbers[int((~finite).nonzero()[0])]
+            raise SeqclfError(f"{source.path}: frame {at} holds values that are not finite (NaN or infinite)")
+    return frames
