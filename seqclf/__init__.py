@@ -34,15 +34,16 @@ if TYPE_CHECKING:
         GRU,
         LSTM,
         RNN,
+        Backbone,
         Chain,
         Flatten,
         FrameSequenceClassifier,
         Identity,
         Normalize,
+        check_temporal,
         orthogonal,
         param_groups,
     )
-    from seqclf.models.backbone import Backbone
     from seqclf.prediction import Prediction, Predictor, fuse, load
     from seqclf.reporting.html import report
     from seqclf.training.loop import train
@@ -70,15 +71,16 @@ _MODULES = {
         "GRU",
         "LSTM",
         "RNN",
+        "Backbone",
         "Chain",
         "Flatten",
         "FrameSequenceClassifier",
         "Identity",
         "Normalize",
+        "check_temporal",
         "orthogonal",
         "param_groups",
     ),
-    "seqclf.models.backbone": ("Backbone",),
     "seqclf.prediction": ("Prediction", "Predictor", "fuse", "load"),
     "seqclf.reporting.html": ("report",),
     "seqclf.training.loop": ("train",),
@@ -115,6 +117,7 @@ __all__ = [
     "Videos",
     "annotated_set",
     "caffe",
+    "check_temporal",
     "export",
     "feature_set",
     "fuse",

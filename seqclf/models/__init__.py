@@ -1,13 +1,15 @@
 """Models: the classifier and its parts."""
 
 from seqclf.models.backbone import Backbone
+from seqclf.models.check import TemporalReport, check_temporal, check_user_temporal
 from seqclf.models.classifier import FrameSequenceClassifier
 from seqclf.models.contract import State, detached, require_streaming
 from seqclf.models.encoder import Chain, ChannelScale, Flatten
 from seqclf.models.groups import param_groups
+from seqclf.models.identity import Identity
 from seqclf.models.lrn import LocalResponseNorm
 from seqclf.models.preprocess import Normalize
-from seqclf.models.temporal import GRU, LSTM, RNN, Identity, orthogonal
+from seqclf.models.recurrent import GRU, LSTM, RNN, orthogonal
 
 __all__ = [
     "GRU",
@@ -22,6 +24,9 @@ __all__ = [
     "LocalResponseNorm",
     "Normalize",
     "State",
+    "TemporalReport",
+    "check_temporal",
+    "check_user_temporal",
     "detached",
     "orthogonal",
     "param_groups",

@@ -1,4 +1,4 @@
-"""The one model: preprocess -> frame encoder -> temporal model -> head, answering at every frame."""
+"""The model: preprocessing, a frame encoder, a temporal model and a head, with logits at every frame."""
 
 from __future__ import annotations
 
@@ -21,32 +21,37 @@ from seqclf.models.contract import (
     declares,
 )
 from seqclf.models.encoder import Flatten
+from seqclf.models.identity import Identity
 from seqclf.models.preprocess import Normalize
-from seqclf.models.temporal import Identity
 
 Part = nn.Module | Callable[..., nn.Module]
-"""A module, or what builds one from the sizes that come before it in the model."""
+"""A module, or a class or ``functools.partial`` that builds one from the sizes of what it reads."""
 
 
 class FrameSequenceClassifier(nn.Module):
-    """Classifies sequences of frames, at every frame.
+    """Classifies sequences of frames, with logits at every frame.
 
     Each part is a module, or a class (or ``functools.partial`` of one) that is called with the sizes it reads:
     ``preprocess()``, ``encoder(frame_shape)``, ``temporal(D)``, ``head(H, num_classes)``.
 
     Args:
-        preprocess: raw frames ``(..., *frame_shape)``, uint8 or float, to floats of the same shape.
+        preprocess: raw frames ``(..., *frame_shape)``, uint8 or float, to float frames of the same shape.
         encoder: frames ``(M, *frame_shape)`` to features ``(M, D)``.
-        temporal: features ``(B, T, D)``, with is_first, state and lengths, to ``(B, T, H)`` and a state.
-        head: ``(..., H)`` to logits ``(..., K)``.
-        frame_shape: the shape of one frame, ``(D,)`` or ``(C, H, W)``. Needed where the encoder is to be built; given,
-            it is checked on every call.
-        num_classes: K. Needed where the head is to be built.
-        chunk: how many frames the encoder sees at a time, which bounds its memory: where it learns, a chunk is computed
-            anew on the way back (``torch.utils.checkpoint``). None for all at once. An encoder that mixes frames (batch
-            norm that learns) then mixes those of a chunk.
-        channels_last: whether the encoder's pictures lie in memory channels last, which suits pooling on a CPU, and
-            convolutions in half precision on a GPU; of no influence on the figures but for rounding.
+        temporal: features ``(B, T, D)``, with is_first, state and lengths, to outputs ``(B, T, H)`` and a state. See
+            ``seqclf.models.contract`` for what it declares, and ``seqclf.check_temporal`` to verify your own.
+        head: outputs ``(..., H)`` to logits ``(..., K)``.
+        frame_shape: the shape of one frame, ``(D,)`` or ``(C, H, W)``. It is required to build the encoder, and checked
+            on every call if given.
+        num_classes: K. It is required to build the head.
+        chunk: the number of frames that the encoder processes at a time, to bound its memory. If the encoder is
+            trained, each chunk is recomputed in the backward pass (``torch.utils.checkpoint``). Batch norm in training
+            mode then normalises over a chunk. None for all frames at once.
+        channels_last: whether the encoder's images are stored channels last. This is faster for pooling on a CPU and
+            for convolutions in half precision on a GPU; results differ by rounding only.
+
+    Raises:
+        SeqclfError: an argument is missing or out of range, or a part fails in the trial run that finds its
+            ``out_features``.
     """
 
     def __init__(
@@ -63,7 +68,7 @@ class FrameSequenceClassifier(nn.Module):
     ) -> None:
         super().__init__()
         if chunk is not None and chunk < 1:
-            raise SeqclfError(f"FrameSequenceClassifier: chunk={chunk}, expected at least 1, or None")
+            raise SeqclfError(f"FrameSequenceClassifier: chunk must be at least 1 or None, not {chunk}")
         self.chunk = chunk
         self.frame_shape = None if frame_shape is None else tuple(frame_shape)
         self.preprocess = preprocess if isinstance(preprocess, nn.Module) else preprocess()
@@ -76,7 +81,7 @@ class FrameSequenceClassifier(nn.Module):
         if channels_last:
             encoder.to(memory_format=torch.channels_last)
         if not isinstance(temporal, nn.Module):
-            temporal = temporal(self._encoded_size())
+            temporal = temporal(self.feature_size())
         self.temporal = temporal
         if not isinstance(head, nn.Module):
             if num_classes is None:
@@ -99,15 +104,19 @@ class FrameSequenceClassifier(nn.Module):
         """Whether a sequence may be fed frame by frame: the same logits as all frames at once."""
         return can_stream(self.temporal)
 
-    def _encoded_size(self) -> int:
-        """D: as the encoder declares it, or found by encoding one blank frame."""
+    def feature_size(self) -> int:
+        """D, the features per frame: as the encoder declares it, or found by encoding one blank frame.
+
+        Raises:
+            SeqclfError: the encoder declares no ``out_features`` and ``frame_shape`` is unknown, or the encoder fails.
+        """
         size = declared_size(self.encoder)
         if size is not None:
             return size
         name = type(self.encoder).__name__
         if self.frame_shape is None:
             raise SeqclfError(f"FrameSequenceClassifier needs frame_shape= to find out_features of the encoder {name}")
-        blank = torch.zeros(1, *self.frame_shape)
+        blank = torch.zeros(1, *self.frame_shape, device=_device(self.encoder))
         return check_encoded(self.encoder, _run(self.encoder, lambda: self.encoder(self.preprocess(blank))), 1).shape[1]
 
     def _hidden_size(self) -> int:
@@ -115,11 +124,11 @@ class FrameSequenceClassifier(nn.Module):
         size = declared_size(self.temporal)
         if size is not None:
             return size
-        blank = torch.zeros(2, 8, self._encoded_size())
+        blank = torch.zeros(2, 8, self.feature_size(), device=_device(self.temporal))
         return check_result(self.temporal, _run(self.temporal, lambda: self.temporal(blank)), blank.shape)[0].shape[2]
 
     def _encode(self, frames: Tensor) -> Tensor:
-        """Raw frames ``(M, *frame_shape)`` as features ``(M, D)``, a chunk at a time."""
+        """Encodes raw frames ``(M, *frame_shape)`` to features ``(M, D)``, a chunk at a time."""
 
         def encode(chunk: Tensor) -> Tensor:
             pictures = self.preprocess(chunk)
@@ -129,9 +138,9 @@ class FrameSequenceClassifier(nn.Module):
 
         if self.chunk is None or len(frames) <= self.chunk:
             return encode(frames)
-        learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())
+        trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.encoder.parameters())
         chunks = frames.split(self.chunk)
-        return torch.cat([checkpoint(encode, c, use_reentrant=False) if learns else encode(c) for c in chunks])
+        return torch.cat([checkpoint(encode, c, use_reentrant=False) if trained else encode(c) for c in chunks])
 
     def forward(
         self,
@@ -140,32 +149,26 @@ class FrameSequenceClassifier(nn.Module):
         state: State = None,
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """Logits at every frame, and the memory after the last.
+        """Returns the logits at every frame, and the state after the last.
 
-        ``T`` calls with one frame each, the state passed on, equal one call with ``T`` frames.
+        If ``streams`` is True, T calls with one frame each, passing the state on, equal one call with T frames.
 
         Args:
             frames: ``(B, T, *frame_shape)``, uint8 or float.
-            is_first: ``(B, T)`` bool, True where a frame begins a new sequence: no memory crosses it. None: nowhere.
-            state: what an earlier call returned, to go on from; None for no memory.
-            lengths: ``(B,)`` int64 from 1 to T: frames from there on are padding, of no influence. None: all T valid.
+            is_first: ``(B, T)`` bool, True where a frame begins a new sequence, so that no memory crosses it; None for
+                nowhere.
+            state: the state that an earlier call returned, to continue its sequences; None to begin new ones.
+            lengths: ``(B,)`` int64 from 1 to T, the number of valid frames of each clip; the others are padding and
+                have no influence. None for T.
 
         Returns:
-            logits ``(B, T, K)`` and the state after each stream's last valid frame.
+            logits ``(B, T, K)``, and the state after each stream's last valid frame.
 
         Raises:
-            SeqclfError: the frames, or another argument, are of the wrong shape or dtype.
+            SeqclfError: an argument has the wrong shape or dtype, or a part of the model returns a wrong one.
         """
-        if frames.dim() < 3 or (self.frame_shape is not None and frames.shape[2:] != self.frame_shape):
-            shape = ", ".join(map(str, self.frame_shape)) if self.frame_shape else "*frame_shape"
-            raise SeqclfError(f"this model expects frames (B, T, {shape}), not {tuple(frames.shape)}")
+        self._check(frames, is_first, state, lengths)
         B, T = frames.shape[:2]
-        if B == 0 or T == 0:
-            raise SeqclfError(f"a batch needs at least one clip of one frame, not frames {tuple(frames.shape)}")
-        check_sequences((B, T), is_first, lengths)
-        if state is not None and not self.carries_state:
-            name = type(self.temporal).__name__
-            raise SeqclfError(f"{name} does not declare carries_state = True, so it can't continue from a state")
         if lengths is None or int(lengths.min()) == T:
             encoded = self._encode(frames.flatten(0, 1))
         else:  # an encoder that mixes frames (batch norm) must not see padding, and need not pay for it
@@ -176,6 +179,25 @@ class FrameSequenceClassifier(nn.Module):
         result = self.temporal(features, is_first, state, lengths)
         hidden, state = check_result(self.temporal, result, features.shape)
         return self.head(hidden), state
+
+    def _check(self, frames: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
+        if frames.dim() < 3 or (self.frame_shape is not None and frames.shape[2:] != self.frame_shape):
+            shape = ", ".join(map(str, self.frame_shape)) if self.frame_shape else "*frame_shape"
+            raise SeqclfError(f"this model expects frames (B, T, {shape}), not {tuple(frames.shape)}")
+        B, T = frames.shape[:2]
+        if B == 0 or T == 0:
+            raise SeqclfError(f"a batch needs at least one clip of one frame, not frames {tuple(frames.shape)}")
+        check_sequences((B, T), is_first, lengths)
+        name = type(self.temporal).__name__
+        if state is not None and not self.carries_state:
+            raise SeqclfError(f"{name} does not declare carries_state = True, so it cannot continue from a state")
+        if lengths is not None and declares(self.temporal, "equal_lengths") and int(lengths.min()) < T:
+            raise SeqclfError(f"{name} declares equal_lengths = True, but the clips have lengths {lengths.tolist()}")
+
+
+def _device(module: nn.Module) -> torch.device | None:
+    """Where the module's parameters are; None if it has none."""
+    return next((p.device for p in module.parameters()), None)
 
 
 def _run(module: nn.Module, call: Callable[[], Any]) -> Any:

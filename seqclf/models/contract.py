@@ -6,9 +6,10 @@ A temporal model is called as ``outputs, state = temporal(features, is_first, st
 - ``causal: bool``: the output at frame t depends on frames up to t only.
 - ``carries_state: bool``: the returned state, passed to the next call, continues the sequence.
 - ``frame_wise: bool``: each frame is processed on its own, so that there is no state to carry.
-- ``out_features: int``: H.
+- ``equal_lengths: bool``: it ignores ``lengths``, so that batches with padding are refused.
+- ``out_features: int``: H; if undeclared, a trial run finds it.
 
-An undeclared flag counts as False: such a module always gets whole sequences.
+An undeclared flag counts as False: such a module always gets whole sequences, and may get padding.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def detached(state: State) -> State:
 
 
 def declares(module: nn.Module, flag: str) -> bool:
-    """Whether the module declares ``causal``, ``carries_state``, ``frame_wise`` or ``streams`` as True.
+    """Whether the module declares a flag, such as ``causal`` or ``streams``, as True.
 
     Raises:
         SeqclfError: the attribute is not a bool.

@@ -30,7 +30,6 @@ def lstm_layer(
     w_ih: Tensor,
     w_hh: Tensor,
     bias: Tensor,
-    gates: str = "ifgo",
 ) -> tuple[Tensor, Tensor]:
     """An LSTM layer over a packed sequence.
 
@@ -38,13 +37,12 @@ def lstm_layer(
         x: ``(N, D)``, the packed frames.
         sizes: how many rows each step has, not increasing, summing to N.
         h0, c0: ``(sizes[0], H)``, the state before the first step; None for zeros (which also saves its products).
-        w_ih, w_hh, bias: ``(4H, D)``, ``(4H, H)`` and ``(4H,)``.
-        gates: the order in which their rows hold the gates.
+        w_ih, w_hh, bias: ``(4H, D)``, ``(4H, H)`` and ``(4H,)``, the gates' rows in the order i, f, g, o.
 
     Returns:
         h and c after every frame, each ``(N, H)``. Differentiable once, in everything.
     """
-    return _LSTMLayer.apply(x, sizes, h0, c0, w_ih, w_hh, bias, gates)
+    return _LSTMLayer.apply(x, sizes, h0, c0, w_ih, w_hh, bias)
 
 
 class _LSTMLayer(torch.autograd.Function):
@@ -58,14 +56,13 @@ class _LSTMLayer(torch.autograd.Function):
         w_ih: Tensor,
         w_hh: Tensor,
         bias: Tensor,
-        order: str,
     ) -> tuple[Tensor, Tensor]:
         N, H = x.shape[0], w_hh.shape[1]
         gates = torch.addmm(bias, x, w_ih.t())
         hidden, cell, squashed = x.new_empty(N, H), x.new_empty(N, H), x.new_empty(N, H)
         h, c, w = h0, c0, w_hh.t()
         for n, a, i, f, g, o, h_new, c_new, tanh in zip(
-            sizes, *_steps(sizes, gates, *_each_gate(gates, order), hidden, cell, squashed), strict=True
+            sizes, *_steps(sizes, gates, *gates.chunk(4, 1), hidden, cell, squashed), strict=True
         ):
             if h is not None:
                 a.addmm_(h[:n], w)
@@ -78,7 +75,7 @@ class _LSTMLayer(torch.autograd.Function):
             torch.tanh(c_new, out=tanh)
             torch.mul(o, tanh, out=h_new)
             h, c = h_new, c_new
-        ctx.sizes, ctx.order = sizes, order
+        ctx.sizes = sizes
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, h0, c0, w_ih, w_hh, gates, hidden, cell, squashed)
         return hidden, cell
@@ -94,9 +91,9 @@ class _LSTMLayer(torch.autograd.Function):
         d_gates = torch.empty_like(gates)
         dh_buffer, dc_buffer = x.new_empty(widest, H), x.new_zeros(widest, H)
         c, da = _steps(sizes, cell, d_gates)
-        each = _each_gate(gates, ctx.order)
+        each = gates.chunk(4, 1)
         through = torch.addcmul(each[3], hidden, squashed, value=-1)  # dh/dc = o (1 - tanh(c)^2)
-        views = (gates, *each, *_each_gate(d_gates, ctx.order), squashed, through)
+        views = (gates, *each, *d_gates.chunk(4, 1), squashed, through)
         steps = tuple(zip(*_steps(sizes, *views), strict=True))
         dh_out = (torch.zeros_like(hidden) if d_hidden is None else d_hidden).split(sizes)
         dc_out = None if d_cell is None else d_cell.split(sizes)
@@ -142,13 +139,7 @@ class _LSTMLayer(torch.autograd.Function):
             d_w_hh = d_gates[widest:].t() @ before
             if h0 is not None:
                 d_w_hh.addmm_(da[0].t(), h0)
-        return d_x, None, d_h0, d_c0, d_w_ih, d_w_hh, d_gates.sum(0) if need[6] else None, None
-
-
-def _each_gate(gates: Tensor, order: str) -> tuple[Tensor, ...]:
-    """``(N, 4H)`` as i, f, g and o, views of ``(N, H)``."""
-    each = dict(zip(order, gates.chunk(4, 1), strict=True))
-    return each["i"], each["f"], each["g"], each["o"]
+        return d_x, None, d_h0, d_c0, d_w_ih, d_w_hh, d_gates.sum(0) if need[6] else None
 
 
 def _steps(sizes: list[int], *packed: Tensor) -> tuple[tuple[Tensor, ...], ...]:

@@ -14,8 +14,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqclf import models
 from seqclf.caffe.layers.base import Layer, Shape
+from seqclf.models.kernels import run_layers
 
 
 class _Recurrent(Layer):
@@ -31,8 +31,8 @@ class _Recurrent(Layer):
     """Rows of the weights, in units of H."""
     parts: ClassVar[int]
     """How many tensors the state is."""
-    kind: ClassVar[type[models.LSTM | models.RNN]]
-    """The core's model that computes it where cont holds nothing but 0 and 1."""
+    mode: ClassVar[str]
+    """The mode of ``run_layers``, which computes the layer if cont is 0 or 1 everywhere."""
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.recurrent_param
@@ -64,9 +64,6 @@ class _Recurrent(Layer):
             self.add_blob((self.gates * H, torch.Size(self.static[1:]).numel()), p.weight_filler)
         self.add_blob((self.gates * H, H), p.weight_filler)
         self.state: tuple[Tensor, ...] | None = None
-        with torch.device("meta"):  # it computes with the blobs, and holds no parameters of its own
-            static = 0 if self.static is None else torch.Size(self.static[1:]).numel()
-            self.core = (self.kind(self.D + static, H),)  # in a tuple, so as not to be a submodule
         return [(T, N, H)] + [(1, N, H)] * given
 
     def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -112,17 +109,19 @@ class _Recurrent(Layer):
         bias: Tensor,
         recurrent: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The hidden state at every step and the state after the last, by the core's model; time-major."""
-        before = None if state is None else tuple(s[None] for s in state)
-        hidden, after = self.core[0](
+        """The hidden state at every step and the state after the last one; time-major."""
+        hidden, after = run_layers(
+            self.mode,
             rearrange(x, "t n d -> n t d"),
+            [self.reorder(weight), self.reorder(recurrent), self.reorder(bias), torch.zeros_like(bias)],
             is_first.t(),
-            before if before is None or self.parts > 1 else before[0],
-            weights=[weight, recurrent, bias, torch.zeros_like(bias)],
-            gates="ifog",
+            None if state is None else tuple(s[None] for s in state),
         )
-        parts = after if isinstance(after, tuple) else (after,)
-        return rearrange(hidden, "n t h -> t n h"), tuple(s[0] for s in parts if s is not None)
+        return rearrange(hidden, "n t h -> t n h"), tuple(s[0] for s in after)
+
+    def reorder(self, rows: Tensor) -> Tensor:
+        """A blob with its rows in the order of gates of ``torch.nn``."""
+        return rows
 
     def step_by_step(
         self, inputs: Tensor, cont: Tensor, state: tuple[Tensor, ...], recurrent: Tensor
@@ -141,7 +140,11 @@ class LSTM(_Recurrent):
     cont_t * h_{t-1}.
     """
 
-    gates, parts, kind = 4, 2, models.LSTM
+    gates, parts, mode = 4, 2, "LSTM"
+
+    def reorder(self, rows: Tensor) -> Tensor:
+        i, f, o, g = rows.chunk(4)
+        return torch.cat([i, f, g, o])
 
     def step_by_step(
         self, inputs: Tensor, cont: Tensor, state: tuple[Tensor, ...], recurrent: Tensor
@@ -160,7 +163,7 @@ class RNN(_Recurrent):
     h_t = tanh(W_hh (cont_t * h_{t-1}) + W_xh x_t + b_h); the top is o_t = tanh(W_ho h_t + b_o).
     """
 
-    gates, parts, kind = 1, 1, models.RNN
+    gates, parts, mode = 1, 1, "RNN_TANH"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         tops = super().setup(shapes)

@@ -1,0 +1,172 @@
+"""Recurrent layers as pure functions of features, state and weights, by the fastest kernel for each case.
+
+The equations, and the order of gates and weights, are those of ``torch.nn.LSTM``, ``GRU`` and ``RNN``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from seqclf.models.cpu_lstm import lstm_layer
+from seqclf.models.segments import Segments, find_segments, pack, unpack
+
+Memory = tuple[Tensor, ...]
+"""The state as a tuple: (h, c) for LSTM, (h,) for the others, each ``(layers, B, H)``."""
+
+_SEQUENCE_KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
+}
+_CELLS: dict[str, Callable[..., Any]] = {
+    "LSTM": torch.lstm_cell,
+    "GRU": torch.gru_cell,
+    "RNN_TANH": torch.rnn_tanh_cell,
+    "RNN_RELU": torch.rnn_relu_cell,
+}
+"""One layer, one frame."""
+
+
+def run_layers(
+    mode: str,
+    features: Tensor,
+    weights: Sequence[Tensor],
+    is_first: Tensor | None = None,
+    state: Memory | None = None,
+    lengths: Tensor | None = None,
+    dropout: float = 0.0,
+    dropout_after: float = 0.0,
+) -> tuple[Tensor, Memory]:
+    """Runs stacked recurrent layers over a batch, with resets inside the clips and padding.
+
+    Args:
+        mode: "LSTM", "GRU", "RNN_TANH" or "RNN_RELU".
+        features: ``(B, T, D)`` float.
+        weights: ``w_ih, w_hh, b_ih, b_hh`` of each layer in turn, in the shapes of ``torch.nn``.
+        is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
+        state: the state before frame 0; None for zeros.
+        lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
+        dropout: the probability of dropout between layers.
+        dropout_after: the probability of dropout on the last layer's outputs.
+
+    Returns:
+        outputs ``(B, T, H)``, zero at padding, and the state after each stream's last valid frame.
+    """
+    T = features.shape[1]
+    if (is_first is not None and bool(is_first[:, 1:].any())) or (lengths is not None and int(lengths.min()) < T):
+        if is_first is None:
+            is_first = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
+        segments = find_segments(is_first, lengths)
+        if state is not None:
+            state = tuple(h[:, segments.stream].masked_fill(~segments.carried[:, None], 0) for h in state)
+        packed, final = _stack(mode, pack(features, segments), weights, state, segments, dropout, dropout_after)
+        return unpack(packed, segments, T), final
+    if state is not None and is_first is not None:
+        state = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in state)
+    steps = rearrange(features, "b t d -> t b d")
+    steps, final = _stack(mode, steps, weights, state, None, dropout, dropout_after)
+    return rearrange(steps, "t b h -> b t h").contiguous(), final  # a head on the strided view takes twice as long
+
+
+def _stack(
+    mode: str,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    state: Memory | None,
+    segments: Segments | None,
+    dropout: float,
+    dropout_after: float,
+) -> tuple[Tensor, Memory]:
+    """All layers, with dropout: x is ``(T, B, D)``, or packed ``(N, D)`` if there are segments."""
+    layers = len(weights) // 4
+    depth = 1 if dropout > 0 else layers  # layers per call of the kernel
+    finals = []
+    for start in range(0, layers, depth):
+        part = None if state is None else tuple(h[start : start + depth] for h in state)
+        x, final = _kernel(mode, x, list(weights[4 * start : 4 * (start + depth)]), part, segments)
+        finals.append(final)
+        p = dropout if start + depth < layers else dropout_after
+        if p > 0:
+            x = F.dropout(x, p)
+    return x, tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*finals, strict=True))
+
+
+def _kernel(
+    mode: str, x: Tensor, weights: list[Tensor], state: Memory | None, segments: Segments | None
+) -> tuple[Tensor, Memory]:
+    """Layers without dropout, by the fastest kernel for the case."""
+    cpu = x.device.type == "cpu"
+    if mode == "LSTM" and cpu and (segments is not None or _own_loop_wins(x, weights[1])):
+        return _cpu_lstm(x, weights, state, segments)
+    depth, hidden = len(weights) // 4, weights[1].shape[1]
+    if state is None:
+        rows = x.shape[1] if segments is None else segments.sizes[0]
+        zeros = torch.zeros(depth, rows, hidden, dtype=x.dtype, device=x.device)
+        state = (zeros, zeros) if mode == "LSTM" else (zeros,)
+    if segments is None and len(x) == 1 and cpu and not torch.is_grad_enabled():
+        return _one_frame(mode, x, weights, state)
+    hx = state if mode == "LSTM" else state[0]
+    training = torch.is_grad_enabled()  # cuDNN keeps what its backward needs only then
+    # True: with biases; 0.0: no dropout; False: one direction (and, if not packed, time-major)
+    rest = (weights, True, depth, 0.0, training, False)
+    with nullcontext() if cpu else _separate_weights():
+        if segments is None:
+            y, *final = _SEQUENCE_KERNELS[mode](x, hx, *rest, False)
+        else:
+            y, *final = _SEQUENCE_KERNELS[mode](x, torch.tensor(segments.sizes), hx, *rest)
+    if segments is not None:
+        final = [f[:, segments.final] for f in final]
+    return y, tuple(final)
+
+
+def _one_frame(mode: str, x: Tensor, weights: list[Tensor], state: Memory) -> tuple[Tensor, Memory]:
+    """One frame ``(1, B, D)`` of a stream, on the CPU: the kernels for sequences prepare more than they compute."""
+    out, finals = x[0], []
+    for layer in range(len(weights) // 4):
+        before = tuple(h[layer] for h in state)
+        after = _CELLS[mode](out, before if len(before) > 1 else before[0], *weights[4 * layer : 4 * layer + 4])
+        finals.append(after if isinstance(after, tuple) else (after,))
+        out = finals[-1][0]
+    return out[None], tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+
+def _own_loop_wins(x: Tensor, w_hh: Tensor) -> bool:
+    """Whether ``lstm_layer`` beats oneDNN on a whole batch: with wide inputs, by a grid of D, H, B, T on 2 cores."""
+    if not torch.backends.mkldnn.is_available():
+        return True
+    return x.shape[-1] >= 2048 and x.shape[1] * w_hh.shape[1] >= 1000
+
+
+@contextmanager
+def _separate_weights() -> Iterator[None]:
+    """Silences cuDNN's warning about weights outside its flat buffer, which it then copies: small and known."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+        yield
+
+
+def _cpu_lstm(
+    x: Tensor, weights: list[Tensor], state: Memory | None, segments: Segments | None
+) -> tuple[Tensor, Memory]:
+    """Layers of LSTM by ``lstm_layer``, on ``(T, B, D)`` or packed ``(N, D)``."""
+    shape = x.shape
+    sizes = [shape[1]] * shape[0] if segments is None else segments.sizes
+    flat = x.reshape(-1, shape[-1])
+    last = slice(flat.shape[0] - sizes[-1], None) if segments is None else segments.last
+    finals = []
+    for layer in range(len(weights) // 4):
+        w_ih, w_hh, b_ih, b_hh = weights[4 * layer : 4 * layer + 4]
+        h0, c0 = (None, None) if state is None else (state[0][layer], state[1][layer])
+        flat, cell = lstm_layer(flat, sizes, h0, c0, w_ih, w_hh, b_ih + b_hh)
+        finals.append((flat[last], cell[last]))
+    h, c = (torch.stack(parts) for parts in zip(*finals, strict=True))
+    return (flat if segments is not None else flat.view(*shape[:2], -1)), (h, c)

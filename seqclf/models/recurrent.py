@@ -1,0 +1,180 @@
+"""Recurrent temporal models: LSTM, GRU and RNN, with resets inside a batch, padding and the state as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from seqclf.batch import SeqclfError
+from seqclf.models.contract import State, check_sequences
+from seqclf.models.kernels import run_layers
+
+Init = Callable[[nn.RNNBase], None]
+"""A function that initialises a recurrent module in place, such as ``orthogonal``."""
+
+
+class _Recurrent(nn.RNNBase):
+    """What LSTM, GRU and RNN share. Parameters, their names and their order are those of ``torch.nn``."""
+
+    causal, carries_state = True, True
+
+    def __init__(
+        self,
+        mode: str,
+        input_size: int,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        dropout_after: float,
+        init: Init | None,
+    ) -> None:
+        name = type(self).__name__
+        if hidden < 1 or layers < 1:
+            raise SeqclfError(f"{name}: hidden and layers must be at least 1, not {hidden} and {layers}")
+        for argument, p in (("dropout", dropout), ("dropout_after", dropout_after)):
+            if not 0 <= p < 1:
+                raise SeqclfError(f"{name}: {argument} must be at least 0 and below 1, not {p}")
+        super().__init__(mode, input_size, hidden, layers)
+        self.out_features = hidden
+        self.dropout_between, self.dropout_after = dropout, dropout_after
+        if init is not None:
+            init(self)
+
+    def forward(  # type: ignore[override]
+        self, features: Tensor, is_first: Tensor | None = None, state: State = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Returns the outputs at every frame, and the state after each stream's last valid frame.
+
+        Args:
+            features: ``(B, T, D)`` float.
+            is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
+            state: the state before frame 0, ``(layers, B, H)``, for LSTM a pair (h, c) of such; None for zeros.
+            lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
+
+        Returns:
+            outputs ``(B, T, H)``, zero at padding, and the state.
+
+        Raises:
+            SeqclfError: an argument has the wrong shape or dtype.
+        """
+        if features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # Half precision is no faster here on a CPU, and float16 has no kernel.
+            with torch.autocast("cpu", enabled=False):
+                return self.forward(features.to(self.get_parameter("weight_hh_l0").dtype), is_first, state, lengths)
+        self._check(features, is_first, state, lengths)
+        outputs, final = run_layers(
+            self.mode,
+            features,
+            self._flat_weights,  # type: ignore[arg-type]
+            is_first,
+            state if state is None or isinstance(state, tuple) else (state,),
+            lengths,
+            self.dropout_between if self.training else 0.0,
+            self.dropout_after if self.training else 0.0,
+        )
+        return outputs, final if len(final) > 1 else final[0]
+
+    def _check(self, features: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
+        name = type(self).__name__
+        if features.dim() != 3 or features.shape[-1] != self.input_size:
+            raise SeqclfError(f"{name} expects features (B, T, {self.input_size}), not {tuple(features.shape)}")
+        B, T, _ = features.shape
+        if B == 0 or T == 0:
+            raise SeqclfError(f"{name} needs at least one clip of one frame, not features {tuple(features.shape)}")
+        check_sequences((B, T), is_first, lengths)
+        if state is None:
+            return
+        parts = state if isinstance(state, tuple) else (state,)
+        expected = (self.num_layers, B, self.hidden_size)
+        if len(parts) != (2 if self.mode == "LSTM" else 1) or any(part.shape != expected for part in parts):
+            form = f"a pair (h, c), each {expected}" if self.mode == "LSTM" else f"one tensor {expected}"
+            raise SeqclfError(f"{name}: the state must be {form}, not {[tuple(part.shape) for part in parts]}")
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997), with the equations of ``torch.nn.LSTM``.
+
+    Args:
+        input_size: D, the features per frame.
+        hidden: H, the units of each layer.
+        layers: the number of layers; each reads the outputs of the one below.
+        dropout: the probability of dropout between layers, from 0 to below 1.
+        dropout_after: the probability of dropout on the last layer's outputs.
+        forget_bias: the initial bias of the forget gate (1 is recommended by Jozefowicz et al. 2015); None leaves it
+            to ``init``.
+        init: a function that initialises the module, such as ``orthogonal``; None for PyTorch's uniform distribution.
+
+    Raises:
+        SeqclfError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden: int,
+        layers: int = 1,
+        dropout: float = 0.0,
+        dropout_after: float = 0.0,
+        forget_bias: float | None = None,
+        init: Init | None = None,
+    ) -> None:
+        super().__init__("LSTM", input_size, hidden, layers, dropout, dropout_after, init)
+        if forget_bias is not None:
+            with torch.no_grad():  # a gate's two biases are added
+                for layer in range(layers):
+                    getattr(self, f"bias_ih_l{layer}")[hidden : 2 * hidden] = forget_bias
+                    getattr(self, f"bias_hh_l{layer}")[hidden : 2 * hidden] = 0
+
+
+class GRU(_Recurrent):
+    """Gated recurrent unit (Cho et al. 2014), with the equations of ``torch.nn.GRU``. Arguments as for ``LSTM``."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden: int,
+        layers: int = 1,
+        dropout: float = 0.0,
+        dropout_after: float = 0.0,
+        init: Init | None = None,
+    ) -> None:
+        super().__init__("GRU", input_size, hidden, layers, dropout, dropout_after, init)
+
+
+class RNN(_Recurrent):
+    """Simple recurrent network (Elman 1990), with the equations of ``torch.nn.RNN``.
+
+    Args:
+        nonlinearity: "tanh" or "relu"; the other arguments are those of ``LSTM``.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden: int,
+        layers: int = 1,
+        nonlinearity: str = "tanh",
+        dropout: float = 0.0,
+        dropout_after: float = 0.0,
+        init: Init | None = None,
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise SeqclfError(f'RNN: nonlinearity must be "tanh" or "relu", not {nonlinearity!r}')
+        mode = "RNN_TANH" if nonlinearity == "tanh" else "RNN_RELU"
+        super().__init__(mode, input_size, hidden, layers, dropout, dropout_after, init)
+
+
+def orthogonal(net: nn.RNNBase) -> None:
+    """Initialises a recurrent module in place.
+
+    Recurrent weights are orthogonal, each gate on its own (Saxe et al. 2014), input weights Xavier-uniform, biases 0.
+    """
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            if name.startswith("bias"):
+                p.zero_()
+                continue
+            for gate in p.split(net.hidden_size):
+                (nn.init.orthogonal_ if name.startswith("weight_hh") else nn.init.xavier_uniform_)(gate)
