@@ -34,6 +34,6 @@ def get_config() -> Experiment:
         ),
         model=partial(config.model, preprocess=flow_input),
         optimizer=partial(config.optimizer, clip_gradients=15.0),
-        schedule=partial(caffe.step, gamma=0.1, stepsize=20000),
+        schedule=partial(caffe.policies.step, gamma=0.1, stepsize=20000),
         steps=70000,
     )

@@ -54,7 +54,7 @@ def get_config() -> Experiment:
             temporal=partial(LSTM, hidden=256, dropout_after=0.5, init=like_caffe),
         ),
         optimizer=partial(config.optimizer, clip_gradients=5.0),
-        schedule=partial(caffe.step, gamma=0.1, stepsize=10000),
+        schedule=partial(caffe.policies.step, gamma=0.1, stepsize=10000),
         steps=30000,
         batch_size=24,
         eval_batch=24,

@@ -113,7 +113,7 @@ def get_config() -> Experiment:
         ),
         optimizer=partial(caffe.SGD, lr=0.001, momentum=0.9, weight_decay=0.005),
         groups=partial(param_groups, rules=LIKE_CAFFE),
-        schedule=partial(caffe.step, gamma=0.1, stepsize=3000),
+        schedule=partial(caffe.policies.step, gamma=0.1, stepsize=3000),
         steps=5000,
         batch_size=128,
         eval_batch=128,

@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqclf.caffe.layers import LAYERS
-
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 each_document = pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.stem)
@@ -98,9 +96,3 @@ def test_its_links_lead_to_something(doc):
 def test_every_file_that_it_names_is_there(doc):
     named = set(re.findall(r"\b(?:configs|tools|tests|seqclf|docs)/[\w/]+(?:\.\w+)+", doc.read_text(encoding="utf-8")))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
-
-
-def test_every_layer_type_has_its_line():
-    section = re.search(r"^## Layers$(.*?)^## ", (ROOT / "docs/caffe.md").read_text(encoding="utf-8"), re.M | re.S)[1]
-    told = re.findall(r"^\| `(\w+)` \|", section, re.M)
-    assert sorted(told) == sorted(LAYERS)

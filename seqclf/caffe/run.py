@@ -1,18 +1,20 @@
-"""A converted net as a run folder, which the tools for prediction, evaluation and training take."""
+"""Conversion of a net to a run folder, which the commands for prediction, evaluation and training take."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.lrcn import Description, describe
 from seqclf.caffe.net import Net
-from seqclf.caffe.to_classifier import builder, describe, to_classifier
+from seqclf.caffe.to_classifier import build_classifier, classifier_factory
 from seqclf.data import no_data
 from seqclf.data.input_spec import DecisionRule, InputSpec
 from seqclf.experiment.config import Experiment, build, resume_fingerprint
@@ -31,65 +33,49 @@ def write_run(
     bgr: bool | None = None,
     decision: DecisionRule = "mean",
 ) -> Path:
-    """A run folder of the classifier that a net becomes, as training would have left it at step 0.
+    """Writes a run folder with the classifier that a net converts to, as if it had been trained for 0 steps.
 
     Args:
+        net: an LRCN-shaped net.
         workdir: the folder, new or empty.
-        experiment: whose data and training settings the run takes; None for a run without data.
-        classes: the classes' names; None for the experiment's, or numbers.
-        logits, mean, scale, bgr: as of ``to_classifier``.
-        decision: how a clip is labelled in a run without data; "mean" is LRCN's rule. Other runs follow their data.
+        experiment: an experiment whose data and training settings the run gets. It determines how the run reads input.
+            None: the run has no data, and only predicts.
+        classes: the class names of a run without data. None: the class indices.
+        logits, mean, scale, bgr: see ``to_classifier``.
+        decision: how a run without data labels a clip: by its "last" frame, or by the "mean" over its frames, as LRCN
+            does.
 
     Returns:
-        the checkpoint.
+        The path of the checkpoint.
 
     Raises:
-        CaffeFormatError: the net is not LRCN-shaped, or does not fit the experiment's data.
+        CaffeFormatError: the net cannot be converted, or does not fit the experiment's data or the class names.
         SeqclfError: the folder is not empty.
     """
     folder = RunFolder.create(workdir)
-    found = describe(net, logits)
-    model = to_classifier(net, logits, mean, scale, bgr)
-    names = list(classes) if classes is not None else [str(k) for k in range(found.num_classes)]
-    if len(names) != found.num_classes:
-        raise CaffeFormatError(f"{net.file}: has {found.num_classes} classes, but there are {len(names)} names")
-    identity: dict[str, Any] = {
-        "source": f"converted from {net.file}",
-        "warning": None,
-        "classes": names,
-        "train": {"frame_shape": list(found.frame_shape)},
-    }
-    spec = InputSpec(tuple(found.frame_shape), tuple(names), decision)
-    make_model = builder(found, mean, scale, bgr)
+    description = describe(net, logits)
+    model = build_classifier(description, mean, scale, bgr)
+    factory = classifier_factory(description, mean, scale, bgr)
+    names = list(classes) if classes is not None else [str(k) for k in range(description.num_classes)]
+    if len(names) != description.num_classes:
+        raise CaffeFormatError(f"{net.file}: has {description.num_classes} classes, but {len(names)} names are given")
     if experiment is None:
-        reason = f"this run was converted from {net.file} and has no data: give some, such as data=seqclf.mnist"
-        experiment = Experiment(
-            data=partial(no_data, reason=reason),
-            model=make_model,
-            optimizer=partial(torch.optim.SGD, lr=0.01, momentum=0.9),
-            steps=1,
-            batch_size=1,
-        )
+        experiment = _experiment_without_data(net, factory)
+        spec = InputSpec(tuple(description.frame_shape), tuple(names), decision)
+        identity: dict[str, Any] = {
+            "source": f"converted from {net.file}",
+            "warning": None,
+            "classes": names,
+            "train": {"frame_shape": list(description.frame_shape)},
+        }
     else:
         data = build("data", experiment.data)
-        if data.train.frame_shape != found.frame_shape or data.num_classes != found.num_classes:
-            raise CaffeFormatError(
-                f"{net.file}: takes frames {found.frame_shape} and has {found.num_classes} classes, "
-                f"but {data.source} has {data.train.frame_shape} and {data.num_classes}"
-            )
-        identity, spec = data.identity(), data.input_spec()
-        experiment = replace(experiment, model=make_model)
+        _check_data(net, description, data)
+        spec, identity = data.input_spec(), data.identity()
+        experiment = replace(experiment, model=factory)
     folder.write_config(experiment)
-    content = {
-        "model": model.state_dict(),
-        "optimizer": {},
-        "scaler": {},
-        "window": {},
-        "best": None,
-        "skipped": {},
-        "data": identity,
-    }
-    path = folder.save_checkpoint(content, step=0)
+    content = {"model": model.state_dict(), "data": identity, "best": None}
+    path = folder.save_checkpoint({**content, "optimizer": {}, "scaler": {}, "window": {}, "skipped": {}}, step=0)
     folder.write_record(
         {
             "started": now(),
@@ -98,6 +84,20 @@ def write_run(
             "settings": resume_fingerprint(experiment),
             "data": identity,
             "input": spec.to_json(),
-        },
+        }
     )
     return path
+
+
+def _experiment_without_data(net: Net, model: Callable[..., nn.Module]) -> Experiment:
+    reason = f"this run was converted from {net.file} and has no data: give some, such as data=seqclf.mnist"
+    optimizer = partial(torch.optim.SGD, lr=0.01, momentum=0.9)
+    return Experiment(partial(no_data, reason=reason), model, optimizer=optimizer, steps=1, batch_size=1)
+
+
+def _check_data(net: Net, description: Description, data: Any) -> None:
+    if data.train.frame_shape != description.frame_shape or data.num_classes != description.num_classes:
+        raise CaffeFormatError(
+            f"{net.file}: takes frames {description.frame_shape} and has {description.num_classes} classes, "
+            f"but {data.source} has {data.train.frame_shape} and {data.num_classes}"
+        )

@@ -1,4 +1,4 @@
-"""How long each layer of a net takes, forward and backward, measured as ``caffe time`` does: layer by layer."""
+"""Times of a net's layers, forward and backward, measured one by one as ``caffe time`` does."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.inspect import Given
 from seqclf.caffe.net import Net
+from seqclf.caffe.sketch import DataPlaceholder
 
 
 @dataclass
 class Times:
-    """Milliseconds, means over the iterations.
+    """Means over the iterations, in milliseconds.
 
     Attributes:
-        layers: of each layer, its name and the times of its forward and backward pass.
-        forward, backward: of the whole net's passes.
-        total: of all iterations together.
+        layers: (name, forward, backward) of each layer.
+        forward, backward: passes of the whole net.
+        total: all iterations together.
     """
 
     layers: list[tuple[str, float, float]]
@@ -33,115 +33,126 @@ class Times:
 
 
 def measure(net: Net, iterations: int, log: Callable[[str], None]) -> Times:
-    """Times a net on the device that it is on, after one pass that is not counted.
+    """Times a net, or a ``Sketch``, on the device of its parameters, after one pass that is not counted.
 
-    Backward is each layer's own: from ones above it to its parameters that learn, and to its bottoms where anything
-    below them learns (or, by ``force_backward``, everywhere).
+    A layer's backward pass starts from gradients of ones. It computes the gradients of the parameters that are learned,
+    and of the bottoms that depend on such parameters (of all bottoms with ``force_backward``).
 
     Args:
-        log: called with a line for each iteration.
+        iterations: number of forward and backward passes.
+        log: called with one line per iteration.
 
     Raises:
-        CaffeFormatError: a layer can't run.
+        CaffeFormatError: a layer cannot run.
     """
     device = next(net.parameters(), torch.empty(0)).device
-    inputs = _inputs(net, device)
-    run = _Run(net, inputs, device)
-    run.forward()
-    log(f"Initial loss: {float(net.loss(run.blobs).detach()):.6g}")
-    run.backward()
+    passes = _Passes(net, random_inputs(net, device), device)
+    passes.forward()
+    log(f"Initial loss: {float(net.loss(passes.blobs).detach()):.6g}")
+    passes.backward()
     layers = len(net.sequence)
-    ahead, back = [0.0] * layers, [0.0] * layers
+    layers_forward, layers_backward = [0.0] * layers, [0.0] * layers
     forward = backward = 0.0
-    began = run.clock()
+    began = passes.clock()
     for j in range(iterations):
-        start = run.clock()
-        ahead = [a + b for a, b in zip(ahead, run.forward(), strict=True)]
-        middle = run.clock()
-        back = [a + b for a, b in zip(back, run.backward(), strict=True)]
-        end = run.clock()
+        start = passes.clock()
+        layers_forward = [a + b for a, b in zip(layers_forward, passes.forward(), strict=True)]
+        middle = passes.clock()
+        layers_backward = [a + b for a, b in zip(layers_backward, passes.backward(), strict=True)]
+        end = passes.clock()
         forward, backward = forward + middle - start, backward + end - middle
         log(f"Iteration: {j + 1} forward-backward time: {end - start:.6g} ms.")
+    total = passes.clock() - began
     names = [param.name for param, _ in net.sequence]
-    means = [(n, a / iterations, b / iterations) for n, a, b in zip(names, ahead, back, strict=True)]
-    return Times(means, forward / iterations, backward / iterations, run.clock() - began)
+    sums = zip(names, layers_forward, layers_backward, strict=True)
+    means = [(name, a / iterations, b / iterations) for name, a, b in sums]
+    return Times(means, forward / iterations, backward / iterations, total)
 
 
-class _Run:
-    """The passes of a net, every layer's graph by itself."""
+class _Passes:
+    """Forward and backward passes with a separate autograd graph for each layer.
+
+    Attributes:
+        blobs: the values of the last forward pass, by name.
+        graphs: for each layer, the tops that have gradients, gradients of ones for them, and the tensors whose
+            gradients are computed.
+    """
 
     def __init__(self, net: Net, inputs: dict[str, Tensor], device: torch.device) -> None:
         self.net, self.inputs, self.device = net, inputs, device
         self.blobs: dict[str, Tensor] = {}
         self.graphs: list[tuple[list[Tensor], list[Tensor], list[Tensor]]] = []
-        """Of each layer: the tops that have a gradient, ones like them, and what the gradient is to reach."""
 
     def clock(self) -> float:
-        """Milliseconds, when the device has done all it was given."""
+        """Milliseconds, after the device has finished its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return 1000 * time.perf_counter()
 
     def forward(self) -> list[float]:
-        """Milliseconds of each layer."""
+        """Returns the milliseconds of each layer."""
         self.blobs, self.graphs, times = {}, [], []
         for param, layer in self.net.sequence:
             start = self.clock()
-            if param.type == "Input" or isinstance(layer, Given):
+            if _is_input(param, layer):
                 bottoms: list[Tensor] = []
                 tops = tuple(self.inputs[top] for top in param.top)
             else:
-                bottoms = [self.bottom(param, j) for j in range(len(param.bottom))]
-                tops = self.run(layer, bottoms)
+                bottoms = [self._bottom(param, j) for j in range(len(param.bottom))]
+                tops = self._run(layer, bottoms)
             times.append(self.clock() - start)
             self.blobs.update(zip(layer.top_names, tops, strict=True))
-            above = [top for top in tops if top.requires_grad]
-            below = [x for x in (*bottoms, *layer.parameters()) if x.requires_grad]
-            self.graphs.append((above if below else [], [torch.ones_like(top) for top in above], below))
+            outputs = [top for top in tops if top.requires_grad]
+            sources = [x for x in (*bottoms, *layer.parameters()) if x.requires_grad]
+            self.graphs.append((outputs if sources else [], [torch.ones_like(top) for top in outputs], sources))
         return times
 
-    def bottom(self, param: Any, j: int) -> Tensor:
-        x = self.blobs[param.bottom[j]]
-        learns = x.requires_grad and (j >= len(param.propagate_down) or param.propagate_down[j])
-        return x.detach().requires_grad_(learns)
+    def backward(self) -> list[float]:
+        """Returns the milliseconds of each layer."""
+        times = []
+        while self.graphs:
+            outputs, ones, sources = self.graphs.pop()
+            start = self.clock()
+            if outputs:
+                torch.autograd.grad(outputs, sources, ones, allow_unused=True)
+            del outputs, sources
+            times.append(self.clock() - start)
+        return times[::-1]
 
-    def run(self, layer: Any, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
+    def _bottom(self, param: Any, j: int) -> Tensor:
+        x = self.blobs[param.bottom[j]]
+        needs_gradient = x.requires_grad and (j >= len(param.propagate_down) or param.propagate_down[j])
+        return x.detach().requires_grad_(needs_gradient)
+
+    def _run(self, layer: Any, bottoms: list[Tensor]) -> tuple[Tensor, ...]:
         try:
             out = layer(*bottoms)
         except torch.OutOfMemoryError as error:
             layer.fail(f"out of memory ({str(error).splitlines()[0]})")
         except RuntimeError as error:
-            layer.fail(f"can't take {', '.join(str(tuple(x.shape)) for x in bottoms)} ({error})")
+            layer.fail(f"cannot process bottoms of shapes {', '.join(str(tuple(x.shape)) for x in bottoms)} ({error})")
         tops = out if isinstance(out, tuple) else (out,)
         return tops if bottoms else tuple(top.to(self.device) for top in tops)
 
-    def backward(self) -> list[float]:
-        """Milliseconds of each layer."""
-        times = []
-        while self.graphs:
-            above, ones, below = self.graphs.pop()
-            start = self.clock()
-            if above:
-                torch.autograd.grad(above, below, ones, allow_unused=True)
-            del above, below
-            times.append(self.clock() - start)
-        return times[::-1]
 
+def random_inputs(net: Net, device: torch.device) -> dict[str, Tensor]:
+    """Returns values for the inputs and data placeholders of a net, by name.
 
-def _inputs(net: Net, device: torch.device) -> dict[str, Tensor]:
-    """Values for what the net is given: 0 for labels, the start of clips for cont, else from 0 to 1 at random."""
+    Labels are 0, ``cont`` is 0 at the first step and 1 after it, and data are random values from 0 to 1.
+
+    Raises:
+        CaffeFormatError: an input has no values.
+    """
     values = {}
     generator = torch.Generator().manual_seed(0)
     for param, layer in net.sequence:
-        if param.type != "Input" and not isinstance(layer, Given):
-            continue
-        for top in param.top:
+        for top in param.top if _is_input(param, layer) else ():
             shape = net.blob_shapes[top]
             if 0 in shape:
                 raise CaffeFormatError(f'{net.file}: input "{top}" has shape {shape}: nothing to time')
-            kind, streams = _use(net, top)
-            value = torch.zeros(shape) if kind == "label" else torch.rand(shape, generator=generator)
-            if kind == "cont":
+            role, streams = _role(net, top)
+            value = torch.zeros(shape) if role == "labels" else torch.rand(shape, generator=generator)
+            if role == "cont":
                 value = torch.ones(prod(shape))
                 value[:streams] = 0
                 value = value.view(shape)
@@ -150,26 +161,22 @@ def _inputs(net: Net, device: torch.device) -> dict[str, Tensor]:
     return values
 
 
-def _use(net: Net, blob: str) -> tuple[str, int]:
-    """What a blob is for: "label", "cont" (and the number of streams), or "data"."""
+def _is_input(param: Any, layer: Any) -> bool:
+    return param.type == "Input" or isinstance(layer, DataPlaceholder)
+
+
+def _role(net: Net, blob: str) -> tuple[str, int]:
+    """What a blob is used for (see ``Layer.bottom_roles``), possibly after changes of shape, and streams of "cont"."""
     for param, layer in net.sequence:
         for j, bottom in enumerate(param.bottom):
             if bottom != blob:
                 continue
-            if param.type in ("LSTM", "RNN") and j == 1:
-                return "cont", net.blob_shapes[blob][1]
-            if param.type == "LSTMUnit" and j == 2:
-                return "cont", 0
-            if param.type == "Embed" or (j > 0 and (layer.is_loss or param.type in _WITH_NUMBERS)):
-                return "label", 0
-            if param.type in _REARRANGING and blob not in param.top:
+            role = layer.bottom_roles[min(j, len(layer.bottom_roles) - 1)]
+            if role != "data":
+                return role, net.blob_shapes[blob][1] if role == "cont" else 0
+            if layer.category == "shape" and blob not in param.top:
                 for top in param.top:
-                    found = _use(net, top)
+                    found = _role(net, top)
                     if found[0] != "data":
                         return found
     return "data", 0
-
-
-_WITH_NUMBERS = ("Accuracy", "BatchReindex")
-"""Types of layers whose further bottoms are labels or indices."""
-_REARRANGING = ("Concat", "Flatten", "Reshape", "Slice", "Split", "Tile")

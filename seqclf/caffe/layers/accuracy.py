@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import prod
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,6 +21,10 @@ class Accuracy(Labelled):
     stand for the number of labels. No gradient.
     """
 
+    category = "loss"
+    caffe_source = "accuracy_layer.cpp"
+    bottom_roles = ("data", "labels")
+    limits = "ties as in each fork; a second top holds the accuracy per class"
     bottoms = (2, 2)
     tops = (1, 2)
 
@@ -58,3 +65,10 @@ class Accuracy(Labelled):
             for which in (correct, valid)
         )
         return accuracy, hits / labelled.clamp(min=1)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        return f"top {param.accuracy_param.top_k}"

@@ -1,4 +1,4 @@
-"""What every layer of a Caffe net is: a module from bottom blobs to top blobs, with Caffe's parameters in its order."""
+"""Base class of Caffe layers: a module from bottom blobs to top blobs, with Caffe's parameters in Caffe's order."""
 
 from __future__ import annotations
 
@@ -19,16 +19,30 @@ from seqclf.caffe.schema import Flavour
 
 Shape: TypeAlias = tuple[int, ...]
 
+CATEGORIES = (
+    "data",
+    "convolution",
+    "pooling",
+    "normalization",
+    "product",
+    "recurrent",
+    "activation",
+    "shape",
+    "combination",
+    "loss",
+)
+"""Values of ``Layer.category``, in the order of the table in docs/caffe.md."""
+
 
 @dataclass
 class Surroundings:
-    """What a layer is told of the net that it is in.
+    """What a layer knows about the net that contains it.
 
     Attributes:
-        file: the net's prototxt, for errors, and to find files that it names relative to itself.
-        flavour: whose arithmetic holds where the forks differ, "bvlc" or "lisa".
-        python: what stands in for ``Python`` layers: by the layer's class name, what is called for its batches.
-        values: how many values the parameters of the layers built so far have.
+        file: the net's prototxt. Error messages name it, and relative paths are also resolved against its folder.
+        flavour: the fork whose arithmetic applies where the forks differ, "bvlc" or "lisa".
+        python: for ``Python`` layers, maps the layer's class name to a function that returns batches.
+        values: number of parameter values of the layers built so far.
     """
 
     file: str = "net"
@@ -38,7 +52,7 @@ class Surroundings:
 
 
 class Blobs(nn.ParameterList):
-    """A layer's parameters; one that is shared with a layer of another shape is read as a view of that one's."""
+    """A layer's parameters. One that is shared with a layer of another shape is returned as a view in its own shape."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,26 +66,40 @@ class Blobs(nn.ParameterList):
 
 
 class Layer(nn.Module):
-    """One layer.
+    """Base class of all layer types.
 
-    A layer type is a subclass with ``setup``, which sees to it that shapes fit, makes parameters by ``add_blob`` and
-    gives the shapes of the tops; and ``forward``, from the bottoms' tensors to the top's tensor, or a tuple of them.
-    ``self.training`` is Caffe's TRAIN phase.
+    A layer type is a subclass that sets ``caffe_source``; its class name is the ``type`` in a prototxt. It implements
+    ``setup``, which checks the bottom shapes, creates parameters with ``add_blob`` and returns the top shapes, and
+    ``forward``, which maps the bottom tensors to the top tensor or a tuple of them. ``self.training`` is Caffe's TRAIN
+    phase. ``inspect`` reads ``operations``, ``draw`` reads ``summary`` and ``category``, and the table in docs/caffe.md
+    is generated from the class attributes.
 
     Attributes:
-        param: the layer's ``LayerParameter``, as it stands in the net's message.
+        param: the layer's ``LayerParameter`` message.
         blobs: its parameters, in Caffe's order and shapes.
-        top_names: the names of its tops; a loss without one has one that its net makes up.
-        top_shapes: the shapes of its tops at the bottom shapes that the net was built for.
+        top_names: names of its tops. A loss without a top gets one from its net.
+        top_shapes: shapes of its tops for the bottom shapes that the net was built with.
     """
 
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
-    """The fewest and the most bottoms, None for no most."""
+    """Minimum and maximum number of bottoms; None for no maximum."""
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     is_loss: ClassVar[bool] = False
-    """Whether the first top is part of the net's loss, with weight 1, where no ``loss_weight`` says otherwise."""
+    """Whether the first top has a loss weight of 1 by default."""
     statistics: ClassVar[bool] = False
-    """Whether its blobs are statistics that no solver may learn (``BatchNorm``)."""
+    """Whether the blobs are statistics, which no solver may update (``BatchNorm``)."""
+    category: ClassVar[str]
+    """One of ``CATEGORIES``: the colour in drawings and the section of the table in the documentation."""
+    caffe_source: ClassVar[str]
+    """The file in Caffe's ``src/caffe/layers`` (or ``include/caffe/layers``) that this class reproduces."""
+    in_lisa: ClassVar[bool] = True
+    """Whether lisa-caffe has this type, too."""
+    limits: ClassVar[str] = ""
+    """Differences from Caffe and limits, in Markdown, for the documentation."""
+    bottom_roles: ClassVar[tuple[str, ...]] = ("data",)
+    """What each bottom holds: "data", "labels" (integers) or "cont". The last role applies to all further bottoms."""
+    views: ClassVar[bool] = False
+    """Whether the tops share the bottom's memory."""
 
     def __init__(self, param: Any, shapes: Sequence[Shape], net: Surroundings) -> None:
         super().__init__()
@@ -79,79 +107,91 @@ class Layer(nn.Module):
         self.blobs = Blobs()
         self.fillers: list[Any] = []
         self.shared: set[int] = set()
-        for what, (fewest, most), names in (
-            ("bottom", self.bottoms, param.bottom),
-            ("top", self.tops, param.top),
-        ):
-            if what == "top" and self.is_loss:
-                fewest = 0  # without a top Caffe makes one that nobody can read (Net::Init, AutoTopBlobs)
-            if len(names) < fewest or (most is not None and len(names) > most):
-                want = str(fewest) if fewest == most else f"{fewest} or more" if most is None else f"{fewest} to {most}"
-                self.fail(f"has {len(names)} {what}s, expected {want}")
+        self._check_count("bottom", self.bottoms, len(param.bottom))
+        # without a top, Caffe gives a loss one that no layer can read (Net::Init, AutoTopBlobs)
+        self._check_count("top", (0, self.tops[1]) if self.is_loss else self.tops, len(param.top))
         self.top_names = list(param.top)
         self.top_shapes = self.setup([tuple(shape) for shape in shapes])
         for shape in self.top_shapes:
             self.check_size(shape)
 
+    def _check_count(self, what: str, limits: tuple[int, int | None], count: int) -> None:
+        low, high = limits
+        if count < low or (high is not None and count > high):
+            expected = str(low) if low == high else f"{low} or more" if high is None else f"{low} to {high}"
+            self.fail(f"has {count} {what}s, expected {expected}")
+
     def setup(self, shapes: list[Shape]) -> list[Shape]:
-        """Makes the parameters for bottoms of these shapes, and gives the shapes of the tops."""
+        """Creates the parameters for bottoms of these shapes and returns the shapes of the tops."""
         raise NotImplementedError
 
+    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
+        raise NotImplementedError
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        """Number of operations of a forward pass: a multiplication with its addition is 2, any other step is 1.
+
+        Biases, copies and work done once per channel count as 0.
+        """
+        return 0
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        """The most important settings of a ``LayerParameter``, as shown in drawings. Needs no built layer."""
+        return ""
+
     def add_blob(self, shape: Sequence[int], filler: Any) -> None:
-        """One more parameter of the layer; ``filler`` is the ``FillerParameter`` that fills it where no weights do."""
+        """Adds a parameter. ``filler`` is the ``FillerParameter`` that initializes it when no weights are loaded."""
         self.check_size(shape)
         self.net.values += prod(shape)
-        self.check_memory(self.net.values, "the net's parameters up to here")
+        self.check_memory(self.net.values, "the net's parameters up to this layer")
         self.blobs.append(nn.Parameter(_empty(tuple(shape))))
         self.fillers.append(filler)
 
     def share(self, index: int, blob: nn.Parameter) -> None:
-        """Takes another layer's parameter for its own; its values are that layer's to fill."""
+        """Uses another layer's parameter in place of this layer's. The other layer initializes it."""
         if blob.shape != self.blobs[index].shape:
             self.blobs.views[index] = self.blobs[index].shape
         self.blobs[index] = blob
         self.shared.add(index)
 
     def fill(self, index: int) -> None:
-        """Puts the filler's values into a parameter of its own, drawn from PyTorch's global generator."""
+        """Initializes a parameter with its filler and PyTorch's global generator. Shared parameters are skipped."""
         if index in self.shared:
             return
         try:
             fill(self.blobs[index], self.fillers[index])
-        except (CaffeFormatError, RuntimeError) as error:  # RuntimeError: bounds that PyTorch can't draw between
+        except (CaffeFormatError, RuntimeError) as error:  # RuntimeError: PyTorch rejects the bounds of a distribution
             self.fail(str(error))
 
     def check_size(self, shape: Sequence[int]) -> None:
-        """Refuses a blob that Caffe could not count."""
+        """Raises an error for a blob that exceeds Caffe's limits."""
         if not countable(shape):
             self.fail(f"a blob of shape {tuple(shape)}: Caffe's blobs have at most 32 axes, and 2**31 - 1 values")
 
     def check_memory(self, values: int, what: str) -> None:
-        """Refuses float32 values that are more than the machine's memory before anything touches them."""
+        """Raises an error if this many float32 values exceed the machine's memory, before they are allocated."""
         if torch.get_default_device().type == "cpu" and hasattr(os, "sysconf"):
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
             if 4 * values > memory:
                 self.fail(f"{what} take {4 * values / 1e9:.1f} GB; this machine has {memory / 1e9:.1f}")
 
     def canonical_axis(self, axis: int, axes: int, what: str = "axis") -> int:
-        """``axis`` counted from the front, for a blob of ``axes`` axes (Blob::CanonicalAxisIndex)."""
+        """Returns ``axis`` as a non-negative index into ``axes`` axes (Blob::CanonicalAxisIndex)."""
         if not -axes <= axis < axes:
             self.fail(f"{what} {axis} of a blob with {axes} axes")
         return axis % axes
 
     def fail(self, what: str) -> NoReturn:
-        """Raises the error that names file and layer."""
+        """Raises a ``CaffeFormatError`` that names the file and the layer."""
         raise CaffeFormatError(f'{self.net.file}: layer "{self.param.name}" ({self.param.type}): {what}')
-
-    def forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...]:
-        raise NotImplementedError
 
     def extra_repr(self) -> str:
         return f"{self.param.name}: {', '.join(self.param.bottom)} -> {', '.join(self.param.top)}"
 
 
 def _empty(shape: Shape) -> Tensor:
-    """``torch.empty``, by way of NumPy, which puts large arrays on huge pages: weights load in a third of the time."""
+    """Like ``torch.empty``, but through NumPy, which puts large arrays on huge pages: weights load 3 times as fast."""
     if torch.get_default_device().type == "cpu" and torch.get_default_dtype() == torch.float32:
         return torch.from_numpy(np.empty(shape, np.float32))
     return torch.empty(shape)

@@ -23,6 +23,10 @@ class ArgMax(Layer):
     (lisa-caffe: up to 4). No gradient.
     """
 
+    category = "combination"
+    caffe_source = "argmax_layer.cpp"
+    limits = "of equal values, the higher index comes first"
+
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p, shape = self.param.argmax_param, shapes[0]
         self.k, self.values = p.top_k, p.out_max_val
@@ -57,10 +61,18 @@ class ArgMax(Layer):
         start = x.shape[dim] - self.k
         return values.narrow(dim, start, self.k).flip(dim), indices.narrow(dim, start, self.k).flip(dim)
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
+
 
 class BatchReindex(Layer):
     """y_i = x_index(i): x ``(N, ...)``, index ``(M,)`` from 0 to N - 1 (batch_reindex_layer.cpp)."""
 
+    category = "shape"
+    caffe_source = "batch_reindex_layer.cpp"
+    bottom_roles = ("data", "labels")
+    in_lisa = False
+    limits = "an index out of range is an error (on a CPU)"
     bottoms = (2, 2)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -87,6 +99,9 @@ class Eltwise(Layer):
     one per bottom and index of the leading axes; they get no gradient.
     """
 
+    category = "combination"
+    caffe_source = "eltwise_layer.cpp"
+    limits = "PROD, SUM and MAX"
     bottoms = (2, None)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -133,6 +148,16 @@ class Eltwise(Layer):
             y = torch.add(y, x, alpha=c)
         return y
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        terms = len(bottoms) - self.coeff_blob
+        weighted = bool(self.param.eltwise_param.coeff) or self.coeff_blob
+        return (2 * terms if weighted else terms - 1) * prod(tops[0])
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        p = param.eltwise_param
+        return str(p.EltwiseOp.Name(p.operation).lower())
+
 
 class _Product(torch.autograd.Function):
     """Π x_i with the gradients y / x_i, as Caffe has them without stable_prod_grad: NaN at 0."""
@@ -156,6 +181,10 @@ class Filter(Layer):
     How many there are is known only when it runs: ``top_shapes`` has all N.
     """
 
+    category = "shape"
+    caffe_source = "filter_layer.cpp"
+    in_lisa = False
+    limits = "the number of items is known only when it runs"
     bottoms = (2, None)
     tops = (1, None)
 
@@ -182,6 +211,9 @@ class Filter(Layer):
 class Parameter(Layer):
     """A parameter of the given shape, 0 at first, as a top (parameter_layer.hpp)."""
 
+    category = "data"
+    caffe_source = "parameter_layer.hpp"
+    in_lisa = False
     bottoms = (0, 0)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -196,6 +228,10 @@ class Parameter(Layer):
 class Reduction(Layer):
     """coeff · Σ x, Σ abs(x), Σ x² or the mean, over all axes from ``axis`` on (reduction_layer.cpp)."""
 
+    category = "combination"
+    caffe_source = "reduction_layer.cpp"
+    in_lisa = False
+
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         self.start = self.canonical_axis(self.param.reduction_param.axis, len(shapes[0]))
         return [shapes[0][: self.start]]
@@ -209,9 +245,20 @@ class Reduction(Layer):
         y = x.mean(-1) if p.operation == p.MEAN else x.sum(-1)
         return y if p.coeff == 1 else y * p.coeff
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        p = param.reduction_param
+        return str(p.ReductionOp.Name(p.operation).lower())
+
 
 class Softmax(Layer):
     """y = exp(x) / Σ exp(x) along ``axis`` (softmax_layer.cpp)."""
+
+    category = "combination"
+    caffe_source = "softmax_layer.cpp"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         self.dim = self.canonical_axis(self.param.softmax_param.axis, len(shapes[0]))
@@ -219,3 +266,6 @@ class Softmax(Layer):
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         return bottoms[0].softmax(self.dim)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 5 * prod(bottoms[0])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from seqclf.caffe.layers.base import Layer, Shape
+from seqclf.caffe.layers.window import window_summary
 
 
 class _Sliding(Layer):
@@ -16,6 +18,8 @@ class _Sliding(Layer):
 
     The channels are axis ``axis``; axes before it count independent inputs, those behind it are spatial.
     """
+
+    category = "convolution"
 
     def read_window(self, shape: Shape) -> None:
         """The window over a bottom of this shape, each of its settings a tuple by spatial axis."""
@@ -80,6 +84,8 @@ class Convolution(_Sliding):
     ``engine`` and ``force_nd_im2col`` choose between implementations that Caffe has, and change no number.
     """
 
+    caffe_source = "conv_layer.cpp"
+    limits = "0 to 3 spatial axes; groups, dilation, several bottoms"
     bottoms = (1, None)
     tops = (1, None)
 
@@ -127,12 +133,23 @@ class Convolution(_Sliding):
         group = self.param.convolution_param.group
         return convolve(x, weight, bias, self.stride or 1, self.pad or 0, self.dilation or 1, group)
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 2 * prod(self.blobs[0].shape[1:]) * sum(map(prod, tops))
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        p = param.convolution_param
+        return f"{p.num_output} of {window_summary(p)}" + (f" group {p.group}" if p.group > 1 else "")
+
 
 class Deconvolution(Convolution):
     """``(..., C, *sizes)`` to ``(..., O, *sizes)``: what ``Convolution`` does to gradients (deconv_layer.cpp).
 
     Blobs: weights ``(C, O / group, *kernel)`` and, with ``bias_term``, bias ``(O,)``. At most 3 spatial axes.
     """
+
+    caffe_source = "deconv_layer.cpp"
+    limits = "0 to 3 spatial axes; groups, dilation, several bottoms"
 
     def weight_shape(self, outputs: int, group: int) -> Shape:
         return (self.channels, outputs // group, *self.kernel)
@@ -145,9 +162,15 @@ class Deconvolution(Convolution):
         group = self.param.convolution_param.group
         return spread(x, weight, bias, self.stride or 1, self.pad or 0, 0, group, self.dilation or 1)
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 2 * prod(self.blobs[0].shape[1:]) * sum(map(prod, bottoms))
+
 
 class Im2col(_Sliding):
     """``(..., C, *sizes)`` to ``(..., C * K, *places)``, the K values that the window sees (im2col_layer.cpp)."""
+
+    caffe_source = "im2col_layer.cpp"
+    limits = "any number of spatial axes"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         self.read_window(shapes[0])

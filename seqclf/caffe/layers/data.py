@@ -126,6 +126,10 @@ class Source(Layer):
 class Input(Layer):
     """Stands for values that the caller gives, of ``input_param.shape`` (input_layer.cpp)."""
 
+    category = "data"
+    caffe_source = "input_layer.cpp"
+    in_lisa = False
+    limits = "its values are arguments of `net(...)`"
     bottoms = (0, 0)
     tops = (1, None)
 
@@ -144,6 +148,9 @@ class Input(Layer):
 class DummyData(Source):
     """Tops of given shapes, filled by fillers anew for each batch (dummy_data_layer.cpp)."""
 
+    category = "data"
+    caffe_source = "dummy_data_layer.cpp"
+    limits = "refilled for every batch; random values differ from Caffe's"
     tops = (1, None)
 
     def open(self) -> list[Shape]:
@@ -184,6 +191,9 @@ class DummyData(Source):
 class MemoryData(Source):
     """Batches of arrays that ``set`` is given, over and over (memory_data_layer.cpp)."""
 
+    category = "data"
+    caffe_source = "memory_data_layer.cpp"
+    limits = "call `set(data, labels)` on the layer, found in `net.sequence`"
     tops = (2, 2)
 
     def open(self) -> list[Shape]:
@@ -233,6 +243,9 @@ class HDF5Data(Source):
     rows of each, anew every time round.
     """
 
+    category = "data"
+    caffe_source = "hdf5_data_layer.cpp"
+    limits = "reads files in order; with `shuffle`, the order differs from Caffe's"
     tops = (1, None)
 
     def open(self) -> list[Shape]:
@@ -295,6 +308,10 @@ class HDF5Data(Source):
             row, left = row + count, left - count
         return tuple(torch.cat(parts) for parts in zip(*pieces, strict=True))
 
+    @staticmethod
+    def summary(param: Any) -> str:
+        return Path(param.hdf5_data_param.source).name
+
 
 class HDF5Output(Layer):
     """Writes its bottoms as the datasets "data" and "label" of a file (hdf5_output_layer.cpp).
@@ -303,6 +320,9 @@ class HDF5Output(Layer):
     are more rows.
     """
 
+    category = "data"
+    caffe_source = "hdf5_output_layer.cpp"
+    limits = "writes `data` and `label`; every batch is appended, while Caffe can write only one"
     bottoms = (2, 2)
     tops = (0, 0)
     names: ClassVar = ("data", "label")
@@ -388,6 +408,9 @@ class _Pictures(Source):
 class ImageData(_Pictures):
     """Pictures from files that a list names, each with a label after the last space (image_data_layer.cpp)."""
 
+    category = "data"
+    caffe_source = "image_data_layer.cpp"
+    limits = "resizes bit for bit like OpenCV; random crops, mirroring and order differ from Caffe's"
     tops = (2, 2)
 
     def open_pictures(self) -> None:
@@ -426,6 +449,10 @@ class ImageData(_Pictures):
             new = (p.new_height, p.new_width) if p.new_height else _enlarged(height, width, p)
             yield where, picture if new == (height, width) else resize(picture, *new), label
 
+    @staticmethod
+    def summary(param: Any) -> str:
+        return Path(param.image_data_param.source).name
+
 
 def _enlarged(height: int, width: int, param: Any) -> tuple[int, int]:
     """Lisa-caffe's ``min_height`` and ``min_width``: the side that lacks more gets them, the other keeps its share."""
@@ -441,6 +468,9 @@ def _enlarged(height: int, width: int, param: Any) -> tuple[int, int]:
 class Data(_Pictures):
     """Pictures from the ``Datum`` messages of an LMDB database, in the order of their keys (data_layer.cpp)."""
 
+    category = "data"
+    caffe_source = "data_layer.cpp"
+    limits = "LMDB only, in key order; LevelDB, Caffe's default backend, is refused"
     tops = (1, 2)
 
     def open_pictures(self) -> None:
@@ -509,6 +539,10 @@ class Data(_Pictures):
             return torch.frombuffer(bytearray(values), dtype=torch.uint8).view(shape)
         return torch.from_numpy(np.array(values, np.float32).reshape(shape))
 
+    @staticmethod
+    def summary(param: Any) -> str:
+        return Path(param.data_param.source).name
+
 
 class Python(Source):
     """Batches that Python code gives, standing in for a ``Python`` layer without bottoms (python_layer.hpp).
@@ -518,6 +552,9 @@ class Python(Source):
     its end the iterable is gone through again.
     """
 
+    category = "data"
+    caffe_source = "python_layer.hpp"
+    limits = "only layers without bottoms, mapped to your own function: see [below](#data-layers-and-python-layers)"
     bottoms = (0, None)
     tops = (1, None)
 
@@ -577,6 +614,10 @@ class Python(Source):
         self.start()
         for _ in range(n):
             self.next_batch()
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        return str(param.python_param.layer)
 
 
 def _for_top(given: Any, i: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +16,9 @@ class InnerProduct(Layer):
 
     Blobs: W ``(O, K)``, or ``(K, O)`` with ``transpose``; with ``bias_term`` b ``(O,)``.
     """
+
+    category = "product"
+    caffe_source = "inner_product_layer.cpp"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.inner_product_param
@@ -33,12 +37,24 @@ class InnerProduct(Layer):
         weight = self.blobs[0].t() if self.param.inner_product_param.transpose else self.blobs[0]
         return F.linear(x.flatten(self.axis), weight, self.blobs[1] if len(self.blobs) > 1 else None)
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 2 * self.inputs * prod(tops[0])
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        return str(param.inner_product_param.num_output)
+
 
 class Embed(Layer):
     """Rows of a matrix: ``y = W[x] + b``, whole numbers ``(...)`` to ``(..., O)`` (embed_layer.cpp).
 
     Blobs: W ``(input_dim, O)``; with ``bias_term`` b ``(O,)``.
     """
+
+    category = "product"
+    caffe_source = "embed_layer.cpp"
+    bottom_roles = ("labels",)
+    limits = "an index out of range is an error"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.embed_param
@@ -56,3 +72,7 @@ class Embed(Layer):
             self.fail(f"its bottom holds {x[wrong][0].item():g}, expected whole numbers from 0 to {rows - 1}")
         y = F.embedding(index, self.blobs[0])
         return y + self.blobs[1] if len(self.blobs) > 1 else y
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        return f"{param.embed_param.input_dim} → {param.embed_param.num_output}"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,8 @@ class Labelled(Layer):
 class _Loss(Labelled):
     """A scalar that is part of the net's loss; x ``(N, ...)`` and labels ``(N, ...)``."""
 
+    category = "loss"
+    bottom_roles: ClassVar[tuple[str, ...]] = ("data", "labels")
     bottoms = (2, 2)
     is_loss = True
 
@@ -109,6 +111,10 @@ class _Loss(Labelled):
             return count if self.net.flavour == "lisa" else count.clamp(min=1)
         return float(max(1, {p.BATCH_SIZE: outer, p.NONE: 1}.get(mode, positions)))
 
+    @staticmethod
+    def summary(param: Any) -> str:
+        return f"weight {param.loss_weight[0]:g}" if len(param.loss_weight) else ""
+
 
 class SoftmaxWithLoss(_Loss):
     """Σ -log softmax(x)_label / normalizer, with p - onehot(label) for a gradient (softmax_loss_layer.cpp).
@@ -117,6 +123,8 @@ class SoftmaxWithLoss(_Loss):
     has the probabilities, without gradient.
     """
 
+    caffe_source = "softmax_loss_layer.cpp"
+    limits = "two tops need two `loss_weight`s, as in Caffe; a label out of range is an error (on a CPU)"
     tops = (1, 2)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -137,6 +145,9 @@ class SoftmaxWithLoss(_Loss):
         normalizer = self.normalizer(self.mode, prod(x.shape[: self.dim]), index.numel(), valid)
         loss, probs = _SoftmaxLoss.apply(x, index, valid, self.dim, normalizer)
         return (loss, probs) if len(self.param.top) == 2 else loss
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 5 * prod(bottoms[0])
 
 
 class _SoftmaxLoss(torch.autograd.Function):
@@ -169,6 +180,8 @@ class InfogainLoss(_Loss):
     the second top, if there is one. In lisa-caffe x is p itself, ``(N, ...)`` of C values an item; the normalizer is N.
     """
 
+    caffe_source = "infogain_loss_layer.cpp"
+    limits = "the matrix is a third bottom or a file"
     bottoms = (2, 3)
     tops = (1, 2)
     matrix: Tensor
@@ -229,6 +242,9 @@ class InfogainLoss(_Loss):
         loss, probs = _InfogainLoss.apply(x, rows, valid, self.dim, normalizer)
         return (loss, probs) if len(self.param.top) == 2 else loss
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 7 * prod(bottoms[0])
+
 
 class _InfogainLoss(torch.autograd.Function):
     """The loss and the probabilities (without gradient), from logits and the row of H for every position."""
@@ -257,6 +273,8 @@ class MultinomialLogisticLoss(_Loss):
 
     Probabilities p ``(N, ...)`` of C values an item, labels ``(N,)``.
     """
+
+    caffe_source = "multinomial_logistic_loss_layer.cpp"
 
     def check(self, shapes: Sequence[Shape]) -> None:
         super().check(shapes)
@@ -290,6 +308,8 @@ class SigmoidCrossEntropyLoss(_Loss):
     x ``(N, ...)``, targets t from 0 to 1 as many. The gradient, σ(x) - t, goes to x only.
     """
 
+    caffe_source = "sigmoid_cross_entropy_loss_layer.cpp"
+
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         self.lisa_lacks(self.param.loss_param, "ignore_label", "normalize", "normalization")
         self.mode = self.normalization(self.param.loss_param.BATCH_SIZE)
@@ -304,6 +324,9 @@ class SigmoidCrossEntropyLoss(_Loss):
         x, t = bottoms[0], bottoms[1].detach().reshape(bottoms[0].shape)
         valid = None if self.ignore is None else t.trunc() != self.ignore
         return _SigmoidLoss.apply(x, t, valid, self.normalizer(self.mode, len(x), x.numel(), valid))
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 5 * prod(bottoms[0])
 
 
 class _SigmoidLoss(torch.autograd.Function):
@@ -327,6 +350,9 @@ class _SigmoidLoss(torch.autograd.Function):
 class EuclideanLoss(_Loss):
     """Σ (a - b)² / 2N of bottoms ``(N, ...)``, with gradients to both (euclidean_loss_layer.cpp)."""
 
+    caffe_source = "euclidean_loss_layer.cpp"
+    bottom_roles = ("data",)
+
     def check(self, shapes: Sequence[Shape]) -> None:
         super().check(shapes)
         if prod(shapes[0]) != prod(shapes[1]):
@@ -336,12 +362,17 @@ class EuclideanLoss(_Loss):
         a, b = bottoms
         return F.mse_loss(a, b.reshape(a.shape), reduction="sum") / (2 * len(a))
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 3 * prod(bottoms[0])
+
 
 class HingeLoss(_Loss):
     """Σ max(0, 1 ± x) / N, minus at the label, or of the squares with norm L2 (hinge_loss_layer.cpp).
 
     x ``(N, ...)`` of C values an item, labels ``(N,)``.
     """
+
+    caffe_source = "hinge_loss_layer.cpp"
 
     def check(self, shapes: Sequence[Shape]) -> None:
         super().check(shapes)
@@ -353,6 +384,9 @@ class HingeLoss(_Loss):
         margins = F.relu(1 + x * torch.ones_like(x).scatter_(1, index, -1))
         return (margins.square() if p.norm == p.L2 else margins).sum() / len(x)
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 3 * prod(bottoms[0])
+
 
 class ContrastiveLoss(_Loss):
     """Σ d² / 2N over similar pairs, Σ max(margin - d, 0)² / 2N over the others (contrastive_loss_layer.cpp).
@@ -361,6 +395,8 @@ class ContrastiveLoss(_Loss):
     ``legacy_version``, the only one that lisa-caffe has, others have max(margin - d², 0).
     """
 
+    caffe_source = "contrastive_loss_layer.cpp"
+    bottom_roles = ("data", "data", "labels")
     bottoms = (3, 3)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -385,6 +421,9 @@ class ContrastiveLoss(_Loss):
             self.param.contrastive_loss_param.margin,
             self.legacy,
         )
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 3 * prod(bottoms[0])
 
 
 class _ContrastiveLoss(torch.autograd.Function):

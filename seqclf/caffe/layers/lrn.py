@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import prod
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,6 +18,10 @@ class LRN(Layer):
     ACROSS_CHANNELS: ``x / (k + alpha / n * sum of x^2 over n channels)^beta``.
     WITHIN_CHANNEL: ``x / (1 + alpha * mean of x^2 over n x n pixels)^beta``, the mean as ``Pooling`` takes it.
     """
+
+    category = "normalization"
+    caffe_source = "lrn_layer.cpp"
+    limits = "across channels and within channels; 4 axes, as in Caffe"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         size = self.param.lrn_param.local_size
@@ -34,3 +41,16 @@ class LRN(Layer):
             return local_response_norm(x, p.local_size, p.alpha, p.beta, p.k)
         mean = F.avg_pool2d(x * x, p.local_size, stride=1, padding=(p.local_size - 1) // 2)
         return x * (1 + p.alpha * mean).pow(-p.beta)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        p = self.param.lrn_param
+        return int(5 + p.local_size ** (1 if p.norm_region == p.ACROSS_CHANNELS else 2)) * prod(bottoms[0])
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        p = param.lrn_param
+        return (
+            f"{p.local_size} channels"
+            if p.norm_region == p.ACROSS_CHANNELS
+            else f"{p.local_size}×{p.local_size} window"
+        )

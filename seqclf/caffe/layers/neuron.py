@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from math import prod
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from seqclf.caffe.layers.base import Layer, Shape
 
 class _Neuron(Layer):
     """One bottom, one top, ``function`` between them."""
+
+    category = "activation"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         return shapes
@@ -35,19 +38,32 @@ class _Neuron(Layer):
 class AbsVal(_Neuron):
     """y = abs(x), with gradient 0 at 0 (absval_layer.cpp)."""
 
+    caffe_source = "absval_layer.cpp"
+
     def function(self, x: Tensor) -> Tensor:
         return x.abs()
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
 
 
 class BNLL(_Neuron):
     """y = log(1 + exp(x)) (bnll_layer.cpp)."""
 
+    caffe_source = "bnll_layer.cpp"
+
     def function(self, x: Tensor) -> Tensor:
         return F.softplus(x)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
 
 
 class Clip(_Neuron):
     """y = max(min, min(x, max)), with the gradient of the identity from min to max, both included (clip_layer.cpp)."""
+
+    caffe_source = "clip_layer.cpp"
+    in_lisa = False
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         if not self.param.HasField("clip_param"):
@@ -59,9 +75,15 @@ class Clip(_Neuron):
         bounded = x.detach().clamp(max=p.max).clamp(min=p.min)  # in Caffe's order, for where min is above max
         return torch.where((x >= p.min) & (x <= p.max), x, bounded)  # clamp's gradient at the bounds is not Caffe's
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
+
 
 class Dropout(_Neuron):
     """y = x · mask / (1 - ratio) in training, mask drawn by PyTorch; y = x in testing (dropout_layer.cpp)."""
+
+    caffe_source = "dropout_layer.cpp"
+    limits = "scaled in training, as in Caffe; masks differ from Caffe's"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         ratio = self.param.dropout_param.dropout_ratio
@@ -72,16 +94,31 @@ class Dropout(_Neuron):
     def function(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.param.dropout_param.dropout_ratio) if self.training else x
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0]) if self.training else 0
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        return f"{param.dropout_param.dropout_ratio:g}"
+
 
 class ELU(_Neuron):
     """y = x where x > 0, alpha (exp(x) - 1) elsewhere (elu_layer.cpp)."""
 
+    caffe_source = "elu_layer.cpp"
+    in_lisa = False
+
     def function(self, x: Tensor) -> Tensor:
         return F.elu(x, self.param.elu_param.alpha)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
 
 
 class Exp(_Neuron):
     """y = base^(shift + scale x), base -1 standing for e (exp_layer.cpp)."""
+
+    caffe_source = "exp_layer.cpp"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.exp_param
@@ -96,9 +133,15 @@ class Exp(_Neuron):
         y = torch.exp(x if self.inner == 1 else x * self.inner)
         return y if self.outer == 1 else y * self.outer
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 3 * prod(bottoms[0])
+
 
 class Log(_Neuron):
     """y = log_base(shift + scale x), base -1 standing for e (log_layer.cpp)."""
+
+    caffe_source = "log_layer.cpp"
+    in_lisa = False
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         if self.net.flavour == "lisa":
@@ -114,9 +157,15 @@ class Log(_Neuron):
         y = torch.log(_affine(x, p.scale, p.shift))
         return y if self.outer == 1 else y * self.outer
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 3 * prod(bottoms[0])
+
 
 class Power(_Neuron):
     """y = (shift + scale x)^power (power_layer.cpp)."""
+
+    caffe_source = "power_layer.cpp"
+    limits = "where the base is 0 the gradient is NaN, as in Caffe, except for powers 0, 1 and 2"
 
     def function(self, x: Tensor) -> Tensor:
         p = self.param.power_param
@@ -126,6 +175,14 @@ class Power(_Neuron):
         if p.power == 1:
             return base
         return base.square() if p.power == 2 else _Power.apply(base, p.power)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 3 * prod(bottoms[0])
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        p = param.power_param
+        return f"({p.shift:g} + {p.scale:g} x)^{p.power:g}"
 
 
 class _Power(torch.autograd.Function):
@@ -148,6 +205,8 @@ class _Power(torch.autograd.Function):
 class PReLU(_Neuron):
     """y = max(x, 0) + a_c min(x, 0); x ``(N, C, ...)``, a ``(C,)``, or ``()`` where shared (prelu_layer.cpp)."""
 
+    caffe_source = "prelu_layer.cpp"
+
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.prelu_param
         if len(shapes[0]) < 2:
@@ -162,42 +221,76 @@ class PReLU(_Neuron):
             self.fail(f"a bottom of shape {tuple(x.shape)}: expected (N, {len(slope)}, ...)")
         return F.prelu(x, slope)
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 2 * prod(bottoms[0])
+
 
 class ReLU(_Neuron):
     """y = max(x, 0) + negative_slope · min(x, 0); at 0 the gradient is negative_slope (relu_layer.cpp)."""
+
+    caffe_source = "relu_layer.cpp"
 
     def function(self, x: Tensor) -> Tensor:
         slope = self.param.relu_param.negative_slope
         return F.leaky_relu(x, slope) if slope else F.relu(x)
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        slope = param.relu_param.negative_slope
+        return f"slope {slope:g}" if slope else ""
+
 
 class Sigmoid(_Neuron):
     """y = 1 / (1 + exp(-x)) (sigmoid_layer.cpp)."""
 
+    caffe_source = "sigmoid_layer.cpp"
+
     def function(self, x: Tensor) -> Tensor:
         return torch.sigmoid(x)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
 
 
 class Swish(_Neuron):
     """y = x · sigmoid(beta x) (swish_layer.cpp)."""
 
+    caffe_source = "swish_layer.cpp"
+    in_lisa = False
+
     def function(self, x: Tensor) -> Tensor:
         beta = self.param.swish_param.beta
         return F.silu(x) if beta == 1 else x * torch.sigmoid(x * beta)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 3 * prod(bottoms[0])
 
 
 class TanH(_Neuron):
     """y = tanh(x) (tanh_layer.cpp)."""
 
+    caffe_source = "tanh_layer.cpp"
+
     def function(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
 
 
 class Threshold(_Neuron):
     """y = 1 where x > threshold, 0 elsewhere; no gradient (threshold_layer.cpp)."""
 
+    caffe_source = "threshold_layer.cpp"
+
     def function(self, x: Tensor) -> Tensor:
         return (x > self.param.threshold_param.threshold).to(x.dtype)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])
 
 
 def _affine(x: Tensor, scale: float, shift: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -20,6 +21,10 @@ class BatchNorm(Layer):
     ``moving_average_fraction`` each time that training adds to them. Used is sum / weight, or 0 where the weight is 0.
     """
 
+    category = "normalization"
+    caffe_source = "batch_norm_layer.cpp"
+    in_lisa = False
+    limits = "three blobs of sums, stored as in Caffe"
     statistics = True
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -56,12 +61,20 @@ class BatchNorm(Layer):
                 blob.mul_(p.moving_average_fraction).add_(new)
         return y
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        p = self.param.batch_norm_param
+        stored = p.use_global_stats if p.HasField("use_global_stats") else not self.training
+        return (2 if stored else 5) * prod(bottoms[0])
+
 
 class MVN(Layer):
     """``(x - mean) / (std + eps)`` of each channel, or with ``across_channels`` of each whole image (mvn_layer.cpp).
 
     Without ``normalize_variance`` only ``x - mean``. ``(N, C, H, W)``: axes that a bottom lacks are 1 in the top.
     """
+
+    category = "normalization"
+    caffe_source = "mvn_layer.cpp"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         return [self._top_shape(shapes[0])]
@@ -78,6 +91,9 @@ class MVN(Layer):
         if not p.normalize_variance:
             return x - x.mean(axes, keepdim=True)
         return _Standardize.apply(x, axes, 0.0, p.eps)[0]
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return (5 if self.param.mvn_param.normalize_variance else 2) * prod(bottoms[0])
 
 
 class _Standardize(torch.autograd.Function):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from seqclf.caffe.layers.base import Layer, Shape
+from seqclf.caffe.layers.window import window_summary
 
 Pair: TypeAlias = tuple[int, int]
 
@@ -104,6 +105,7 @@ def stochastic_pool(x: Tensor, window: Window, training: bool) -> Tensor:
 class _Pool(Layer):
     """What the two share. ``method``: MAX, AVE or STOCHASTIC."""
 
+    category = "pooling"
     method: int
 
     def pool(self, x: Tensor, window: Window) -> Tensor:
@@ -140,6 +142,8 @@ class Pooling(_Pool):
     With MAX a second top holds where each value stands, row * W + column (-1: nowhere), as floats.
     """
 
+    caffe_source = "pooling_layer.cpp"
+    limits = "MAX, AVE and STOCHASTIC; stochastic values differ from Caffe's"
     tops = (1, 2)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -179,6 +183,14 @@ class Pooling(_Pool):
         y, index = max_pool(x, window)
         return y, index.to(x.dtype)
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(self.kernel or bottoms[0][2:]) * prod(tops[0])
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        p = param.pooling_param
+        return f"{p.PoolMethod.Name(p.pool).lower()} " + ("global" if p.global_pooling else window_summary(p))
+
 
 class SPP(_Pool):
     """Spatial pyramid pooling, ``(N, C, H, W)`` to ``(N, F)`` (spp_layer.cpp).
@@ -186,6 +198,9 @@ class SPP(_Pool):
     Level i pools the image, whole, by 2^i times 2^i windows without overlap; the levels are flattened and joined, so F
     is C times the number of windows. A pyramid of one level stays ``(N, C, 1, 1)``.
     """
+
+    caffe_source = "spp_layer.cpp"
+    in_lisa = False
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         if self.net.flavour == "lisa":
@@ -213,3 +228,6 @@ class SPP(_Pool):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         levels = [self.pool(x, window) for window in self._levels(tuple(x.shape))]
         return levels[0] if len(levels) == 1 else torch.cat([level.flatten(1) for level in levels], 1)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return int(self.param.spp_param.pyramid_height) * prod(bottoms[0])

@@ -6,6 +6,7 @@ sequence; that is ``is_first`` of the core's models, negated, and they do the wo
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +26,8 @@ class _Recurrent(Layer):
     streams), unless ``expose_hidden`` makes it a matter of bottoms and tops. Those get no gradient either, as in Caffe.
     """
 
+    category = "recurrent"
+    bottom_roles = ("data", "cont", "data")
     bottoms = (2, 5)
     tops = (1, 3)
     gates: ClassVar[int]
@@ -33,6 +36,8 @@ class _Recurrent(Layer):
     """How many tensors the state is."""
     mode: ClassVar[str]
     """The mode of ``run_layers``, which computes the layer if cont is 0 or 1 everywhere."""
+    unit_operations: ClassVar[int]
+    """Operations of one unit at one step, without the matrix products."""
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.recurrent_param
@@ -132,6 +137,17 @@ class _Recurrent(Layer):
         """The top, from the hidden state at every step."""
         return hidden
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        """Every weight is used once per step, those of the static input once per call."""
+        steps, streams = bottoms[0][:2]
+        static = self.blobs[2].numel() if self.static is not None else 0
+        products = sum(blob.numel() for blob in self.blobs if blob.dim() == 2) - static
+        return 2 * streams * (steps * products + static) + steps * streams * self.H * self.unit_operations
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        return f"{param.recurrent_param.num_output} units"
+
 
 class LSTM(_Recurrent):
     """Blobs W_xc (4H, D), b_c (4H), [W_xc_static (4H, Ds),] W_hc (4H, H); gate rows i, f, o, g. State h, c.
@@ -140,11 +156,12 @@ class LSTM(_Recurrent):
     cont_t * h_{t-1}.
     """
 
-    gates, parts, mode = 4, 2, "LSTM"
+    caffe_source = "lstm_layer.cpp"
+    limits = "`x_static`, `expose_hidden`, state carried between calls; slower if `cont` is neither 0 nor 1"
+    gates, parts, mode, unit_operations = 4, 2, "LSTM", 11
 
     def reorder(self, rows: Tensor) -> Tensor:
-        i, f, o, g = rows.chunk(4)
-        return torch.cat([i, f, g, o])
+        return swap_gates(rows)
 
     def step_by_step(
         self, inputs: Tensor, cont: Tensor, state: tuple[Tensor, ...], recurrent: Tensor
@@ -163,7 +180,9 @@ class RNN(_Recurrent):
     h_t = tanh(W_hh (cont_t * h_{t-1}) + W_xh x_t + b_h); the top is o_t = tanh(W_ho h_t + b_o).
     """
 
-    gates, parts, mode = 1, 1, "RNN_TANH"
+    caffe_source = "rnn_layer.cpp"
+    limits = "as `LSTM`; the output has a tanh layer of its own"
+    gates, parts, mode, unit_operations = 1, 1, "RNN_TANH", 3
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         tops = super().setup(shapes)
@@ -189,6 +208,9 @@ class RNN(_Recurrent):
 class LSTMUnit(Layer):
     """One step of LSTM: c_{t-1} ``(1, N, H)``, gate inputs ``(1, N, 4H)`` and cont ``(1, N)`` to c_t and h_t."""
 
+    category = "recurrent"
+    caffe_source = "lstm_unit_layer.cpp"
+    bottom_roles = ("data", "data", "cont")
     bottoms = (3, 3)
     tops = (2, 2)
 
@@ -202,6 +224,15 @@ class LSTMUnit(Layer):
         c, gates, cont = bottoms
         h, c = _lstm_unit(c, gates, cont.detach()[..., None])
         return c, h
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return 10 * prod(bottoms[0])
+
+
+def swap_gates(rows: Tensor) -> Tensor:
+    """Reorders weights (4H, ...) from Caffe's gates i, f, o, g to PyTorch's i, f, g, o, or back."""
+    i, f, third, fourth = rows.chunk(4)
+    return torch.cat([i, f, fourth, third])
 
 
 def _lstm_unit(c: Tensor, gates: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:

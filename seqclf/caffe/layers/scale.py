@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from seqclf.caffe.schema import schema
 class _Spanning(Layer):
     """What the two share: the operand, a second bottom or else learned, spans axes from ``axis`` on."""
 
+    category = "normalization"
     bottoms = (1, 2)
 
     def operand_shape(self, shapes: list[Shape], p: Any) -> Shape:
@@ -45,6 +47,10 @@ class Scale(_Spanning):
     Blobs: a, unless it is the second bottom; b.
     """
 
+    caffe_source = "scale_layer.cpp"
+    in_lisa = False
+    limits = "learned, or a second bottom"
+
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.scale_param
         shape = self.operand_shape(shapes, p)
@@ -60,9 +66,16 @@ class Scale(_Spanning):
         factor = self.spread(self.blobs[0] if operand is None else operand, x, p.axis)
         return torch.addcmul(self.spread(self.blobs[-1], x, p.axis), x, factor) if p.bias_term else x * factor
 
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return (2 if self.param.scale_param.bias_term else 1) * prod(bottoms[0])
+
 
 class Bias(_Spanning):
     """``y = x + b`` (bias_layer.cpp). Blobs: b, unless it is the second bottom."""
+
+    caffe_source = "bias_layer.cpp"
+    in_lisa = False
+    limits = "learned, or a second bottom"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         shape = self.operand_shape(shapes, self.param.bias_param)
@@ -72,3 +85,6 @@ class Bias(_Spanning):
 
     def forward(self, x: Tensor, operand: Tensor | None = None) -> Tensor:  # type: ignore[override]
         return x + self.spread(self.blobs[0] if operand is None else operand, x, self.param.bias_param.axis)
+
+    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
+        return prod(bottoms[0])

@@ -27,6 +27,8 @@ class _Along(Layer):
 class Concat(_Along):
     """The bottoms one after the other along ``axis``; their other axes agree (concat_layer.cpp)."""
 
+    category = "shape"
+    caffe_source = "concat_layer.cpp"
     bottoms = (1, None)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -47,10 +49,16 @@ class Concat(_Along):
         self.check([x.shape for x in bottoms])
         return torch.cat(bottoms, self.dim)
 
+    @staticmethod
+    def summary(param: Any) -> str:
+        return f"axis {param.concat_param.axis}"
+
 
 class Slice(_Along):
     """The bottom cut along ``axis``, at the ``slice_point``s or into equal parts (slice_layer.cpp)."""
 
+    category = "shape"
+    caffe_source = "slice_layer.cpp"
     tops = (1, None)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -77,10 +85,17 @@ class Slice(_Along):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         return bottoms[0].split(self.sizes(bottoms[0].shape), self.dim)
 
+    @staticmethod
+    def summary(param: Any) -> str:
+        return f"axis {param.slice_param.axis}"
+
 
 class Crop(Layer):
     """The first bottom cut to the second's size from ``axis`` on, from the offsets (crop_layer.cpp)."""
 
+    category = "shape"
+    caffe_source = "crop_layer.cpp"
+    in_lisa = False
     bottoms = (2, 2)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -108,9 +123,17 @@ class Crop(Layer):
             x = x.narrow(self.start + i, offset, size)
         return x
 
+    @staticmethod
+    def summary(param: Any) -> str:
+        return f"from axis {param.crop_param.axis}"
+
 
 class Flatten(Layer):
     """The axes from ``axis`` to ``end_axis`` made one (flatten_layer.cpp)."""
+
+    category = "shape"
+    caffe_source = "flatten_layer.cpp"
+    views = True
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p, axes = self.param.flatten_param, len(shapes[0])
@@ -133,6 +156,10 @@ class Reshape(Layer):
     A negative ``axis`` counts the places between axes, so that -1 is behind the last one. lisa-caffe has literal
     dimensions for the whole shape, and no more.
     """
+
+    category = "shape"
+    caffe_source = "reshape_layer.cpp"
+    views = True
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.reshape_param
@@ -167,10 +194,17 @@ class Reshape(Layer):
     def forward(self, *bottoms: Tensor) -> Tensor:
         return bottoms[0].reshape(self.reshaped(bottoms[0].shape))
 
+    @staticmethod
+    def summary(param: Any) -> str:
+        return "×".join(map(str, param.reshape_param.shape.dim))
+
 
 class Silence(Layer):
     """Takes any bottoms, gives nothing (silence_layer.cpp)."""
 
+    category = "shape"
+    caffe_source = "silence_layer.cpp"
+    views = True
     bottoms = (1, None)
     tops = (0, 0)
 
@@ -184,6 +218,10 @@ class Silence(Layer):
 class Split(Layer):
     """The bottom, as every top; their gradients add up (split_layer.cpp)."""
 
+    category = "shape"
+    caffe_source = "split_layer.cpp"
+    views = True
+    limits = "not needed in a prototxt; saved nets contain it where Caffe inserts it"
     tops = (1, None)
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -196,6 +234,10 @@ class Split(Layer):
 class Tile(Layer):
     """The bottom ``tiles`` times along ``axis`` (tile_layer.cpp)."""
 
+    category = "shape"
+    caffe_source = "tile_layer.cpp"
+    in_lisa = False
+
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p, axes = self.param.tile_param, len(shapes[0])
         axis = self.canonical_axis(p.axis, axes)
@@ -206,3 +248,7 @@ class Tile(Layer):
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         return bottoms[0].repeat(self.repeats)
+
+    @staticmethod
+    def summary(param: Any) -> str:
+        return f"{param.tile_param.tiles} times on axis {param.tile_param.axis}"
