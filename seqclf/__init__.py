@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         param_groups,
     )
     from seqclf.prediction import Prediction, Predictor, fuse, load
+    from seqclf.reporting.compare_runs import compare
     from seqclf.reporting.html import report
     from seqclf.training.loop import train
 
@@ -82,6 +83,7 @@ _MODULES = {
         "param_groups",
     ),
     "seqclf.prediction": ("Prediction", "Predictor", "fuse", "load"),
+    "seqclf.reporting.compare_runs": ("compare",),
     "seqclf.reporting.html": ("report",),
     "seqclf.training.loop": ("train",),
 }
@@ -118,6 +120,7 @@ __all__ = [
     "annotated_set",
     "caffe",
     "check_temporal",
+    "compare",
     "export",
     "feature_set",
     "fuse",

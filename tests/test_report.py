@@ -1,4 +1,4 @@
-"""The report: a page that needs no other file, and says what results.json says."""
+"""The report is one self-contained page that shows the figures of results.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from PIL import Image
 
 from seqclf.batch import Batch, SeqclfError
 from seqclf.evaluation.metrics import Metrics
-from seqclf.reporting.html import print_results, report
+from seqclf.reporting.figures import print_results
+from seqclf.reporting.html import report
 
 ROWS = {"frame accuracy": "frame_accuracy", "clip by last frame": "clip_last", "clip by mean of softmax": "clip_mean"}
 
@@ -33,7 +34,7 @@ def make_run(
     warning: str | None = None,
     lines: int = 3,
 ) -> dict[str, Any]:
-    """A finished run's folder with figures of random logits; ``mixed``: no clip has one label alone."""
+    """The folder of a finished run with the figures of random logits; ``mixed``: every clip has several labels."""
     K, draw = len(classes), torch.Generator().manual_seed(0)
     parts = {}
     for name, clips in (("validation", 10), ("test", 30)):
@@ -56,7 +57,7 @@ def make_run(
         "finished": "2026-01-03T00:00:00+00:00",
         "environment": environment,
         "parameters": 1234,
-        "data": {"source": "made here", "warning": warning, "classes": classes, "test": {"clips": 30}},
+        "data": {"source": "synthetic", "warning": warning, "classes": classes, "test": {"clips": 30}},
     }
     shown = {name: parts["validation"][name] for name in (*ROWS.values(), "loss")}
     metrics_lines = [
@@ -74,14 +75,14 @@ def make_run(
 
 
 def pictures(page: str) -> dict[str, bytes]:
-    """The embedded pictures by their alternative text."""
+    """The embedded pictures by alternative text."""
     found = re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)">', page)
     assert len(found) == page.count("<img")
     return {alt: base64.b64decode(data, validate=True) for alt, data in found}
 
 
 def cells(page: str, first: str) -> list[str]:
-    """The other cells of the table row whose first cell is this."""
+    """The cells after ``first`` in its table row."""
     found = re.search(rf"<tr><td>{re.escape(escape(first))}</td>(.*?)</tr>", page)
     assert found, f"no row {first}"
     return re.findall(r"<td[^>]*>(.*?)</td>", found[1])
@@ -95,7 +96,7 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     assert not re.search(r"https?://|url\(|@import|<link|<script", page)
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', page))
     embedded = pictures(page)
-    assert set(embedded) == {"Learning curves", "How early a clip is known", "Confusion matrix", "Most wrong"}
+    assert set(embedded) == {"Learning curves", "Accuracy by frame seen", "Confusion matrix", "Highest loss"}
     assert sorted(embedded.values()) == sorted(file.read_bytes() for file in path.parent.glob("*.png"))
     for data in embedded.values():
         with Image.open(io.BytesIO(data)) as image:
@@ -103,7 +104,7 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
             assert np.asarray(image.convert("L")).std() > 1  # not blank
 
 
-def test_the_page_is_a_function_of_the_folder(tmp_path: Path) -> None:
+def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
     make_run(tmp_path, ["a", "b"])
     once = report(tmp_path).read_bytes()
     assert report(tmp_path).read_bytes() == once
@@ -131,7 +132,7 @@ def test_the_figures_are_those_of_results_json(tmp_path: Path, capsys: pytest.Ca
     assert "\x1b" not in text
 
 
-def test_the_worst_classes_come_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_are_ranked_by_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = make_run(tmp_path, [f"k{k}" for k in range(8)])
     page = report(tmp_path).read_text(encoding="utf-8")
     print_results(results)
@@ -142,7 +143,7 @@ def test_the_worst_classes_come_first(tmp_path: Path, capsys: pytest.CaptureFixt
     assert re.findall(r"k(\d) [\d.]+ %", capsys.readouterr().out) == ranked[:5]
 
 
-def test_a_narrow_terminal_cuts_nothing(
+def test_a_narrow_terminal_cuts_no_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = make_run(tmp_path, ["[red]one[/red]", "x" * 100])
@@ -161,7 +162,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     assert all(escape(text) in page for text in (*names, "<i>warning</i>", "# <config> & co", "train.py 'a b'"))
 
 
-def test_the_banner_is_there_only_if_set(tmp_path: Path) -> None:
+def test_the_warning_is_shown_if_there_is_one(tmp_path: Path) -> None:
     make_run(tmp_path / "quiet", ["a", "b"])
     make_run(tmp_path / "warning", ["a", "b"], warning="NOT MNIST")
     assert 'class="warning"' not in report(tmp_path / "quiet").read_text(encoding="utf-8")
@@ -174,26 +175,26 @@ def test_the_banner_is_there_only_if_set(tmp_path: Path) -> None:
         ({}, set()),
         ({"classes": [f"class_{k} of a long name" for k in range(60)]}, set()),
         ({"classes": ["日本", "\n", "é"]}, set()),  # the picture's font lacks two of them
-        ({"T": 1}, {"How early a clip is known"}),
-        ({"right": True}, {"Most wrong"}),
-        ({"mixed": True}, {"How early a clip is known", "Most wrong"}),
+        ({"T": 1}, {"Accuracy by frame seen"}),
+        ({"right": True}, {"Highest loss"}),
+        ({"mixed": True}, {"Accuracy by frame seen", "Highest loss"}),
         ({"lines": 1}, set()),
         ({"lines": 0}, {"Learning curves"}),
         ({"frame_shape": (3, 16, 16), "T": 20}, set()),
         ({"frame_shape": (1, 8, 12)}, set()),
     ],
 )
-def test_a_picture_is_left_out_only_where_there_is_nothing_to_draw(
+def test_pictures_are_left_out_only_if_there_is_nothing_to_draw(
     tmp_path: Path, change: dict[str, Any], missing: set[str]
 ) -> None:
     make_run(tmp_path, **{"classes": ["yes", "no"], **change})
     drawn = set(pictures(report(tmp_path).read_text(encoding="utf-8")))
-    usual = {"Learning curves", "How early a clip is known", "Confusion matrix", "Most wrong"}
+    usual = {"Learning curves", "Accuracy by frame seen", "Confusion matrix", "Highest loss"}
     assert usual - drawn == missing
     assert drawn - usual == ({"Accuracy by frame"} if change.get("mixed") else set())
 
 
-def test_of_labels_per_frame_nothing_is_said_of_clips_and_a_figure_that_is_not_there_is_a_dash(
+def test_runs_on_frame_labels_show_no_clip_figures_and_missing_figures_are_dashes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = make_run(tmp_path, ["a", "b"], mixed=True)
@@ -207,7 +208,7 @@ def test_of_labels_per_frame_nothing_is_said_of_clips_and_a_figure_that_is_not_t
     assert "None" not in re.sub(r"base64,[^\"]*", "", page)
 
 
-def test_a_half_line_of_metrics_is_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_line_of_metrics_is_skipped(tmp_path: Path) -> None:
     make_run(tmp_path, ["a", "b"])
     whole = report(tmp_path).read_bytes()
     with (tmp_path / "metrics.jsonl").open("a") as stream:
@@ -233,9 +234,9 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, name: str, how: str)
         report(tmp_path)
 
 
-def test_samples_of_another_evaluation_are_refused(tmp_path: Path) -> None:
+def test_frames_of_other_samples_are_refused(tmp_path: Path) -> None:
     make_run(tmp_path, ["a", "b"])
     with np.load(tmp_path / "most_wrong.npz") as file:
         np.savez(tmp_path / "most_wrong.npz", frames=file["frames"], sample=file["sample"] + 1)
-    with pytest.raises(SeqclfError, match="other samples"):
+    with pytest.raises(SeqclfError, match=r"most_wrong\.npz"):
         report(tmp_path)

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, world: World) -> int:
     from seqclf.evaluation.evaluator import evaluate
     from seqclf.experiment.config import build
     from seqclf.prediction import load_run
-    from seqclf.reporting.html import print_results
+    from seqclf.reporting.figures import print_results
     from seqclf.runs.checkpoint import step_of
     from seqclf.runs.folder import RunFolder
     from seqclf.runtime.devices import pick_device

@@ -18,6 +18,7 @@ COMMANDS = {
     "prepare": "extract frames, features or shards from videos before training",
     "export": "write a run as ONNX, torch.export and safetensors files",
     "report": "write the HTML report of a run",
+    "compare": "compare runs: settings, figures and learning curves",
     "benchmark": "measure speed and memory",
     "caffe": "run, train, inspect, draw and convert Caffe nets",
 }

@@ -79,7 +79,7 @@ def default_workdir(config: str) -> str:
 
 def run(config: str, args: argparse.Namespace, world: World) -> int:
     """Trains; the leading process prints the results and writes the report."""
-    from seqclf.reporting.html import print_results
+    from seqclf.reporting.figures import print_results
     from seqclf.training.loop import Stopped
 
     experiment = world.everywhere(lambda: seqclf.load_experiment(config, args.settings))

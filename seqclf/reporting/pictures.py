@@ -1,26 +1,26 @@
-"""The pictures of a run, drawn from its figures."""
+"""The pictures of a report, drawn from the figures of a run."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seqclf.batch import SeqclfError
+from seqclf.reporting.figures import TITLES
+from seqclf.reporting.style import drawable, new_figure
 from seqclf.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Picture = tuple[str, str, "Figure"]
-"""Title, caption and what is drawn."""
+"""Title, caption and figure."""
 
-NAMES = {"frame_accuracy": "frame accuracy", "clip_last": "clip by last frame", "clip_mean": "clip by mean of softmax"}
+Array = np.ndarray[Any, Any]
+
 COLOURS = {
     "train": "#888888",
     "loss": "#d1495b",
@@ -28,40 +28,24 @@ COLOURS = {
     "clip_last": "#d1495b",
     "clip_mean": "#2a9d6f",
 }
-STYLE = {
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 9},
-    **{f"figure.constrained_layout.{side}_pad": 0.12 for side in "wh"},  # inches; the default lets letters be cut
-}
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
-
-
-def drawable(names: Iterable[str], limit: int) -> list[str]:
-    """Class names for a picture: cut to a length, and by number where the picture's font lacks a letter."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    letters = get_font(findfont(FontProperties())).get_charmap()
-    cut = (name if len(name) <= limit else name[: limit - 1] + "…" for name in names)
-    return [name if all(ord(c) in letters for c in name) else f"class {k}" for k, name in enumerate(cut)]
-
-
-def learning_picture(path: Path, best: dict[str, Any] | None) -> Picture | None:
-    """Loss and accuracies by step."""
+def curves_by_part(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The lines of ``metrics.jsonl`` by part of the data."""
     parts: dict[str, list[dict[str, Any]]] = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with suppress(ValueError):  # the half line that a kill left behind
-            values = json.loads(line)
-            parts.setdefault(values["part"], []).append(values)
+    for line in lines:
+        parts.setdefault(line["part"], []).append(line)
+    return parts
+
+
+def learning_picture(parts: dict[str, list[dict[str, Any]]], best: dict[str, Any] | None) -> Picture | None:
+    """Loss and accuracies by step, from ``curves_by_part``."""
     if not parts:
         return None
-    figure = _figure(10, 3.8)
+    figure = new_figure(10, 3.8)
     left, right = figure.subplots(1, 2)
     for part, lines in parts.items():
-        names = {"accuracy": "frame accuracy"} if part == "train" else NAMES
+        names = {"accuracy": "frame accuracy"} if part == "train" else TITLES
         for axes, name in ((left, "loss"), *((right, name) for name in names)):
             values = np.array([line[name] for line in lines], dtype=float)  # None becomes NaN
             if not np.isnan(values).all():
@@ -74,45 +58,44 @@ def learning_picture(path: Path, best: dict[str, Any] | None) -> Picture | None:
         if best is not None:
             axes.axvline(best["step"], color="gray", linewidth=0.8, linestyle=":", label="best on validation")
         axes.legend(handles=axes.lines, frameon=False, fontsize=8)
-    caption = "Training figures are means over the steps since the point before; the others are of whole parts."
+    caption = "Training figures are means over the steps since the previous point. The others cover a whole part."
     return "Learning curves", caption, figure
 
 
 def known_picture(figures: dict[str, Any]) -> Picture | None:
-    """Accuracy by frame index, where clips have more than one frame."""
+    """Accuracy by frame index, if clips have more than one frame."""
     from matplotlib.ticker import MaxNLocator
 
     known, labelled = figures["known_by_frame"], figures["accuracy_by_frame"]
     total = max(len(known), len(labelled))
     if total < 2:
         return None
-    figure = _figure(10, 3.8)
+    figure = new_figure(10, 3.8)
     axes = figure.subplots()
-    curves = (("-", known, "clip_last", "the clip's class"), ("o", labelled, "frame_accuracy", "labelled frames"))
+    curves = (("-", known, "clip_last", "class of the clip"), ("o", labelled, "frame_accuracy", "labelled frames"))
     for style, shares, colour, label in curves:
         if shares:
             values = 100 * np.array(shares, dtype=float)
             axes.plot(range(1, len(values) + 1), values, style, color=COLOURS[colour], ms=3.5, lw=2, label=label)
     axes.axhline(100 / len(figures["confusion"]), color="gray", linewidth=0.8, linestyle=":", label="chance")
-    axes.set(
-        xlabel="frame, the first being 1", ylabel="right at this frame (%)", ylim=(0, 103), xlim=(0.5, total + 0.5)
-    )
+    axes.set(xlabel="frame (the first is 1)", ylabel="correct at this frame (%)")
+    axes.set(ylim=(0, 103), xlim=(0.5, total + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     if not known:
-        return "Accuracy by frame", "Share of the labelled test frames that are right, by place in the clip.", figure
+        return "Accuracy by frame", "Accuracy over labelled test frames by their index in the clip.", figure
     reached = [(s, next((t for t, x in enumerate(known, 1) if x is not None and x >= s), 0)) for s in (0.5, 0.9, 0.95)]
     early = "; ".join(f"{100 * s:.0f} % at frame {frame} of {total}" for s, frame in reached if frame)
-    caption = "Share of the test clips whose class is predicted at each frame, whether it carries the label or not"
-    return "How early a clip is known", f"{caption}{early and '; first at least ' + early}.", figure
+    caption = "Share of the test clips whose class is predicted at each frame."
+    return "Accuracy by frame seen", f"{caption}{early and f' It first reaches {early}.'}", figure
 
 
 def confusion_picture(counts: list[list[int]], classes: Sequence[str]) -> Picture:
-    """The confusion matrix; counts written out where there are few classes, names thinned where there are many."""
+    """The confusion matrix. Up to 20 classes it shows counts; beyond 25 it names only some of the classes."""
     K, cells = len(counts), np.array(counts)
     shares = 100 * cells / cells.sum(1, keepdims=True).clip(1)
     side = 8.0 if K > 20 else max(4.0, 1.5 + 0.55 * K)
-    figure = _figure(side + 1, side)
+    figure = new_figure(side + 1, side)
     axes = figure.subplots()
     figure.colorbar(
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=100), label="share of the true class (%)", shrink=0.8
@@ -129,33 +112,33 @@ def confusion_picture(counts: list[list[int]], classes: Sequence[str]) -> Pictur
 
 
 def most_wrong_picture(run: RunFolder, rows: list[list[Any]], classes: Sequence[str]) -> Picture | None:
-    """The clips wrong at their last frame with the highest loss."""
+    """The misclassified test clips with the highest loss."""
     if not rows:
         return None
-    frames, sample = run.read_most_wrong()
-    if sample != [row[0] for row in rows]:
-        raise SeqclfError(f"{run.most_wrong}: holds other samples than results.json names")
-    clips = [_picture(clip) for clip in frames]
+    frames, samples = run.read_most_wrong()
+    if samples != [row[0] for row in rows]:
+        raise SeqclfError(f"{run.most_wrong}: its samples are not those of results.json")
+    clips = [_tile(clip) for clip in frames]
     tall, wide = clips[0].shape[:2]
     shape = min(max(wide / tall, 0.25), 8.0)  # longer ones are stretched
     columns = 2 if shape > 3 else 4 if shape > 1.5 else 6
     names = drawable(classes, 28 if columns == 2 else 16)
     width, lines = 10 / columns, math.ceil(len(clips) / columns)
-    figure = _figure(10, lines * (min(0.9 * width / shape, 3) + 0.45))
+    figure = new_figure(10, lines * (min(0.9 * width / shape, 3) + 0.45))
     cells = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in cells:
         axes.axis("off")
-    for axes, clip, (number, true, said, p, _) in zip(cells, clips, rows, strict=False):
-        between = " " if len(names[true] + names[said]) + 26 < 14 * width else "\n"
-        caption = f"#{number} true {names[true]},{between}said {names[said]} ({100 * p:.0f} %)"
+    for axes, clip, (number, true, predicted, p, _) in zip(cells, clips, rows, strict=False):
+        between = " " if len(names[true] + names[predicted]) + 31 < 14 * width else "\n"
+        caption = f"#{number} true {names[true]},{between}predicted {names[predicted]} ({100 * p:.0f} %)"
         axes.imshow(clip, cmap="gray", aspect="equal" if shape == wide / tall else "auto")
         axes.set_title(caption, size=8, parse_math=False)
-    how = "downwards" if frames.ndim == 3 else "from left to right"
-    caption = f"Clips of the test part wrong at their last frame, the highest loss first; frames run {how}."
-    return "Most wrong", caption, figure
+    way = "from top to bottom" if frames.ndim == 3 else "from left to right"
+    caption = f"Test clips that are misclassified at their last frame, highest loss first. Time runs {way}."
+    return "Highest loss", caption, figure
 
 
-def _picture(clip: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _tile(clip: Array) -> Array:
     """A clip ``(T, D)`` as it is, or up to 8 frames of a clip ``(T, C, H, W)`` side by side; from 0 to 1."""
     clip = clip.astype(np.float32)
     low, high = clip.min(), clip.max()

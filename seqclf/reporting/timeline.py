@@ -1,4 +1,4 @@
-"""The timeline picture of one video: probabilities over time, the predicted segments beneath, and the true ones."""
+"""The timeline picture of one video: probabilities over time, and below them the predicted and the true segments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.evaluation.segment_metrics import Labels, segments
-from seqclf.reporting.pictures import STYLE, drawable
+from seqclf.reporting.style import PALETTE, drawable, drawable_text, picture_style
+from seqclf.runtime.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,16 +22,14 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b35c90", "#e69f00", "#56b4e9", "#5a3e99", "#8c564b")
-"""Told apart by the colour-blind too: Okabe and Ito's without black and yellow, which are too near ink and paper."""
 OTHERS = ("#8f959c", "#b4b9bf")
-"""Classes beyond the palette, by turns."""
+"""Greys, in turn, for classes without a curve."""
 BACKGROUND = "#e3e6e9"
 INK = "#2b3036"
 WIDTH = 10.0
-"""Of a picture, in inches."""
+"""Width of a picture in inches."""
 COLUMNS = 1000
-"""A picture has about so many columns; what is finer is drawn by its envelope (curves) or its mode (segments)."""
+"""Columns of a picture. In longer videos a column shows the range of a curve and the most frequent class."""
 
 
 def timeline(
@@ -44,24 +43,28 @@ def timeline(
     predicted: Labels | None = None,
     background: Iterable[int] = (),
 ) -> Path:
-    """Draws a video's timeline into a ``.png`` or ``.svg`` file, and gives its path; arguments as of ``draw_timeline``.
+    """Draws the timeline of a video into a ``.png`` or ``.svg`` file.
+
+    Args:
+        path: the file. For all other arguments see ``draw_timeline``.
+
+    Returns:
+        The path.
 
     Raises:
-        SeqclfError: as of ``draw_timeline``; the file's suffix is another, or it can't be written.
+        SeqclfError: as ``draw_timeline``; also if the suffix is another, or the file cannot be written.
     """
-    import matplotlib.style
-
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in (".png", ".svg"):
-        raise SeqclfError(f"{path}: a timeline is drawn as .png or .svg")
-    style = {**STYLE, "svg.hashsalt": "seqclf"}  # the same picture is the same file
-    with matplotlib.style.context(["default", style]):  # whatever the user's matplotlibrc
+        raise SeqclfError(f"{path}: a timeline is a .png or .svg file")
+    with picture_style():
         figure = draw_timeline(probabilities, classes, truth, fps, top, title, predicted, background)
         try:
-            figure.savefig(path, metadata={"Date": None} if kind == ".svg" else None)
+            with replacing(path) as part:
+                figure.savefig(part, format=kind[1:], metadata={"Date": None} if kind == ".svg" else None)
         except OSError as error:
-            raise SeqclfError(f"{path}: can't be written ({error.strerror or error})") from None
+            raise SeqclfError(f"{path}: cannot be written ({error.strerror or error})") from None
     return path
 
 
@@ -75,30 +78,26 @@ def draw_timeline(
     predicted: Labels | None = None,
     background: Iterable[int] = (),
 ) -> Figure:
-    """The timeline as a figure.
+    """The timeline as a matplotlib figure.
 
-    Curves are drawn of the classes that matter most here: by mean probability, and by the share of frames that they are
-    predicted at and are true at. Where there are more frames than columns, a curve is the mean over each column, in a
-    band from the lowest to the highest. A class has one colour everywhere; classes without a curve are grey.
+    The classes with curves are those with the highest sum of mean probability, share of predicted frames and share of
+    true frames. If there are more frames than columns, a curve is the mean over each column, inside a band from the
+    minimum to the maximum. A class has the same colour everywhere. Classes without a curve are grey.
 
     Args:
         probabilities: ``(T, K)`` float, from 0 to 1.
         classes: the K names.
-        truth: ``(T,)`` the true classes, a gap where they are ``IGNORE``; None: no row for them.
-        fps: frames per second, for a second scale.
-        top: how many curves at most, up to the 8 colours there are.
-        predicted: ``(T,)`` the predicted classes, such as smoothed ones; None: the most probable.
+        truth: ``(T,)`` int, the true classes; frames with ``IGNORE`` are blank. None: no such row.
+        fps: frames per second, for a scale in seconds.
+        top: the largest number of curves; there are 8 colours.
+        predicted: ``(T,)`` int, the predicted classes, such as smoothed ones. None: the most probable class.
         background: classes drawn in the lightest grey, without a curve.
 
     Raises:
-        SeqclfError: shapes do not agree, there is no frame, or a probability or a class is out of range.
+        SeqclfError: shapes do not agree, there are no frames, or a probability, class, ``top`` or ``fps`` is out of
+            range.
     """
-    p = np.asarray(probabilities.detach().cpu() if isinstance(probabilities, Tensor) else probabilities, dtype=float)
-    if p.ndim != 2 or not len(p) or p.shape[1] != len(classes):
-        raise SeqclfError(f"probabilities {p.shape} must be (T, K), T from 1 on and K = {len(classes)} classes")
-    wrong = np.argwhere(~((p >= -1e-3) & (p <= 1 + 1e-3)))  # NaN too
-    if len(wrong):
-        raise SeqclfError(f"frame {wrong[0, 0]} has the probability {p[tuple(wrong[0])]:g}, expected 0 to 1")
+    p = _probabilities(probabilities, len(classes))
     if top < 1 or (fps is not None and not (fps > 0 and math.isfinite(fps))):
         raise SeqclfError(f"top={top} must be 1 or more, and fps={fps} a positive number or None")
     T, K = p.shape
@@ -106,23 +105,11 @@ def draw_timeline(
     if truth is not None:
         rows["true"] = _labels(truth, T, K, "truth")
     plain = set(background)
-    weight = p.mean(0) + sum(np.bincount(row[row != IGNORE], minlength=K) / T for row in rows.values())
-    shown = [k for k in np.argsort(-weight, kind="stable").tolist() if k not in plain][: min(top, len(PALETTE))]
+    shown = _classes_with_curves(p, rows.values(), plain, top)
     colours = dict.fromkeys(plain, BACKGROUND) | dict(zip(shown, PALETTE, strict=False))
     names = drawable(classes, 24)
 
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    heights = [2.5] + [0.3] * len(rows)  # inches
-    figure = Figure(
-        figsize=(WIDTH, sum(heights) + 0.9 + 0.3 * bool(title) + 0.4 * bool(fps)),
-        dpi=150,
-        layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.12, rect=(0, 0.015, 1, 0.97)),
-    )
-    above, *bars = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    if title:
-        figure.suptitle(_letters(title[:110]), x=0.015, ha="left", size=11, color=INK, parse_math=False)
+    figure, (above, *bars) = _layout(len(rows), title, fps is not None)
     for k in reversed(shown):
         _curve(above, 100 * p[:, k], colours[k])
     above.set(ylabel="probability (%)", ylim=(-2, 102), xlim=(-0.5, T - 0.5))
@@ -131,27 +118,58 @@ def draw_timeline(
     for axes, (label, row) in zip(bars, rows.items(), strict=True):
         _bar(axes, row, {k: colours.get(k, OTHERS[k % len(OTHERS)]) for k in range(K)}, names)
         axes.set_ylabel(label, rotation=0, ha="right", va="center", color=INK)
-    there = {k for row in rows.values() for k in row.tolist()} - {IGNORE}
-    greys = ["grey: other classes"] * bool(there - set(colours)) + ["lightest: background"] * bool(there & plain)
+    present = {k for row in rows.values() for k in row.tolist()} - {IGNORE}
+    greys = ["grey: other classes"] * bool(present - set(colours)) + ["lightest: background"] * bool(present & plain)
     bars[0].annotate("\n".join(greys), (1.02, 0.5), xycoords="axes fraction", va="center", size=7, color=INK)
     _scales(above, bars[-1], T, fps)
     return figure
 
 
-def _labels(labels: Labels, T: int, K: int, what: str) -> Array:
+def _probabilities(probabilities: Tensor | Array, K: int) -> Array:
+    """The probabilities as an array ``(T, K)``, checked."""
+    p = np.asarray(probabilities.detach().cpu() if isinstance(probabilities, Tensor) else probabilities, dtype=float)
+    if p.ndim != 2 or not len(p) or p.shape[1] != K:
+        raise SeqclfError(f"probabilities have the shape {p.shape}, expected (T, K) with T >= 1 and K = {K} classes")
+    wrong = np.argwhere(~((p >= -1e-3) & (p <= 1 + 1e-3)))  # NaN too
+    if len(wrong):
+        raise SeqclfError(f"frame {wrong[0, 0]} has the probability {p[tuple(wrong[0])]:g}, expected 0 to 1")
+    return p
+
+
+def _classes_with_curves(p: Array, rows: Iterable[Array], without: set[int], top: int) -> list[int]:
+    weight = p.mean(0) + sum(np.bincount(row[row != IGNORE], minlength=p.shape[1]) / len(p) for row in rows)
+    order: list[int] = np.argsort(-weight, kind="stable").tolist()
+    return [k for k in order if k not in without][: min(top, len(PALETTE))]
+
+
+def _layout(rows: int, title: str, seconds: bool) -> tuple[Figure, Any]:
+    """The figure with its axes: the curves, and below them a bar for each row of segments."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    heights = [2.5] + [0.3] * rows  # inches
+    figure = Figure(
+        figsize=(WIDTH, sum(heights) + 0.9 + 0.3 * bool(title) + 0.4 * seconds),
+        dpi=150,
+        layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.12, rect=(0, 0.015, 1, 0.97)),
+    )
+    if title:
+        figure.suptitle(drawable_text(title[:110]), x=0.015, ha="left", size=11, color=INK, parse_math=False)
+    return figure, figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+
+
+def _labels(labels: Labels, T: int, K: int, name: str) -> Array:
     array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
     if array.shape != (T,) or array.dtype.kind not in "iu":
-        raise SeqclfError(f"{what} {array.dtype} {array.shape} must be whole numbers ({T},), one for each frame")
+        raise SeqclfError(f"{name} is {array.dtype} {array.shape}, expected integers ({T},), one for each frame")
     wrong = np.flatnonzero((array != IGNORE) & ((array < 0) | (array >= K)))
     if len(wrong):
-        raise SeqclfError(
-            f"{what}: class {array[wrong[0]]} of frame {wrong[0]} is out of range: 0 to {K - 1}, or IGNORE"
-        )
+        raise SeqclfError(f"{name}: frame {wrong[0]} has class {array[wrong[0]]}, expected 0 to {K - 1} or IGNORE")
     return array.astype(np.int64)
 
 
 def _columns(T: int) -> Array:
-    """The first frame of each column, and T at the end; None are narrower than a frame."""
+    """The first frame of each column, and T. No column is narrower than a frame."""
     return np.linspace(0, T, min(T, COLUMNS) + 1).astype(np.int64)
 
 
@@ -168,8 +186,8 @@ def _curve(axes: Axes, values: Array, colour: str) -> None:
 
 
 def _name_curves(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Names to the right of the curves' ends (value, name, colour), moved apart so that none covers another."""
-    ends, gap = sorted(ends, key=lambda end: end[0]), 7.0  # per cent; a line of text is 6
+    """Names to the right of the ends of curves (value, name, colour), moved apart so that they do not overlap."""
+    ends, gap = sorted(ends, key=lambda end: end[0]), 7.0  # in percent; a line of text takes 6
     places: list[float] = []
     for value, _, _ in ends:
         places.append(max(value, places[-1] + gap) if places else value)
@@ -196,9 +214,9 @@ def _name_curves(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
 
 
 def _bar(axes: Axes, row: Array, colours: dict[int, str], names: Sequence[str]) -> None:
-    """The segments as one bar, the names in those that are wide enough."""
+    """The segments as one bar; those that are wide enough carry their names."""
     T, edges = len(row), _columns(len(row))
-    if T > COLUMNS:  # of each column the class of most of its frames
+    if T > COLUMNS:  # a column shows its most frequent class
         column, K = np.repeat(np.arange(len(edges) - 1), np.diff(edges)), len(names)
         held = np.bincount(column * (K + 1) + np.where(row == IGNORE, K, row), minlength=(len(edges) - 1) * (K + 1))
         row = held.reshape(-1, K + 1).argmax(1)
@@ -206,10 +224,10 @@ def _bar(axes: Axes, row: Array, colours: dict[int, str], names: Sequence[str]) 
     found = [(k, float(edges[start]) - 0.5, float(edges[stop] - edges[start])) for k, start, stop in segments(row)]
     spans, fills = [(start, width) for _, start, width in found], [colours[k] for k, _, _ in found]
     axes.broken_barh(spans, (0, 1), facecolors=fills, linewidths=0, antialiased=False)
-    alike = [spans[i][0] for i in range(1, len(found)) if fills[i] == fills[i - 1]]  # two classes, both grey
+    alike = [spans[i][0] for i in range(1, len(found)) if fills[i] == fills[i - 1]]  # neighbours that are both grey
     axes.vlines(alike if len(found) <= 100 else [], 0, 1, color="white", linewidth=1)
     for k, start, width in found:
-        room = width / T * WIDTH * 0.7 - 0.08  # inches; the bars take at least so much of the picture
+        room = width / T * WIDTH * 0.7 - 0.08  # inches; the bars take at least 0.7 of the width
         if name := _fitting(names[k], room):
             ink = "white" if _dark(colours[k]) else INK
             axes.text(start + width / 2, 0.48, name, ha="center", va="center", size=7.5, color=ink, parse_math=False)
@@ -220,13 +238,13 @@ def _bar(axes: Axes, row: Array, colours: dict[int, str], names: Sequence[str]) 
 
 
 def _scales(above: Axes, below: Axes, T: int, fps: float | Fraction | None) -> None:
-    """Frames beneath, seconds on top."""
+    """Frames below, seconds above."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, StrMethodFormatter
 
     below.tick_params(bottom=True)
     below.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     below.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    below.set_xlabel("frame, the first being 0")
+    below.set_xlabel("frame (the first is 0)")
     if fps is None:
         return
     rate = float(fps)
@@ -257,7 +275,7 @@ def _clock(seconds: int, hours: bool) -> str:
 
 
 def _fitting(name: str, room: float) -> str:
-    """As much of a name as fits into so many inches, nothing where that is too little to know it by."""
+    """As much of a name as fits into ``room`` inches; empty if that is too little to recognise it."""
     from matplotlib.textpath import TextPath
 
     letters = int(room / 0.07)
@@ -270,11 +288,3 @@ def _fitting(name: str, room: float) -> str:
 def _dark(colour: str) -> bool:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140
-
-
-def _letters(text: str) -> str:
-    """The text, with ? for letters that the picture's font lacks."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    letters = get_font(findfont(FontProperties())).get_charmap()
-    return "".join(c if ord(c) in letters else "?" for c in text)

@@ -104,8 +104,15 @@ class RunFolder:
     # ---- config and record
 
     def read_config(self) -> str:
-        """The text of ``config.py``."""
-        return self.config.read_text(encoding="utf-8")
+        """The text of ``config.py``.
+
+        Raises:
+            SeqclfError: the file is missing or damaged.
+        """
+        try:
+            return self.config.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SeqclfError(f"{self.config}: cannot be read ({error})") from None
 
     def write_config(self, experiment: Experiment) -> None:
         """Writes ``config.py`` and the user's modules that it imports."""
@@ -135,8 +142,8 @@ class RunFolder:
         return MetricsWriter(self.metrics, step)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``."""
-        return read_metrics(self.metrics)
+        """The lines of ``metrics.jsonl``; empty if there is none."""
+        return read_metrics(self.metrics) if self.metrics.exists() else []
 
     def has_results(self) -> bool:
         """Whether the run has finished."""

@@ -1,0 +1,35 @@
+"""Compare runs: the settings that differ, their figures, mean and standard deviation over seeds, learning curves.
+
+examples:
+  seqclf compare runs/*
+  seqclf compare runs/small runs/large --out comparison
+
+Prints a table and writes comparison.csv, curves.png and index.html into --out. Folders that are no runs are skipped.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import seqclf
+from seqclf.cli.parser import make_parser
+
+
+def main(words: Sequence[str]) -> int:
+    parser = make_parser("compare", __doc__)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    parser.add_argument("--out", default="comparison", metavar="DIR", help="the folder to write (default: comparison)")
+    args = parser.parse_args(words)
+
+    from seqclf.reporting.compare_runs import print_comparison
+    from seqclf.runs.folder import RunFolder
+
+    runs = [run for run in args.runs if RunFolder.is_run(run)]
+    for other in args.runs:
+        if other not in runs:
+            print(f"skipped: {other} is not a run folder", file=sys.stderr)
+    print_comparison(rows := seqclf.compare(runs, args.out))
+    print(f"{len(rows)} rows: {Path(args.out, 'index.html')}")
+    return 0

@@ -1,0 +1,179 @@
+"""``seqclf.compare``: a table, a CSV file, a picture and an HTML page over several runs."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from seqclf.batch import SeqclfError
+from seqclf.reporting.comparison import (
+    FIGURES,
+    Row,
+    Run,
+    comparison_rows,
+    differing,
+    figure_title,
+    read_run,
+    seed_groups,
+)
+from seqclf.reporting.figures import TITLES, figure_text
+from seqclf.reporting.page import html_figure, html_page, html_table
+from seqclf.reporting.style import PALETTE, drawable, new_figure, picture_style, png_of
+from seqclf.runtime.files import write_atomic, write_csv
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_SETTINGS = 6
+"""How many settings that differ the terminal shows."""
+
+
+def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> list[Row]:
+    """Compares runs: the settings that differ, their figures, and mean and standard deviation over seeds.
+
+    Args:
+        runs: run folders. An unfinished run counts with its last evaluation.
+        out: a folder for ``comparison.csv``, ``curves.png`` and ``index.html``; None to write nothing.
+
+    Returns:
+        One dict for each run, and after the runs that differ only in their seed one with their mean. Keys: ``run``
+        (name), ``runs`` (1, or how many a mean covers), ``step``, ``finished``, the settings that differ by dotted
+        name (None where a run has the default), and figures such as ``test.clip_last``. A mean has the sample standard
+        deviation besides (``test.clip_last_sd``). Accuracies run from 0 to 1, segment metrics from 0 to 100.
+
+    Raises:
+        SeqclfError: there is no run, one is not a run or has no figures yet, or ``out`` cannot be written.
+    """
+    if not runs:
+        raise SeqclfError("there are no runs to compare")
+    paths = [Path(run).resolve() for run in runs]
+    read = [read_run(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+    rows = comparison_rows(read)
+    if out is not None:
+        _write(Path(out), read, rows)
+    return rows
+
+
+def table_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The rows as text: names of the columns, and the cells of each row; a mean is shown as ``99.10 % ± 0.05``."""
+    names = [name for name in rows[0] if name not in ("runs", "finished")]
+    return names, [[_cell(row, name) for name in names] for row in rows]
+
+
+def print_comparison(rows: Sequence[Row]) -> None:
+    """Prints the table; means are bold. If many settings differ, only figures are shown."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    names, cells = table_of(rows)
+    settings = [name for name in names if name not in ("run", "step") and not _is_figure(name)]
+    hidden = set(settings if len(settings) > MOST_SETTINGS else ())
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        if name not in hidden:
+            justify: Literal["left", "right"] = "left" if name == "run" else "right"
+            table.add_column(name.replace(".", ".\n").replace("_", "_\n"), justify=justify, overflow="fold")
+    for row, texts in zip(rows, cells, strict=True):
+        shown = [text for name, text in zip(names, texts, strict=True) if name not in hidden]
+        table.add_row(*shown, style="bold" if row["runs"] > 1 else "")
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+    console.print(table)
+    if hidden:
+        console.print(f"{len(hidden)} settings differ and are not shown here: {', '.join(settings)}")
+
+
+def _is_figure(name: str) -> bool:
+    return name.partition(".")[2] in FIGURES
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The names of the folders; with the folder above where two are the same."""
+    count = Counter(path.name for path in paths)
+    return [path.name if count[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in paths]
+
+
+def _cell(row: Row, name: str) -> str:
+    value = row[name]
+    if name == "run":
+        return f"{value}{'' if row['finished'] else ' (unfinished)'}"
+    if name == "step":
+        return "–" if value is None else f"{value:,}"
+    if not _is_figure(name):
+        return "default" if value is None else str(value)
+    text, figure = figure_text(name.partition(".")[2], value), name.partition(".")[2]
+    spread = row.get(f"{name}_sd")
+    return text if spread is None else f"{text} ± {figure_text(figure, spread).removesuffix(' %')}"
+
+
+def _write(out: Path, runs: Sequence[Run], rows: Sequence[Row]) -> None:
+    with picture_style():
+        png = png_of(curves_picture(runs))
+    names, cells = table_of(rows)
+    head = [figure_title(name) if _is_figure(name) else name for name in names]
+    means = [n for n, row in enumerate(rows) if row["runs"] > 1]
+    body = "\n".join(
+        [
+            f"<p>{len(runs)} runs. Settings are shown where they differ. A mean is over runs that differ only in "
+            "their seed, ± the sample standard deviation.</p>",
+            f'<div class="scroll">{html_table(head, cells, means)}</div>',
+            html_figure("Learning curves", "Runs that differ only in their seed have one colour.", png),
+        ]
+    )
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    write_csv(out / "comparison.csv", header, [[row.get(name) for name in header] for row in rows])
+    write_atomic(out / "curves.png", png)
+    write_atomic(out / "index.html", html_page("Comparison", body, wide=True))
+
+
+def curves_picture(runs: Sequence[Run]) -> Figure:
+    """Training loss and accuracy of all runs by step; one colour for runs that differ only in their seed."""
+    from matplotlib.ticker import StrMethodFormatter
+
+    groups = seed_groups(runs)
+    name = _main_accuracy(runs)
+    figure = new_figure(10, 3.8 + 0.2 * len(groups))
+    left, right = figure.subplots(1, 2)
+    labels = drawable((_label(group, runs) for group in groups), 90)
+    for n, (group, label) in enumerate(zip(groups, labels, strict=True)):
+        line = ("-", "--", ":", "-.")[n // len(PALETTE) % 4]
+        style: dict[str, Any] = {"color": PALETTE[n % len(PALETTE)], "ls": line, "lw": 1.3}
+        for run in group:
+            left.plot(*_curve(run, "train", "loss"), **style)
+            steps, values = _curve(run, _measured_part(run), name)
+            right.plot(steps, [100 * value for value in values], marker=".", ms=4, **style)
+        right.plot([], [], label=label, **style)
+    left.set(title="training loss (nats)", xlabel="step", yscale="log")
+    left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    left.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+    parts = " or ".join(sorted({_measured_part(run) for run in runs}, reverse=True))
+    right.set(title=f"{TITLES[name]}, {parts} (%)", xlabel="step")
+    figure.legend(loc="outside lower center", frameon=False, fontsize=8)
+    return figure
+
+
+def _curve(run: Run, part: str, name: str) -> tuple[list[int], list[float]]:
+    """Steps and values of a figure; lines without it are left out."""
+    lines = [line for line in run.curves.get(part, []) if line.get(name) is not None]
+    return [line["step"] for line in lines], [line[name] for line in lines]
+
+
+def _measured_part(run: Run) -> str:
+    return "validation" if "validation" in run.curves else "test"
+
+
+def _main_accuracy(runs: Sequence[Run]) -> str:
+    """Accuracy of clips by their last frame, unless more runs have only frame accuracy."""
+    names = ("clip_last", "frame_accuracy")
+    return max(names, key=lambda name: sum(bool(_curve(run, _measured_part(run), name)[0]) for run in runs))
+
+
+def _label(group: Sequence[Run], runs: Sequence[Run]) -> str:
+    """The runs' name, or what sets the group apart."""
+    names = [name for name in differing(runs) if name != "seed"]
+    settings = " ".join(f"{name}={group[0].settings.get(name, 'default')}" for name in names)
+    name = group[0].name if len(group) == 1 else f"{len(group)} seeds"
+    return f"{name}: {settings}" if settings else name

@@ -1,0 +1,156 @@
+"""Comparison of runs: the settings that differ, their figures, and means over runs that differ only in their seed."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seqclf.batch import SeqclfError
+from seqclf.reporting.figures import SEGMENTAL, TITLES
+from seqclf.reporting.pictures import curves_by_part
+from seqclf.runs.folder import RunFolder
+
+FIGURES = (*TITLES, "edit", "f1_50", "loss")
+"""The figures of a comparison, by their names in ``results.json``."""
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Run:
+    """One run as a comparison reads it.
+
+    Attributes:
+        name: the name of its folder, made unique.
+        settings: dotted name -> value as Python text, such as ``{"model.temporal.hidden": "100"}``.
+        step: the last step with figures.
+        finished: whether the run has reached its last step.
+        figures: ``{"test.clip_last": 0.99, ...}``.
+        curves: the lines of ``metrics.jsonl`` by part of the data.
+    """
+
+    name: str
+    settings: dict[str, str]
+    step: int
+    finished: bool
+    figures: dict[str, float]
+    curves: dict[str, list[dict[str, Any]]]
+
+
+def read_run(path: str | Path, name: str) -> Run:
+    """Reads a run. An unfinished run has the figures of its last evaluation.
+
+    Raises:
+        SeqclfError: it is no run, or has no figures yet.
+    """
+    folder = RunFolder.open(path)
+    curves = curves_by_part(folder.read_metrics())
+    if folder.has_results():
+        results = folder.read_results()
+        step, parts = results["step"], results["parts"]
+    else:
+        parts = {part: lines[-1] for part, lines in curves.items() if part != "train"}
+        step = max((line["step"] for line in parts.values()), default=0)
+    figures = {
+        f"{part}.{name}": values[name]
+        for part, values in parts.items()
+        for name in FIGURES
+        if values.get(name) is not None
+    }
+    if not figures:
+        raise SeqclfError(f"{path} has no figures yet: it stopped before its first evaluation")
+    settings = settings_of_config(folder.read_config(), folder.config)
+    return Run(name, settings, step, folder.has_results(), figures, curves)
+
+
+def settings_of_config(text: str, name: str | Path = "config.py") -> dict[str, str]:
+    """The settings of a resolved config by dotted name, without running it.
+
+    Args:
+        text: the content of a run's ``config.py``.
+        name: the file, for errors.
+
+    Raises:
+        SeqclfError: the text is not a resolved config.
+    """
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise SeqclfError(f"{name}, line {error.lineno}: {error.msg}") from None
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "Experiment"]
+    if len(calls) != 1:
+        raise SeqclfError(f"{name}: expected one Experiment(...), found {len(calls)}")
+    settings: dict[str, str] = {}
+    for keyword in calls[0].keywords:
+        _flatten(keyword.arg or "", keyword.value, settings)
+    return settings
+
+
+def _flatten(name: str, node: ast.expr, settings: dict[str, str]) -> None:
+    """Adds a value, and for a ``partial`` each of its arguments, to ``settings``."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "partial" and node.args:
+        settings[name] = ast.unparse(node.args[0])
+        for n, argument in enumerate(node.args[1:]):
+            _flatten(f"{name}.{n}", argument, settings)
+        for keyword in node.keywords:
+            _flatten(f"{name}.{keyword.arg}", keyword.value, settings)
+    elif isinstance(node, (ast.List, ast.Tuple)) and any(isinstance(item, ast.Call) for item in node.elts):
+        for n, item in enumerate(node.elts):
+            _flatten(f"{name}.{n}", item, settings)
+    else:
+        settings[name] = ast.unparse(node)
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The settings that are not the same in all runs, in the order of the configs."""
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    return [name for name in names if len({run.settings.get(name) for run in runs}) > 1]
+
+
+def seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs in groups whose settings are the same except for the seed, in the order of their first runs."""
+    groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+    for run in runs:
+        key = tuple(sorted((name, value) for name, value in run.settings.items() if name != "seed"))
+        groups.setdefault((*key, ("finished", str(run.finished))), []).append(run)
+    return list(groups.values())
+
+
+def comparison_rows(runs: Sequence[Run]) -> list[Row]:
+    """One row for each run, and one for each group of several seeds: mean and sample standard deviation."""
+    settings = differing(runs)
+    names = [name for part in ("validation", "test") for figure in FIGURES if (name := f"{part}.{figure}")]
+    names = [name for name in names if any(name in run.figures for run in runs)]
+    rows = []
+    for group in seed_groups(runs):
+        for run in group:
+            shown = {name: run.settings.get(name) for name in settings}
+            figures = {name: run.figures.get(name) for name in names}
+            rows.append({"run": run.name, "runs": 1, "step": run.step, "finished": run.finished, **shown, **figures})
+        if len(group) > 1:
+            rows.append(_mean_row(group, settings, names))
+    return rows
+
+
+def _mean_row(group: Sequence[Run], settings: Sequence[str], names: Sequence[str]) -> Row:
+    same = {name: group[0].settings.get(name) for name in settings}
+    if "seed" in same:
+        same["seed"] = ", ".join(run.settings.get("seed", "0") for run in group)
+    steps = {run.step for run in group}
+    row: Row = {"run": f"mean of {len(group)}", "runs": len(group), "step": steps.pop() if len(steps) == 1 else None}
+    row |= {"finished": group[0].finished, **same}
+    for name in names:
+        values = [run.figures[name] for run in group if name in run.figures]
+        row[name] = statistics.mean(values) if len(values) == len(group) else None
+        row[f"{name}_sd"] = statistics.stdev(values) if len(values) == len(group) else None
+    return row
+
+
+def figure_title(name: str) -> str:
+    """The heading of a figure's column: "test clip by last frame" for ``test.clip_last``."""
+    part, figure = name.split(".")
+    return f"{part}: {TITLES.get(figure) or SEGMENTAL.get(figure) or figure}"

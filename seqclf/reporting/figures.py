@@ -1,0 +1,81 @@
+"""The figures of a run by name, as tables show them; and the table that the terminal shows."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from seqclf.reporting.page import percent
+from seqclf.runs.folder import RunFolder
+
+TITLES = {"frame_accuracy": "frame accuracy", "clip_last": "clip by last frame", "clip_mean": "clip by mean of softmax"}
+"""Accuracies, from 0 to 1."""
+SEGMENTAL = {"edit": "edit score", "f1_10": "F1@10", "f1_25": "F1@25", "f1_50": "F1@50"}
+"""Segment metrics, from 0 to 100. Only runs on whole annotated videos have them."""
+
+
+def figure_text(name: str, value: float | None) -> str:
+    """A figure of ``results.json`` as text: a percentage, or the loss with four digits."""
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if name == "loss" else percent(value / 100 if name in SEGMENTAL else value)
+
+
+def result_rows(parts: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """The rows of the results table: a title, and a text for each part of the data."""
+    main = parts.get("test") or next(iter(parts.values()))
+    top = next(name for name in main if name.startswith("top"))
+    titles = {
+        "clips": "clips",
+        "frames": "frames (labelled)",
+        "frame_accuracy": TITLES["frame_accuracy"],
+        top: f"top-{top[3:].split('_')[0]} accuracy",
+        "clip_last": TITLES["clip_last"],
+        "clip_mean": TITLES["clip_mean"],
+        "loss": "loss",
+        **{name: title for name, title in SEGMENTAL.items() if name in main},
+    }
+    if not any(part["clips"] for part in parts.values()):  # labels per frame: no figures of clips
+        titles = {name: title for name, title in titles.items() if not name.startswith("clip")}
+
+    def text(part: dict[str, Any], name: str) -> str:
+        return f"{part[name]:,}" if name in ("clips", "frames") else figure_text(name, part.get(name))
+
+    return [(title, [text(part, name) for part in parts.values()]) for name, title in titles.items()]
+
+
+def ranked_classes(classes: Sequence[str], figures: dict[str, Any]) -> list[tuple[str, int, float | None, str]]:
+    """Name, labelled frames, accuracy and most frequent confusion of each class, lowest accuracy first."""
+    rows = []
+    for k, (counts, accuracy) in enumerate(zip(figures["confusion"], figures["class_accuracy"], strict=True)):
+        others = [0 if j == k else count for j, count in enumerate(counts)]
+        most = max(others)
+        confused = f"{classes[others.index(most)]} ({percent(most / sum(counts), 1)})" if most else "–"
+        rows.append((classes[k], sum(counts), accuracy, confused))
+    return sorted(rows, key=lambda row: math.inf if row[2] is None else row[2])
+
+
+def print_results(results: dict[str, Any]) -> None:
+    """Prints the content of ``results.json``: a column for each part of the data, then the classes with most errors."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False)
+    console.width = max(console.width, 80)  # a narrow terminal wraps lines, but no text is cut
+    parts = results["parts"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"after step {results['step']:,}", no_wrap=True)
+    for part in parts:
+        table.add_column(part, justify="right", style="bold" if part == "test" else "", no_wrap=True)
+    for title, values in result_rows(parts):
+        table.add_row(title, *values)
+    console.print(table)
+    run = RunFolder(results["run"])
+    if run.record.exists():
+        ranked = ranked_classes(run.read_record()["data"]["classes"], parts.get("test") or next(iter(parts.values())))
+        worst = ", ".join(f"{name} {percent(accuracy)}" for name, _, accuracy, _ in ranked[:5])
+        console.print(Text(f"lowest frame accuracy of {len(ranked)} classes: {worst}"), soft_wrap=True)

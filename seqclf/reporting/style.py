@@ -1,0 +1,61 @@
+"""The look of all pictures: sizes, colours, and text that the font of the picture has."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STYLE = {
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 9},
+    **{f"figure.constrained_layout.{side}_pad": 0.12 for side in "wh"},  # inches; the default cuts letters off
+    "svg.hashsalt": "seqclf",  # the same picture is the same file
+}
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b35c90", "#e69f00", "#56b4e9", "#5a3e99", "#8c564b")
+"""Okabe and Ito's colours, safe for colour-blind readers, without black and yellow (too close to ink and paper)."""
+
+
+@contextmanager
+def picture_style() -> Iterator[None]:
+    """Draws with this style, whatever the user's matplotlibrc says."""
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", STYLE]):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure; sizes in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def png_of(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return stream.getvalue()
+
+
+def drawable(names: Iterable[str], limit: int) -> list[str]:
+    """Class names for a picture: cut to ``limit`` letters; "class <k>" if the font lacks a letter."""
+    letters = _letters_of_font()
+    cut = (name if len(name) <= limit else name[: limit - 1] + "…" for name in names)
+    return [name if all(ord(c) in letters for c in name) else f"class {k}" for k, name in enumerate(cut)]
+
+
+def drawable_text(text: str) -> str:
+    """The text, with ? for letters that the font lacks."""
+    letters = _letters_of_font()
+    return "".join(c if ord(c) in letters else "?" for c in text)
+
+
+def _letters_of_font() -> Collection[int]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return get_font(findfont(FontProperties())).get_charmap().keys()
