@@ -1,4 +1,4 @@
-"""Caffe's accuracy: the share of labels among the highest logits."""
+"""Accuracy of logits."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from seqclf.caffe.layers.base import Shape
-from seqclf.caffe.layers.loss import Labelled
+from seqclf.caffe.layers.labelled import Labelled
 
 
 class Accuracy(Labelled):
-    """The share of labels whose class is among the ``top_k`` highest (accuracy_layer.cpp).
+    """The fraction of labels whose class is among the ``top_k`` highest logits (accuracy_layer.cpp).
 
-    x ``(..., C, ...)`` with C at ``axis``, a label for each of the other axes' indices. The second top has the
-    share of each class' labels, 0 for a class without any. A class that ties with the label's counts as higher; in
-    lisa-caffe only if its index is. Without any label the share is 0, in lisa-caffe NaN; there ``denominator`` may
-    stand for the number of labels. No gradient.
+    x ``(..., C, ...)`` has C classes at ``axis``, with one label for each index of the other axes. A second top holds
+    the accuracy of each class, 0 for a class without labels. A class whose logit equals that of the label counts as
+    higher; in lisa-caffe only if its index is higher. Without any label the accuracy is 0; in lisa-caffe it is NaN, and
+    ``denominator`` can replace the number of labels. There is no gradient.
     """
 
     category = "loss"
@@ -36,7 +36,7 @@ class Accuracy(Labelled):
             self.fail(f"top_k {p.top_k} of {classes} classes: expected 1 to {classes}")
         self.lisa = self.net.flavour == "lisa"
         if self.lisa and p.denominator < 0:
-            self.fail(f"denominator {p.denominator}: expected a number above 0, or 0 for the number of labels")
+            self.fail(f"denominator {p.denominator}: expected a positive number, or 0 for the number of labels")
         self.check_labels(shapes, self.dim)
         return [(), (classes,)][: len(self.param.top)]
 
@@ -52,7 +52,7 @@ class Accuracy(Labelled):
             higher = (x > own) | ((x == own) & (classes > index))
         else:
             higher = x >= own
-        correct = higher.sum(dim, keepdim=True) < p.top_k + (not self.lisa)  # BVLC's count has the label's class in it
+        correct = higher.sum(dim, keepdim=True) < p.top_k + (not self.lisa)  # BVLC counts the label's class, too
         if valid is None:
             valid = torch.ones_like(correct)
         correct &= valid

@@ -1,4 +1,4 @@
-"""Caffe's layers that bring values together: sums, maxima, softmax, choices of items, and a bare parameter."""
+"""Layers that combine values: sums, maxima, softmax, selections of items; and a layer that is only a parameter."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from seqclf.caffe.schema import schema
 
 
 class ArgMax(Layer):
-    """The indices of the ``top_k`` greatest values, the higher index first where values tie (argmax_layer.cpp).
+    """The indices of the ``top_k`` largest values; of equal values, the higher index comes first (argmax_layer.cpp).
 
-    With ``axis``, they take that axis' place (the values do, with ``out_max_val``). Without, they are of all values of
-    an item: ``(N, 1, top_k)``, or with the values ``(N, 2, top_k)``, and axes of 1 up to as many as the bottom has
-    (lisa-caffe: up to 4). No gradient.
+    With ``axis``, the top has the indices along that axis, or the values with ``out_max_val``. Without ``axis``, the
+    indices count all values of an item, and the top is ``(N, 1, top_k)``, or ``(N, 2, top_k)`` with indices and values,
+    followed by axes of size 1 up to the number of axes of the bottom (in lisa-caffe up to 4). There is no gradient.
     """
 
     category = "combination"
@@ -55,7 +55,7 @@ class ArgMax(Layer):
 
     def greatest(self, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
         if self.k == 1:
-            values, indices = x.flip(dim).max(dim, keepdim=True)  # the first of equals, which is the last of x's
+            values, indices = x.flip(dim).max(dim, keepdim=True)  # the first maximum of the flipped x is the last of x
             return values, x.shape[dim] - 1 - indices
         values, indices = x.sort(stable=True, dim=dim)
         start = x.shape[dim] - self.k
@@ -66,7 +66,7 @@ class ArgMax(Layer):
 
 
 class BatchReindex(Layer):
-    """y_i = x_index(i): x ``(N, ...)``, index ``(M,)`` from 0 to N - 1 (batch_reindex_layer.cpp)."""
+    """``y[i] = x[index[i]]`` with x ``(N, ...)`` and index ``(M,)`` from 0 to N - 1 (batch_reindex_layer.cpp)."""
 
     category = "shape"
     caffe_source = "batch_reindex_layer.cpp"
@@ -84,7 +84,7 @@ class BatchReindex(Layer):
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         x, index = bottoms
-        if index.device.type == "cpu" and index.numel():  # elsewhere a look would wait for the device
+        if index.device.type == "cpu" and index.numel():  # a GPU would have to synchronize
             low, high = map(float, index.detach().aminmax())
             if low < 0 or high >= len(x):
                 self.fail(f"indices from {low:g} to {high:g}: expected 0 to {len(x) - 1}")
@@ -92,11 +92,11 @@ class BatchReindex(Layer):
 
 
 class Eltwise(Layer):
-    """y = Σ c_i x_i, Π x_i or max x_i of bottoms of one shape (eltwise_layer.cpp).
+    """The weighted sum, the product or the maximum of bottoms of one shape (eltwise_layer.cpp).
 
-    Of equal values the maximum's gradient goes to the second rather than the first bottom, and to these rather than to
-    later ones. In lisa-caffe the last bottom of a sum may hold coefficients (``coeff_blob``): one per other bottom, or
-    one per bottom and index of the leading axes; they get no gradient.
+    If values are equal, the gradient of the maximum goes to the second bottom before the first, and to these two before
+    later ones. In lisa-caffe the last bottom of a sum can hold coefficients (``coeff_blob``): one per other bottom, or
+    one per bottom and index of the leading axes. Coefficients get no gradient.
     """
 
     category = "combination"
@@ -160,7 +160,7 @@ class Eltwise(Layer):
 
 
 class _Product(torch.autograd.Function):
-    """Π x_i with the gradients y / x_i, as Caffe has them without stable_prod_grad: NaN at 0."""
+    """The product with the gradients ``y / x_i``, as in Caffe without stable_prod_grad: NaN at 0."""
 
     @staticmethod
     def forward(ctx: Any, *xs: Tensor) -> Tensor:
@@ -176,9 +176,9 @@ class _Product(torch.autograd.Function):
 
 
 class Filter(Layer):
-    """The items of all bottoms but the last where that, the selector ``(N, 1, ...)``, is not 0 (filter_layer.cpp).
+    """Selects the items for which the last bottom, the selector ``(N, 1, ...)``, is not 0 (filter_layer.cpp).
 
-    How many there are is known only when it runs: ``top_shapes`` has all N.
+    The number of selected items is known only when the layer runs; ``top_shapes`` assumes all N.
     """
 
     category = "shape"
@@ -209,7 +209,7 @@ class Filter(Layer):
 
 
 class Parameter(Layer):
-    """A parameter of the given shape, 0 at first, as a top (parameter_layer.hpp)."""
+    """A parameter, initialized with 0, as a top (parameter_layer.hpp)."""
 
     category = "data"
     caffe_source = "parameter_layer.hpp"
@@ -226,7 +226,7 @@ class Parameter(Layer):
 
 
 class Reduction(Layer):
-    """coeff · Σ x, Σ abs(x), Σ x² or the mean, over all axes from ``axis`` on (reduction_layer.cpp)."""
+    """``coeff`` times the sum, mean, L1 norm or sum of squares over the axes from ``axis`` on (reduction_layer.cpp)."""
 
     category = "combination"
     caffe_source = "reduction_layer.cpp"
@@ -255,7 +255,7 @@ class Reduction(Layer):
 
 
 class Softmax(Layer):
-    """y = exp(x) / Σ exp(x) along ``axis`` (softmax_layer.cpp)."""
+    """``y = exp(x) / sum(exp(x))`` along ``axis`` (softmax_layer.cpp)."""
 
     category = "combination"
     caffe_source = "softmax_layer.cpp"

@@ -1,4 +1,4 @@
-"""Layers with a window that slides over the axes behind the channels."""
+"""Layers with a window that slides over the spatial axes, which follow the channels."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from seqclf.caffe.layers.window import window_summary
 
 
 class _Sliding(Layer):
-    """What the three share: the window, as ``convolution_param`` has it, and the places that it takes.
+    """A layer with the window of a ``ConvolutionParameter``.
 
-    The channels are axis ``axis``; axes before it count independent inputs, those behind it are spatial.
+    Axis ``axis`` holds the channels. The axes before it are batch axes, those after it are spatial axes.
     """
 
     category = "convolution"
 
     def read_window(self, shape: Shape) -> None:
-        """The window over a bottom of this shape, each of its settings a tuple by spatial axis."""
+        """Sets ``kernel``, ``stride``, ``pad`` and ``dilation`` to tuples with one value per spatial axis."""
         self.axes = len(shape)
         self.axis = self.canonical_axis(self.param.convolution_param.axis, self.axes)
         self.channels = shape[self.axis]
@@ -36,24 +36,26 @@ class _Sliding(Layer):
         self.extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
         axes = zip(shape[self.axis + 1 :], self.pad, self.extent, strict=True)
         padded = (max(n + 2 * p, extent) for n, p, extent in axes)
-        self.check_memory(prod(shape[: self.axis + 1]) * prod(padded), "its bottom with padding")
+        self.check_memory(prod(shape[: self.axis + 1]) * prod(padded), "its padded bottom")
 
     def _per_axis(self, name: str, default: list[int]) -> tuple[int, ...]:
-        """A setting that may be given once for all axes, once for each, or as ``_h`` and ``_w``."""
+        """Reads a setting that is given once for all axes, once for each axis, or as ``_h`` and ``_w``."""
         p, spatial = self.param.convolution_param, self.axes - self.axis - 1
         field = "kernel_size" if name == "kernel" else name
         values = list(getattr(p, field))
         if name != "dilation" and (p.HasField(f"{name}_h") or p.HasField(f"{name}_w")):
             if values or spatial != 2:
-                self.fail(f"{name}_h and {name}_w are for 2 spatial axes (here {spatial}), and in place of {field}")
+                self.fail(f"{name}_h and {name}_w need 2 spatial axes (here {spatial}) and exclude {field}")
             values = [getattr(p, f"{name}_h"), getattr(p, f"{name}_w")]
         values = values or default
         if len(values) not in (1, spatial):
-            self.fail(f"{field} is given {len(values)} times, expected once, or for each of {spatial} spatial axes")
+            self.fail(
+                f"{field} is given {len(values)} times, expected once, or once for each of {spatial} spatial axes"
+            )
         return tuple(values * spatial if len(values) == 1 else values)
 
     def top_shape(self, shape: Shape, channels: int) -> Shape:
-        """The shape of the top, with so many channels, that a bottom of this shape gives."""
+        """Returns the shape of the top for a bottom of this shape."""
         if len(shape) != self.axes or shape[self.axis] != self.channels or 0 in shape[self.axis :]:
             self.fail(
                 f"a bottom of shape {shape}, expected {self.axes} axes, none of size 0 and "
@@ -61,27 +63,29 @@ class _Sliding(Layer):
             )
         sizes = tuple(self.places(n, i) for i, n in enumerate(shape[self.axis + 1 :]))
         if any(n < 1 for n in sizes):
-            self.fail(f"a bottom of shape {shape} would give a top of spatial sizes {sizes}, expected 1 or more each")
+            self.fail(f"a bottom of shape {shape} gives a top of spatial sizes {sizes}, expected 1 or more each")
         return (*shape[: self.axis], channels, *sizes)
 
     def places(self, n: int, i: int) -> int:
-        """How many places the window takes along spatial axis i, of size n."""
+        """Returns the number of positions of the window along spatial axis i, of size n."""
         room = n + 2 * self.pad[i] - self.extent[i]
-        return int(room / self.stride[i]) + 1  # C++ rounds towards zero: a window too large by less than a stride has 1
+        return (
+            int(room / self.stride[i]) + 1
+        )  # rounds towards zero as C++ does, which allows slightly too large windows
 
     def padded(self, x: Tensor, pad: tuple[int, ...]) -> Tensor:
-        """x with ``pad`` zeros at both ends of each axis, and more behind it where a window is larger than that."""
+        """Returns x with ``pad`` zeros at both ends of each axis, and more at the end for a larger window."""
         ends: list[int] = []
         for n, p, all_pad, extent in zip(x.shape[x.dim() - len(pad) :], pad, self.pad, self.extent, strict=True):
-            ends = [p, p + max(0, extent - n - 2 * all_pad), *ends]  # F.pad takes the last axis first
+            ends = [p, p + max(0, extent - n - 2 * all_pad), *ends]  # F.pad expects the last axis first
         return F.pad(x, ends) if any(ends) else x
 
 
 class Convolution(_Sliding):
-    """``(..., C, *sizes)`` to ``(..., O, *sizes)``, each bottom by the same weights (base_conv_layer.cpp).
+    """Convolution of ``(..., C, *sizes)`` to ``(..., O, *sizes)``; all bottoms share the weights (conv_layer.cpp).
 
-    Blobs: weights ``(O, C / group, *kernel)`` and, with ``bias_term``, bias ``(O,)``. At most 3 spatial axes.
-    ``engine`` and ``force_nd_im2col`` choose between implementations that Caffe has, and change no number.
+    Blobs: weights ``(O, C / group, *kernel)`` and, with ``bias_term``, a bias ``(O,)``. At most 3 spatial axes.
+    ``engine`` and ``force_nd_im2col`` select implementations in Caffe and do not affect the result.
     """
 
     caffe_source = "conv_layer.cpp"
@@ -119,16 +123,16 @@ class Convolution(_Sliding):
             shape = tuple(x.shape)
             top = self.top_shape(shape, self.param.convolution_param.num_output)
             x = x.reshape(prod(shape[: self.axis]), *shape[self.axis :])
-            # without spatial axes, as with one of size 1
+            # no spatial axes are treated like one of size 1
             y = self.slide(x, weight, bias) if self.kernel else self.slide(x[..., None], weight[..., None], bias)
             tops.append(y.reshape(top))
         return tuple(tops) if len(tops) > 1 else tops[0]
 
     def slide(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution of ``(N, C, *sizes)`` with 1 to 3 sizes."""
+        """Convolves ``(N, C, *sizes)`` with 1 to 3 sizes."""
         convolve = (F.conv1d, F.conv2d, F.conv3d)[x.dim() - 3]
         x = self.padded(x, (0,) * len(self.pad))
-        if x.dim() == 4 and x.device.type == "cpu":  # the pooling that follows is ten times faster channel by channel
+        if x.dim() == 4 and x.device.type == "cpu":  # makes the pooling that follows ten times faster
             x = x.contiguous(memory_format=torch.channels_last)
         group = self.param.convolution_param.group
         return convolve(x, weight, bias, self.stride or 1, self.pad or 0, self.dilation or 1, group)
@@ -143,9 +147,9 @@ class Convolution(_Sliding):
 
 
 class Deconvolution(Convolution):
-    """``(..., C, *sizes)`` to ``(..., O, *sizes)``: what ``Convolution`` does to gradients (deconv_layer.cpp).
+    """Transposed convolution of ``(..., C, *sizes)`` to ``(..., O, *sizes)`` (deconv_layer.cpp).
 
-    Blobs: weights ``(C, O / group, *kernel)`` and, with ``bias_term``, bias ``(O,)``. At most 3 spatial axes.
+    Blobs: weights ``(C, O / group, *kernel)`` and, with ``bias_term``, a bias ``(O,)``. At most 3 spatial axes.
     """
 
     caffe_source = "deconv_layer.cpp"
@@ -167,7 +171,7 @@ class Deconvolution(Convolution):
 
 
 class Im2col(_Sliding):
-    """``(..., C, *sizes)`` to ``(..., C * K, *places)``, the K values that the window sees (im2col_layer.cpp)."""
+    """The K values in every window: ``(..., C, *sizes)`` to ``(..., C * K, *positions)`` (im2col_layer.cpp)."""
 
     caffe_source = "im2col_layer.cpp"
     limits = "any number of spatial axes"
@@ -175,7 +179,7 @@ class Im2col(_Sliding):
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         self.read_window(shapes[0])
         if not self.kernel:
-            self.fail(f"a bottom of shape {shapes[0]} has no spatial axis behind axis {self.axis}")
+            self.fail(f"a bottom of shape {shapes[0]} has no spatial axis after axis {self.axis}")
         return [self.top_shape(shapes[0], self.channels * prod(self.kernel))]
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""Layers that multiply by a matrix, or pick its rows."""
+"""Layers that multiply by a matrix or select its rows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from seqclf.caffe.layers.base import Layer, Shape
 
 
 class InnerProduct(Layer):
-    """``y = W x + b``, x all K values from ``axis`` on: ``(..., *sizes)`` to ``(..., O)`` (inner_product_layer.cpp).
+    """``y = W x + b``, where x are the K values of the axes from ``axis`` on (inner_product_layer.cpp).
 
-    Blobs: W ``(O, K)``, or ``(K, O)`` with ``transpose``; with ``bias_term`` b ``(O,)``.
+    Shapes: ``(..., *sizes)`` to ``(..., O)``. Blobs: W ``(O, K)``, or ``(K, O)`` with ``transpose``; with ``bias_term``
+    also b ``(O,)``.
     """
 
     category = "product"
@@ -46,9 +47,9 @@ class InnerProduct(Layer):
 
 
 class Embed(Layer):
-    """Rows of a matrix: ``y = W[x] + b``, whole numbers ``(...)`` to ``(..., O)`` (embed_layer.cpp).
+    """``y = W[x] + b`` for integers x: ``(...)`` to ``(..., O)`` (embed_layer.cpp).
 
-    Blobs: W ``(input_dim, O)``; with ``bias_term`` b ``(O,)``.
+    Blobs: W ``(input_dim, O)``; with ``bias_term`` also b ``(O,)``.
     """
 
     category = "product"
@@ -69,7 +70,7 @@ class Embed(Layer):
         rows, index = len(self.blobs[0]), x.detach().long()
         wrong = (index != x) | (index < 0) | (index >= rows)
         if bool(wrong.any()):
-            self.fail(f"its bottom holds {x[wrong][0].item():g}, expected whole numbers from 0 to {rows - 1}")
+            self.fail(f"its bottom contains {x[wrong][0].item():g}, expected integers from 0 to {rows - 1}")
         y = F.embedding(index, self.blobs[0])
         return y + self.blobs[1] if len(self.blobs) > 1 else y
 

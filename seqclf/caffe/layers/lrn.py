@@ -1,4 +1,4 @@
-"""Local response normalisation."""
+"""Local response normalization."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from seqclf.models.lrn import local_response_norm
 
 
 class LRN(Layer):
-    """``(N, C, H, W)`` to the same (lrn_layer.cpp), with n = ``local_size``.
+    """Local response normalization of ``(N, C, H, W)`` with n = ``local_size`` (lrn_layer.cpp).
 
     ACROSS_CHANNELS: ``x / (k + alpha / n * sum of x^2 over n channels)^beta``.
-    WITHIN_CHANNEL: ``x / (1 + alpha * mean of x^2 over n x n pixels)^beta``, the mean as ``Pooling`` takes it.
+    WITHIN_CHANNEL: ``x / (1 + alpha * mean of x^2 over n x n pixels)^beta``, where the mean is that of ``Pooling``.
     """
 
     category = "normalization"

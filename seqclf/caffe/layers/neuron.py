@@ -1,4 +1,4 @@
-"""Caffe's layers of one value in, one value out: activations, powers, dropout. The top has the bottom's shape."""
+"""Elementwise layers: activations, powers, dropout. The top has the shape of the bottom."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqclf.caffe.layers.base import Layer, Shape
 
 
 class _Neuron(Layer):
-    """One bottom, one top, ``function`` between them."""
+    """A layer that applies ``function`` to its bottom."""
 
     category = "activation"
 
@@ -29,14 +29,14 @@ class _Neuron(Layer):
         raise NotImplementedError
 
     def log_base(self, base: float) -> float:
-        """The logarithm of a ``base`` field, where -1 stands for e."""
+        """Returns the logarithm of a ``base`` field, where -1 means e."""
         if base != -1 and not 0 < base < math.inf:
-            self.fail(f"base {base}: expected a number above 0, or -1 for e")
+            self.fail(f"base {base}: expected a positive number, or -1 for e")
         return 1.0 if base == -1 else math.log(base)
 
 
 class AbsVal(_Neuron):
-    """y = abs(x), with gradient 0 at 0 (absval_layer.cpp)."""
+    """``y = abs(x)``, with gradient 0 at 0 (absval_layer.cpp)."""
 
     caffe_source = "absval_layer.cpp"
 
@@ -48,7 +48,7 @@ class AbsVal(_Neuron):
 
 
 class BNLL(_Neuron):
-    """y = log(1 + exp(x)) (bnll_layer.cpp)."""
+    """``y = log(1 + exp(x))`` (bnll_layer.cpp)."""
 
     caffe_source = "bnll_layer.cpp"
 
@@ -60,7 +60,7 @@ class BNLL(_Neuron):
 
 
 class Clip(_Neuron):
-    """y = max(min, min(x, max)), with the gradient of the identity from min to max, both included (clip_layer.cpp)."""
+    """``y = max(min, min(x, max))``, with gradient 1 from min to max, both included (clip_layer.cpp)."""
 
     caffe_source = "clip_layer.cpp"
     in_lisa = False
@@ -72,15 +72,15 @@ class Clip(_Neuron):
 
     def function(self, x: Tensor) -> Tensor:
         p = self.param.clip_param
-        bounded = x.detach().clamp(max=p.max).clamp(min=p.min)  # in Caffe's order, for where min is above max
-        return torch.where((x >= p.min) & (x <= p.max), x, bounded)  # clamp's gradient at the bounds is not Caffe's
+        bounded = x.detach().clamp(max=p.max).clamp(min=p.min)  # in Caffe's order, which matters if min > max
+        return torch.where((x >= p.min) & (x <= p.max), x, bounded)  # clamp has another gradient at the bounds
 
     def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
         return prod(bottoms[0])
 
 
 class Dropout(_Neuron):
-    """y = x · mask / (1 - ratio) in training, mask drawn by PyTorch; y = x in testing (dropout_layer.cpp)."""
+    """``y = x * mask / (1 - ratio)`` in training, ``y = x`` in testing (dropout_layer.cpp)."""
 
     caffe_source = "dropout_layer.cpp"
     limits = "scaled in training, as in Caffe; masks differ from Caffe's"
@@ -88,7 +88,7 @@ class Dropout(_Neuron):
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         ratio = self.param.dropout_param.dropout_ratio
         if not 0 <= ratio < 1:
-            self.fail(f"dropout_ratio {ratio}: expected 0 to below 1")
+            self.fail(f"dropout_ratio {ratio}: expected 0 <= ratio < 1")
         return shapes
 
     def function(self, x: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Dropout(_Neuron):
 
 
 class ELU(_Neuron):
-    """y = x where x > 0, alpha (exp(x) - 1) elsewhere (elu_layer.cpp)."""
+    """``y = x`` if x > 0, else ``alpha * (exp(x) - 1)`` (elu_layer.cpp)."""
 
     caffe_source = "elu_layer.cpp"
     in_lisa = False
@@ -116,7 +116,7 @@ class ELU(_Neuron):
 
 
 class Exp(_Neuron):
-    """y = base^(shift + scale x), base -1 standing for e (exp_layer.cpp)."""
+    """``y = base^(shift + scale * x)``, where base -1 means e (exp_layer.cpp)."""
 
     caffe_source = "exp_layer.cpp"
 
@@ -126,7 +126,7 @@ class Exp(_Neuron):
         self.inner = log_base * p.scale
         self.outer = float(
             torch.tensor(p.shift * log_base, dtype=torch.float64, device="cpu").exp()
-        )  # inf where math.exp would raise
+        )  # inf on overflow, where math.exp raises
         return shapes
 
     def function(self, x: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class Exp(_Neuron):
 
 
 class Log(_Neuron):
-    """y = log_base(shift + scale x), base -1 standing for e (log_layer.cpp)."""
+    """``y = log_base(shift + scale * x)``, where base -1 means e (log_layer.cpp)."""
 
     caffe_source = "log_layer.cpp"
     in_lisa = False
@@ -148,7 +148,7 @@ class Log(_Neuron):
             self.fail("lisa-caffe has no such layer")
         log_base = self.log_base(self.param.log_param.base)
         if log_base == 0:
-            self.fail("base 1: no logarithm has it")
+            self.fail("base 1: expected a positive number other than 1, or -1 for e")
         self.outer = 1 / log_base
         return shapes
 
@@ -162,14 +162,14 @@ class Log(_Neuron):
 
 
 class Power(_Neuron):
-    """y = (shift + scale x)^power (power_layer.cpp)."""
+    """``y = (shift + scale * x)^power`` (power_layer.cpp)."""
 
     caffe_source = "power_layer.cpp"
     limits = "where the base is 0 the gradient is NaN, as in Caffe, except for powers 0, 1 and 2"
 
     def function(self, x: Tensor) -> Tensor:
         p = self.param.power_param
-        if p.power * p.scale == 0:  # a constant, whatever x is, without gradient
+        if p.power * p.scale == 0:  # constant, without gradient
             return x.new_full((), p.shift).pow(p.power).expand_as(x)
         base = _affine(x, p.scale, p.shift)
         if p.power == 1:
@@ -186,7 +186,7 @@ class Power(_Neuron):
 
 
 class _Power(torch.autograd.Function):
-    """x^power with the gradient power · y / x, as Caffe computes it: at 0 that is NaN."""
+    """``x^power`` with the gradient ``power * y / x``, as in Caffe: NaN at 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, power: float) -> Tensor:
@@ -203,7 +203,7 @@ class _Power(torch.autograd.Function):
 
 
 class PReLU(_Neuron):
-    """y = max(x, 0) + a_c min(x, 0); x ``(N, C, ...)``, a ``(C,)``, or ``()`` where shared (prelu_layer.cpp)."""
+    """``y = max(x, 0) + a * min(x, 0)``, with x ``(N, C, ...)`` and a ``(C,)`` or ``()`` (prelu_layer.cpp)."""
 
     caffe_source = "prelu_layer.cpp"
 
@@ -226,7 +226,7 @@ class PReLU(_Neuron):
 
 
 class ReLU(_Neuron):
-    """y = max(x, 0) + negative_slope · min(x, 0); at 0 the gradient is negative_slope (relu_layer.cpp)."""
+    """``y = max(x, 0) + negative_slope * min(x, 0)``; the gradient at 0 is negative_slope (relu_layer.cpp)."""
 
     caffe_source = "relu_layer.cpp"
 
@@ -244,7 +244,7 @@ class ReLU(_Neuron):
 
 
 class Sigmoid(_Neuron):
-    """y = 1 / (1 + exp(-x)) (sigmoid_layer.cpp)."""
+    """``y = 1 / (1 + exp(-x))`` (sigmoid_layer.cpp)."""
 
     caffe_source = "sigmoid_layer.cpp"
 
@@ -256,7 +256,7 @@ class Sigmoid(_Neuron):
 
 
 class Swish(_Neuron):
-    """y = x · sigmoid(beta x) (swish_layer.cpp)."""
+    """``y = x * sigmoid(beta * x)`` (swish_layer.cpp)."""
 
     caffe_source = "swish_layer.cpp"
     in_lisa = False
@@ -270,7 +270,7 @@ class Swish(_Neuron):
 
 
 class TanH(_Neuron):
-    """y = tanh(x) (tanh_layer.cpp)."""
+    """``y = tanh(x)`` (tanh_layer.cpp)."""
 
     caffe_source = "tanh_layer.cpp"
 
@@ -282,7 +282,7 @@ class TanH(_Neuron):
 
 
 class Threshold(_Neuron):
-    """y = 1 where x > threshold, 0 elsewhere; no gradient (threshold_layer.cpp)."""
+    """``y = 1`` if x > threshold, else 0; without gradient (threshold_layer.cpp)."""
 
     caffe_source = "threshold_layer.cpp"
 
@@ -294,6 +294,6 @@ class Threshold(_Neuron):
 
 
 def _affine(x: Tensor, scale: float, shift: float) -> Tensor:
-    """shift + scale x."""
+    """Returns ``shift + scale * x``."""
     x = x if scale == 1 else x * scale
     return x if shift == 0 else x + shift

@@ -1,7 +1,8 @@
 """Caffe's recurrent layers: LSTM, RNN and LSTMUnit (recurrent_layer.cpp, lstm_layer.cpp, rnn_layer.cpp).
 
-Blobs are time-major: x ``(T, N, ...)``, cont ``(T, N)``. What came before step t is multiplied by cont_t, so 0 begins a
-sequence; that is ``is_first`` of the core's models, negated, and they do the work where cont holds only 0 and 1.
+Blobs are time-major: x ``(T, N, ...)``, cont ``(T, N)``. The state before step t is multiplied by cont_t, so 0 starts
+a sequence. If cont is 0 or 1 everywhere, it equals ``~is_first`` of ``seqclf.models``, whose kernels then compute the
+layer.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from seqclf.models.kernels import run_layers
 
 
 class _Recurrent(Layer):
-    """What LSTM and RNN share: bottoms x, cont[, x_static][, the state before], tops h[, the state after].
+    """Base class of LSTM and RNN with bottoms x, cont[, x_static][, initial state] and tops h[, final state].
 
-    The state after a call is kept, without gradient, and the next call goes on from it (as long as it has as many
-    streams), unless ``expose_hidden`` makes it a matter of bottoms and tops. Those get no gradient either, as in Caffe.
+    The layer keeps the state after a call, without gradient, and the next call continues from it if it has as many
+    streams. With ``expose_hidden``, the states are bottoms and tops instead; as in Caffe, they get no gradient.
     """
 
     category = "recurrent"
@@ -31,9 +32,9 @@ class _Recurrent(Layer):
     bottoms = (2, 5)
     tops = (1, 3)
     gates: ClassVar[int]
-    """Rows of the weights, in units of H."""
+    """Number of gates: the weights have gates * H rows."""
     parts: ClassVar[int]
-    """How many tensors the state is."""
+    """Number of tensors of the state."""
     mode: ClassVar[str]
     """The mode of ``run_layers``, which computes the layer if cont is 0 or 1 everywhere."""
     unit_operations: ClassVar[int]
@@ -46,8 +47,8 @@ class _Recurrent(Layer):
         if len(shapes) not in (2 + given, 3 + given) or len(self.param.top) != 1 + given:
             states = f" and {given} hidden states" if given else ""
             self.fail(
-                f"has {len(shapes)} bottoms and {len(self.param.top)} tops; expected x, cont, perhaps x_static,"
-                f"{states} below and {1 + given} above"
+                f"has {len(shapes)} bottoms and {len(self.param.top)} tops; expected x, cont, optionally x_static,"
+                f"{states} as bottoms and {1 + given} tops"
             )
         x, cont = shapes[:2]
         if len(x) < 2 or cont != x[:2]:
@@ -91,7 +92,7 @@ class _Recurrent(Layer):
             state = None
         if bool(((cont == 0) | (cont == 1)).all()):
             if state is not None and bool((cont[0] == 0).all()):
-                state = None  # which spares its products
+                state = None  # saves its matrix products
             hidden, state = self.run(x, cont == 0, state, weight, self.blobs[1], recurrent)
         else:
             zeros = x.new_zeros(x.shape[1], self.H)
@@ -114,7 +115,7 @@ class _Recurrent(Layer):
         bias: Tensor,
         recurrent: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The hidden state at every step and the state after the last one; time-major."""
+        """Returns the hidden state at every step, time-major, and the state after the last step."""
         hidden, after = run_layers(
             self.mode,
             rearrange(x, "t n d -> n t d"),
@@ -125,7 +126,7 @@ class _Recurrent(Layer):
         return rearrange(hidden, "n t h -> t n h"), tuple(s[0] for s in after)
 
     def reorder(self, rows: Tensor) -> Tensor:
-        """A blob with its rows in the order of gates of ``torch.nn``."""
+        """Returns weights with their rows in the order of gates of ``torch.nn``."""
         return rows
 
     def step_by_step(
@@ -134,7 +135,7 @@ class _Recurrent(Layer):
         raise NotImplementedError
 
     def output(self, hidden: Tensor) -> Tensor:
-        """The top, from the hidden state at every step."""
+        """Returns the top for the hidden states."""
         return hidden
 
     def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
@@ -150,10 +151,10 @@ class _Recurrent(Layer):
 
 
 class LSTM(_Recurrent):
-    """Blobs W_xc (4H, D), b_c (4H), [W_xc_static (4H, Ds),] W_hc (4H, H); gate rows i, f, o, g. State h, c.
+    """``c_t = f * cont_t * c_{t-1} + i * g`` and ``h_t = o * tanh(c_t)``, gates of x_t and ``cont_t * h_{t-1}``.
 
-    i, f, o = sigma(.), g = tanh(.); c_t = f * cont_t * c_{t-1} + i * g; h_t = o * tanh(c_t); the gates read
-    cont_t * h_{t-1}.
+    Blobs: W_xc (4H, D), b_c (4H), [W_xc_static (4H, Ds),] W_hc (4H, H), gates in the order i, f, o, g. The state
+    is (h, c).
     """
 
     caffe_source = "lstm_layer.cpp"
@@ -175,9 +176,9 @@ class LSTM(_Recurrent):
 
 
 class RNN(_Recurrent):
-    """Blobs W_xh (H, D), b_h (H), [W_xh_static (H, Ds),] W_hh (H, H), W_ho (H, H), b_o (H). State h.
+    """``h_t = tanh(W_hh (cont_t * h_{t-1}) + W_xh x_t + b_h)``; the top is ``o_t = tanh(W_ho h_t + b_o)``.
 
-    h_t = tanh(W_hh (cont_t * h_{t-1}) + W_xh x_t + b_h); the top is o_t = tanh(W_ho h_t + b_o).
+    Blobs: W_xh (H, D), b_h (H), [W_xh_static (H, Ds),] W_hh (H, H), W_ho (H, H), b_o (H). The state is (h,).
     """
 
     caffe_source = "rnn_layer.cpp"
@@ -206,7 +207,7 @@ class RNN(_Recurrent):
 
 
 class LSTMUnit(Layer):
-    """One step of LSTM: c_{t-1} ``(1, N, H)``, gate inputs ``(1, N, 4H)`` and cont ``(1, N)`` to c_t and h_t."""
+    """One LSTM step: c_{t-1} ``(1, N, H)``, gate inputs ``(1, N, 4H)`` and cont ``(1, N)`` to c_t and h_t."""
 
     category = "recurrent"
     caffe_source = "lstm_unit_layer.cpp"
@@ -236,7 +237,7 @@ def swap_gates(rows: Tensor) -> Tensor:
 
 
 def _lstm_unit(c: Tensor, gates: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """h and c after one step; where ``keep`` is 0 even a c that is not finite is forgotten (lstm_unit_layer.cpp)."""
+    """Returns h and c after one step. Where ``keep`` is 0, even an infinite c is reset (lstm_unit_layer.cpp)."""
     i, f, o, g = gates.chunk(4, -1)
     kept = torch.where(keep == 0, torch.zeros_like(c), _Forget.apply(f, keep) * c)
     c = kept + torch.sigmoid(i) * torch.tanh(g)
@@ -244,7 +245,7 @@ def _lstm_unit(c: Tensor, gates: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Forget(torch.autograd.Function):
-    """f = keep * sigma(a), with the gradient f (1 - f) that Caffe takes: the derivative only where keep is 0 or 1."""
+    """``f = keep * sigmoid(a)`` with Caffe's gradient ``f (1 - f)``, which is exact only where keep is 0 or 1."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, keep: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Layers that multiply by, and add, an operand that spans some of the bottom's axes."""
+"""Layers that multiply by or add an operand that spans some axes of the bottom."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from seqclf.caffe.schema import schema
 
 
 class _Spanning(Layer):
-    """What the two share: the operand, a second bottom or else learned, spans axes from ``axis`` on."""
+    """A layer with an operand that spans axes from ``axis`` on: the second bottom, or else a parameter."""
 
     category = "normalization"
     bottoms = (1, 2)
 
     def operand_shape(self, shapes: list[Shape], p: Any) -> Shape:
-        """The second bottom's shape, or that of ``num_axes`` axes of the first (-1: all from ``axis`` on)."""
+        """Returns the shape of the second bottom, or of ``num_axes`` axes of the first (-1: all from ``axis`` on)."""
         if len(shapes) == 2:
-            self.axes_behind(shapes[0], shapes[1], p.axis)
+            self.axes_after(shapes[0], shapes[1], p.axis)
             return shapes[1]
         axis = self.canonical_axis(p.axis, len(shapes[0]))
         if p.num_axes < -1 or axis + p.num_axes > len(shapes[0]):
             self.fail(f"num_axes is {p.num_axes}, from axis {axis} of a bottom of shape {shapes[0]}")
         return shapes[0][axis:] if p.num_axes == -1 else shapes[0][axis : axis + p.num_axes]
 
-    def axes_behind(self, shape: Shape, operand: Shape, axis: int) -> int:
-        """How many axes a bottom of this shape has behind those that the operand spans."""
+    def axes_after(self, shape: Shape, operand: Shape, axis: int) -> int:
+        """Returns the number of axes of a bottom after those that the operand spans."""
         first = self.canonical_axis(axis, len(shape)) if operand else 0
         if shape[first : first + len(operand)] != operand:
             self.fail(f"an operand of shape {operand} does not fit a bottom of shape {shape} from axis {first} on")
         return len(shape) - first - len(operand)
 
     def spread(self, operand: Tensor, x: Tensor, axis: int) -> Tensor:
-        """The operand, with axes of size 1 behind so that it goes with x."""
-        behind = self.axes_behind(tuple(x.shape), tuple(operand.shape), axis)
-        return operand.reshape(*operand.shape, *(1,) * behind)
+        """Returns the operand with axes of size 1 appended so that it broadcasts with x."""
+        after = self.axes_after(tuple(x.shape), tuple(operand.shape), axis)
+        return operand.reshape(*operand.shape, *(1,) * after)
 
 
 class Scale(_Spanning):
-    """``y = a x``, with ``bias_term`` ``y = a x + b``; a and b span the same axes (scale_layer.cpp).
+    """``y = a * x``, or ``y = a * x + b`` with ``bias_term``; a and b span the same axes (scale_layer.cpp).
 
     Blobs: a, unless it is the second bottom; b.
     """

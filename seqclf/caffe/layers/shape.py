@@ -1,4 +1,4 @@
-"""Caffe's layers that rearrange values and compute nothing: reshaping, joining, cutting, repeating."""
+"""Layers that rearrange values: reshape, concatenate, slice, crop, repeat."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from seqclf.caffe.layers.base import Layer, Shape
 
 
 class _Along(Layer):
-    """What Concat and Slice share: an axis, which 2014's nets spell as an unsigned number under another name."""
+    """A layer with an axis that nets of 2014 specify in an older, unsigned field."""
 
     def axis(self, param: Any, old: str, axes: int) -> int:
         if not param.HasField(old):
             return self.canonical_axis(param.axis, axes)
         if param.HasField("axis"):
-            self.fail(f"both axis and {old}: expected one of them")
+            self.fail(f"sets both axis and {old}, expected one of them")
         return self.canonical_axis(getattr(param, old), axes, old)
 
 
 class Concat(_Along):
-    """The bottoms one after the other along ``axis``; their other axes agree (concat_layer.cpp)."""
+    """Concatenates the bottoms along ``axis``; their other axes must agree (concat_layer.cpp)."""
 
     category = "shape"
     caffe_source = "concat_layer.cpp"
@@ -55,7 +55,7 @@ class Concat(_Along):
 
 
 class Slice(_Along):
-    """The bottom cut along ``axis``, at the ``slice_point``s or into equal parts (slice_layer.cpp)."""
+    """Splits the bottom along ``axis`` at the ``slice_point``s, or into equal parts (slice_layer.cpp)."""
 
     category = "shape"
     caffe_source = "slice_layer.cpp"
@@ -71,12 +71,14 @@ class Slice(_Along):
         return [(*head, size, *tail) for size in self.sizes(shapes[0])]
 
     def sizes(self, shape: Shape) -> list[int]:
-        """How long each part is, for a bottom of this shape."""
+        """Returns the size of each part for a bottom of this shape."""
         parts, length = len(self.param.top), shape[self.dim]
         if self.points:
             sizes = [b - a for a, b in pairwise([0, *self.points, length])]
             if min(sizes) <= 0:
-                self.fail(f"slice_points {self.points} of {length}: expected them rising, above 0 and below {length}")
+                self.fail(
+                    f"slice_points {self.points} of {length}: expected increasing points above 0 and below {length}"
+                )
             return sizes
         if length % parts:
             self.fail(f"axis {self.dim} of {tuple(shape)} does not divide into {parts} equal tops")
@@ -91,7 +93,7 @@ class Slice(_Along):
 
 
 class Crop(Layer):
-    """The first bottom cut to the second's size from ``axis`` on, from the offsets (crop_layer.cpp)."""
+    """Crops the first bottom to the size of the second from ``axis`` on, at the offsets (crop_layer.cpp)."""
 
     category = "shape"
     caffe_source = "crop_layer.cpp"
@@ -110,7 +112,7 @@ class Crop(Layer):
         return [(*shapes[0][: self.start], *self.sizes(*shapes))]
 
     def sizes(self, shape: Shape, like: Shape) -> Shape:
-        """The sizes of the cropped axes."""
+        """Returns the sizes of the cropped axes."""
         have, want = shape[self.start :], like[self.start : len(shape)]
         fits = len(have) == len(want) == len(self.offsets)
         if not fits or any(a - o < b for a, o, b in zip(have, self.offsets, want, strict=True)):
@@ -129,7 +131,7 @@ class Crop(Layer):
 
 
 class Flatten(Layer):
-    """The axes from ``axis`` to ``end_axis`` made one (flatten_layer.cpp)."""
+    """Flattens the axes from ``axis`` to ``end_axis`` (flatten_layer.cpp)."""
 
     category = "shape"
     caffe_source = "flatten_layer.cpp"
@@ -151,10 +153,10 @@ class Flatten(Layer):
 
 
 class Reshape(Layer):
-    """``num_axes`` axes from ``axis`` on replaced by ``shape``: 0 keeps a size, -1 is inferred (reshape_layer.cpp).
+    """Replaces ``num_axes`` axes from ``axis`` on by ``shape``: 0 keeps a size, -1 infers one (reshape_layer.cpp).
 
-    A negative ``axis`` counts the places between axes, so that -1 is behind the last one. lisa-caffe has literal
-    dimensions for the whole shape, and no more.
+    A negative ``axis`` counts the positions between axes: -1 is after the last axis. lisa-caffe supports only literal
+    sizes for the whole shape.
     """
 
     category = "shape"
@@ -171,7 +173,7 @@ class Reshape(Layer):
         return [self.reshaped(shapes[0])]
 
     def reshaped(self, shape: Shape) -> Shape:
-        """The top's shape for a bottom of this shape."""
+        """Returns the shape of the top for a bottom of this shape."""
         p, axes = self.param.reshape_param, len(shape)
         start = p.axis if p.axis >= 0 else axes + 1 + p.axis
         end = axes if p.num_axes == -1 else start + p.num_axes
@@ -200,7 +202,7 @@ class Reshape(Layer):
 
 
 class Silence(Layer):
-    """Takes any bottoms, gives nothing (silence_layer.cpp)."""
+    """Discards its bottoms (silence_layer.cpp)."""
 
     category = "shape"
     caffe_source = "silence_layer.cpp"
@@ -216,7 +218,7 @@ class Silence(Layer):
 
 
 class Split(Layer):
-    """The bottom, as every top; their gradients add up (split_layer.cpp)."""
+    """Copies the bottom to every top; the gradients are summed (split_layer.cpp)."""
 
     category = "shape"
     caffe_source = "split_layer.cpp"
@@ -232,7 +234,7 @@ class Split(Layer):
 
 
 class Tile(Layer):
-    """The bottom ``tiles`` times along ``axis`` (tile_layer.cpp)."""
+    """Repeats the bottom ``tiles`` times along ``axis`` (tile_layer.cpp)."""
 
     category = "shape"
     caffe_source = "tile_layer.cpp"
