@@ -83,7 +83,7 @@ def test_files_and_lists_are_what_the_tasks_need(tmp_path, task, form):
 
 
 def test_the_data_sets_read_what_was_made(tmp_path):
-    from seqclf.data.video_set import annotated_set, video_set
+    from seqclf.data.sets import annotated_set, video_set
 
     root = make_moving_digits(tmp_path / "clip", **SMALL)
     data = video_set(str(root), "train.txt", "test.txt", form="plain", class_index="classes.txt")

@@ -16,7 +16,8 @@ from PIL import Image
 from seqclf import SeqclfError
 from seqclf.data import frame_folder
 from seqclf.data.find import find_videos, open_video
-from seqclf.data.frame_folder import FrameFolder, natural_key, read_picture
+from seqclf.data.frame_folder import FrameFolder, read_picture
+from seqclf.data.frame_numbers import natural_key
 from seqclf.data.lists import read_classes, read_list, read_paths
 from seqclf.data.source import VIDEOS
 

@@ -8,10 +8,10 @@ from seqclf.data.loader import batches
 from seqclf.data.mnist import mnist, read_image
 from seqclf.data.order import mix, sample_order
 from seqclf.data.sampling import dense, uniform, whole, window
+from seqclf.data.sets import annotated_set, feature_set, moving_digits, video_set
 from seqclf.data.shards import Shards, shard_set
 from seqclf.data.source import Source, Video
 from seqclf.data.transforms import Transform, shift
-from seqclf.data.video_set import annotated_set, feature_set, moving_digits, video_set
 from seqclf.data.videos import Videos
 
 __all__ = [

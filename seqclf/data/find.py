@@ -1,4 +1,4 @@
-"""The videos that paths lead to: files, folders of frames, features, and collections of them."""
+"""Videos on disk: files, folders of frames, features, and collections of them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,35 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from seqclf.batch import SeqclfError
-from seqclf.data.frame_folder import FrameFolder, is_picture, natural_key
-from seqclf.data.source import FEATURES, VIDEOS, Source, is_video
+from seqclf.data.frame_folder import FrameFolder, is_picture
+from seqclf.data.frame_numbers import natural_key
+from seqclf.data.source import FEATURES, Source, is_video
 
 
-def open_video(path: str | Path, fps: float | None = None, pattern: str | None = None) -> Source:
-    """A folder as its pictures, a video file as its frames, an ``.npy`` file as its features; none is opened yet.
+def open_video(
+    path: str | Path,
+    fps: float | None = None,
+    pattern: str | None = None,
+    frame_numbers: str = "names",
+    folder_fps: float | None = None,
+) -> Source:
+    """Open a video: a folder as its pictures, an ``.npy`` file as its features, any other file as a video file.
+
+    Nothing is read yet.
 
     Args:
-        fps: the rate that a video file is resampled to; folders and features have none, and are taken as they are.
-        pattern: which of a folder's pictures are frames, as of ``FrameFolder``.
+        path: The file or folder; a file may have any suffix.
+        fps: The frame rate that a video file is resampled to; None for its own.
+        pattern: Which pictures of a folder are frames; see ``FrameFolder``.
+        frame_numbers: What annotations of a folder's frames count; see ``FrameFolder``.
+        folder_fps: The frame rate of a folder of pictures, where it is known.
 
     Raises:
-        SeqclfError: there is none, or it is neither of these.
+        SeqclfError: There is no such file or folder, or it is a single picture.
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        return FrameFolder(path, pattern)
+        return FrameFolder(path, pattern, frame_numbers, folder_fps)
     _expect_video(path)
     if path.suffix.lower() == FEATURES:
         from seqclf.data.features import FeatureFile
@@ -35,13 +47,20 @@ def open_video(path: str | Path, fps: float | None = None, pattern: str | None =
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
-    """The videos that paths lead to, in their order, each once: files, folders of frames, and collections of both.
+    """Find the videos that paths lead to: files, folders of frames, and collections of both.
 
-    A folder that holds pictures is a video; one that holds videos, or such folders at any depth, is a collection of
-    them, in natural order. Other files in it are passed over.
+    A folder that holds pictures is a video. One that holds videos, or such folders at any depth, is a collection of
+    them. In a collection, the suffix decides which files are videos (``source.VIDEOS``) and other files are ignored;
+    a file that is given itself may have any suffix.
+
+    Args:
+        paths: Files and folders.
+
+    Returns:
+        The videos in the order of ``paths``, those of a collection in natural order, each once.
 
     Raises:
-        SeqclfError: a path is not there or no video; a folder holds no video, or both pictures and videos.
+        SeqclfError: A path does not exist or is a single picture; a folder has no video, or both pictures and videos.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -49,7 +68,7 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = _inside(path, ())
             if not inside:
-                raise SeqclfError(f"{path}: holds no video and no pictures")
+                raise SeqclfError(f"{path}: has no video and no pictures")
             found.update(dict.fromkeys(inside))
         else:
             _expect_video(path)
@@ -58,14 +77,14 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def plain_name(video: Path) -> str:
-    """What a video is called, without a file's suffix."""
+    """The name of a video, without the suffix of a file."""
     return video.name if video.is_dir() else video.stem
 
 
 def _inside(folder: Path, above: tuple[str, ...]) -> list[Path]:
-    """The videos of a folder: itself, or those in it."""
+    """The videos of a folder: the folder itself, or those in it."""
     real = os.path.realpath(folder)
-    if real in above:  # a link back
+    if real in above:  # a link to a folder above
         return []
     pictures, videos = False, []
     for name, is_folder in sorted(names_in(folder), key=lambda entry: natural_key(entry[0])):
@@ -76,7 +95,9 @@ def _inside(folder: Path, above: tuple[str, ...]) -> list[Path]:
         else:
             pictures |= is_picture(name)
     if pictures and videos:
-        raise SeqclfError(f"{folder}: holds pictures, as a video does, and videos ({videos[0]}): name the ones meant")
+        raise SeqclfError(
+            f"{folder}: has both pictures, as a video, and videos ({videos[0]}); give the path of the one that is meant"
+        )
     return [folder] if pictures else videos
 
 
@@ -84,13 +105,15 @@ def _expect_video(path: Path) -> None:
     if not path.exists():
         raise SeqclfError(f"{path}: no such file or folder")
     if is_picture(path.name):
-        raise SeqclfError(f"{path}: is one picture; a folder of pictures or a video was expected")
-    if not is_video(path.name):
-        raise SeqclfError(f"{path}: is no video by its name ({', '.join(VIDEOS)}; {FEATURES} for features)")
+        raise SeqclfError(f"{path}: is a single picture; a video or a folder of pictures is expected")
 
 
 def names_in(folder: str | Path) -> Iterator[tuple[str, bool]]:
-    """The names in a folder that are not hidden, and whether they are folders; SeqclfError where it can't be read."""
+    """The names in a folder that are not hidden, and whether they are folders.
+
+    Raises:
+        SeqclfError: The folder can't be read.
+    """
     try:
         with os.scandir(folder) as entries:
             yield from ((entry.name, entry.is_dir()) for entry in entries if entry.name[0] != ".")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from functools import cache, partial
 from importlib import import_module
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.frame_numbers import Numbering, natural_key, numbers_in, summary
+from seqclf.data.frame_times import FrameTimes, Ints, at_rate
 from seqclf.data.source import Source
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -33,36 +35,55 @@ _KINDS = ", ".join(suffix[1:] for suffix in PICTURES)
 class FrameFolder(Source):
     """The pictures of a folder as the frames of a video, in the natural order of their names (img_2 before img_10).
 
-    Frames are the files that end in .jpg, .jpeg, .png, .bmp or .webp and are not hidden; files that are no pictures
-    (Thumbs.db, a list, sound) and folders are passed over. A picture is read as its pixels are stored: the orientation
-    that EXIF may tell is not applied, grey becomes RGB, transparency is dropped.
+    Frames are the files that end in .jpg, .jpeg, .png, .bmp or .webp and are not hidden. Files that are no pictures
+    (Thumbs.db, a list, sound) and folders are ignored. Pixels are as stored: the orientation in EXIF is not applied,
+    grey becomes RGB, transparency is dropped.
 
     Args:
-        path: the folder.
-        pattern: only names like it are frames, such as ``"img_*"`` where a folder holds ``img_00001.jpg``,
-            ``flow_x_00001.jpg`` and ``flow_y_00001.jpg``. None: all pictures, numbered in one way.
+        path: The folder.
+        pattern: Only names that match it are frames, such as ``"img_*"`` where a folder holds ``img_00001.jpg``,
+            ``flow_x_00001.jpg`` and ``flow_y_00001.jpg``. None: all pictures, which must be named in one way.
+        frame_numbers: The numbers that annotations refer to: "names", those in the names where one number in them
+            counts the frames, or "order", the place among the pictures from 0.
+        fps: Frames per second; None where it is not known. Names that are numbered count its frames.
 
     Raises:
-        SeqclfError: (when first asked for something) there is no such folder, or no picture in it; two pictures have
-            one name (a.jpg, a.png); names are of several kinds and no pattern chooses among them; a picture is
+        SeqclfError: An argument is out of range. When first used: the folder is missing or has no picture; two pictures
+            have one name (a.jpg, a.png); names are of several kinds and no pattern chooses among them; a picture is
             damaged, has more than 8 bits, or another size than the first.
     """
 
-    def __init__(self, path: str | Path, pattern: str | None = None) -> None:
-        self._path, self._pattern = os.fspath(path), pattern
-        self._names: str | None = None  # all in one text: a list of texts costs four times the memory, per video
+    kind = "folder"
+
+    def __init__(
+        self, path: str | Path, pattern: str | None = None, frame_numbers: str = "names", fps: float | None = None
+    ) -> None:
+        if frame_numbers not in ("names", "order"):
+            raise SeqclfError(f'frame_numbers={frame_numbers!r}: expected "names" or "order"')
+        if fps is not None and not 0 < fps < float("inf"):
+            raise SeqclfError(f"{path}: fps={fps}, expected a number above 0")
+        self._path, self._pattern, self.frame_numbers, self.fps = os.fspath(path), pattern, frame_numbers, fps
+        self._names: str | None = None  # one string: a list of strings takes four times the memory, per video
         self._size: tuple[int, int] | None = None
+
+    def reader(self) -> Callable[..., Source]:
+        """A function of a path that opens another folder in the same way."""
+        return partial(FrameFolder, pattern=self._pattern, frame_numbers=self.frame_numbers, fps=self.fps)
+
+    def describe(self) -> dict[str, Any]:
+        """How the folder is read, as plain values, and the numbers of its frames."""
+        return {
+            "kind": self.kind,
+            "pattern": self._pattern,
+            "frame_numbers": self.frame_numbers,
+            "fps": self.fps,
+            **asdict(self.numbering()),
+        }
 
     @property
     def path(self) -> str:
         """The folder."""
         return self._path
-
-    kind = "folder"
-
-    def reader(self) -> Callable[..., Source]:
-        """Opens another folder in the same way."""
-        return partial(FrameFolder, pattern=self._pattern)
 
     @property
     def names(self) -> list[str]:
@@ -76,13 +97,35 @@ class FrameFolder(Source):
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
-        """``(3, H, W)``, by the first picture's head."""
+        """``(3, H, W)``, from the header of the first picture."""
         if self._size is None:
             self._size = _size(os.path.join(self._path, self.names[0]))
         return (3, *self._size)
 
+    def numbering(self) -> Numbering:
+        """The numbers of the frames, summarised."""
+        return summary(self._numbers())
+
+    def frame_times(self) -> FrameTimes:
+        """The number of each frame, and its time where ``fps`` is known."""
+        numbers = self._numbers()
+        end = int(numbers[-1]) + summary(numbers).step
+        return FrameTimes(numbers, end) if self.fps is None else at_rate(numbers, end, self.fps)
+
+    @property
+    def seconds(self) -> Tensor | None:
+        """``(T,)`` float64, when each frame is shown; None where ``fps`` is not known."""
+        if self.fps is None:
+            return None
+        numbers = self._numbers()
+        return torch.from_numpy((numbers - min(int(numbers[0]), 1)) / self.fps)
+
+    def _numbers(self) -> Ints:
+        found = numbers_in(self.names) if self.frame_numbers == "names" else None
+        return np.arange(len(self)) if found is None else found
+
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """The frames of these numbers: ``(n, 3, H, W)`` uint8 RGB, channels last in memory, as decoders give them."""
+        """The frames at these places from 0: ``(n, 3, H, W)`` uint8 RGB, channels last in memory."""
         names, (_, height, width) = self.names, self.frame_shape
         frames = np.empty((len(numbers), height, width, 3), np.uint8)  # NumPy copies bytes twice as fast as PyTorch
         rows: dict[int, int] = {}
@@ -106,15 +149,6 @@ class FrameFolder(Source):
                 f"but the folder's first frame, {self.names[0]}, is {width}x{height}"
             )
         return picture
-
-
-def natural_key(name: str) -> tuple[Any, ...]:
-    """A key to sort names by in natural order, their digits as whole numbers: img_2, img_10, img_010, img_11."""
-    parts: list[Any] = re.split("([0-9]+)", name)  # text at even places, digits at odd ones: like compares with like
-    for i in range(1, len(parts), 2):
-        digits = parts[i].lstrip("0")
-        parts[i] = (len(digits), digits)  # orders as the number does, and knows no greatest one
-    return tuple(parts), name
 
 
 def read_picture(path: str | Path) -> NDArray[np.uint8]:

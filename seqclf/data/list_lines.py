@@ -1,24 +1,41 @@
-"""The lines of a list of videos, in the forms people have, as rows: a path, and a label as it stands there."""
+"""The lines of a list of videos, in the forms people have, as rows: a path, and a label as written."""
 
 from __future__ import annotations
 
-import csv
 import posixpath
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from seqclf.batch import SeqclfError
 from seqclf.data.source import VIDEOS
+from seqclf.data.spans import Unit, read_span, span_columns
+from seqclf.data.tables import (
+    LABEL,
+    LABEL_NAME,
+    PATH,
+    SPLIT,
+    START,
+    START_FRAME,
+    START_SECONDS,
+    Columns,
+    Record,
+    Table,
+    header_of,
+    numbered_lines,
+    read_table,
+    read_text,
+    whole_number,
+)
 
 FORMS = ("auto", "lrcn", "ucf101", "rawframes", "plain", "csv", "kinetics")
 
-_GAP, NUMBER = r"(?:\s*[,;]\s*|\s+)", r"\d{1,18}"
+_GAP, _NUMBER = r"(?:\s*[,;]\s*|\s+)", r"\d{1,18}"
 _VIDEO = rf".+(?i:{'|'.join(map(re.escape, VIDEOS))})\"?"
 _SHAPES = (  # of a line, by precedence
-    ("frames and a number", rf"(?P<path>.+?){_GAP}(?P<frames>{NUMBER}){_GAP}(?P<label>-?{NUMBER})"),
-    ("a number", rf"(?P<path>.+?){_GAP}\"?(?P<label>-?{NUMBER})\"?"),
+    ("frames and a number", rf"(?P<path>.+?){_GAP}(?P<frames>{_NUMBER}){_GAP}(?P<label>-?{_NUMBER})"),
+    ("a number", rf"(?P<path>.+?){_GAP}\"?(?P<label>-?{_NUMBER}(?:\.0*)?)\"?"),
     ("no label", rf"(?P<path>{_VIDEO}|[^\s,;]+)"),
     ("a name", rf"(?P<path>{_VIDEO}){_GAP}(?P<label>.+)"),
     ("a name", r"(?P<path>[^,;\t]+?)\s*[,;\t]\s*(?P<label>.+)"),
@@ -31,167 +48,261 @@ _SHAPES_OF = {
     "rawframes": {"frames and a number"},
     "plain": {"a number", "a name", "no label"},
 }
-_PATHS = (  # what the column of the videos is called, by precedence
-    *("path", "video_path", "clip_path", "file", "filename", "file_name", "video", "video_name", "clip_name"),
-    *("clip", "name", "youtube_id", "video_id", "id"),
-)
-_LABELS = ("label", "class", "class_name", "label_name", "category", "action", "tag")
-_LONGEST = 4_000  # characters of a line; some texts beyond it would take the rules above minutes
+_SEVERAL = re.compile(rf".+?(?:{_GAP}{_NUMBER}){{3,}}")
+_LONGEST = 4_000  # characters of a line; the patterns above take minutes on some longer texts
 
 
 @dataclass
 class Row:
-    """A line as it is written.
+    """A row of a list.
 
     Attributes:
-        line: its number, from 1.
-        name: the video, as the list has it.
-        label: a number as it stands there, or a class's name.
-        folder: the folder that the video is in, "" where the list names none.
-        places: where the video may be, from the root on, by precedence.
-        frames: how many it has, where the line says so.
+        where: The file and line, for error messages.
+        line: The line number, from 1.
+        name: The video as the list names it.
+        label: The number or the class name that the list gives.
+        folder: The name of the folder that the video is in, or "" where the list names none.
+        places: Where the video may be, from the root on, in order of precedence.
+        frames: The number of frames, where the list gives it.
+        written: The label as written.
+        class_name: The class name in a column beside a numeric label, or "".
+        split: The content of the split column, or None where there is none.
+        span: Start and end of a clip inside the video, or None for the whole video.
     """
 
+    where: str
     line: int
     name: str
     label: int | str
     folder: str
     places: list[str]
     frames: int | None = None
+    written: str = ""
+    class_name: str = ""
+    split: str | None = None
+    span: tuple[float, float] | None = None
 
 
-def lines_of(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, stripped, and their numbers from 1; at least one.
+@dataclass
+class Rows:
+    """The rows of a list.
+
+    Attributes:
+        form: The form that was read.
+        shape: What its lines have besides a path: "a number", "a name", "frames and a number" or "no label".
+        rows: The rows.
+        comments: How many comment lines were passed over.
+        split_column: The name of the split column, if there is one.
+        unit: The unit of the spans, if there are any.
+    """
+
+    form: str
+    shape: str
+    rows: list[Row]
+    comments: int = 0
+    split_column: str | None = None
+    unit: Unit | None = None
+
+
+def read_rows(
+    path: Path,
+    form: str,
+    columns: Columns | None = None,
+    split_column: str | None = None,
+    clips: Unit | Literal["auto"] | None = None,
+) -> Rows:
+    """Read the rows of a list.
+
+    Args:
+        path: The list.
+        form: One of ``FORMS``.
+        columns: The columns for ``path``, ``label`` and ``split``, where the header has other names or is missing.
+        split_column: The name of the split column in the header; None looks for the usual names.
+        clips: The unit of start and end, where rows may be clips inside videos; "auto" decides it; None refuses clips.
 
     Raises:
-        SeqclfError: the file is missing, empty or no text.
+        SeqclfError: A line can't be read, or has another shape than the first; names file and line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SeqclfError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SeqclfError(f"{path}: not a list that can be read, as text in UTF-8 ({error})") from None
-    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
-    lines = [(number, line) for number, line in lines if line]
-    if not lines:
-        raise SeqclfError(f"{path}: is empty")
-    for number, line in lines:
-        if len(line) > _LONGEST:
-            raise SeqclfError(f"{path}, line {number}: is {len(line):,} characters long, so this is no list")
-    return lines
+    columns = {**(columns or {}), **({} if split_column is None else {"split": split_column})}
+    header = header_of(path, columns)
+    if form == "kinetics" or (form == "auto" and header.find("", ("youtubeid",)) is not None and not columns):
+        return _kinetics_rows(path, columns)
+    usual = header.find("path", PATH) is not None and (
+        header.find("label", LABEL) is not None or len(header.header) > 2
+    )
+    if form == "csv" or columns or header.records or (form == "auto" and usual):
+        return _table_rows(path, columns, clips)
+    return _line_rows(path, form)
 
 
-def rows_of(path: Path, form: str) -> tuple[str, str, list[Row]]:
-    """The form of a list, what its lines say of labels ("a number", "a name", ...), and its rows.
+def path_rows(path: Path, columns: Columns | None = None, split_column: str | None = None) -> Rows:
+    """The rows of a list of paths; without a header any beginning of a line may be the video, the longest first."""
+    columns = {**(columns or {}), **({} if split_column is None else {"split": split_column})}
+    header = header_of(path, columns)
+    others = [header.find("", names) for names in (LABEL, SPLIT, START, START_FRAME, START_SECONDS)]
+    video = header.find("path", PATH)
+    if columns or header.records or (video is not None and (len(header.header) == 1 or others != [None] * len(others))):
+        table = read_table(path, columns)
+        video, split = _need(table, "path", PATH), table.find("split", SPLIT)
+        rows = [
+            _row(record.where, record.line, record.cells[video], "", split=_cell(record, split))
+            for record in table.records
+        ]
+        return Rows("csv", "no label", rows, table.comments, None if split is None else table.header[split])
+    rows = []
+    lines = _checked_lines(path)
+    for line, text in lines:
+        cuts = [len(text), *(gap.start() for gap in reversed(list(re.finditer(_GAP, text))))]
+        places = [place for cut in cuts if cut for place in _row("", line, _unquoted(text[:cut]), "").places[:1]]
+        rows.append(Row(f"{path}, line {line}", line, text, "", "", places))
+    return Rows("paths", "no label", rows, _comments(path))
 
-    Raises:
-        SeqclfError: with the file and the line, where one can't be understood, or reads as of another form.
-    """
-    lines = lines_of(path)
-    columns = _columns(lines[0][1])
-    if form == "kinetics" or (form == "auto" and "youtube_id" in columns):
-        return _csv_rows(path, lines, "kinetics")
-    if form == "csv" or (form == "auto" and _named(columns, _PATHS) and _named(columns, _LABELS)):
-        return _csv_rows(path, lines, "csv")
+
+def _line_rows(path: Path, form: str) -> Rows:
+    """The rows of a list without a header."""
     rows: list[Row] = []
     first = ""
-    for line, text in lines:
+    for line, text in _checked_lines(path):
+        where = f"{path}, line {line}"
+        if _SEVERAL.fullmatch(text):
+            raise SeqclfError(
+                f"{where}: {text!r} has three numbers or more after the path; a video has one label here, and clips "
+                "inside videos need a header, such as path,start,end,label"
+            )
         matches = ((shape, re.fullmatch(rule, text)) for shape, rule in _SHAPES if shape in _SHAPES_OF[form])
         shape, match = next(((shape, match) for shape, match in matches if match), ("", None))
         if match is None:
-            raise SeqclfError(f"{path}, line {line}: {text!r} can't be read in the form {form}: a path, then its label")
+            raise SeqclfError(f"{where}: {text!r} is not in the form {form}: expected a path and its label")
         first = first or shape
         if shape != first:
             raise SeqclfError(
-                f"{path}, line {line}: {text!r} reads as a path with {shape}, but line {rows[0].line} has {first}; "
-                "one form is expected throughout (form= says which)"
+                f"{where}: {text!r} is a path with {shape}, but line {rows[0].line} has {first}; all lines of a list "
+                "must have one form (form= says which; a path with several labels is not read)"
             )
         parts = match.groupdict()
         label: int | str | None = None
+        written = _unquoted(parts.get("label") or "")
         if "label" in parts:
-            label = _unquoted(parts["label"]) if shape == "a name" else int(parts["label"])
+            number = None if shape == "a name" else whole_number(written)
+            label = written if number is None else number
         frames = int(parts["frames"]) if "frames" in parts else None
-        rows.append(_row(line, _unquoted(parts["path"]), label, frames))
+        rows.append(_row(where, line, _unquoted(parts["path"]), label, frames, written))
         if rows[-1].label == "":
-            raise SeqclfError(f"{path}, line {line}: {text!r} has no label, and no folder to tell its class")
-    return form, first, rows
+            raise SeqclfError(f"{where}: {text!r} has no label, and no folder that names its class")
+    if form == "auto":
+        form = "rawframes" if rows[0].frames is not None else "plain"
+    return Rows(form, first, rows, _comments(path))
 
 
-def path_rows_of(path: Path) -> list[Row]:
-    """The rows of a list of paths: any beginning of a line may be the video, the longest comes first."""
+def _table_rows(path: Path, columns: Columns, clips: Unit | Literal["auto"] | None) -> Rows:
+    """The rows of a table with a header; labels are numbers where all of them are."""
+    table = read_table(path, columns)
+    video, label = _need(table, "path", PATH), _need(table, "label", LABEL)
+    name, split = table.find("class_name", LABEL_NAME), table.find("split", SPLIT)
+    any_span = span_columns(table, "seconds") or span_columns(table, "frames")
+    span = None if clips is None else span_columns(table, clips)
+    if any_span is not None and span is None:
+        shown = " and ".join(repr(table.header[column]) for column in any_span[:2])
+        expected = "whole videos are expected here" if clips is None else f"they are not in {clips} (unit=)"
+        raise SeqclfError(f"{path}: its columns {shown} make clips of videos, but {expected}")
+    found = Rows("csv", "a name", [], table.comments, None if split is None else table.header[split])
+    found.unit = None if span is None else span[2]
+    for record in table.records:
+        if not record.cells[video] or not record.cells[label]:
+            missing = table.header[video if not record.cells[video] else label]
+            raise SeqclfError(f"{record.where}: the column {missing!r} is empty")
+        written = record.cells[label]
+        row = _row(record.where, record.line, record.cells[video], written, None, written, _cell(record, split))
+        row.class_name = "" if name is None or name == label else record.cells[name]
+        if span is not None:
+            row.span = read_span(record, record.cells[span[0]], record.cells[span[1]], span[2], table.delimiter)
+        found.rows.append(row)
+    numbers = [whole_number(row.written) for row in found.rows]
+    if all(number is not None for number in numbers):
+        found.shape = "a number"
+        for row, number in zip(found.rows, numbers, strict=True):
+            row.label, row.written = int(number or 0), re.sub(r"\.0*$", "", row.written)
+    return found
+
+
+def _kinetics_rows(path: Path, columns: Columns) -> Rows:
+    """The rows of a Kinetics list; a file is named by id and times, or by the id, in a folder of its class or not."""
+    table = read_table(path, columns)
+    video, label = _need(table, "path", ("youtubeid",)), _need(table, "label", ("label",))
+    start, end, split = (table.find(*names) for names in (("", ("timestart",)), ("", ("timeend",)), ("split", SPLIT)))
     rows = []
-    for line, text in lines_of(path):
-        cuts = [len(text), *(gap.start() for gap in reversed(list(re.finditer(_GAP, text))))]
-        places = [place for cut in cuts if cut for place in _row(line, _unquoted(text[:cut]), "").places[:1]]
-        rows.append(Row(line, text, "", "", places))
-    return rows
+    for record in table.records:
+        name, label_name = record.cells[video], record.cells[label]
+        if not name or not label_name:
+            raise SeqclfError(f"{record.where}: names no video or no class")
+        names = [name]
+        if start is not None and end is not None:
+            try:
+                first, last = int(float(record.cells[start])), int(float(record.cells[end]))
+            except (ValueError, OverflowError):
+                raise SeqclfError(f"{record.where}: time_start and time_end must be numbers of seconds") from None
+            names.insert(0, f"{name}_{first:06d}_{last:06d}")
+        folders = dict.fromkeys(("", label_name, label_name.replace(" ", "_")))
+        places = [posixpath.join(folder, one) for one in names for folder in folders]
+        rows.append(
+            Row(
+                record.where,
+                record.line,
+                names[0],
+                label_name,
+                "",
+                places,
+                written=label_name,
+                split=_cell(record, split),
+            )
+        )
+    return Rows("kinetics", "a name", rows, table.comments, None if split is None else table.header[split])
 
 
-def _row(line: int, name: str, label: int | str | None, frames: int | None = None) -> Row:
-    """A row of a path; without a label the class is its folder's name."""
+def _need(table: Table, purpose: str, names: tuple[str, ...]) -> int:
+    """The column for a purpose, which must be there."""
+    found = table.find(purpose, names)
+    if found is None:
+        raise SeqclfError(
+            f"{table.path}: no column for the {purpose} in the header {', '.join(table.header)}; "
+            f"columns={{{purpose!r}: <its name>}} says which it is (one column per class is not read)"
+        )
+    return found
+
+
+def _cell(record: Record, column: int | None) -> str | None:
+    return None if column is None else record.cells[column]
+
+
+def _checked_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a list that are no comments."""
+    lines = numbered_lines(path)
+    for number, line in lines:
+        if len(line) > _LONGEST:
+            raise SeqclfError(f"{path}, line {number}: is {len(line):,} characters long; a list of videos was expected")
+    return lines
+
+
+def _comments(path: Path) -> int:
+    return sum(line.lstrip().startswith("#") for line in read_text(path).split("\n"))
+
+
+def _row(
+    where: str,
+    line: int,
+    name: str,
+    label: int | str | None,
+    frames: int | None = None,
+    written: str = "",
+    split: str | None = None,
+) -> Row:
+    """A row of a path; without a label the class is the name of its folder."""
     place = posixpath.normpath(name if "/" in name else name.replace("\\", "/"))
     above, last = posixpath.split(place)
     folder = posixpath.basename(above)
-    return Row(line, name, folder if label is None else label, folder, [place, last] if above else [place], frames)
+    places = [place, last] if above else [place]
+    return Row(where, line, name, folder if label is None else label, folder, places, frames, written, "", split)
 
 
 def _unquoted(text: str) -> str:
     return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == '"' else text
-
-
-def _delimiter(text: str) -> str:
-    return max(",;\t", key=text.count)
-
-
-def _columns(text: str) -> list[str]:
-    return [column.strip(' "').lower() for column in text.split(_delimiter(text))]
-
-
-def _named(columns: list[str], names: Sequence[str]) -> str | None:
-    """The first of these names that a column has."""
-    return next((name for name in names if name in columns), None)
-
-
-def _csv_rows(path: Path, lines: list[tuple[int, str]], form: str) -> tuple[str, str, list[Row]]:
-    """The rows of a CSV, whose first line names the columns; labels are numbers where all of them are."""
-    head = lines[0][1]
-    columns = _columns(head)
-    videos, labels = (
-        ("youtube_id", "label") if form == "kinetics" else (_named(columns, _PATHS), _named(columns, _LABELS))
-    )
-    if videos is None or labels is None or not {videos, labels} <= set(columns):
-        expected = "label and youtube_id" if form == "kinetics" else "path and label"
-        raise SeqclfError(f"{path}, line {lines[0][0]}: expected the columns {expected}, not {head!r}")
-    rows = []
-    for line, text in lines[1:]:
-        try:
-            values = next(csv.reader([text], delimiter=_delimiter(head), skipinitialspace=True))
-        except csv.Error as error:
-            raise SeqclfError(f"{path}, line {line}: {text!r}: no CSV ({error})") from None
-        cells = dict(zip(columns, map(str.strip, values), strict=False))
-        video, label = cells.get(videos, ""), cells.get(labels, "")
-        if len(values) != len(columns) or not video or not label:
-            raise SeqclfError(f"{path}, line {line}: {text!r}: expected {', '.join(columns)}")
-        rows.append(_kinetics_row(path, line, text, cells) if form == "kinetics" else _row(line, video, label))
-    if not rows:
-        raise SeqclfError(f"{path}: names no video")
-    if form == "csv" and all(re.fullmatch(f"-?{NUMBER}", str(row.label)) for row in rows):
-        for row in rows:
-            row.label = int(row.label)
-        return form, "a number", rows
-    return form, "a name", rows
-
-
-def _kinetics_row(path: Path, line: int, text: str, cells: dict[str, str]) -> Row:
-    """A row of Kinetics; a video is named by its id and times, or its id, in a folder of its class or not."""
-    video, label = cells["youtube_id"], cells["label"]
-    names = [video]
-    try:
-        names.insert(0, f"{video}_{int(float(cells['time_start'])):06d}_{int(float(cells['time_end'])):06d}")
-    except KeyError:
-        pass  # a list without times
-    except (ValueError, OverflowError):
-        raise SeqclfError(f"{path}, line {line}: {text!r}: times are numbers of seconds") from None
-    folders = dict.fromkeys(("", label, label.replace(" ", "_")))
-    return Row(line, names[0], label, "", [posixpath.join(folder, name) for name in names for folder in folders])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -10,16 +11,29 @@ import torch
 from seqclf.batch import SeqclfError
 
 Sampling = Callable[[int, torch.Generator | None], list[list[int]]]
-"""``sampling(length, generator)``: the clips of a video of so many frames, each as the numbers of its frames.
+"""``sampling(length, generator)``: the clips of a video of ``length`` frames, each as a list of frame numbers from 0.
 
-With a generator, in training, it gives one clip, drawn by it; without, in evaluation, all that the video is to be
-measured by, the same ones always. No clip is longer than its video: a video shorter than a clip gives a shorter clip.
-The defaults are what LRCN took: 16 frames, in evaluation every 8.
+With a generator, in training, it returns one clip, drawn at random. Without one, in evaluation, it returns all clips
+that the video is measured by, which are always the same. A video shorter than a clip gives a shorter clip. Defaults
+are those of LRCN: 16 frames, in evaluation every 8.
 """
 
 
 def window(length: int, generator: torch.Generator | None, frames: int = 16, step: int = 1) -> list[list[int]]:
-    """``frames`` frames, each ``step`` after the last, from a random place; in evaluation from the middle (LRCN)."""
+    """One window: at a random place in training, in the middle in evaluation (LRCN).
+
+    Args:
+        length: Frames of the video.
+        generator: Draws the place; None for the middle.
+        frames: Frames of the clip.
+        step: Distance from one frame of the clip to the next.
+
+    Returns:
+        One clip of up to ``frames`` frame numbers.
+
+    Raises:
+        SeqclfError: An argument is below 1.
+    """
     _check(length, frames, step)
     most = min(frames, (length - 1) // step + 1)
     room = length - (most - 1) * step
@@ -28,7 +42,19 @@ def window(length: int, generator: torch.Generator | None, frames: int = 16, ste
 
 
 def uniform(length: int, generator: torch.Generator | None, frames: int = 16) -> list[list[int]]:
-    """``frames`` frames, one from each of as many equal parts: a random one, in evaluation the middle one (TSN)."""
+    """One frame from each of ``frames`` equal parts of the video: a random one, in evaluation the middle one (TSN).
+
+    Args:
+        length: Frames of the video.
+        generator: Draws the frames; None for the middle ones.
+        frames: Frames of the clip.
+
+    Returns:
+        One clip of up to ``frames`` frame numbers.
+
+    Raises:
+        SeqclfError: An argument is below 1.
+    """
     _check(length, frames, 1)
     n = min(frames, length)
     edges = [i * length // n for i in range(n + 1)]
@@ -41,13 +67,24 @@ def uniform(length: int, generator: torch.Generator | None, frames: int = 16) ->
 def dense(
     length: int, generator: torch.Generator | None, frames: int = 16, stride: int = 8, step: int = 1
 ) -> list[list[int]]:
-    """Windows of ``frames`` frames every ``stride``, the last of them ending at the last frame; one of them at random.
+    """Windows at regular distances, the last one ending at the last frame; in training a random one of them.
 
-    ``step`` is from frame to frame inside a window.
+    Args:
+        length: Frames of the video.
+        generator: Draws the window; None for all of them.
+        frames: Frames of a window.
+        stride: Distance from the start of one window to the next, in frames of the video.
+        step: Distance from one frame of a window to the next.
+
+    Returns:
+        The clips, each of up to ``frames`` frame numbers; with a generator one clip.
+
+    Raises:
+        SeqclfError: An argument is below 1.
     """
     _check(length, frames, step)
     if stride < 1:
-        raise SeqclfError(f"sampling dense: stride={stride}, expected at least 1")
+        raise SeqclfError(f"sampling: stride={stride}, expected at least 1")
     most = min(frames, (length - 1) // step + 1)
     last = length - 1 - (most - 1) * step
     starts = [*range(0, last, stride), last]
@@ -57,7 +94,19 @@ def dense(
 
 
 def whole(length: int, generator: torch.Generator | None, step: int = 1) -> list[list[int]]:
-    """Every ``step``-th frame of the video, in one clip."""
+    """The whole video as one clip.
+
+    Args:
+        length: Frames of the video.
+        generator: Not used; the clip is the same in training.
+        step: Take every ``step``-th frame.
+
+    Returns:
+        One clip.
+
+    Raises:
+        SeqclfError: An argument is below 1.
+    """
     _check(length, 1, step)
     return [list(range(0, length, step))]
 
@@ -67,3 +116,7 @@ def _check(length: int, frames: int, step: int) -> None:
         raise SeqclfError("a video of no frames has no clip")
     if frames < 1 or step < 1:
         raise SeqclfError(f"sampling: frames={frames}, step={step}, expected at least 1 of each")
+
+
+CLIP = partial(window, frames=16)
+"""The default clip: 16 frames, as in LRCN."""

@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.classes import read_classes
 from seqclf.data.data import Data
 from seqclf.data.frame_folder import FrameFolder, decode_picture
 from seqclf.data.labelling import Labelling
-from seqclf.data.lists import read_classes
 from seqclf.data.order import mix
-from seqclf.data.sampling import Sampling, whole
+from seqclf.data.sampling import CLIP, Sampling, whole
 from seqclf.data.shard_index import Part, Sample, read_part
 from seqclf.data.source import VIDEOS, Source, Video
 from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
 from seqclf.data.video_index import Place
-from seqclf.data.video_set import CLIP
 from seqclf.data.videos import Videos
 
 LANES = 8

@@ -11,8 +11,10 @@ from torch import Tensor
 
 VIDEOS = (
     *(".avi", ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".mpg", ".mpeg"),
-    *(".wmv", ".flv", ".ogv", ".3gp", ".ts", ".m2ts", ".vob"),
+    *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".ts", ".mts", ".m2ts", ".vob", ".mxf", ".dv", ".divx", ".y4m"),
+    *(".h264", ".264", ".h265", ".265", ".hevc"),
 )
+"""The suffixes that a search of a folder takes for videos; a file that is named may have any."""
 FEATURES = ".npy"
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.frame_times import FrameTimes, at_seconds
 from seqclf.data.source import Source
 from seqclf.data.video_index import FrameIndex, Frames, Ints, Place, decode, index_frames, open_video, packets_of
 
@@ -81,9 +82,15 @@ class VideoFile(Source):
 
     @property
     def seconds(self) -> Tensor:
-        """``(len,)`` float64, when each frame is shown, from the first on."""
-        frames = self._numbers()
-        return torch.from_numpy(self._indexed().seconds if self.fps is None else np.arange(len(frames)) / self.fps)
+        """``(T,)`` float64, when each frame is shown in player time: from the beginning of the file, sound included."""
+        frames, seconds = self._numbers(), self._indexed().seconds
+        if self.fps is None:
+            return torch.from_numpy(seconds)
+        return torch.from_numpy(seconds[0] + np.arange(len(frames)) / self.fps)
+
+    def frame_times(self) -> FrameTimes:
+        """The number in the file of each frame, and its time there."""
+        return at_seconds(self._numbers(), self._indexed().seconds)
 
     def __len__(self) -> int:
         return len(self._numbers())
@@ -135,6 +142,7 @@ class VideoFile(Source):
             seconds = self._indexed().seconds
             self._frames = np.arange(len(seconds))
             if self.fps is not None:
+                seconds = seconds - seconds[0]
                 times = np.arange(math.floor((seconds[-1] + ROUNDING) * self.fps) + 1) / self.fps
                 self._frames = np.searchsorted(seconds, times + ROUNDING, side="right") - 1
         return self._frames

@@ -50,7 +50,8 @@ class FrameIndex:
         packet: ``(N,)``, of each frame, the packet that holds it.
         start: ``(N,)``, of each frame, the packet from which to decode so that it comes out exact: the last keyframe
             before it in both orders, for what is shown before a keyframe may be built on frames before that.
-        seconds: ``(N,)`` float64, when each is shown, from the first frame on.
+        seconds: ``(N,)`` float64, when each is shown in player time: from the beginning of the file, where another
+            stream may start before the first frame.
         names: ``(P,)``, the timestamps that tell packets apart after a seek; None where they don't.
         by_dts: whether names are times of decoding, not of showing.
         seeks: ``(P,)``, the timestamps to seek to for them.
@@ -170,6 +171,7 @@ def index_frames(place: Place) -> FrameIndex:
         if cut or cut_here:
             raise SeqclfError(f"{place}: the file is cut off, after {len(times) - cut_here} frames")
         tick, rate = float(stream.time_base or 0), float(stream.guessed_rate or 25)
+        begin = max(0.0, (container.start_time or 0) / 1_000_000)  # the earliest stream's
 
     pts, dts = (_distinct(column) for column in zip(*times, strict=True))
     order = None
@@ -190,10 +192,10 @@ def index_frames(place: Place) -> FrameIndex:
     names = dts if by_dts else pts
     clock = np.arange(len(times)) / rate if names is None else names * tick
     seconds = np.sort(clock[packet_of])
+    timed = pts is not None and not by_dts
+    seconds += (max(0.0, float(seconds[0]) - begin) if timed else 0.0) - seconds[0]
     seeks = [p or 0 if d is None else d for p, d in times]
-    return FrameIndex(
-        packet_of, _starts(packet_of, order, keys), seconds - seconds[0], names, by_dts, np.array(seeks, np.int64)
-    )
+    return FrameIndex(packet_of, _starts(packet_of, order, keys), seconds, names, by_dts, np.array(seeks, np.int64))
 
 
 def _distinct(times: tuple[int | None, ...]) -> Ints | None:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE
 from seqclf.data import open_video, uniform
+from seqclf.data.annotate import annotate
 from seqclf.data.features import FeatureFile, read_labels
-from seqclf.data.segments_csv import labels_of, read_segments
+from seqclf.data.frame_times import frame_times
+from seqclf.data.segments import read_segments
 from seqclf.data.source import FEATURES, Source, without_suffix
 from seqclf.data.transforms import LRCN_FRAME, Transform, lrcn_crop, resize
 from seqclf.experiment.settings import settings_of
@@ -127,7 +129,8 @@ class Truth:
     """What is known of the frames of videos.
 
     Args:
-        path: a CSV of segments (``segments_csv``), or a folder of ``<video>.txt`` with the class of each frame a line.
+        path: a CSV of segments (see ``seqclf.data.segments``), or a folder of ``<video>.txt`` with the class of each
+            frame a line.
         classes: the classes' names.
         background: the class of frames of which a CSV says nothing, or None.
         unit: of a CSV's times.
@@ -150,11 +153,11 @@ class Truth:
         """The labels ``(T,)`` of a video's frames, ``IGNORE`` where nothing is known.
 
         Raises:
-            SeqclfError: as of ``labels_of`` and ``read_labels``.
+            SeqclfError: as of ``annotate`` and ``read_labels``.
         """
         T = len(source)
         if self.table is not None:
-            return labels_of(self.table, video.as_posix(), T, fps, getattr(source, "seconds", None))
+            return annotate(self.table, video.as_posix(), frame_times(source, fps)).labels
         index = {name: k for k, name in enumerate(self.classes)}
         known = read_labels(self.path / f"{without_suffix(video.name)}.txt", index, "the run's classes")
         labels = torch.full((T,), IGNORE)

@@ -1,0 +1,358 @@
+"""Data sets of videos on disk: one label per video, labels per frame, feature sequences, made videos."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from seqclf.batch import SeqclfError
+from seqclf.data.annotated import annotate_lists
+from seqclf.data.classes import read_class_index
+from seqclf.data.data import Data
+from seqclf.data.features import segmentation_set
+from seqclf.data.find import open_video
+from seqclf.data.frame_folder import FrameFolder
+from seqclf.data.input_spec import DecisionRule
+from seqclf.data.labelling import Labelling, every_frame
+from seqclf.data.lists import Selection, VideoList, read_list, read_paths
+from seqclf.data.moving_digits import make_moving_digits
+from seqclf.data.paths import resolve_path
+from seqclf.data.sampling import CLIP, Sampling, whole
+from seqclf.data.segments import read_segments
+from seqclf.data.source import Source, Video
+from seqclf.data.spans import Unit, VideoSpan, span_text
+from seqclf.data.tables import Columns
+from seqclf.data.transforms import Transform
+from seqclf.data.videos import Videos
+
+
+def video_set(
+    root: str,
+    train: str,
+    test: str,
+    validation: str | None = None,
+    split: str | None = None,
+    form: str = "auto",
+    class_index: str | None = None,
+    pattern: str | None = None,
+    fps: float | None = None,
+    sampling: Sampling = CLIP,
+    test_sampling: Sampling = whole,
+    transform: Transform | None = None,
+    test_transform: Transform | None = None,
+    labelling: Labelling = every_frame,
+    workers: int = 2,
+    on_error: str = "raise",
+    first_label: int | None = None,
+    columns: Columns | None = None,
+    split_column: str | None = None,
+    test_split: str | None = None,
+    unit: Unit | Literal["auto"] = "auto",
+    decision: DecisionRule | None = None,
+) -> Data:
+    """Videos with one label each, as lists in one of the known forms name them (see ``seqclf.data.lists``).
+
+    One list may serve as ``train`` and ``test`` (and ``validation``) if it has a column that says which rows are for
+    what.
+
+    Args:
+        root: The folder that the paths in the lists start from.
+        train: The list to train on, a path from the current folder or from ``root``.
+        test: The list to test on.
+        validation: The list to choose the best checkpoint by; None for none.
+        split: A list to measure on in place of ``test``, as in ``seqclf evaluate runs/<run> data.split=test02.txt``.
+        form: How the lists are written; see ``read_list``.
+        class_index: A file with the numbers and names of the classes; see ``read_list``.
+        pattern: Which pictures of a folder are frames, such as "img_*"; None for all.
+        fps: The frame rate that video files are resampled to; None for the rate of each.
+        sampling: Which frames make a clip in training.
+        test_sampling: Which frames make the clips of an evaluation.
+        transform: What is done to the frames of a clip, drawn anew each time in training; None for nothing.
+        test_transform: The same for evaluation; None for ``transform``.
+        labelling: Which frames of a clip carry its label.
+        workers: Threads that read ahead.
+        on_error: "raise", or "skip" to leave out videos that are missing or can't be read, and record them.
+        first_label: 0 or 1, the number of the first class; None decides by evidence, or refuses.
+        columns: The columns "path", "label" and "split" of the lists; see ``read_list``.
+        split_column: The column of a list that says which rows are for training, validation and test; None looks for
+            the usual names, such as "split" or "fold".
+        test_split: The value in that column that marks test rows, such as the number of a fold.
+        unit: The unit of the columns start and end of a list whose rows are clips inside videos; "auto" decides it by
+            the header and the times, or refuses. Frames are numbered as in the file, or as in the names of pictures.
+        decision: How a clip is labelled, by its "last" frame or by the "mean" over frames; None follows ``labelling``.
+
+    Raises:
+        SeqclfError: A list or a video is missing or wrong; names the file and line.
+    """
+    lists = _lists(root, {"train": train, "test": split or test, "validation": validation})
+    select = _selections(lists, split_column, test_split)
+    descriptions, parts = [], {}
+    training: VideoList | None = None
+    for part, path in lists.items():
+        found = read_list(
+            path,
+            root,
+            form,
+            None if training is None else training.classes,
+            class_index,
+            _missing(on_error),
+            numbers=None if training is None else training.numbers,
+            first_label=first_label,
+            columns=columns,
+            select=select[part],
+            clips=unit,
+        )
+        training = training or found
+        videos = _videos(found, fps, pattern)
+        parts[part] = Videos(
+            videos,
+            sampling if part == "train" else test_sampling,
+            transform if part == "train" or test_transform is None else test_transform,
+            part == "train",
+            labelling,
+            workers,
+            on_error,
+        )
+        parts[part].skipped.update(_absent(path, found))
+        descriptions.append(found.description)
+        if part != "train" or all(isinstance(video.source, FrameFolder) for video in videos):  # these open quickly
+            descriptions[-1] += f", {parts[part].open():,} frames"
+    assert training is not None
+    return Data(
+        parts["train"],
+        parts["test"],
+        training.classes,
+        f"{root} ({'; '.join(descriptions)})",
+        parts.get("validation"),
+        loud=None if split else _leak(parts),
+        decision=decision,
+    )
+
+
+def annotated_set(
+    root: str,
+    train: str,
+    test: str,
+    segments: str = "segments.csv",
+    classes: str | Sequence[str] = "classes.txt",
+    validation: str | None = None,
+    split: str | None = None,
+    background: str | None = None,
+    unit: Unit = "frames",
+    pattern: str | None = None,
+    fps: float | None = None,
+    sampling: Sampling = CLIP,
+    test_sampling: Sampling = whole,
+    transform: Transform | None = None,
+    test_transform: Transform | None = None,
+    workers: int = 2,
+    on_error: str = "raise",
+    frame_numbers: Literal["names", "order"] | None = None,
+    past_end: float | None = None,
+    inclusive: bool = False,
+    first_label: int | None = None,
+    columns: Columns | None = None,
+    split_column: str | None = None,
+    test_split: str | None = None,
+    decision: DecisionRule | None = None,
+) -> Data:
+    """Videos with labels of their frames, from a table of segments ``video,start,end,label``.
+
+    All videos are opened at once, to check the segments against them. Arguments that are not listed are those of
+    ``video_set``.
+
+    Args:
+        train, test, validation: Lists of videos, one path a line; what follows on a line is ignored.
+        segments: The table. It names videos by their paths in the lists, or these without suffix or folders.
+        classes: The class names, or a file with one a line.
+        background: The class of frames outside all segments; None leaves them without a label. It is left out of the
+            segment metrics, which are computed where test clips are whole videos.
+        unit: The unit of start and end, "frames" or "seconds"; frames are those of the file, at its own rate.
+        fps: The frame rate that video files are resampled to: a frame keeps the label that it has in the file. For
+            folders of pictures, the rate they were taken at, which segments in seconds need.
+        frame_numbers: What numbers in segments of frame folders count: "names", the numbers in the names of the
+            pictures, or "order", the pictures from 0. None decides by evidence: by the names where they are numbered,
+            unless they count from 1 and a segment starts at 0. The choice is reported and recorded.
+        past_end: How far a segment may reach past the end of its video, or over the start of the next segment, in
+            ``unit``; None: one frame. The excess is cut off, and the number of such segments is reported.
+        inclusive: With unit "frames", ``end`` is the last frame of a segment.
+        first_label: 0 or 1, the number of the first class, where labels are numbers; None takes it from the numbers in
+            the file of classes, or decides by evidence, or refuses.
+        columns: The columns "video", "start", "end" and "label" of the table; see ``read_segments``.
+
+    Raises:
+        SeqclfError: A list, a video or a segment is missing or wrong; names the file and line.
+    """
+    names = list(classes)
+    if isinstance(classes, str):
+        index = read_class_index(resolve_path(classes, root))
+        names, first_label = index.names, index.first if first_label is None else first_label
+    place = resolve_path(segments, root)
+    table = read_segments(place, unit, names, background, inclusive, columns, on_error, first_label)
+    paths = _lists(root, {"train": train, "test": split or test, "validation": validation})
+    select = _selections(paths, split_column, test_split)
+    lists = {part: read_paths(path, root, _missing(on_error), select=select[part]) for part, path in paths.items()}
+    found = annotate_lists(table, lists, fps, pattern, frame_numbers, past_end, workers, on_error)
+    parts = {}
+    for part, videos in found.videos.items():
+        parts[part] = Videos(
+            videos,
+            sampling if part == "train" else test_sampling,
+            transform if part == "train" or test_transform is None else test_transform,
+            part == "train",
+            workers=workers,
+            on_error=on_error,
+        )
+        parts[part].skipped.update(_absent(paths[part], lists[part]) | found.damaged[part])
+    over_videos = getattr(test_sampling, "func", test_sampling) is whole
+    return Data(
+        parts["train"],
+        parts["test"],
+        names,
+        f"{root} ({'; '.join([*found.descriptions, f'{len(names):,} classes', *found.notes])})",
+        parts.get("validation"),
+        loud=None if split else _leak(parts),
+        details=found.details,
+        background=None if not over_videos else [] if background is None else [names.index(background)],
+        decision=decision,
+    )
+
+
+def _lists(root: str, names: dict[str, str | None]) -> dict[str, Path]:
+    """The list of each part that has one."""
+    return {part: resolve_path(name, root) for part, name in names.items() if name is not None}
+
+
+def _selections(lists: dict[str, Path], column: str | None, test_split: str | None) -> dict[str, Selection]:
+    """Which rows of its list each part takes."""
+    paths = [path.resolve() for path in lists.values()]
+    return {part: Selection(part, paths.count(path.resolve()) > 1, column, test_split) for part, path in lists.items()}
+
+
+def _videos(found: VideoList, fps: float | None, pattern: str | None) -> list[Video]:
+    """The videos of a list, or clips inside them."""
+    sources: dict[Path, Source] = {}  # clips of one video share what is known about it
+    videos = []
+    for entry in found.videos:
+        if entry.span is None or found.unit is None:
+            videos.append(Video(entry.name, open_video(entry.path, fps, pattern), entry.label))
+            continue
+        source = sources.setdefault(entry.path, open_video(entry.path, fps, pattern))
+        name = f"{entry.name}, {span_text(*entry.span, found.unit)}"
+        videos.append(Video(name, VideoSpan(source, *entry.span, found.unit), entry.label))
+    return videos
+
+
+def _leak(parts: dict[str, Videos]) -> str | None:
+    """A warning where videos are both trained and tested on."""
+    train, test = ({(v.source.path, v.name) for v in parts[part].videos} for part in ("train", "test"))
+    if not train & test:
+        return None
+    return f"{len(train & test):,} videos are both in training and in test, such as {min(train & test)[1]}"
+
+
+def _missing(on_error: str) -> str:
+    return "skip" if on_error == "skip" else "raise"
+
+
+def _absent(path: Path, found: VideoList) -> dict[str, str]:
+    """The videos that a list names and that are missing, and why they are left out."""
+    return {video: f"{path.name}, line {line}: no such video" for line, video in found.missing}
+
+
+def feature_set(
+    root: str,
+    split: int = 1,
+    sample_rate: int = 1,
+    on_length: Literal["cut", "refuse"] = "cut",
+    sampling: Sampling = whole,
+    background: Sequence[str] = (),
+    workers: int = 2,
+    on_error: str = "raise",
+) -> Data:
+    """Feature sequences with labels of their frames, in the layout of temporal action segmentation.
+
+    Args:
+        root: The folder of ``features/``, ``groundTruth/``, ``mapping.txt`` and ``splits/``.
+        split: The number n of ``splits/train.split<n>.bundle`` and ``splits/test.split<n>.bundle``.
+        sample_rate: Take every ``sample_rate``-th frame.
+        on_length: "cut" features and labels to the shorter of both and report it, or "refuse".
+        sampling: Which frames make a clip in training; evaluation is on whole sequences.
+        background: Classes that are left out of the segment metrics.
+        workers: Threads that read ahead.
+        on_error: "raise", or "skip" to leave out videos with values that are not finite.
+
+    Raises:
+        SeqclfError: A file is missing or wrong.
+    """
+    folder = Path(root).expanduser()
+    (train, classes, notes), (test, _, test_notes) = (
+        segmentation_set(folder, f"{part}.split{split}", sample_rate, on_length=on_length) for part in ("train", "test")
+    )
+    unknown = sorted(set(background) - set(classes))
+    if unknown:
+        raise SeqclfError(f"background={unknown[0]!r}: the classes are {', '.join(classes)}")
+    return Data(
+        Videos(train, sampling, training=True, workers=workers, on_error=on_error),
+        Videos(test, workers=workers, on_error=on_error),
+        classes,
+        f"{root} ({'; '.join([*notes, *test_notes])})",
+        background=[classes.index(name) for name in background],
+    )
+
+
+def moving_digits(
+    root: str = "~/.cache/seqclf/moving_digits",
+    task: Literal["clip", "frames"] = "clip",
+    form: Literal["mp4", "folders"] = "mp4",
+    videos: int = 1000,
+    test_videos: int = 200,
+    seed: int = 0,
+    sampling: Sampling = CLIP,
+    transform: Transform | None = None,
+    workers: int = 2,
+) -> Data:
+    """Made videos of moving digits, written as real files on first use (see ``make_moving_digits``).
+
+    Evaluation is on whole videos.
+
+    Args:
+        root: The folder for them; each combination of settings has its own folder in it.
+        task: "clip", a label per video (which digit); "frames", a label per frame (which digit, or "background").
+        form: "mp4" files, or "folders" of pictures.
+        videos: Training videos.
+        test_videos: Test videos.
+        seed: The same seed gives the same videos.
+        sampling: Which frames make a clip in training.
+        transform: What is done to the frames of a clip; None for nothing.
+        workers: Threads that read ahead.
+    """
+    folder = Path(root).expanduser() / f"{task}_{form}_{videos}_{test_videos}_{seed}"
+    began = time.perf_counter()
+
+    def progress(done: int, total: int) -> None:
+        if done % 500 == 0:
+            left = (total - done) * (time.perf_counter() - began) / done
+            print(f"made {done:,} of {total:,} videos in {folder}, {left:.0f} s left", flush=True)
+
+    make_moving_digits(folder, videos, test_videos, task, form, seed, progress=progress)
+    settings: dict[str, Any] = {
+        "sampling": sampling,
+        "transform": transform,
+        "test_transform": transform,
+        "workers": workers,
+    }
+    if task == "clip":
+        return video_set(str(folder), "train.txt", "test.txt", form="plain", class_index="classes.txt", **settings)
+    return annotated_set(
+        str(folder),
+        "train.txt",
+        "test.txt",
+        "segments.csv",
+        "classes.txt",
+        background="background",
+        frame_numbers="order",
+        **settings,
+    )

@@ -1,0 +1,175 @@
+"""Start and end of segments and clips: how tables write them, and clips inside videos as sources."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from seqclf.batch import SeqclfError
+from seqclf.data.frame_times import FrameTimes, frame_times
+from seqclf.data.source import Source
+from seqclf.data.tables import (
+    END,
+    END_FRAME,
+    END_SECONDS,
+    START,
+    START_FRAME,
+    START_SECONDS,
+    Record,
+    Table,
+    number_of_seconds,
+    whole_number,
+)
+
+Unit = Literal["frames", "seconds"]
+ROUNDING = 0.001  # seconds: annotation tools round times to this
+CLOSE = 1e-6  # seconds: less than this between a time and a frame's middle is the rounding of a float
+
+
+class VideoSpan(Source):
+    """The frames of a video from ``start`` up to but not including ``end``, as a source of their own.
+
+    Args:
+        source: The video.
+        start: The first frame (the number that it has in its file), or a number of seconds in player time.
+        end: The frame after the last, or a number of seconds.
+        unit: "frames" or "seconds"; in seconds the frames are those whose middle is inside.
+
+    Raises:
+        SeqclfError: When first used: the video can't be read, the span contains no frame of it, or ends more than a
+            frame after it; the unit is seconds and the frame rate is not known.
+    """
+
+    def __init__(self, source: Source, start: float, end: float, unit: Unit) -> None:
+        self.source, self.start, self.end, self.unit = source, start, end, unit
+        self._range: range | None = None
+
+    @property
+    def path(self) -> str:
+        """The video."""
+        return self.source.path
+
+    @property
+    def kind(self) -> Any:
+        """The kind of file of the video."""
+        return getattr(self.source, "kind", None)
+
+    def reader(self) -> Callable[..., Source]:
+        """A function of a path that opens another video as this one was opened, whole."""
+        reader: Callable[..., Source] = self.source.reader()  # type: ignore[attr-defined]
+        return reader
+
+    def __len__(self) -> int:
+        return len(self._frames())
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """The shape of a frame."""
+        return self.source.frame_shape
+
+    @property
+    def seconds(self) -> Tensor | None:
+        """``(T,)`` float64, when each frame is shown in the video; None where that is not known."""
+        seconds: Tensor | None = getattr(self.source, "seconds", None)
+        frames = self._frames()
+        return None if seconds is None else seconds[frames.start : frames.stop]
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """The frames of these numbers, counted from 0 at the start of the span."""
+        frames = self._frames()
+        for number in numbers:
+            if not 0 <= number < len(frames):
+                raise SeqclfError(f"{self.path}: there is no frame {number} in a span of {len(frames)} frames")
+        return self.source.read([frames[number] for number in numbers])
+
+    def _frames(self) -> range:
+        if self._range is None:
+            times = frame_times(self.source)
+            first, stop = frames_between(times, self.start, self.end, self.unit, self.path)
+            end, period = (times.end_seconds, times.period) if self.unit == "seconds" else (times.end, 1)
+            if first == stop or self.end > (end or 0) + (period or 0) + ROUNDING:
+                span = span_text(self.start, self.end, self.unit)
+                raise SeqclfError(f"{self.path}: {span} is not inside the video, which ends at {end:g}")
+            self._range = range(first, stop)
+        return self._range
+
+
+def frames_between(times: FrameTimes, start: float, end: float, unit: Unit, name: str) -> tuple[int, int]:
+    """The first frame of a source in a span, and the one after the last.
+
+    Raises:
+        SeqclfError: The unit is seconds, and the frame rate is not known.
+    """
+    positions = times.middles if unit == "seconds" else times.numbers
+    if positions is None:
+        raise SeqclfError(f"{name}: the frame rate is not known, which times in seconds need; fps= gives it")
+    first, stop = np.searchsorted(positions, [start - CLOSE, end - CLOSE]).tolist()
+    return first, stop
+
+
+def span_columns(table: Table, unit: Unit | Literal["auto"]) -> tuple[int, int, Unit] | None:
+    """The columns of start and end in a table, and their unit; None where the table does not have them in this unit.
+
+    Args:
+        table: The table.
+        unit: The unit; "auto" goes by the header, or else by the times: those that are not whole are seconds.
+
+    Raises:
+        SeqclfError: With "auto", all times are whole numbers, which may be frames or seconds.
+    """
+    frames = table.find("start", START, START_FRAME), table.find("end", END, END_FRAME)
+    seconds = table.find("start", START, START_SECONDS), table.find("end", END, END_SECONDS)
+    if unit == "auto":
+        if None in frames or None in seconds or frames != seconds:
+            unit = "seconds" if None in frames else "frames"
+        elif all(whole_number(record.cells[k or 0]) is not None for record in table.records for k in frames):
+            shown = " and ".join(repr(table.header[k or 0]) for k in frames)
+            raise SeqclfError(
+                f"{table.path}: {shown} are whole numbers, which may be frames or seconds: unit='frames' or "
+                "unit='seconds' says which"
+            )
+        else:
+            unit = "seconds"
+    start, end = frames if unit == "frames" else seconds
+    return None if start is None or end is None else (start, end, unit)
+
+
+def read_span(
+    record: Record, start: str, end: str, unit: Unit, delimiter: str, inclusive: bool = False
+) -> tuple[float, float]:
+    """Start and end of a row, as numbers.
+
+    Args:
+        record: The row, for errors.
+        start, end: As written.
+        unit: Their unit.
+        delimiter: Of the table; where it is no comma, times may have a decimal comma.
+        inclusive: The end is the last frame.
+
+    Raises:
+        SeqclfError: One is no number from 0 on, or the end is not after the start.
+    """
+    bounds: list[float] = []
+    for name, text in (("start", start), ("end", end)):
+        thousands = delimiter != ";" and re.fullmatch(r"\d{1,3}(,\d{3})+", text)  # 1,500 may be 1.5 or 1500
+        comma = delimiter in (";", "\t") and not thousands
+        number: float | None = whole_number(text) if unit == "frames" else number_of_seconds(text, comma)
+        if number is None or number < 0:
+            kind = "a frame number" if unit == "frames" else "a number of seconds, mm:ss or hh:mm:ss"
+            timed = unit == "frames" and number_of_seconds(text, True) is not None
+            hint = " (unit='seconds' is for times)" if timed else ""
+            raise SeqclfError(f"{record.where}: {name} is {text!r}, expected {kind} from 0 on{hint}")
+        bounds.append(number)
+    if bounds[1] + inclusive <= bounds[0]:
+        hint = " (inclusive=True is for ends that are the last frame)" if unit == "frames" and start == end else ""
+        raise SeqclfError(f"{record.where}: ends at {end}, not after its start at {start}{hint}")
+    return bounds[0], bounds[1] + inclusive
+
+
+def span_text(start: float, end: float, unit: Unit) -> str:
+    """A span in words."""
+    return f"{start:g} to {end:g} s" if unit == "seconds" else f"frames {start:g} to {end - 1:g}"

@@ -1,0 +1,273 @@
+"""Text tables as people and programs write them: CSV, TSV, semicolons, JSON and JSON lines.
+
+Lists of videos, segments and class names are all read here, so that encodings, line ends, comments and headers mean the
+same everywhere.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seqclf.batch import SeqclfError
+
+Columns = Mapping[str, str | int]
+"""What a column is for -> its name in the header, or its number from 0 in a file without a header."""
+
+PATH = (
+    *("path", "videopath", "clippath", "filepath", "file", "filename", "video", "videofile", "videoname", "clip"),
+    *("clipname", "mediafilename", "name", "youtubeid", "videoid", "id"),
+)
+LABEL = (
+    *("label", "labels", "class", "category", "action", "tag", "activity", "behavior", "behaviour", "gesture", "verb"),
+    *("phase", "target", "classid", "labelid", "classname", "labelname", "categoryname", "actionname"),
+)
+LABEL_NAME = ("labelname", "classname", "categoryname", "actionname")
+SPLIT = ("split", "subset", "fold", "partition", "usage")
+START = ("start", "begin", "from", "onset")
+END = ("end", "stop", "to", "offset")
+START_FRAME, END_FRAME = ("startframe", "framestart", "beginframe"), ("endframe", "frameend", "stopframe")
+START_SECONDS = (
+    *("starts", "startsec", "startseconds", "starttime", "timestart", "starttimestamp", "tstart", "begintime"),
+    *("begins", "beginsec", "beginseconds"),
+)
+END_SECONDS = (
+    *("ends", "endsec", "endseconds", "endtime", "timeend", "endtimestamp", "tend", "stops", "stopsec", "stopseconds"),
+    *("stoptime", "stoptimestamp"),
+)
+FRAME = ("frame", "frameid", "framenumber", "frameindex")
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass
+class Record:
+    """One row of a table: where it stands, for error messages, its line (or entry) number, and its cells."""
+
+    where: str
+    line: int
+    cells: list[str]
+
+
+@dataclass
+class Table:
+    """The rows of a table under a header.
+
+    Attributes:
+        path: The file.
+        header: The column names as written; numbers where the file has none.
+        records: The rows, each with as many cells as the header.
+        comments: How many comment lines were passed over.
+        delimiter: Between the cells; "" in JSON.
+        columns: The given mapping, which goes before what the header says.
+    """
+
+    path: Path
+    header: list[str]
+    records: list[Record]
+    comments: int = 0
+    delimiter: str = ""
+    columns: Columns = field(default_factory=dict)
+
+    def find(self, purpose: str, *names: Sequence[str]) -> int | None:
+        """The number of the column for a purpose: the mapped one, or the first of these names that the header has.
+
+        Raises:
+            SeqclfError: The mapping names a column that is not there, or the header has the name twice.
+        """
+        keys = [normal(name) for name in self.header]
+        if purpose in self.columns:
+            wanted = self.columns[purpose]
+            number = (
+                wanted if isinstance(wanted, int) else next((k for k, h in enumerate(self.header) if h == wanted), -1)
+            )
+            if not 0 <= number < len(self.header):
+                raise SeqclfError(
+                    f"{self.path}: columns has {purpose!r}: {wanted!r}, but the columns are {', '.join(self.header)}"
+                )
+            return number
+        for name in (name for group in names for name in group):
+            if keys.count(name) > 1:
+                raise SeqclfError(f"{self.path}: the header has the column {name!r} more than once")
+            if name in keys:
+                return keys.index(name)
+        return None
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8 or UTF-16 with a byte order mark, with ``\\n`` between lines.
+
+    Raises:
+        SeqclfError: The file is missing, unreadable, empty, or in another encoding.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
+    except FileNotFoundError:
+        raise SeqclfError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise SeqclfError(
+            f"{path}: not text in UTF-8 (byte {error.start}: {error.reason}); save the file as UTF-8"
+        ) from None
+    except OSError as error:
+        raise SeqclfError(f"{path}: can't be read ({error.strerror})") from None
+    if not text.strip():
+        raise SeqclfError(f"{path}: is empty")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def numbered_lines(path: str | Path, comments: bool = True) -> list[tuple[int, str]]:
+    """The lines of a file with their numbers from 1, stripped, without blank ones.
+
+    Args:
+        path: The file.
+        comments: Leave out lines that begin with ``#``.
+
+    Raises:
+        SeqclfError: As ``read_text``; no line is left.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), 1)]
+    lines = [(number, line) for number, line in lines if line and not (comments and line.startswith("#"))]
+    if not lines:
+        raise SeqclfError(f"{path}: has no line but comments")
+    return lines
+
+
+def read_table(path: str | Path, columns: Columns | None = None) -> Table:
+    """Read a table whose first line is a header, or JSON objects whose keys are one.
+
+    The delimiter is the one of ``,``, ``;`` and tab that the header has most of. Lines that begin with ``#`` are
+    comments.
+
+    Args:
+        path: The file.
+        columns: Names or numbers of the columns. Where all are numbers, the file has no header.
+
+    Raises:
+        SeqclfError: As ``read_text``; a row is no CSV or has more or fewer cells than the header; there is no row.
+    """
+    path, columns = Path(path), columns or {}
+    text = read_text(path)
+    if (objects := _json_objects(path, text)) is not None:
+        return _json_table(path, objects, columns)
+    lines = text.split("\n")
+    comments = [k for k, line in enumerate(lines) if line.lstrip().startswith("#")]
+    for k in comments:
+        lines[k] = ""  # which keeps the numbers of the other lines
+    head = next((line for line in lines if line.strip()), "")
+    delimiter = delimiter_of(head)
+    reader = csv.reader(
+        io.StringIO("\n".join(lines), newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
+    header: list[str] = []
+    if columns and all(isinstance(column, int) for column in columns.values()):
+        header = [str(k) for k in range(len(next(csv.reader([head], delimiter=delimiter))))]
+    records = []
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            where = f"{path}, line {reader.line_num}"
+            if not any(cells):
+                continue
+            if not header:
+                header = cells
+            elif len(cells) != len(header):
+                raise SeqclfError(f"{where}: has {len(cells)} cells, but the header has {len(header)}")
+            else:
+                records.append(Record(where, reader.line_num, cells))
+    except csv.Error as error:
+        raise SeqclfError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+    if not records:
+        raise SeqclfError(f"{path}: has no row under its header (columns= with numbers reads a file without one)")
+    return Table(path, header, records, len(comments), delimiter, columns)
+
+
+def header_of(path: str | Path, columns: Columns | None = None) -> Table:
+    """The header of a file as a table without rows, to see whether it is one (JSON files are read in full)."""
+    text = read_text(path)
+    if (objects := _json_objects(Path(path), text)) is not None:
+        return _json_table(Path(path), objects, columns or {})
+    head = next((line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")), "")
+    names = [name.strip(' "') for name in head.split(delimiter_of(head))]
+    return Table(Path(path), names, [], columns=columns or {})
+
+
+def normal(name: str) -> str:
+    """A column's name in lower case, letters and digits alone: "Start (s)" is "starts"."""
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def delimiter_of(header: str) -> str:
+    """The one of comma, semicolon and tab that a header has most of."""
+    return max(",;\t", key=header.count)
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that a text such as ``3``, ``-1`` or ``3.0`` stands for; None where it stands for none."""
+    match = re.fullmatch(r"(-?\d{1,18})(\.0*)?", text, re.ASCII)
+    return None if match is None else int(match[1])
+
+
+def number_of_seconds(text: str, comma: bool = False) -> float | None:
+    """The seconds that a text such as ``1.5``, ``0:01.5`` or ``00:00:01.500`` stands for; None where it stands for
+    none.
+
+    Args:
+        text: The time, as seconds, ``mm:ss`` or ``hh:mm:ss``.
+        comma: Allow a decimal comma, as in ``1,5``.
+    """
+    if comma:
+        text = text.replace(",", ".") if text.count(",") == 1 and "." not in text else text
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?((?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d\d?)?)", text, re.ASCII)
+    if match is None:
+        return None
+    hours, minutes, seconds = int(match[1] or 0), int(match[2] or 0), float(match[3])
+    if (match[2] is not None and seconds >= 60) or (match[1] is not None and minutes >= 60):
+        return None
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _json_objects(path: Path, text: str) -> list[Any] | None:
+    """The entries of a JSON array or of JSON lines; None where the file is neither."""
+    if not text.lstrip().startswith(("[", "{")):
+        return None
+    try:
+        whole = json.loads(text)
+        return whole if isinstance(whole, list) else [whole]
+    except ValueError as error:
+        problem = error
+    try:
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except ValueError:
+        if path.suffix.lower() in (".json", ".jsonl", ".ndjson"):
+            raise SeqclfError(f"{path}: not JSON ({problem})") from None
+        return None
+
+
+def _json_table(path: Path, objects: list[Any], columns: Columns) -> Table:
+    """A table of JSON objects, their keys the header."""
+    for number, entry in enumerate(objects, 1):
+        if not isinstance(entry, dict) or any(isinstance(value, dict | list) for value in entry.values()):
+            raise SeqclfError(
+                f"{path}, entry {number}: expected an object of plain values, such as {{'path': ..., 'label': ...}}"
+            )
+    header = list(dict.fromkeys(key for entry in objects for key in entry))
+    records = [
+        Record(
+            f"{path}, entry {number}",
+            number,
+            ["" if (value := entry.get(key)) is None else str(value).strip() for key in header],
+        )
+        for number, entry in enumerate(objects, 1)
+    ]
+    if not records:
+        raise SeqclfError(f"{path}: has no entry")
+    return Table(path, header, records, columns=columns)
