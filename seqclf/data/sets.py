@@ -126,7 +126,7 @@ def video_set(
         training.classes,
         f"{root} ({'; '.join(descriptions)})",
         parts.get("validation"),
-        loud=None if split else _leak(parts),
+        warning=None if split else _leak(parts),
         decision=decision,
     )
 
@@ -213,7 +213,7 @@ def annotated_set(
         names,
         f"{root} ({'; '.join([*found.descriptions, f'{len(names):,} classes', *found.notes])})",
         parts.get("validation"),
-        loud=None if split else _leak(parts),
+        warning=None if split else _leak(parts),
         details=found.details,
         background=None if not over_videos else [] if background is None else [names.index(background)],
         decision=decision,
