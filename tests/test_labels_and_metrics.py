@@ -460,24 +460,6 @@ def test_a_batch_holds_the_frames_labels_and_lengths_of_its_samples():
     assert (len(clips), clips.num_frames, clips.frame_shape) == (3, 4, (2,))
 
 
-@pytest.mark.parametrize(
-    ("frames", "labels", "lengths", "words"),
-    [
-        (torch.zeros(0, 4, 2), torch.zeros(0), None, r"empty.*\(0, 4, 2\)"),
-        (torch.zeros(3, 0, 2), torch.zeros(3), None, r"empty.*\(3, 0, 2\)"),
-        (torch.zeros(3, 4), torch.zeros(3), None, r"\(3, 4\).*\(N, T, \*frame_shape\)"),
-        (torch.zeros(3, 4, 2), torch.zeros(2), None, r"labels \(2,\).*frames \(3, 4, 2\)"),
-        (torch.zeros(3, 4, 2), torch.zeros(3, 5), None, r"labels \(3, 5\).*frames \(3, 4, 2\)"),
-        (torch.zeros(3, 4, 2), torch.zeros(3), torch.tensor([4, 4]), r"lengths \(2,\).* 3 whole numbers from 1 to 4"),
-        (torch.zeros(3, 4, 2), torch.zeros(3), torch.tensor([4, 0, 1]), "3 whole numbers from 1 to 4"),
-        (torch.zeros(3, 4, 2), torch.zeros(3), torch.tensor([4, 5, 1]), "3 whole numbers from 1 to 4"),
-    ],
-)
-def test_clips_refuse_emptiness_disagreeing_sizes_and_lengths_out_of_range(frames, labels, lengths, words):
-    with pytest.raises(SeqclfError, match=words):
-        Clips(frames, labels, lengths)
-
-
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 @pytest.mark.parametrize(
     ("labels", "labelling", "words"),
@@ -541,16 +523,3 @@ def test_a_logit_of_minus_infinity_at_a_frame_without_label_leaves_the_loss_alon
     metrics = Metrics(3)
     metrics.update(logits, Batch(torch.zeros(1, 2, 1), torch.tensor([[_, 1]])))
     assert metrics.result()["loss"] == pytest.approx(np.log(3))
-
-
-@pytest.mark.parametrize(
-    ("labels", "lengths", "words"),
-    [
-        (torch.zeros(3, 4, 2), None, r"labels \(3, 4, 2\)"),
-        (torch.zeros(3), torch.tensor([1.0, 2.0, 2.5]), "lengths"),
-    ],
-    ids=["labels", "lengths"],
-)
-def test_clips_refuse_labels_of_three_dimensions_and_lengths_that_are_not_whole(labels, lengths, words):
-    with pytest.raises(SeqclfError, match=words):
-        Clips(torch.zeros(3, 4, 2), labels, lengths)

@@ -362,24 +362,6 @@ def test_what_a_failed_download_leaves_does_not_stand_in_the_way_of_the_next(tmp
     assert [bool(mnist(root=str(tmp_path), source="auto").warning) for _ in range(2)] == [True, True]
 
 
-@pytest.mark.parametrize(
-    ("frames", "labels", "lengths", "told"),
-    [
-        ((0, 5, 3), (0,), None, "the data set is empty"),
-        ((4, 0, 3), (4,), None, "the data set is empty"),
-        ((4, 5), (4,), None, r"expected \(N, T, \*frame_shape\)"),
-        ((4, 5, 3), (3,), None, "do not fit frames"),
-        ((4, 5, 3), (4, 6), None, "do not fit frames"),
-        ((4, 5, 3), (4,), [1, 2, 3], "lengths .* must be 4 whole numbers from 1 to 5"),
-        ((4, 5, 3), (4,), [1, 2, 3, 0], "lengths .* must be 4 whole numbers from 1 to 5"),
-        ((4, 5, 3), (4,), [1, 2, 3, 6], "lengths .* must be 4 whole numbers from 1 to 5"),
-    ],
-)
-def test_clips_that_do_not_fit_together_are_refused(frames, labels, lengths, told):
-    with pytest.raises(SeqclfError, match=told):
-        Clips(torch.zeros(frames), torch.zeros(labels), None if lengths is None else torch.tensor(lengths))
-
-
 @pytest.mark.parametrize(("label", "ok"), [(-1, False), (-100, True), (0, True), (2, True), (3, False), (-101, False)])
 def test_a_label_out_of_range_is_refused_before_training(label, ok):
     clips = Clips(torch.zeros(4, 2, 3), torch.zeros(4))

@@ -1,14 +1,15 @@
-"""A data set of clips that fits in memory, gathered on the device it lies on."""
+"""A data set of clips in memory, whose batches are gathered on the device that holds it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
+from seqclf.data.arrays import Array, as_frames, as_labels, as_lengths
 from seqclf.data.labelling import Labelling, last_frame
 from seqclf.data.order import sample_order
 from seqclf.data.source import Source
@@ -17,41 +18,42 @@ from seqclf.data.source import Source
 class Clips:
     """N clips of up to T frames in one tensor.
 
+    Tensors, NumPy arrays and lists are taken. Frames of other types than uint8 and float32 are converted, which
+    ``notes`` says; see ``as_frames``.
+
     Args:
-        frames: ``(N, T, *frame_shape)``, uint8 (raw) or float.
-        labels: ``(N,)`` int64, one per clip, or ``(N, T)``, one per frame with ``IGNORE`` where there is none.
-        lengths: ``(N,)`` int64, valid frames per clip from 1 to T; None where all have T.
+        frames: ``(N, T, *frame_shape)``, ``(N, T)`` for one feature per frame, or a list of N clips
+            ``(T_i, *frame_shape)`` of any lengths, which are padded at their end.
+        labels: ``(N,)`` integers, one per clip; or ``(N, T)``, or a list of N times ``(T_i,)``, one per frame, with
+            ``IGNORE`` where a frame has no label.
+        lengths: ``(N,)`` integers, valid frames per clip from 1 to T. None: all T, or those of the list.
         labelling: which frames carry a label: ``last_frame``, ``every_frame`` or ``given``.
         readers: ``reader(path)`` by the kind of file that new clips come from ("image", "video", "folder", "array"),
             for prediction; None for ``.npy`` arrays ``(T, *frame_shape)`` only.
 
+    Attributes:
+        notes: what was converted, in words.
+
     Raises:
-        SeqclfError: there is no clip, or sizes do not agree.
+        SeqclfError: there is no clip; shapes do not agree; a frame holds values that are not finite; the labelling does
+            not fit the labels.
     """
 
     def __init__(
         self,
-        frames: Tensor,
-        labels: Tensor,
-        lengths: Tensor | None = None,
+        frames: Array | Sequence[Array],
+        labels: Array | Sequence[Array],
+        lengths: Array | None = None,
         labelling: Labelling = last_frame,
         readers: Mapping[str, Callable[..., Source]] | None = None,
     ) -> None:
-        n = len(frames)
-        if n == 0 or frames.dim() < 3 or frames.shape[1] == 0:
-            raise SeqclfError(f"the data set is empty: frames {tuple(frames.shape)}, expected (N, T, *frame_shape)")
-        if labels.shape not in ((n,), (n, frames.shape[1])):
-            raise SeqclfError(f"labels {tuple(labels.shape)} do not fit frames {tuple(frames.shape)}: (N,) or (N, T)")
-        if lengths is not None and (
-            lengths.is_floating_point()
-            or lengths.shape != (n,)
-            or int(lengths.min()) < 1
-            or int(lengths.max()) > frames.shape[1]
-        ):
-            raise SeqclfError(f"lengths {tuple(lengths.shape)} must be {n} whole numbers from 1 to {frames.shape[1]}")
-        self.frames, self.labels, self.labelling = frames, labels.long(), labelling
-        self.lengths = None if lengths is None else lengths.long()
-        self.readers = dict(readers or {})
+        self.frames, known, self.notes = as_frames(frames)
+        if known is not None and lengths is not None:
+            raise SeqclfError("lengths are those of the clips in the list: leave lengths out")
+        self.labels = as_labels(labels, self.frames, known)
+        self.lengths = known if lengths is None else as_lengths(lengths, self.frames)
+        self.labelling, self.readers = labelling, dict(readers or {})
+        labelling(self.labels, self.lengths, self.num_frames)  # refuses labels that it cannot read
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -66,34 +68,39 @@ class Clips:
         return self.frames.shape[1]
 
     def to(self, device: torch.device | str) -> Clips:
-        """The same clips on another device, where ``batch`` will gather them."""
+        """The same clips on another device, where ``batch`` then gathers them."""
         lengths = None if self.lengths is None else self.lengths.to(device)
         return Clips(self.frames.to(device), self.labels.to(device), lengths, self.labelling, self.readers)
 
     @property
     def device(self) -> torch.device:
-        """Where the clips lie, and their batches."""
+        """The device of the clips and of their batches."""
         return self.frames.device
 
     def order(self, batch_size: int, seed: int, step: int) -> Tensor:
-        """Which clips ``(batch_size,)`` make the batch of a training step: ``sample_order``."""
+        """The clips ``(batch_size,)`` int64 of a training step's batch; see ``sample_order``."""
         return sample_order(len(self), batch_size, seed, step)
 
     def batch(self, indices: Tensor, key: int = 0) -> Batch:
-        """The clips of these indices ``(B,)`` as a batch, on the clips' device; nothing here is drawn by the key."""
+        """The clips ``indices`` ``(B,)`` as a batch on the clips' device. ``key`` is not used, as nothing is random."""
         rows = indices.to(self.frames.device, non_blocking=True)
         lengths = None if self.lengths is None else self.lengths[rows]
         labels = self.labelling(self.labels[rows], lengths, self.num_frames)
         return Batch(self.frames[rows], labels, lengths, indices=rows)
 
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
-        """Raises SeqclfError where a label is neither ``IGNORE`` nor from 0 to num_classes - 1."""
+        """Raises SeqclfError where a label is neither ``IGNORE`` nor from 0 to num_classes - 1, or all are IGNORE."""
+        if (self.labels == IGNORE).all():
+            raise SeqclfError(f"{name}: no frame has a label, all are IGNORE ({IGNORE})")
         wrong = (self.labels != IGNORE) & ((self.labels < 0) | (self.labels >= num_classes))
         if wrong.any():
             at = tuple(wrong.nonzero()[0].tolist())
+            known = self.labels[self.labels != IGNORE]
+            from_1 = int(known.min()) == 1 and int(known.max()) == num_classes
             raise SeqclfError(
                 f"{name}: label {int(self.labels[at])} of sample {at[0]} is out of range: "
                 f"there are {num_classes} classes, 0 to {num_classes - 1}"
+                + ("; labels seem to count from 1: subtract 1" if from_1 else "")
             )
 
     def fingerprint(self) -> str:

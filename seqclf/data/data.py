@@ -43,7 +43,13 @@ class Data:
 
     def __post_init__(self) -> None:
         check_decision(self.decision)
+        self.classes = [str(name) for name in self.classes]
+        twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
+        if twice is not None:
+            raise SeqclfError(f"{self.source}: class {twice!r} is named twice")
         for name, clips in self.parts().items():
+            notes = getattr(clips, "notes", [])
+            self.source += f" ({name}: {', '.join(notes)})" if notes else ""
             clips.check_labels(len(self.classes), f"{self.source}, {name} part")
 
     @property

@@ -16,7 +16,8 @@ class Normalize(nn.Module):
     uint8 frames are divided by 255; float frames are taken to run from 0 to 1 already, as torchvision takes them.
 
     Args:
-        mean, std: on the scale from 0 to 1; a number for all, or one per channel of ``(..., C, H, W)`` frames.
+        mean, std: on the scale from 0 to 1; a number for all; or one per channel of ``(..., C, H, W)`` pictures, or
+            per feature of ``(..., D)`` frames.
         bgr: whether RGB frames become BGR first, the order of OpenCV's models; mean and std are then in that order.
     """
 
@@ -37,16 +38,24 @@ class Normalize(nn.Module):
         self.register_buffer("std", shaped(std))
 
     def forward(self, frames: Tensor) -> Tensor:
-        for statistic in (self.mean, self.std):
-            if statistic.dim() and (frames.dim() < 4 or frames.shape[-3] != len(statistic)):
-                raise SeqclfError(
-                    f"Normalize has {len(statistic)} channels, but frames are {tuple(frames.shape[1:])}, not (C, H, W)"
-                )
+        mean, std = self._fitted(self.mean, frames), self._fitted(self.std, frames)
         if self.bgr:
             if frames.dim() < 4 or frames.shape[-3] != 3:
                 raise SeqclfError(f"Normalize(bgr=True) takes frames (3, H, W), not {tuple(frames.shape[1:])}")
             frames = frames.flip(-3)
-        scale = 1 / self.std
+        scale = 1 / std
         if not frames.is_floating_point():
             scale = scale / 255
-        return torch.addcmul(-self.mean / self.std, frames.to(self.mean.dtype), scale)
+        return torch.addcmul(-mean / std, frames.to(mean.dtype), scale)
+
+    def _fitted(self, statistic: Tensor, frames: Tensor) -> Tensor:
+        """A statistic, shaped to broadcast over the channels of pictures or over the features."""
+        if not statistic.dim():
+            return statistic
+        pictures = frames.dim() >= 4
+        if frames.shape[-3 if pictures else -1] != len(statistic):
+            raise SeqclfError(
+                f"Normalize has {len(statistic)} channels, but frames are {tuple(frames.shape[1:])}: expected "
+                "(C, H, W) with as many channels, or as many features (D,)"
+            )
+        return statistic if pictures else statistic.view(-1)

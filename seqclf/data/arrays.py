@@ -1,0 +1,157 @@
+"""Clips in memory from what users have: tensors, NumPy arrays, lists of clips of unequal length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqclf.batch import IGNORE, SeqclfError
+
+Array = Any
+"""A tensor, a NumPy array, or anything that NumPy makes an array of."""
+
+
+def as_frames(frames: Array | Sequence[Array]) -> tuple[Tensor, Tensor | None, list[str]]:
+    """Frames as one tensor.
+
+    uint8 and float32 are kept. Other floats become float32; bool becomes uint8, as do other integers from 0 to 255.
+
+    Args:
+        frames: ``(N, T, *frame_shape)``, ``(N, T)`` for one feature per frame, or a list of N clips
+            ``(T_i, *frame_shape)``, which are padded with zeros to the longest.
+
+    Returns:
+        the frames ``(N, T, *frame_shape)``; the lengths ``(N,)`` of a list of unequal clips, else None; what was
+        converted, in words.
+
+    Raises:
+        SeqclfError: there is no frame; clips of a list have frames of different shapes; integers that uint8 can't hold.
+    """
+    lengths = None
+    if isinstance(frames, (list, tuple)) or (isinstance(frames, np.ndarray) and frames.dtype == object):
+        clips = [_tensor(clip, f"clip {i}") for i, clip in enumerate(frames)]
+        if not clips:
+            raise SeqclfError("the data set is empty: the list of clips has none")
+        if all(clip.dim() == 0 for clip in clips):
+            raise SeqclfError("frames are a list of numbers, expected a list of clips (T, *frame_shape)")
+        clips = [clip[:, None] if clip.dim() == 1 else clip for clip in clips]
+        for i, clip in enumerate(clips):
+            if clip.shape[1:] != clips[0].shape[1:]:
+                shapes = f"{tuple(clip.shape[1:])}, but clip 0 has frames {tuple(clips[0].shape[1:])}"
+                raise SeqclfError(f"clip {i} has frames {shapes}: all clips must have frames of one shape")
+        sizes = [len(clip) for clip in clips]
+        if 0 in sizes:
+            raise SeqclfError(f"clip {sizes.index(0)} has no frames")
+        dtype = clips[0].dtype
+        for clip in clips[1:]:
+            dtype = torch.promote_types(dtype, clip.dtype)
+        lengths = torch.tensor(sizes) if len(set(sizes)) > 1 else None
+        tensor = torch.nn.utils.rnn.pad_sequence([clip.to(dtype) for clip in clips], batch_first=True)
+    else:
+        tensor = _tensor(frames, "the frames")
+        if tensor.dim() == 2:
+            tensor = tensor[..., None]
+    if tensor.dim() < 3 or not tensor.numel():
+        raise SeqclfError(f"the data set is empty: frames {tuple(tensor.shape)}, expected (N, T, *frame_shape)")
+    before = tensor.dtype
+    tensor = _converted(tensor)
+    _expect_finite(tensor, lengths)
+    name, after = (str(dtype).removeprefix("torch.") for dtype in (before, tensor.dtype))
+    return tensor, lengths, [] if before == tensor.dtype else [f"frames converted from {name} to {after}"]
+
+
+def as_labels(labels: Array | Sequence[Array], frames: Tensor, lengths: Tensor | None) -> Tensor:
+    """Labels ``(N,)`` or ``(N, T)`` int64 of frames ``(N, T, ...)``.
+
+    Args:
+        labels: whole numbers of any dtype; for a list of unequal clips also a list of labels ``(T_i,)`` for each clip.
+        lengths: of the clips of a list; None where all have T frames.
+
+    Raises:
+        SeqclfError: they are not whole numbers, or their shape does not fit the frames.
+    """
+    n, T = frames.shape[:2]
+    if isinstance(labels, (list, tuple)) and any(np.ndim(one) for one in labels):
+        rows = [_tensor(row, f"labels of clip {i}") for i, row in enumerate(labels)]
+        sizes = [T] * n if lengths is None else lengths.tolist()
+        if [tuple(row.shape) for row in rows] != [(size,) for size in sizes]:
+            wrong = next((i for i, row in enumerate(rows) if i >= n or tuple(row.shape) != (sizes[i],)), len(rows))
+            frames_there = f"{sizes[wrong]} frames" if wrong < n else "no frames"
+            labels_there = f"labels {tuple(rows[wrong].shape)}" if wrong < len(rows) else "no labels"
+            raise SeqclfError(f"clip {wrong} has {frames_there}, but {labels_there}")
+        tensor = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORE)
+    else:
+        tensor = _tensor(labels, "the labels")
+    if tensor.is_complex() or (tensor.is_floating_point() and not torch.equal(tensor, tensor.round())):
+        raise SeqclfError("labels are not whole numbers, expected class indices from 0")
+    if tuple(tensor.shape) not in ((n,), (n, T)):
+        raise SeqclfError(
+            f"labels {tuple(tensor.shape)} do not fit frames {tuple(frames.shape)}: expected ({n},), one per clip, or "
+            f"({n}, {T}), one per frame"
+        )
+    return tensor.long()
+
+
+def as_lengths(lengths: Array, frames: Tensor) -> Tensor:
+    """Lengths ``(N,)`` int64 of clips, from 1 to T.
+
+    Raises:
+        SeqclfError: they are no integers, not as many as clips, or out of range.
+    """
+    tensor, (n, T) = _tensor(lengths, "the lengths"), frames.shape[:2]
+    if tensor.is_floating_point() or tuple(tensor.shape) != (n,):
+        raise SeqclfError(f"lengths {tuple(tensor.shape)} {tensor.dtype}: expected {n} integers, one per clip")
+    tensor = tensor.long()
+    wrong = (tensor < 1) | (tensor > T)
+    if wrong.any():
+        i = int(wrong.nonzero()[0])
+        raise SeqclfError(f"lengths: clip {i} has length {int(tensor[i])}, expected 1 to {T}")
+    return tensor
+
+
+def _tensor(values: Array, name: str) -> Tensor:
+    """A tensor of numbers; it shares memory with an array where it can."""
+    if isinstance(values, Tensor):
+        return values
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiub":
+            hint = ": number them, as by numpy.unique(labels, return_inverse=True)" if array.dtype.kind in "US" else ""
+            raise SeqclfError(f"{name}: holds {array.dtype}, expected numbers{hint}")
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    except (TypeError, ValueError) as error:
+        raise SeqclfError(f"{name}: expected an array of numbers ({error})") from None
+
+
+def _converted(frames: Tensor) -> Tensor:
+    """uint8 or float32."""
+    if frames.dtype in (torch.uint8, torch.float32):
+        return frames
+    if frames.is_floating_point():
+        return frames.float()
+    if frames.is_complex():
+        raise SeqclfError(f"frames are {frames.dtype}, expected real numbers")
+    wide = frames.long()
+    low, high = int(wide.min()), int(wide.max())
+    if not 0 <= low <= high <= 255:
+        raise SeqclfError(
+            f"frames are integers from {low} to {high}: integers are read as uint8, 0 to 255; convert them to float32"
+        )
+    return frames.to(torch.uint8)
+
+
+def _expect_finite(frames: Tensor, lengths: Tensor | None) -> None:
+    if not frames.is_floating_point() or bool(frames.sum().isfinite()):  # the sum is quick, but overflows
+        return
+    for i, clip in enumerate(frames):
+        finite = clip.flatten(1).isfinite().all(1)
+        if not finite.all():
+            t = int((~finite).nonzero()[0])
+            padding = " (in its padding)" if lengths is not None and t >= int(lengths[i]) else ""
+            raise SeqclfError(f"clip {i}, frame {t}{padding}: holds values that are not finite (NaN or infinite)")
