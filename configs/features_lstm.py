@@ -1,6 +1,6 @@
 """Temporal action segmentation: a label for each frame of long videos, by two layers of LSTM over features of frames.
 
-python tools/train.py --config configs/features_lstm.py data.root=<folder> data.split=1
+seqclf train --config features_lstm data.root=<folder> data.split=1
 
 Needs on the disk the layout of the field under the root: features/*.npy as (D, T), groundTruth/*.txt, mapping.txt and
 splits/{train,test}.split<n>.bundle. data.sample_rate=2 takes every second frame, as is usual for 50Salads, and

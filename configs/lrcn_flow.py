@@ -1,6 +1,6 @@
 """LRCN (Donahue et al. 2015) on optical flow as pictures: configs/lrcn_rgb.py, and what differs.
 
-python tools/train.py --config configs/lrcn_flow.py --init runs/<a run of lrcn_single_frame on flow>
+seqclf train --config lrcn_flow --init runs/<a run of lrcn_single_frame on flow>
 
 Needs on the disk ``<root>/<video>/*.jpg``, pictures of 240x320 whose channels R and G are the flow to the right and
 downwards, 128 for none, and LRCN's lists (see configs/lrcn_single_frame.py, which also has the command of the

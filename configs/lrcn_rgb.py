@@ -1,6 +1,6 @@
 """LRCN (Donahue et al. 2015) on the frames of UCF101: an LSTM over the single-frame net's fc6, labelled at every frame.
 
-python tools/train.py --config configs/lrcn_rgb.py --init runs/<a run of lrcn_single_frame> data.root=data/UCF101/frames
+seqclf train --config lrcn_rgb --init runs/<a run of lrcn_single_frame> data.root=data/UCF101/frames
 
 Cost: for one clip of 16 frames (batch_size=1) a step takes 1.25 s on two cores of a Xeon with AVX-512, and the process
 2.9 GB with its evaluation and checkpoint. The batch of 24 takes a process of 13.5 GB; ``accumulate=24`` runs

@@ -1,10 +1,10 @@
 """LRCN's single-frame net (Donahue et al. 2015) on UCF101: each frame is classified by itself.
 
-python tools/train.py --config configs/lrcn_single_frame.py data.root=data/UCF101/frames
+seqclf train --config lrcn_single_frame data.root=data/UCF101/frames
 
 It is what the LSTM runs start from: configs/lrcn_rgb.py, and configs/lrcn_flow.py after a run on flow pictures:
 
-python tools/train.py --config configs/lrcn_single_frame.py data.root=data/UCF101/flow_images \
+seqclf train --config lrcn_single_frame data.root=data/UCF101/flow_images \
     data.transform.negate_x=true model.preprocess=flow_input steps=50000
 
 Needs on the disk: the frames of UCF101 as 240x320 pictures, ``<root>/<video>/*.jpg``, and LRCN's lists of split 1,

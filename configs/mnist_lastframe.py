@@ -1,6 +1,6 @@
 """MNIST rows as frames: 28 frames of 28 pixels, labelled at the last frame.
 
-python tools/train.py --config configs/mnist_lastframe.py
+seqclf train --config mnist_lastframe
 
 Cost: about 80 s on one core of a Xeon with AVX-512 (OMP_NUM_THREADS=1).
 Scores: 99.14 % of the 10,000 MNIST test images, mean of seeds 0, 1, 2 (99.22, 98.98, 99.21); on the built-in digits

@@ -1,6 +1,6 @@
 """MNIST rows as frames, the clip's label at every frame: `mnist_lastframe` but for the labelling.
 
-python tools/train.py --config configs/mnist_perframe.py
+seqclf train --config mnist_perframe
 
 Cost: about 85 s on one core of a Xeon with AVX-512 (OMP_NUM_THREADS=1).
 Scores on the 10,000 MNIST test images, means of seeds 0, 1, 2: 99.13 % by the last frame (99.19, 99.12, 99.09), 98.80 %

@@ -1,6 +1,6 @@
 """The tutorial's own recipe: the same network as `mnist_lastframe`, PyTorch's initialisation, plain SGD, no schedule.
 
-python tools/train.py --config configs/mnist_seed.py
+seqclf train --config mnist_seed
 
 Cost: about 95 s on one core of a Xeon with AVX-512 (OMP_NUM_THREADS=1).
 Scores: 87.36 % of the 10,000 MNIST test images (seed 0), at chance until about step 1,500: no recipe to use.

@@ -1,6 +1,6 @@
 """Made videos of moving digits, a label per video: the whole path from video files to figures, on any machine.
 
-python tools/train.py --config configs/moving_digits.py
+seqclf train --config moving_digits
 
 Needs the extra `video`; the 1,200 videos are written to ~/.cache/seqclf/moving_digits first.
 

@@ -1,6 +1,6 @@
 """Made videos of moving digits, a label per frame: which digit, or background, as it changes in time.
 
-python tools/train.py --config configs/moving_digits_frames.py
+seqclf train --config moving_digits_frames
 
 Cost: 11.8 minutes of one core of a Xeon with AVX-512 (OMP_NUM_THREADS=1), 1.2 of them for making the 3,200 videos.
 Scores on the 200 test videos, seed 0: 96.64 % of frames, edit score 96.0, F1@50 94.3 (F1@10 95.7, F1@25 95.4). The

@@ -1,6 +1,6 @@
 """A clip's class by a ResNet of ImageNet, frozen, and an LSTM over its features: the modern twin of LRCN.
 
-python tools/train.py --config configs/resnet_lstm.py data.root=videos data.train=train.txt data.test=test.txt
+seqclf train --config resnet_lstm data.root=videos data.train=train.txt data.test=test.txt
 
 Needs on the disk videos, or folders of frames, and lists of them (a path and a label a line); and once the network,
 for torchvision's weights (45 MB). Without it: model.encoder.weights=resnet18.pth, a file of them, or =none to draw

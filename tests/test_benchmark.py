@@ -1,43 +1,38 @@
-"""The benchmarks' rivals do the same work as ours, and what measures measures what it says."""
+"""Benchmarks compare like with like, and measure what they print."""
 
 import importlib.util
 import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from seqclf import Predictor
+from seqclf.benchmark import gpu, lrcn, lstm, processes, reader, streaming, timing
 from seqclf.data.video_file import VideoFile
 from seqclf.experiment.config import load_experiment
 from seqclf.training.loop import train
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-from seqclf.benchmark import gpu, lrcn, lstm, processes, reader, streaming, timing  # noqa: E402
-
 
 @pytest.mark.parametrize(("title", "codec", "gop"), reader.CODECS)
-def test_the_rival_decodes_the_frames_that_we_read(tmp_path, title, codec, gop):
+def test_the_rival_decodes_the_same_frames(tmp_path, title, codec, gop):
     path = str(tmp_path / "video.mp4")
-    reader.write_video(path, reader.made_pictures(60, 0), codec, gop)
+    reader.write_video(path, reader.synthetic_pictures(60, 0), codec, gop)
     for first in (0, 13, 44):
         numbers = range(first, first + 16)
         ours = VideoFile(path).read(numbers).permute(0, 2, 3, 1).numpy()
         assert np.array_equal(np.stack(reader.decode_video([path], 0, numbers)), ours)
 
 
-def test_reading_is_compared_with_one_thread_and_two(tmp_path, capsys):
+def test_reading_is_measured_with_one_and_two_threads(tmp_path, capsys):
     reader.reader(videos=2, frames=20, clip=4, pairs=1)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 * len(reader.CODECS) + 2 * len(reader.jpeg_decoders())
     assert all("clips/s" in line and "ratio" in line for line in lines)
 
 
-def test_lrcn_of_torch_nn_is_the_configs_model():
+def test_the_lrcn_rival_is_the_model_of_the_config():
     model = lrcn.lrcn_rgb().eval()
     plain = lrcn.plain_like(model).eval()
     frames, labels = lrcn.clip(2)
@@ -52,7 +47,7 @@ def test_lrcn_of_torch_nn_is_the_configs_model():
 
 
 @pytest.mark.parametrize("form", ["cells", "float"])
-def test_rivals_of_a_stream_say_what_it_says(form):
+def test_rivals_of_a_stream_give_its_probabilities(form):
     if form != "cells" and importlib.util.find_spec("onnxruntime") is None:
         pytest.skip("ONNX Runtime is not installed")
     torch.manual_seed(0)
@@ -65,12 +60,12 @@ def test_rivals_of_a_stream_say_what_it_says(form):
 
 
 def test_a_stream_is_measured_at_both_ends(capsys):
-    streaming.flat("made", lambda frame: frame, (2,), 50, 10)
+    streaming.flat("identity", lambda frame: frame, (2,), 50, 10)
     assert "first 10 " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("part", [lstm.step, lstm.resets, lstm.wide])
-def test_parts_about_lstm_run(part, monkeypatch, capsys):
+def test_lstm_benchmarks_run(part, monkeypatch, capsys):
     small = {"B": 2, "T": 3, "D": 4, "H": 5, "layers": 2}
     monkeypatch.setattr(lstm, "REFERENCE", small)
     monkeypatch.setattr(lstm, "SHAPES", [tuple(small.values())])
@@ -79,39 +74,39 @@ def test_parts_about_lstm_run(part, monkeypatch, capsys):
     assert "ratio" in capsys.readouterr().out
 
 
-def test_a_processs_memory_is_its_own():
-    held = np.ones(25_000_000)  # 200 MB, which a process that is forked from this one begins with
+def test_the_memory_of_a_process_excludes_that_of_its_parent():
+    held = np.ones(25_000_000)  # 200 MB, which a forked process starts with
     small = timing.peak_memory("x = b'1'")
     large = timing.peak_memory("x = b'1' * 150_000_000")
     assert small < 50 < 150 < large < 200 < held.nbytes / 1e6 + 1
 
 
-def test_a_runs_rate_is_read_from_its_curve(tmp_path):
+def test_steps_per_second_come_from_the_tensorboard_times(tmp_path):
     settings = ["data.source=digits", "steps=4", "log_every=1"]
-    train(load_experiment(ROOT / "configs" / "mnist_lastframe.py", settings), tmp_path / "run", "cpu")
+    train(load_experiment("mnist_lastframe", settings), tmp_path / "run", "cpu")
     points = processes.curve(str(tmp_path / "run"), "train/loss")
     assert [point.step for point in points] == [1, 2, 3, 4]
     seconds = points[-1].wall_time - points[0].wall_time
     assert processes.steps_per_second(str(tmp_path / "run")) == pytest.approx(3 / seconds)
 
 
-def test_the_gpus_part_says_where_there_is_none(capsys, monkeypatch):
+def test_the_gpu_benchmark_is_skipped_without_a_gpu(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     gpu.gpu("data", 1, 1)
     assert "no CUDA device" in capsys.readouterr().out
 
 
-def test_the_devices_own_time_is_summed_from_a_trace(tmp_path):
+def test_device_time_is_the_sum_of_device_events(tmp_path):
     events = [{"cat": "kernel", "dur": 1500}, {"cat": "gpu_memcpy", "dur": 500}, {"cat": "cpu_op", "dur": 9}, {}]
     (tmp_path / "trace.json").write_text(json.dumps({"traceEvents": events}))
     assert gpu.device_ms(tmp_path / "trace.json") == 2.0
 
 
-def test_video_files_and_frames_on_the_device_make_the_same_batches(tmp_path, monkeypatch):
+def test_video_files_and_frames_in_memory_give_equal_batch_shapes(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "VIDEOS", 9)
     monkeypatch.setattr(gpu, "FRAMES", 20)
     gpu.write_videos(str(tmp_path))
-    for data in (gpu.files_of(str(tmp_path), 64), gpu.on_the_device(64)):
+    for data in (gpu.files_of(str(tmp_path), 64), gpu.frames_on_device(64)):
         batch = data.train.batch(data.train.order(4, 0, 0))
         assert batch.frames.shape == (4, 16, 3, 64, 64)
         assert batch.frames.dtype == torch.uint8

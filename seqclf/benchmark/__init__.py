@@ -1,1 +1,1 @@
-"""Benchmarks: seqclf against its floors and rivals."""
+"""Benchmarks: seqclf against other programs, and against lower bounds such as bare matrix products."""

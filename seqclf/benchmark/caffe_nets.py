@@ -1,4 +1,4 @@
-"""Nets from Caffe's files, beside the times that the original Caffe took; and how fast weights are loaded."""
+"""Nets of Caffe files, against the times of the original Caffe; loading of weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seqclf import caffe
 from seqclf.benchmark.timing import compare, seconds
 
 CAFFE_MS = {
-    # what the original Caffe took, forward and forward + backward (lowest and highest median)
+    # forward, and forward + backward: lowest and highest median of the original Caffe
     "LSTM 28 x 64 x 28, H=100, and its loss": ((8.3, 10.9), (17.4, 24.2)),
     "the same with 3 layers": ((25.0, 31.0), (55.0, 70.0)),
     "LSTM 16 x 24 x 4096, H=256": ((23.0, 23.0), (63.0, 67.0)),
@@ -47,7 +47,7 @@ def caffe_lstm(T: int, N: int, D: int, H: int, layers: int, loss: bool) -> str:
 
 
 def caffe_lrcn(T: int) -> str:
-    """LRCN's train net (Donahue et al. 2015) for one clip of T frames."""
+    """The training net of LRCN (Donahue et al. 2015) for one clip of T frames."""
     text = caffe_inputs(data=(T, 3, 227, 227), cm=(T, 1), label=(T, 1))
     blob = "data"
     convolutions = ((96, 7, 2, 0, 1), (384, 5, 2, 0, 2), (512, 3, 1, 1, 1), (512, 3, 1, 1, 2), (384, 3, 1, 1, 2))
@@ -78,8 +78,8 @@ def caffe_lrcn(T: int) -> str:
 
 
 def caffe_nets() -> None:
-    texts = (caffe_lstm(28, 64, 28, 100, 1, True), caffe_lstm(28, 64, 28, 100, 3, True))
-    texts += (caffe_lstm(16, 24, 4096, 256, 1, False), caffe_lrcn(16))
+    texts = [caffe_lstm(28, 64, 28, 100, 1, True), caffe_lstm(28, 64, 28, 100, 3, True)]
+    texts += [caffe_lstm(16, 24, 4096, 256, 1, False), caffe_lrcn(16)]
     with tempfile.TemporaryDirectory() as folder:
         prototxt, weights = Path(folder) / "net.prototxt", Path(folder) / "net.caffemodel"
         for (title, theirs), text in zip(CAFFE_MS.items(), texts, strict=True):

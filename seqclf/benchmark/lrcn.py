@@ -1,4 +1,4 @@
-"""LRCN as configs/lrcn_rgb.py has it, one clip of 16 frames, against the original Caffe's times and torch.nn alone."""
+"""LRCN of the config lrcn_rgb, one clip of 16 frames, against the original Caffe and against ``torch.nn``."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from seqclf import FrameSequenceClassifier
-from seqclf.benchmark.timing import ROOT, in_turn, peak_memory, show
+from seqclf.benchmark.timing import in_turn, peak_memory, show
 from seqclf.experiment.config import build, load_experiment
 from seqclf.experiment.losses import cross_entropy
 
-CAFFE_MS = {"forward": (613, 640), "forward + backward": (1356, 1380)}  # lowest and highest median of the original
+CAFFE_MS = {"forward": (613, 640), "forward + backward": (1356, 1380)}  # lowest and highest median
 CLASSES = 101
 
 
 def lrcn_rgb(size: int = 227) -> FrameSequenceClassifier:
-    experiment = load_experiment(ROOT / "configs" / "lrcn_rgb.py")
-    return build("model", experiment.model, frame_shape=(3, size, size), num_classes=CLASSES)
+    """The model of the config, with initial weights."""
+    experiment = load_experiment("lrcn_rgb")
+    model: FrameSequenceClassifier = build("model", experiment.model, frame_shape=(3, size, size), num_classes=CLASSES)
+    return model
 
 
 class Plain(nn.Module):
-    """The same net of torch.nn's own modules; frames ``(B, T, 3, 227, 227)`` float, ready, to logits ``(B, T, K)``."""
+    """The same net of ``torch.nn`` modules: preprocessed frames ``(B, T, 3, 227, 227)`` to logits ``(B, T, K)``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,9 +48,9 @@ class Plain(nn.Module):
 
 
 def plain_like(model: FrameSequenceClassifier) -> Plain:
-    """``Plain`` with a model's weights; both have the same parameters in the same order."""
+    """``Plain`` with the weights of a model."""
     plain = Plain()
-    with torch.no_grad():
+    with torch.no_grad():  # both have the same parameters in the same order
         for theirs, ours in zip(plain.parameters(), model.parameters(), strict=True):
             theirs.copy_(ours)
     return plain
@@ -60,6 +62,8 @@ def clip(frames: int = 16) -> tuple[Tensor, Tensor]:
 
 
 def passes(model: nn.Module, frames: Tensor, labels: Tensor) -> dict[str, Callable[[], None]]:
+    """What is timed: a forward pass, and a forward and backward pass."""
+
     def forward() -> None:
         with torch.no_grad():
             cross_entropy(model(frames)[0], labels)
@@ -72,17 +76,18 @@ def passes(model: nn.Module, frames: Tensor, labels: Tensor) -> dict[str, Callab
 
 
 def lrcn(frames: int = 16, pairs: int = 7) -> None:
+    """Time against ``torch.nn`` and the original Caffe; peak memory of a process."""
     model = lrcn_rgb().train()
     plain = plain_like(model).train()
     raw, labels = clip(frames)
     ours, rival = passes(model, raw, labels), passes(plain, model.preprocess(raw), labels)
-    for what, (low, high) in CAFFE_MS.items():
-        times = in_turn(ours[what], rival[what], pairs, 1)
-        show(f"LRCN, {frames} frames, {what}", times, "torch.nn alone")
+    for name, (low, high) in CAFFE_MS.items():
+        times = in_turn(ours[name], rival[name], pairs, 1)
+        show(f"LRCN, {frames} frames, {name}", times, "torch.nn alone")
         ms = sorted(a * 1e3 for a, _ in times)[len(times) // 2]
-        print(f"  the original Caffe {low} to {high} ms: ratio {ms / high:.2f} to {ms / low:.2f}")
+        print(f"  original Caffe {low} to {high} ms: ratio {ms / high:.2f} to {ms / low:.2f}")
     empty = peak_memory("import seqclf")
-    for what in CAFFE_MS:
+    for name in CAFFE_MS:
         code = "from seqclf.benchmark import lrcn; model = lrcn.lrcn_rgb(); "
-        code += f"lrcn.passes(model, *lrcn.clip({frames}))[{what!r}]()"
-        print(f"  peak memory of a process, {what}: {peak_memory(code):.0f} MB ('import seqclf' alone {empty:.0f} MB)")
+        code += f"lrcn.passes(model, *lrcn.clip({frames}))[{name!r}]()"
+        print(f"  peak memory of a process, {name}: {peak_memory(code):.0f} MB ('import seqclf' alone {empty:.0f} MB)")

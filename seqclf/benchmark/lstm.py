@@ -1,4 +1,4 @@
-"""LSTM and the reference task's training step, against torch.nn.LSTM and against their matrix products alone."""
+"""LSTM and the training step of the reference task, against ``torch.nn.LSTM`` and against their matrix products."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from seqclf.data.labelling import last_frame
 from seqclf.experiment.losses import cross_entropy
 
 REFERENCE = {"B": 64, "T": 28, "D": 28, "H": 100, "layers": 3}
-SHAPES = [  # B, T, D, H and layers
+SHAPES = [  # B, T, D, H, layers
     (64, 28, 28, 100, 3),
     (64, 28, 28, 100, 1),
-    (24, 16, 4096, 256, 1),  # LRCN's
+    (24, 16, 4096, 256, 1),  # LRCN
     (1, 100, 64, 64, 1),
     (16, 64, 1024, 512, 2),
 ]
 
 
 def products(B: int, T: int, D: int, H: int, layers: int, input_gradient: bool) -> Callable[[], None]:
-    """The matrix products of an LSTM's forward and backward alone, those over all frames at once as one each."""
+    """The matrix products of an LSTM's forward and backward pass; those over all frames are one product each."""
     h, gates, w = torch.randn(B, H), torch.randn(B, 4 * H), torch.randn(H, 4 * H)
     all_gates, all_h = torch.randn(T * B, 4 * H), torch.randn(T * B, H)
     inputs = [(torch.randn(T * B, D), torch.randn(D, 4 * H))] + [(all_h, w)] * (layers - 1)
@@ -46,22 +46,24 @@ def products(B: int, T: int, D: int, H: int, layers: int, input_gradient: bool) 
 
 
 def flop(B: int, T: int, D: int, H: int, layers: int, input_gradient: bool) -> float:
+    """Floating-point operations of ``products``."""
     first = B * T * 4 * H * 2 * (D * (3 if input_gradient else 2) + 3 * H)
     return first + (layers - 1) * B * T * 4 * H * 2 * 6 * H
 
 
 def step() -> None:
+    """The training step of the reference task, against a bare ``nn.LSTM`` with SGD and against its matrix products."""
     B, T, D, H, layers = REFERENCE.values()
     images = torch.randint(0, 256, (6000, T, D), dtype=torch.uint8)
     clips = Clips(images, torch.randint(0, 10, (6000,)), labelling=last_frame)
     model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=H, layers=layers), frame_shape=(D,), num_classes=10)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     bare = nn.LSTM(D, H, layers)
-    bare_optimizer = torch.optim.SGD(bare.parameters(), lr=1e-6)  # at more it runs off into denormal numbers, slow ones
+    bare_optimizer = torch.optim.SGD(bare.parameters(), lr=1e-6)  # higher: slow denormal numbers
     x = torch.randn(T, B, D)
     steps = iter(range(10**9))
 
-    def ours() -> None:  # a step as in training: gather, classify, loss, backward, norm, update
+    def ours() -> None:  # as in training: gather, forward, loss, backward, norm, update
         batch = clips.batch(sample_order(len(clips), B, 0, next(steps)))
         logits, _ = model(batch.frames, lengths=batch.lengths)
         cross_entropy(logits, batch.labels).backward()
@@ -81,7 +83,7 @@ def step() -> None:
     work = flop(B, T, D, H, layers, input_gradient=False)
     ours_best = min(seconds(ours) for _ in range(20))
     rate, peak = work / ours_best / 1e9, work / best / 1e9
-    print(f"  {work / 1e9:.2f} GFLOP a step: {rate:.0f} GFLOP/s, its products alone {peak:.0f}")
+    print(f"  {work / 1e9:.2f} GFLOP per step: {rate:.0f} GFLOP/s; matrix products alone {peak:.0f}")
 
 
 def forward_backward(module: LSTM, x: Tensor, is_first: Tensor | None = None) -> Callable[[], None]:
@@ -94,6 +96,7 @@ def forward_backward(module: LSTM, x: Tensor, is_first: Tensor | None = None) ->
 
 
 def resets() -> None:
+    """LSTM with sequences that start inside the batch, against the same LSTM without."""
     for B, T, D, H, layers in SHAPES[:3]:
         x = torch.randn(B, T, D, requires_grad=D >= 1024)
         module = LSTM(D, H, layers)
@@ -107,6 +110,7 @@ def resets() -> None:
 
 
 def wide() -> None:
+    """LSTM at several shapes, against ``nn.LSTM`` and against its matrix products."""
     for B, T, D, H, layers in SHAPES:
         x = torch.randn(B, T, D, requires_grad=D >= 1024)
         module, rival = LSTM(D, H, layers), nn.LSTM(D, H, layers)

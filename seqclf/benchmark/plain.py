@@ -1,6 +1,6 @@
-"""The straightforward script that the training tool is measured against: what one writes after reading the tutorial.
+"""The plain script that ``seqclf train`` is measured against, as one writes it after reading a tutorial.
 
-python tools/bench/plain.py --root <folder of MNIST/raw> --steps 3000 --device cpu
+python -m seqclf.benchmark.plain --root <folder of MNIST/raw> --steps 3000 --device cpu
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class Net(nn.Module):
         self.fc = nn.Linear(100, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.lstm(x)[0][:, -1])
+        logits: Tensor = self.fc(self.lstm(x)[0][:, -1])
+        return logits
 
 
 def main(root: str, steps: int, device: str) -> None:
@@ -41,12 +42,12 @@ def main(root: str, steps: int, device: str) -> None:
             optimizer.step()
             step += 1
             if step % 500 == 0 or step == steps:
-                right = 0
+                correct = 0
                 with torch.no_grad():
                     for images, labels in test_loader:
                         images, labels = images.to(device), labels.to(device)
-                        right += int((net(images.view(-1, 28, 28)).argmax(1) == labels).sum())
-                print(f"step {step}  loss {loss.item():.4f}  accuracy {right / len(test_set):.2%}", flush=True)
+                        correct += int((net(images.view(-1, 28, 28)).argmax(1) == labels).sum())
+                print(f"step {step}  loss {loss.item():.4f}  accuracy {correct / len(test_set):.2%}", flush=True)
             if step == steps:
                 break
 

@@ -1,4 +1,4 @@
-"""How fast clips are read from video files and frame folders, against bare decoding of the same frames."""
+"""Reading clips from video files and frame folders, against decoding the same frames and nothing else."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,24 +31,26 @@ BATCH = 8
 
 
 def reader(videos: int = 24, frames: int = 300, clip: int = 16, pairs: int = 7) -> None:
-    """A clip of a random window from each of so many videos, batched by ``Videos``, against their frames decoded bare.
+    """One random window from each of many videos, batched by ``Videos``, against decoding the same frames.
 
-    They are more than are kept open, as in training: each clip's file is opened anew, by both.
+    There are more videos than ``Videos`` keeps open, as in training: both sides open a file for each clip.
     """
     if importlib.util.find_spec("av") is None:
-        print("reader: left out, PyAV is not installed (pip install 'seqclf[video]')")
+        print("reader: skipped, PyAV is not installed (pip install 'seqclf[video]')")
         return
     measure = partial(compare_reading, frames=frames, clip=clip, pairs=pairs)
-    pictures = [made_pictures(frames, seed) for seed in range(3)]
+    pictures = [synthetic_pictures(frames, seed) for seed in range(3)]
     with tempfile.TemporaryDirectory() as folder, one_thread():
         for title, codec, gop in CODECS:
-            paths = made(f"{folder}/{codec}", ".mp4", videos, pictures, partial(write_video, codec=codec, gop=gop))
-            known = [VideoFile(path) for path in paths]
-            measure(title, lambda known=known: known, partial(decode_video, paths), "PyAV alone")
-            measure(
-                "  seen for the first time", partial(map, VideoFile, paths), partial(decode_video, paths), "PyAV alone"
+            paths = write_copies(
+                f"{folder}/{codec}", ".mp4", videos, pictures, partial(write_video, codec=codec, gop=gop)
             )
-        paths = made(f"{folder}/frames", "", videos, pictures, write_folder)
+            known = [VideoFile(path) for path in paths]
+            measure(title, partial(list, known), partial(decode_video, paths), "PyAV")
+            measure(
+                "  first time (builds the index)", partial(map, VideoFile, paths), partial(decode_video, paths), "PyAV"
+            )
+        paths = write_copies(f"{folder}/frames", "", videos, pictures, write_folder)
         folders = [FrameFolder(path) for path in paths]
         for name, decode in jpeg_decoders():
             measure("folders of JPEGs", lambda: folders, partial(decode_folder, paths, decode), name)
@@ -62,10 +65,10 @@ def compare_reading(
     clip: int,
     pairs: int,
 ) -> None:
-    """A line with one reading thread and one with two; the two of a pair read the same windows, new ones each time.
+    """Prints a line for one reading thread and one for two. Both sides of a pair read the same windows.
 
     Args:
-        sources: gives the videos.
+        sources: returns the videos.
         decode: ``decode(v, numbers)`` decodes these frames of video v.
     """
     sampling, videos = partial(window, frames=clip), len(list(sources()))
@@ -91,22 +94,23 @@ def compare_reading(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """While inside, PyTorch's own operators have one thread: those that read are all there are."""
+    """PyTorch's operators use one thread inside the block, so that only reading threads run in parallel."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-# ---- what is decoded bare
+# ---- decoding only
 
 
 def decode_video(paths: Sequence[str], v: int, numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
-    """Seeks to the keyframe before the first of these frames, and decodes up to the last; each of them as RGB."""
+    """Seeks to the keyframe before the first of these frames and decodes up to the last, as RGB."""
     import av
     from av.video.reformatter import VideoReformatter
 
-    found, reformatter = [], VideoReformatter()
+    found: list[Any] = []
+    reformatter = VideoReformatter()
     with av.open(paths[v]) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -123,14 +127,14 @@ def decode_video(paths: Sequence[str], v: int, numbers: Sequence[int]) -> list[N
 def jpeg_decoders() -> list[tuple[str, Callable[[str], object]]]:
     from PIL import Image
 
-    decoders: list[tuple[str, Callable[[str], object]]] = [("PIL alone", lambda path: np.asarray(Image.open(path)))]
+    decoders: list[tuple[str, Callable[[str], object]]] = [("PIL", lambda path: np.asarray(Image.open(path)))]
     if importlib.util.find_spec("torchcodec") is not None:
         from torchcodec.decoders import decode_jpeg
 
         def decode(path: str) -> object:
             return decode_jpeg(torch.frombuffer(bytearray(Path(path).read_bytes()), dtype=torch.uint8))
 
-        decoders.append(("torchcodec alone", decode))
+        decoders.append(("torchcodec", decode))
     return decoders
 
 
@@ -140,13 +144,13 @@ def decode_folder(
     return [decode(picture_path(paths[v], number)) for number in numbers]
 
 
-# ---- what they are made of
+# ---- synthetic videos
 
 
-def made(
+def write_copies(
     stem: str, suffix: str, videos: int, pictures: Sequence[NDArray[np.uint8]], write: Callable[..., None]
 ) -> list[str]:
-    """The paths of so many videos, of as many kinds as there are pictures; the further ones are copies."""
+    """Writes one video for each array of pictures, and copies of them up to ``videos``; returns the paths."""
     paths = [f"{stem}_{v}{suffix}" for v in range(videos)]
     for v, path in enumerate(paths):
         if v < len(pictures):
@@ -158,8 +162,8 @@ def made(
     return paths
 
 
-def made_pictures(frames: int, seed: int) -> NDArray[np.uint8]:
-    """``(frames, 240, 320, 3)``: a window that wanders over a coloured texture, with noise."""
+def synthetic_pictures(frames: int, seed: int) -> NDArray[np.uint8]:
+    """``(frames, 240, 320, 3)``: a window that moves over a coloured texture, with noise."""
     draw = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, 30, 40, generator=draw) * 255
     texture = F.interpolate(coarse, scale_factor=16, mode="bicubic")[0].clamp(0, 255)

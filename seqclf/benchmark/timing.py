@@ -1,4 +1,4 @@
-"""How the benchmarks measure: two of a pair in turn, medians, ratios with their spread; processes with their memory."""
+"""Measurement: both sides of a pair in turn, medians, ratios with their range; processes with their peak memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ROOT / "tools"
 Run = Callable[[], object]
 MEASURED = """
 import resource, subprocess, sys
@@ -19,29 +16,30 @@ code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
-"""Stands between, since a process counts as held what the one that started it held at that moment."""
+"""Starts the measured process, since a process inherits the memory count of the one that starts it."""
 
 
 def seconds(run: Run) -> float:
+    """The time of one call."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
 
 
 def in_turn(ours: Run, rival: Run, pairs: int, warm: int) -> list[tuple[float, float]]:
-    """Seconds of both, pair by pair, so that a machine whose speed drifts slows both."""
+    """The times of both, measured in turn, so that a drift of the machine's speed affects both."""
     for _ in range(warm):
         ours(), rival()
     return [(seconds(ours), seconds(rival)) for _ in range(pairs)]
 
 
 def compare(title: str, ours: Run, rival: Run, name: str, pairs: int = 25, warm: int = 3) -> None:
-    """One line: both medians in ms, and the ratio of times, ours / rival."""
+    """Prints both medians in ms, and the ratio of times, ours / rival."""
     show(title, in_turn(ours, rival, pairs, warm), name)
 
 
 def show(title: str, pairs: list[tuple[float, float]], name: str, unit: float = 1e3, mark: str = "ms") -> None:
-    """One line: both medians, and the median of the ratios, ours / rival."""
+    """Prints both medians, and the median of the ratios, ours / rival."""
     a, b = (statistics.median(column) * unit for column in zip(*pairs, strict=True))
     ratios = [ours / rival for ours, rival in pairs]
     spread = f" ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} pairs)" if len(ratios) > 1 else ""
@@ -54,36 +52,38 @@ def show(title: str, pairs: list[tuple[float, float]], name: str, unit: float = 
 def compare_rates(
     title: str, ours: Run, rival: Run, name: str, count: float, mark: str, pairs: int = 9, warm: int = 1
 ) -> None:
-    """One line where both do ``count`` things: how many a second each does, and the ratio of rates, ours / rival."""
+    """Prints how many of ``count`` things each does per second, and the ratio of rates, ours / rival."""
     times = in_turn(ours, rival, pairs, warm)
     show(title, [(count / a, count / b) for a, b in times], name, 1, mark)
 
 
 def process(*command: str, **environment: str) -> tuple[float, float]:
-    """Runs a command to its end, its output unseen: its seconds, and the most memory that it held, in MB.
+    """Runs a command without showing its output.
+
+    Returns:
+        Its time in seconds and its peak memory in MB.
 
     Raises:
-        CalledProcessError: it failed; what it wrote to stderr has been seen.
+        CalledProcessError: it failed. Its stderr is shown.
     """
-    path = os.pathsep.join([str(TOOLS), os.environ.get("PYTHONPATH", "")])
     began = time.perf_counter()
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", MEASURED, *command],
-        env={**os.environ, "PYTHONPATH": path, **environment},
+        env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
-    return time.perf_counter() - began, int(told.stdout) * unit / 1e6
+    return time.perf_counter() - began, int(done.stdout) * unit / 1e6
 
 
 def peak_memory(code: str) -> float:
-    """The most memory, in MB, that a fresh Python held that runs this code, in which ``bench`` can be imported."""
+    """The peak memory, in MB, of a new Python process that runs this code."""
     return process(sys.executable, "-c", code)[1]
 
 
 def memory_now() -> float:
-    """The memory that this process holds, in MB."""
+    """The resident memory of this process, in MB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
