@@ -2,6 +2,7 @@
 
 import ast
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def test_help_lists_every_command_and_imports_no_torch():
 
 
 def test_a_command_is_a_module_and_a_tool():
-    modules = {path.stem for path in (ROOT / "seqclf/cli").glob("*.py")} - {"__init__", "main", "parser"}
+    modules = {m.name for m in pkgutil.iter_modules([ROOT / "seqclf/cli"])} - {"main", "parser"}
     assert set(COMMANDS) == {name for name in modules if "_" not in name}
     assert {path.stem for path in (ROOT / "tools").glob("*.py")} <= set(COMMANDS)
 
