@@ -1,4 +1,4 @@
-"""The figures that the original Caffe computed, packed in ``caffe_golden.tar.xz``: a folder for each of 348 cases.
+"""The figures that the original Caffe computed, packed in ``caffe_golden.tar.xz``: a folder for each of 349 cases.
 
 Cases without a prefix are BVLC Caffe master's (commit 9b89154), those named ``lisa_`` of lisa-caffe's lstm_video_deploy
 (49b8643), both run on a CPU. Each has ``case.json`` (a note, facts), ``data.npz`` (arrays named ``in.<blob>``,

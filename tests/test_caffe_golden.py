@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from seqclf import caffe
 from seqclf.caffe.fillers import fill
 from seqclf.caffe.schema import schema
-from seqclf.caffe.solver import read_state
+from seqclf.caffe.snapshot import read_state
 
 WITH_OUR_OWN_RANDOM_NUMBERS = {"layer_dropout_train", "lisa_layer_dropout_train", "fillers"}
 """Cases whose figures are Caffe's random numbers: what is compared is their distribution."""
@@ -34,8 +34,8 @@ def test_golden(name, tmp_path, monkeypatch):
 
 
 def test_the_cases_are_all_there():
-    assert len(names()) == 348
-    assert sum(name.startswith("lisa_") for name in names()) == 133
+    assert len(names()) == 349
+    assert sum(name.startswith("lisa_") for name in names()) == 134
 
 
 # ---- nets: layers, losses, accuracies, recurrent layers
@@ -207,6 +207,54 @@ def check_solver(case):
         for file in (case.folder / "original").glob("snap_iter_10*"):  # Caffe's, over those of our own run
             shutil.copy(file, case.folder)
         check_resumed(case, snapshot.name, per_update)
+
+
+def check_shared_parameters(case):
+    """One weight and one bias in two layers: each fork trains them in its own way; snapshots continue in between."""
+    save_rows(case.folder, case.arrays["x"], case.arrays["y"])
+    for flavour, histories in (("bvlc", 2), ("lisa", 4)):
+        for kind, momentum in (("SGD", 0.5), ("NESTEROV", 0.5), ("ADAGRAD", 0.0)):
+            (case.folder / "solver.prototxt").write_text(
+                f'net: "net.prototxt" base_lr: 0.1 momentum: {momentum} lr_policy: "fixed" max_iter: 9 '
+                f'solver_type: {kind} snapshot_prefix: "snap"'
+            )
+            solver = caffe.load_solver("solver.prototxt", flavour=flavour)
+            for layer in ("a", "b"):
+                set_params(solver.net, {f"{layer}.{j}": case.arrays[f"init.{name}"] for j, name in enumerate("WB")})
+            losses = case.facts[f"{flavour}.{kind}.losses"]
+            check_losses(solver, losses[:2])
+            snapshot = solver.snapshot()[1]
+            assert len(read_state(snapshot, flavour)["history"]) == histories
+            check_losses(solver, losses[2:4])
+
+            resumed = caffe.load_solver("solver.prototxt", snapshot=snapshot, flavour=flavour)
+            again = snapshot.read_bytes()
+            resumed.snapshot()
+            assert snapshot.read_bytes() == again
+            check_losses(resumed, losses[2:4])
+            for one in (solver, resumed):
+                for key, value in case.part(f"{flavour}.{kind}.iter4.").items():
+                    layer, j = key.split(".")
+                    close(one.net.params[layer][int(j)].flatten(), value, f"{flavour} {kind}: {key}")
+                check_losses(one, losses[4:])
+
+            other = {"bvlc": "lisa", "lisa": "bvlc"}[flavour]
+            with pytest.raises(caffe.CaffeFormatError, match="history"):  # the other fork's has another length
+                caffe.load_solver("solver.prototxt", snapshot=snapshot, flavour=other)
+
+
+def check_losses(solver, losses):
+    for want in losses:
+        solver.step(1)
+        assert abs(solver.loss - want) < 2e-5
+
+
+def save_rows(folder, x, y):
+    import h5py
+
+    with h5py.File(folder / "h.h5", "w") as file:
+        file["x"], file["y"] = x, y
+    (folder / "h.txt").write_text("h.h5\n")
 
 
 def check_resumed(case, snapshot, per_update):
@@ -452,6 +500,7 @@ CHECKS = {
     "io_mean": check_mean,
     "fillers": check_fillers,
     "v1_": check_v1,
+    "solver_shared_parameters": check_shared_parameters,
     "solver_": check_solver,
     "mnist_like": check_mnist,
     "mini_lrcn": check_mini_lrcn,

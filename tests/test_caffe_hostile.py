@@ -29,9 +29,9 @@ from PIL import Image
 
 from seqclf import caffe
 from seqclf.caffe import CaffeFormatError
-from seqclf.caffe.net import read_weights
 from seqclf.caffe.schema import schema
-from seqclf.caffe.solver import read_state
+from seqclf.caffe.snapshot import read_state
+from seqclf.caffe.weights import read_weights
 
 LONG = bool(os.environ.get("SEQCLF_LONG"))
 CASES, CHUNK = (20_000, 250) if LONG else (500, 50)

@@ -691,7 +691,7 @@ def test_rates_of_what_is_shared(load, tmp_path):
     net = load(prototxt)
     assert [(lr, decay) for _, lr, decay in net.multipliers] == [(3, 1)]
     prototxt.layers[1]["param"] = [{"name": "w", "lr_mult": 2}]
-    with pytest.raises(CaffeFormatError, match='shares parameter "w" with lr_mult 3, its owner has 2'):
+    with pytest.raises(CaffeFormatError, match='shares parameter "w" with lr_mult 3, but its owner has 2'):
         load(prototxt)
     caffe.save_net(net, tmp_path / "a.prototxt")
     saved = caffe.read_net(tmp_path / "a.prototxt")

@@ -18,7 +18,7 @@ from caffe_golden import Case
 from seqclf import SeqclfError, caffe
 from seqclf.caffe import draw, inspect, layers_table, sketch, timing
 from seqclf.caffe.layers import CATEGORIES, LAYERS
-from seqclf.caffe.net import read_net_structure
+from seqclf.caffe.load import read_net_structure
 from seqclf.cli.caffe import COMMANDS, convert
 from seqclf.cli.caffe import main as run
 from seqclf.cli.caffe.signals import signal_effects

@@ -1,75 +1,22 @@
-"""Caffe's files: messages from and to text and binary protobuf, and the weights in a binary one without copying them.
-
-A ``.caffemodel`` is a ``NetParameter`` whose blobs are nearly all of its bytes. Parsing them into a message costs three
-times the memory and the time of reading, so the walk below cuts the numbers out as views of the mapped file, and
-Google's runtime parses what is left: every name, shape and setting. Nothing is allocated that the file's own bytes do
-not fill.
-"""
+"""Reading and writing whole files, and the limits of what Caffe can hold."""
 
 from __future__ import annotations
 
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from math import prod
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from google.protobuf import text_format
-from google.protobuf.message import Message
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.schema import schema
 from seqclf.runtime.files import replacing
 
 Array = np.ndarray[Any, Any]
-M = TypeVar("M")
-
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-_NUMBERS = {5: ("data", "<f4"), 6: ("diff", "<f4"), 8: ("double_data", "<f8"), 9: ("double_diff", "<f8")}
-"""The fields of a ``BlobProto`` that are cut out, and their values' type."""
-_BLOBS_IN: dict[str, dict[int | None, int | None]] = {
-    "NetParameter": {100: 7, 2: 6},
-    "SolverState": {3: None},
-    "BlobProto": {None: None},
-}
-"""Where the blobs are: the fields that hold layers and, in those, the one that holds blobs (None: no level between)."""
-
-
-@dataclass
-class Blob:
-    """A blob as a file holds it.
-
-    Attributes:
-        shape: as the file says it; of four axes where it is said in 2014's way (num, channels, height, width).
-        legacy: whether it was said in that way, in which shapes of fewer axes have ones before them.
-        data: the values, flat, float32 or float64; a view of the file where that is mapped.
-        absent: whether the file leaves it to another layer that owns it, as HDF5 files do.
-    """
-
-    shape: tuple[int, ...]
-    legacy: bool
-    data: Array
-    absent: bool = False
-
-    def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether it may fill a blob of this shape (Blob::ShapeEquals)."""
-        if not self.legacy:
-            return self.shape == shape
-        return len(shape) <= 4 and self.shape == (1,) * (4 - len(shape)) + shape
-
-
-@dataclass
-class _Cut:
-    """The numbers of one blob, in pieces as they stand in the file."""
-
-    pieces: dict[str, list[Any]] = dataclass_field(default_factory=dict)
-
 
 LARGEST_BLOB = 2**31 - 1
 """How many values a blob, and how many bytes a file of Caffe's, may hold: it counts in a C int."""
@@ -101,252 +48,25 @@ def read_bytes(path: str | Path) -> Any:
         raise CaffeFormatError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error})") from None
 
 
-def parse_text(text: str, message: M, name: str) -> M:
-    """A message from protobuf's text form; ``name`` is the file, for errors.
-
-    Raises:
-        CaffeFormatError: the text is not such a message: the line and what is wrong there.
-    """
-    try:
-        text_format.Parse(text, cast(Any, message))
-        missing = message.FindInitializationErrors()  # type: ignore[attr-defined]
-    except text_format.ParseError as error:
-        line = f", line {error.GetLine()}" if error.GetLine() else ""
-        what = str(error).split(" : ", 1)[-1].replace("\n", " ")
-        raise CaffeFormatError(f"{name}{line}: {what}") from None
-    except Exception as error:  # what a hostile text makes the parser run into
-        raise CaffeFormatError(f"{name}: not a {_kind(message)} ({type(error).__name__}: {error})") from None
-    if missing:
-        raise CaffeFormatError(f"{name}: field {missing[0]} is required, and missing")
-    return message
-
-
-def parse_binary(data: Any, message: M, name: str) -> M:
-    """A message from protobuf's binary form; ``name`` is the file, for errors.
-
-    Raises:
-        CaffeFormatError: the bytes are not such a message.
-    """
-    try:
-        message.ParseFromString(bytes(data))  # type: ignore[attr-defined]
-    except Exception as error:  # DecodeError, and what else damaged bytes make the parser run into
-        raise CaffeFormatError(f"{name}: not a {_kind(message)}, or damaged ({error})") from None
-    missing = message.FindInitializationErrors()  # type: ignore[attr-defined]
-    if missing:
-        raise CaffeFormatError(f"{name}: field {missing[0]} is required, and missing")
-    try:
-        _check_strings(message, name)
-    except UnicodeDecodeError as error:
-        raise CaffeFormatError(f"{name}: holds text that is not UTF-8 ({error})") from None
-    return message
-
-
-def _check_strings(message: Any, name: str, within: str = "") -> None:
-    """Refuses text that is not UTF-8: protobuf gives it as bytes, or raises, wherever such a field is read."""
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_STRING:
-            if any(not isinstance(one, str) for one in ((value,) if isinstance(value, (str, bytes)) else value)):
-                raise CaffeFormatError(f"{name}: field {within}{field.name}: not text in UTF-8")
-        elif isinstance(value, Message):
-            _check_strings(value, name, f"{within}{field.name}.")
-        elif field.message_type is not None:
-            for i, inner in enumerate(value):
-                _check_strings(inner, name, f"{within}{field.name}[{i}].")
-
-
-def read_message(path: str | Path, message: M) -> M:
-    """A message from a file in text or in binary form, whichever it is.
-
-    Raises:
-        CaffeFormatError: as of ``parse_text`` and ``parse_binary``; the file can't be read.
-    """
-    data = read_bytes(path)
-    if is_text(data, str(path)):
-        return parse_text(bytes(data).decode("utf-8"), message, str(path))
-    return parse_binary(data, message, str(path))
-
-
 def is_text(data: Any, name: str) -> bool:
-    """Whether a file's bytes are text: by its ending, or else by what it begins with."""
+    """Whether a file is text: by its ending, or by having no control characters at its beginning."""
     ending = Path(name).suffix
+    if ending in (".prototxt", ".pt", ".txt"):
+        return True
     if ending in (".caffemodel", ".solverstate", ".binaryproto"):
         return False
+    return not any(c < 32 and c not in b"\t\n\r" for c in bytes(data[:4096]))
+
+
+def is_hdf5(path: str | Path) -> bool:
+    """Whether a file is HDF5, by its content; or by its ending if it can't be read."""
     try:
-        bytes(data).decode("utf-8")
-    except UnicodeDecodeError:
-        if ending in (".prototxt", ".pt", ".txt"):
-            raise CaffeFormatError(f"{name}: not text in UTF-8") from None
-        return False
-    return ending in (".prototxt", ".pt", ".txt") or not any(c < 32 and c not in b"\t\n\r" for c in bytes(data[:4096]))
-
-
-def _kind(message: Any) -> str:
-    return message.DESCRIPTOR.name
-
-
-# ---- binary files without their numbers
-
-
-def cut(data: Any, kind: str, name: str) -> tuple[bytes, dict[int | None, list[list[_Cut]]]]:
-    """A binary message's bytes without the numbers of its blobs, and those numbers.
-
-    Args:
-        data: the bytes, or a view of them.
-        kind: "NetParameter", "SolverState" or "BlobProto".
-        name: the file, for errors.
-
-    Returns:
-        the bytes that are left, themselves a message of that kind; and by field number of the layers, in order, the
-        numbers of each layer's blobs. A ``SolverState``'s are under 3, a ``BlobProto``'s under None, as of one layer.
-
-    Raises:
-        CaffeFormatError: the bytes are cut short or no message.
-    """
-    view = memoryview(data).cast("B") if not isinstance(data, bytes) else memoryview(data)
-    where = _BLOBS_IN[kind]
-    cuts: dict[int | None, list[list[_Cut]]] = {number: [] for number in where}
-    out = bytearray()
-    if kind == "BlobProto":
-        cuts[None].append([_cut_blob(view, out, name)])
-        return bytes(out), cuts
-    for number, start, at, payload in _fields(view, name):
-        if payload is None or number not in where:
-            out += view[start:at]
-            continue
-        inside, blobs, layer = where[number], [], bytearray()
-        if inside is None:
-            blobs.append(_cut_blob(payload, layer, name))
-            if not cuts[number]:
-                cuts[number].append([])
-            cuts[number][0] += blobs
-        else:
-            for inner, begin, end, blob in _fields(payload, name):
-                if inner == inside and blob is not None:
-                    kept = bytearray()
-                    blobs.append(_cut_blob(blob, kept, name))
-                    layer += head(inner, len(kept)) + kept
-                else:
-                    layer += payload[begin:end]
-            cuts[number].append(blobs)
-        out += head(number, len(layer)) + layer
-    return bytes(out), cuts
-
-
-def _cut_blob(view: memoryview, out: bytearray, name: str) -> _Cut:
-    result = _Cut()
-    for number, start, at, payload in _fields(view, name):
-        if payload is not None and number in _NUMBERS:
-            result.pieces.setdefault(_NUMBERS[number][0], []).append(payload)
-        else:
-            out += view[start:at]
-    return result
-
-
-def _fields(view: memoryview, name: str) -> Iterator[tuple[int, int, int, memoryview | None]]:
-    """Each field of a message: its number, where it starts and ends, and its bytes if it is of a kind with a length."""
-    at, end = 0, len(view)
-    while at < end:
-        start = at
-        tag, at = _varint(view, at, name)
-        number, wire = tag >> 3, tag & 7
-        if not 0 < number < 2**29:
-            raise CaffeFormatError(f"{name}: damaged (there is no field {number})")
-        payload = None
-        if wire == VARINT:
-            _, at = _varint(view, at, name)
-        elif wire in (FIXED64, FIXED32):
-            at += 8 if wire == FIXED64 else 4
-        elif wire == BYTES:
-            size, at = _varint(view, at, name)
-            payload = view[at : at + size]
-            at += size
-        else:
-            raise CaffeFormatError(f"{name}: damaged (wire type {wire} of field {number} is none that Caffe writes)")
-        if at > end:
-            raise CaffeFormatError(f"{name}: cut short (field {number} runs {at - end} bytes past the end)")
-        yield number, start, at, payload
-
-
-def _varint(view: memoryview, at: int, name: str) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 64:
-        if at >= len(view):
-            raise CaffeFormatError(f"{name}: cut short (in the middle of a number)")
-        byte = view[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-    raise CaffeFormatError(f"{name}: damaged (a number of more than 64 bits)")
-
-
-def head(number: int, size: int) -> bytes:
-    """The tag and length of a field that has a length."""
-    out = bytearray()
-    for value in (number << 3 | BYTES, size):
-        while value > 127:
-            out.append(value & 127 | 128)
-            value >>= 7
-        out.append(value)
-    return bytes(out)
-
-
-def blob_of(message: Any, cut: _Cut, name: str) -> Blob:
-    """A blob from its message and the numbers that were cut out of it.
-
-    Args:
-        message: the ``BlobProto``.
-        name: file, layer and blob, for errors.
-
-    Raises:
-        CaffeFormatError: the shape is not one, or there are not as many values as it says.
-    """
-    fields = ("num", "channels", "height", "width")
-    legacy = any(message.HasField(field) for field in fields)
-    shape = tuple(getattr(message, field) for field in fields) if legacy else tuple(message.shape.dim)
-    if not countable(shape):
-        raise CaffeFormatError(f"{name}: shape {shape}: Caffe's blobs have at most 32 axes, and 2**31 - 1 values")
-    values = None
-    for which in ("double_data", "data"):
-        pieces, loose = cut.pieces.get(which, []), getattr(message, which)
-        kind = _NUMBERS[8 if which == "double_data" else 5][1]
-        if any(len(piece) % int(kind[-1]) for piece in pieces):
-            raise CaffeFormatError(f"{name}: field {which} is no whole number of values")
-        arrays = [np.frombuffer(piece, kind) for piece in pieces if len(piece)]
-        if len(loose):  # one value a field, as nothing of Caffe's writes them
-            arrays.append(np.array(loose, kind))
-        if len(arrays) and values is None:
-            values = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    if values is None:
-        values = np.empty(0, "<f4")
-    if prod(shape) != len(values):
-        raise CaffeFormatError(f"{name}: shape {shape} is of {prod(shape)} values, but there are {len(values)}")
-    return Blob(shape, legacy, values)
-
-
-def write_blob(array: Array) -> list[Any]:
-    """The bytes of an array's ``BlobProto``, as Blob::ToProto makes it, in pieces: values, not copied, and shape."""
-    shape = schema().BlobProto()
-    if array.ndim:  # of a blob without axes it says no shape
-        shape.shape.dim.extend(array.shape)
-    end = shape.SerializeToString()
-    double = array.dtype == np.float64
-    values = np.ascontiguousarray(array, "<f8" if double else "<f4").reshape(-1).view(np.uint8).data
-    numbers = [head(8 if double else 5, len(values)), values] if len(values) else []
-    return [end, *numbers] if double else [*numbers, end]
-
-
-def with_blobs(message: Any, number: int, arrays: Iterable[Array]) -> Iterator[Any]:
-    """The bytes of a message, in pieces, with blobs in its field ``number``, at its place in the order of numbers."""
-    data = memoryview(message.SerializeToString())
-    at = next((start for field, start, _, _ in _fields(data, "") if field > number), len(data))
-    yield data[:at]
-    for array in arrays:
-        blob = write_blob(array)
-        yield head(number, sum(map(len, blob)))
-        yield from blob
-    yield data[at:]
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe could wait forever
+            return False
+        with open(path, "rb") as file:
+            return file.read(8) == b"\x89HDF\r\n\x1a\n"
+    except (OSError, ValueError):
+        return Path(path).suffix == ".h5"
 
 
 def write_file(path: str | Path, parts: Iterable[Any]) -> Path:

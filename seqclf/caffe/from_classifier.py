@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from seqclf import models
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.layers.recurrent import swap_gates
+from seqclf.caffe.load import build_net
 from seqclf.caffe.modules_to_layers import to_layer, weight_and_bias
-from seqclf.caffe.net import Net, build_net
+from seqclf.caffe.net import Net
 from seqclf.caffe.schema import schema
 
 

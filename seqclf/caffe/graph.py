@@ -48,34 +48,32 @@ def filter_layers(net: Any, phase: str, level: int, stages: tuple[str, ...], nam
         net.layer.extend(copies)
 
 
-def check_graph(net: Any, name: str) -> list[str]:
-    """Sees that every bottom is a top of an earlier layer and no top is made twice; gives the net's outputs.
+def check_graph(net: Any) -> tuple[list[str], list[str]]:
+    """Checks that every bottom is a top of an earlier layer, and that no top is made twice.
 
     Returns:
-        the tops that no layer reads, in Caffe's order (alphabetical).
-
-    Raises:
-        CaffeFormatError: a layer reads what is not there yet (or ever: a cycle), or writes what is; the layer is named.
+        the net's outputs, which are the tops that no layer reads, in Caffe's order (alphabetical);
+        and the problems, each of which names its layer.
     """
-    live: dict[str, int] = {}  # how often the newest blob of that name was read
+    reads: dict[str, int] = {}  # of the newest blob of each name
+    problems: list[str] = []
     for layer in net.layer:
-        where = f'{name}: layer "{layer.name}" ({layer.type})'
+        where = f'layer "{layer.name}" ({layer.type})'
         for bottom in layer.bottom:
-            if bottom not in live:
+            if bottom not in reads:
                 later = any(bottom in other.top for other in net.layer)
-                raise CaffeFormatError(
-                    f'{where}: bottom "{bottom}" is the top of no earlier layer'
-                    + (" (only of a later one)" if later else "")
-                )
-            live[bottom] += 1
+                note = " (only of a later one)" if later else ""
+                problems.append(f'{where}: bottom "{bottom}" is the top of no earlier layer{note}')
+            reads[bottom] = reads.get(bottom, 0) + 1
         for i, top in enumerate(layer.top):
-            if top in live:
-                if not (i < len(layer.bottom) and layer.bottom[i] == top):
-                    raise CaffeFormatError(f'{where}: top "{top}" is the top of an earlier layer already')
-                if live[top] > 1:
-                    raise CaffeFormatError(f'{where}: changes "{top}" in place, which another layer reads')
-            live[top] = 0
-    return sorted(top for top, reads in live.items() if reads == 0)
+            if top in reads:
+                in_place = i < len(layer.bottom) and layer.bottom[i] == top
+                if not in_place:
+                    problems.append(f'{where}: top "{top}" is already the top of an earlier layer')
+                elif reads[top] > 1:
+                    problems.append(f'{where}: changes "{top}" in place, but another layer reads it')
+            reads[top] = 0
+    return sorted(top for top, count in reads.items() if count == 0), problems
 
 
 def insert_splits(net: Any) -> None:

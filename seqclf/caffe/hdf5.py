@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from seqclf.caffe.binary import Blob
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.files import Array, Blob, countable
+from seqclf.caffe.files import Array, countable
 from seqclf.runtime.files import replacing
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from seqclf.caffe.files import cut, is_text, parse_binary, read_bytes
+from seqclf.caffe.binary import cut, parse_binary
+from seqclf.caffe.files import is_text, read_bytes
 from seqclf.caffe.layers import Shape
-from seqclf.caffe.net import Net, read_weights
+from seqclf.caffe.net import Net
 from seqclf.caffe.policies import policy, single
 from seqclf.caffe.schema import Flavour, schema
+from seqclf.caffe.weights import read_weights
 
 
 @dataclass(frozen=True)

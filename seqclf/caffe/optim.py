@@ -54,6 +54,9 @@ class CaffeOptimizer(Optimizer):
     averages: ClassVar[tuple[str, ...]] = ()
     """Those of them that are the decay of a running average, and less than 1."""
 
+    order: Sequence[tuple[Tensor, int]] = ()
+    """The parameters, and which use of each (0 for its owner), as in a ``.solverstate``; empty: as in the groups."""
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -66,7 +69,7 @@ class CaffeOptimizer(Optimizer):
         **own: float,
     ) -> None:
         common: Settings = {"lr": lr, "lr_mult": 1.0, "weight_decay": weight_decay, "decay_mult": 1.0, "iteration": 0}
-        common |= {"regularization_type": regularization_type, "clip_gradients": clip_gradients}
+        common |= {"regularization_type": regularization_type, "clip_gradients": clip_gradients, "sharers": ()}
         super().__init__(params, {**common, "iter_size": iter_size, "flavour": flavour, **own})
 
     @property
@@ -134,33 +137,63 @@ class CaffeOptimizer(Optimizer):
             device, dtype, *settings = key
             exact = _exact(dtype)  # Caffe's scalars are of the parameters' type before anything is reckoned with them
             s = {name: exact(value) if isinstance(value, float) else value for name, value in settings}
-            rate, decay = exact(s["lr"] * s["lr_mult"]), exact(s["weight_decay"] * s["decay_mult"])
             if clip is not None:
                 g = torch._foreach_mul(g, clip.to(device, dtype))
-            if s["iter_size"] > 1 and s["flavour"] == "lisa":
-                rate = exact(rate / s["iter_size"])
-            elif s["iter_size"] > 1:
+            if s["iter_size"] > 1 and s["flavour"] == "bvlc":
                 g = torch._foreach_mul(g, exact(1 / s["iter_size"]))
-            if decay:
-                toward_0 = w if s["regularization_type"] == "L2" else torch._foreach_sign(w)
-                g = torch._foreach_add(g, toward_0, alpha=decay)
-            self.update(w, g, [[self._history(p, name) for p in w] for name in self.histories], rate, s)
+            if s["sharers"]:
+                self._update_shared(w, g, s, exact)
+            else:
+                self._update_one(w, w, g, s, (s["lr_mult"], s["decay_mult"]), 0, exact)
         for group in self.param_groups:
             group["iteration"] += 1
         return loss
+
+    def _update_one(
+        self,
+        w: Tensors,
+        target: Tensors,
+        g: Tensors,
+        s: Settings,
+        multipliers: tuple[float, float],
+        use: int,
+        exact: Callable[[float], float],
+    ) -> None:
+        """Adds weight decay to the gradients ``g`` of ``w`` and updates ``target`` and the history of this use."""
+        rate, decay = (exact(s[name] * m) for name, m in zip(("lr", "weight_decay"), multipliers, strict=True))
+        if s["iter_size"] > 1 and s["flavour"] == "lisa":
+            rate = exact(rate / s["iter_size"])
+        if decay:
+            toward_0 = w if s["regularization_type"] == "L2" else torch._foreach_sign(w)
+            g = torch._foreach_add(g, toward_0, alpha=decay)
+        self.update(target, g, [[self._history(p, name, use) for p in w] for name in self.histories], rate, s)
+
+    def _update_shared(self, w: Tensors, g: Tensors, s: Settings, exact: Callable[[float], float]) -> None:
+        """lisa-caffe's update of a shared parameter.
+
+        Its layers share one gradient buffer, and each use replaces the gradient by its own update. So the update of
+        the first use is the gradient of the second, and only the last update is subtracted from the weights.
+        """
+        uses = ((s["lr_mult"], s["decay_mult"]), *s["sharers"])
+        change: Tensors = []
+        for use, multipliers in enumerate(uses):
+            change = [torch.zeros_like(p) for p in w]
+            self._update_one(w, change, g, s, multipliers, use, exact)
+            g = torch._foreach_neg(change)
+        torch._foreach_add_(w, change)
 
     def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
         """Updates weights and history in place, and leaves the gradients; ``rate`` has the multiplier in it."""
         raise NotImplementedError
 
     def history(self) -> list[Tensor]:
-        """The history as a ``.solverstate`` holds it: a tensor for each parameter, in the order of the groups.
+        """The history as a ``.solverstate`` holds it: one tensor per parameter, in the order of the groups.
 
-        AdaDelta and Adam have two for each: first the one of all parameters, then the other. They are no copies.
+        lisa-caffe has one per use of a shared parameter, each at the place of its layer. AdaDelta and Adam keep two
+        histories, one after the other. The tensors are the optimizer's own, not copies.
         """
-        return [
-            self._history(p, name) for name in self.histories for group in self.param_groups for p in group["params"]
-        ]
+        order = self.order or [(p, 0) for group in self.param_groups for p in group["params"]]
+        return [self._history(p, name, use) for name in self.histories for p, use in order]
 
     @torch.no_grad()
     def load_history(self, history: list[Tensor], iteration: int) -> None:
@@ -180,8 +213,9 @@ class CaffeOptimizer(Optimizer):
         for group in self.param_groups:
             group["iteration"] = iteration
 
-    def _history(self, p: Tensor, name: str) -> Tensor:
+    def _history(self, p: Tensor, name: str, use: int = 0) -> Tensor:
         state = self.state[p]
+        name = f"{name}.{use}" if use else name
         if name not in state:
             state[name] = torch.zeros_like(p)
         return state[name]
@@ -394,13 +428,8 @@ def from_solver(param: Any, groups: Iterable[dict[str, Any]], flavour: Flavour =
         raise CaffeFormatError("the solver has no base_lr")
     if param.momentum and "momentum" not in build.own:
         raise CaffeFormatError(f"momentum {param.momentum}: {param.type} works with momentum 0 only")
-    seen: set[Tensor] = set()
-    once = []
-    for group in groups:
-        params = [p for p in dict.fromkeys(group["params"]) if p not in seen]
-        seen.update(params)
-        once += [{**group, "params": params}] if params else []
-    return build(
+    once, order = _one_group_each(groups, flavour)
+    optimizer = build(
         once,
         lr=param.base_lr,
         weight_decay=param.weight_decay,
@@ -410,6 +439,33 @@ def from_solver(param: Any, groups: Iterable[dict[str, Any]], flavour: Flavour =
         flavour=flavour,
         **{name: getattr(param, name) for name in build.own},
     )
+    optimizer.order = order
+    return optimizer
+
+
+def _one_group_each(
+    groups: Iterable[dict[str, Any]], flavour: Flavour
+) -> tuple[list[dict[str, Any]], list[tuple[Tensor, int]]]:
+    """One group per parameter, and the order of the ``.solverstate``.
+
+    A parameter that appears again is shared: BVLC Caffe ignores the second use, lisa-caffe adds it to the first
+    group's ``sharers``.
+    """
+    once: list[dict[str, Any]] = []
+    owner: dict[Tensor, dict[str, Any]] = {}
+    order: list[tuple[Tensor, int]] = []
+    for group in groups:
+        settings = {name: value for name, value in group.items() if name != "params"}
+        for p in group["params"]:
+            if p not in owner:
+                owner[p] = {**settings, "params": [p]}
+                once.append(owner[p])
+                order.append((p, 0))
+            elif flavour == "lisa":
+                multipliers = (settings.get("lr_mult", 1.0), settings.get("decay_mult", 1.0))
+                owner[p]["sharers"] = (*owner[p].get("sharers", ()), multipliers)
+                order.append((p, len(owner[p]["sharers"])))
+    return once, order
 
 
 def _exact(dtype: torch.dtype) -> Callable[[float], float]:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqclf.caffe.binary import blob_of, cut, parse_binary
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.files import blob_of, cut, parse_binary, read_bytes
+from seqclf.caffe.files import read_bytes
 from seqclf.caffe.schema import schema
 
 _GREY = {"PNG": (9797, 19234, 3737, 0, 15)}

@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.schema import schema
+from seqclf.caffe.upgrade_v0 import is_v0, upgrade_v0
 
 V1_TYPES = {
     # what the enum of `layers { type: ... }` is called as a string
@@ -68,11 +68,8 @@ def upgrade_net(net: Any, name: str) -> None:
     Raises:
         CaffeFormatError: it is of the form before 2014 (V0), mixes two forms, or miscounts its inputs.
     """
-    if any(old.HasField("layer") for old in net.layers):
-        raise CaffeFormatError(
-            f"{name}: is of Caffe's first form (V0, `layers {{ layer {{ ... }} }}`), which is not read: run Caffe's "
-            "upgrade_net_proto_text or upgrade_net_proto_binary on it"
-        )
+    if is_v0(net):
+        upgrade_v0(net, name)
     if len(net.layers) and len(net.layer):
         raise CaffeFormatError(f"{name}: has both `layer` and `layers`: expected one of the two forms")
     for old in net.layers:
@@ -82,8 +79,21 @@ def upgrade_net(net: Any, name: str) -> None:
     net.ClearField("layers")
     _upgrade_inputs(net, name)
     for layer in net.layer:
-        if layer.type == "BatchNorm" and len(layer.param) == 3:
-            layer.ClearField("param")  # once its statistics were declared as parameters that don't learn
+        if layer.type == "BatchNorm" and len(layer.param) == 3:  # statistics were once declared as parameters
+            for spec in layer.param:
+                spec.lr_mult = spec.decay_mult = 0
+        if layer.pooling_param.HasField("ceil_mode"):
+            _upgrade_ceil_mode(layer, name)
+
+
+def _upgrade_ceil_mode(layer: Any, name: str) -> None:
+    """``ceil_mode`` of other forks becomes BVLC Caffe's ``round_mode``."""
+    p = layer.pooling_param
+    mode = p.CEIL if p.ceil_mode else p.FLOOR
+    if p.HasField("round_mode") and p.round_mode != mode:
+        raise CaffeFormatError(f'{name}: layer "{layer.name}": round_mode and ceil_mode contradict each other')
+    p.round_mode = mode
+    p.ClearField("ceil_mode")
 
 
 def _upgrade_layer(old: Any, new: Any, name: str) -> None:
@@ -180,8 +190,3 @@ def read_upgraded(message: Any, name: str) -> Any:
     else:
         upgrade_net(message, name)
     return message
-
-
-def new_net(flavour: str) -> Any:
-    """An empty ``NetParameter``."""
-    return schema(flavour).NetParameter()

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from seqclf.caffe.layers import Shape
-from seqclf.caffe.net import Net, read_weights
+from seqclf.caffe.net import Net
+from seqclf.caffe.weights import read_weights
 
 
 def find_mismatches(net: Net, path: str | Path) -> list[str]:

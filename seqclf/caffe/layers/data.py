@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqclf.caffe.binary import parse_binary
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.files import parse_binary
 from seqclf.caffe.fillers import fill
 from seqclf.caffe.layers.base import Layer, Shape
 from seqclf.caffe.schema import schema

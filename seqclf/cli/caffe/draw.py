@@ -13,7 +13,7 @@ import torch
 from seqclf import SeqclfError
 from seqclf.caffe.draw import RANKDIRS, draw
 from seqclf.caffe.layers import Shape
-from seqclf.caffe.net import read_net_structure
+from seqclf.caffe.load import read_net_structure
 from seqclf.cli.caffe.options import (
     add_phase,
     add_python,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqclf.caffe.net import read_net_structure
+from seqclf.caffe.load import read_net_structure
 from seqclf.caffe.timing import measure
 from seqclf.cli.caffe.log import log
 from seqclf.cli.caffe.options import (

@@ -1,0 +1,151 @@
+"""Nets from files: their definitions (prototxt or ``.caffemodel``), built and given their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seqclf.caffe.binary import cut, parse_binary
+from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.files import is_hdf5, is_text, read_bytes
+from seqclf.caffe.graph import filter_layers
+from seqclf.caffe.net import PHASES, Net
+from seqclf.caffe.schema import schema
+from seqclf.caffe.text import UnknownField, decode, parse_known_fields
+from seqclf.caffe.upgrade import read_upgraded
+from seqclf.caffe.upgrade_v0 import is_v0
+
+
+def load_net(
+    prototxt: str | Path,
+    weights: str | Path | None = None,
+    phase: str = "TEST",
+    flavour: str = "bvlc",
+    *,
+    level: int = 0,
+    stages: Sequence[str] = (),
+    python: Mapping[str, Callable[..., Any]] | None = None,
+    strict: bool = True,
+) -> Net:
+    """Loads a Caffe net from its prototxt, with its weights.
+
+    Args:
+        prototxt: the net's definition, in any of Caffe's forms (2013, 2014 or today's); or a ``.caffemodel``, which
+            contains one.
+        weights: a ``.caffemodel`` or HDF5 file. None: the weights in a ``.caffemodel`` given as ``prototxt``, or else
+            weights drawn by the fillers from PyTorch's generator.
+        phase: "TRAIN" or "TEST".
+        flavour: "bvlc", or "lisa" for nets and files of lisa-caffe, where the two differ (see docs/caffe.md).
+        level: the level that ``include`` and ``exclude`` rules are compared with.
+        stages: the stages that these rules are compared with.
+        python: replacements for ``Python`` layers, by the layer's class name; see ``seqclf.caffe.layers.data``.
+        strict: whether it is an error if the file has weights for no layer of the net, or a layer gets no weights;
+            otherwise such layers are filled.
+
+    Returns:
+        the net, in that phase, on the CPU.
+
+    Raises:
+        CaffeFormatError: a file can't be read, or the net can't be built. All problems of the net are listed, each
+            with its layer.
+    """
+    problems: list[str] = []
+    message = read_net_structure(prototxt, flavour, problems)
+    return build_net(message, str(prototxt), weights, phase, flavour, level, stages, python, strict, problems)
+
+
+def build_net(
+    message: Any,
+    file: str,
+    weights: str | Path | None = None,
+    phase: str = "TEST",
+    flavour: str = "bvlc",
+    level: int = 0,
+    stages: Sequence[str] = (),
+    python: Mapping[str, Callable[..., Any]] | None = None,
+    strict: bool = True,
+    problems: Sequence[str] = (),
+) -> Net:
+    """Like ``load_net``, from a ``NetParameter`` in today's form.
+
+    Args:
+        message: the net; its layers are filtered in place.
+        file: where it comes from, for errors.
+        weights, phase, flavour, level, stages, python, strict: see ``load_net``.
+        problems: problems found so far, reported together with those of building.
+    """
+    if phase not in PHASES:
+        raise CaffeFormatError(f'phase={phase!r}: expected "TRAIN" or "TEST"')
+    filter_layers(message, phase, level, tuple(stages), file)
+    net = Net(message, phase, flavour, file, python, problems)
+    if weights is None and Path(file).suffix == ".caffemodel":
+        weights = file
+    missing = list(net.params) if weights is None else net.load_weights(weights, strict)[0]
+    net.fill(missing)
+    return net
+
+
+def read_net(path: str | Path, flavour: str = "bvlc") -> Any:
+    """The ``NetParameter`` in a ``.prototxt`` or ``.caffemodel``, in today's form, with all of its layers and blobs.
+
+    Raises:
+        CaffeFormatError: the file is missing or damaged.
+    """
+    problems: list[str] = []
+    message = _read(path, flavour, problems)
+    if problems:
+        raise CaffeFormatError(str(path), problems)
+    return message
+
+
+def read_net_structure(path: str | Path, flavour: str = "bvlc", problems: list[str] | None = None) -> Any:
+    """Like ``read_net``, without the numbers of blobs: for a ``.caffemodel`` that serves as a net's definition.
+
+    Args:
+        path: the file.
+        flavour: "bvlc" or "lisa".
+        problems: takes the fields that Caffe does not have; None makes them an error.
+    """
+    found: list[str] = []
+    message = _read(path, flavour, found, numbers=False)
+    if problems is None and found:
+        raise CaffeFormatError(str(path), found)
+    if problems is not None:
+        problems += found
+    return message
+
+
+def _read(path: str | Path, flavour: str, problems: list[str], numbers: bool = True) -> Any:
+    data, name = read_bytes(path), str(path)
+    message = schema(flavour).NetParameter()
+    if is_text(data, name):
+        message, unknown = parse_known_fields(decode(data), message, name)
+        problems += _described(message, unknown)
+        return read_upgraded(message, name)
+    if is_hdf5(path):
+        raise CaffeFormatError(
+            f"{name}: an HDF5 file holds weights but no net: give the net's prototxt, and this file as its weights"
+        )
+    if numbers:
+        return read_upgraded(parse_binary(data, message, name), name)
+    rest, _ = cut(data, "NetParameter", name)
+    message = read_upgraded(parse_binary(rest, message, name), name)
+    for layer in message.layer:
+        layer.ClearField("blobs")
+        layer.ClearField("phase")  # the phase of the net that was saved
+    return message
+
+
+def _described(message: Any, unknown: Sequence[UnknownField]) -> list[str]:
+    """The unknown fields of a net, with the layers that they are in."""
+    problems = []
+    for field in unknown:
+        if field.layer is None:
+            problems.append(f"line {field.line}: unknown field {field.path}")
+            continue
+        layer = getattr(message, field.layer[0])[field.layer[1]]
+        layer = layer.layer if field.layer[0] == "layers" and is_v0(message) else layer
+        kind = layer.type if isinstance(layer.type, str) else layer.LayerType.Name(layer.type)
+        problems.append(f'line {field.line}: layer "{layer.name}" ({kind}): unknown field {field.path}')
+    return problems

@@ -1,0 +1,79 @@
+"""The train and test nets that a solver's prototxt names (Solver::InitTrainNet, Solver::InitTestNets)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.load import build_net, read_net_structure
+from seqclf.caffe.net import PHASES, Net
+from seqclf.caffe.schema import schema
+
+Python: TypeAlias = Mapping[str, Callable[..., Any]] | None
+TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
+
+
+def find(name: str, solver_file: str) -> str:
+    """A file that the solver names: relative to the working directory, as in Caffe, or else to the solver's file."""
+    beside = os.path.join(os.path.dirname(solver_file), name)
+    return name if os.path.exists(name) or not os.path.exists(beside) else beside
+
+
+def find_named(field: str, name: str, solver_file: str) -> str:
+    """Like ``find``; the field is named if there is no such file."""
+    path = find(name, solver_file)
+    if not os.path.isfile(path):
+        raise CaffeFormatError(f'{solver_file}: field {field}: there is no file "{name}"')
+    return path
+
+
+def train_net(param: Any, file: str, flavour: str, python: Python) -> Net:
+    """The net that the solver trains, with weights drawn by the fillers."""
+    given = [field for field in TRAIN_FIELDS if param.HasField(field)]
+    if len(given) != 1:
+        raise CaffeFormatError(
+            f"{file}: expected exactly one of {', '.join(TRAIN_FIELDS)}, found {', '.join(given) or 'none'}"
+        )
+    return _build(getattr(param, given[0]), given[0], file, flavour, "TRAIN", param.train_state, python)
+
+
+def test_nets(param: Any, file: str, flavour: str, python: Python) -> list[Net]:
+    """The nets that are tested, one for each ``test_iter``."""
+    sources = [("test_net_param", net) for net in param.test_net_param] + [("test_net", net) for net in param.test_net]
+    for field in ("net_param", "net"):
+        if param.HasField(field):
+            sources += [(field, getattr(param, field))] * (len(param.test_iter) - len(sources))
+    if len(sources) != len(param.test_iter):
+        raise CaffeFormatError(
+            f"{file}: field test_iter: has {len(param.test_iter)} values, expected one for each of "
+            f"{len(sources)} test nets"
+        )
+    if len(param.test_state) not in (0, len(sources)):
+        raise CaffeFormatError(
+            f"{file}: field test_state: has {len(param.test_state)} values, expected none, or one for each of "
+            f"{len(sources)} test nets"
+        )
+    if sources and param.test_interval < 1:
+        raise CaffeFormatError(f"{file}: field test_interval: must be above 0 where there are test nets")
+    states = param.test_state if len(param.test_state) else [schema(flavour).NetState() for _ in sources]
+    return [
+        _build(source, field, file, flavour, "TEST", state, python)
+        for (field, source), state in zip(sources, states, strict=True)
+    ]
+
+
+def _build(source: Any, field: str, file: str, flavour: str, phase: str, state: Any, python: Python) -> Net:
+    """A net from a file's name or from a message inside the solver."""
+    problems: list[str] = []
+    if isinstance(source, str):
+        path = find_named(field, source, file)
+        message = read_net_structure(path, flavour, problems)
+    else:
+        path, message = file, type(source)()
+        message.CopyFrom(source)
+    own = next((s for s in (state, message.state) if s.HasField("phase")), None)
+    phase = phase if own is None else PHASES[own.phase]  # Caffe merges the solver's state with the net's own
+    stages = tuple(state.stage)
+    return build_net(message, path, None, phase, flavour, state.level, stages, python, problems=problems)

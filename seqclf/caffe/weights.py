@@ -1,0 +1,171 @@
+"""The weights of nets in files: read by layer, copied into a net, and written as Caffe writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from google.protobuf import text_format
+from torch import Tensor
+
+from seqclf.caffe import hdf5
+from seqclf.caffe.binary import Blob, blob_of, cut, head, parse_binary, with_blobs
+from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.files import is_hdf5, read_bytes, write_file
+from seqclf.caffe.schema import schema
+from seqclf.caffe.upgrade import upgrade_net
+from seqclf.caffe.upgrade_v0 import is_v0
+
+if TYPE_CHECKING:
+    from seqclf.caffe.net import Net
+
+
+def read_weights(path: str | Path, flavour: str = "bvlc") -> dict[str, list[Blob]]:
+    """The parameters in a file, by layer, in Caffe's order.
+
+    Args:
+        path: a ``.caffemodel``, whose numbers stay views of the mapped file, or an HDF5 file, recognised by content.
+        flavour: "bvlc" or "lisa".
+
+    Raises:
+        CaffeFormatError: the file is missing or damaged; a blob's shape and values do not agree.
+    """
+    if is_hdf5(path):
+        return hdf5.read_weights(path)
+    name = str(path)
+    rest, cuts = cut(read_bytes(path), "NetParameter", name)
+    net: Any = parse_binary(rest, schema(flavour).NetParameter(), name)
+    if is_v0(net):  # whose blobs are one level deeper, so they were not cut out
+        upgrade_net(net, name)
+        return _by_layer(((layer.name, [(blob, None) for blob in layer.blobs]) for layer in net.layer), name)
+    messages = [list(layer.blobs) for layer in (*net.layers, *net.layer)]
+    for layer in (*net.layers, *net.layer):
+        layer.ClearField("blobs")
+    upgrade_net(net, name)
+    names = [layer.name for layer in net.layer][len(net.layer) - len(messages) :]  # the upgrade may add an Input layer
+    pieces = [list(zip(m, p, strict=True)) for m, p in zip(messages, (*cuts[2], *cuts[100]), strict=True)]
+    return _by_layer(zip(names, pieces, strict=True), name)
+
+
+def _by_layer(layers: Any, file: str) -> dict[str, list[Blob]]:
+    """Blobs by layer name, from names and pairs of ``BlobProto`` and cut-out numbers."""
+    found: dict[str, list[Blob]] = {}
+    for name, blobs in layers:
+        if blobs and found.get(name):
+            raise CaffeFormatError(f'{file}: two layers "{name}" have weights')
+        if blobs or name not in found:
+            found[name] = [
+                blob_of(blob, numbers, f'{file}: layer "{name}", blob {j}') for j, (blob, numbers) in enumerate(blobs)
+            ]
+    return found
+
+
+def load_weights(net: Net, path: str | Path, strict: bool) -> tuple[list[str], list[str]]:
+    """``Net.load_weights``."""
+    found = read_weights(path, net.flavour)
+    shared = {param.name: layer.shared for param, layer in net.sequence}
+    missing = [name for name in net.params if name not in found]
+    unread = [name for name, blobs in found.items() if blobs and name not in shared]
+    for name, blobs in found.items():
+        if name in net.params:
+            _check_blobs(net, name, blobs, shared[name], path)
+        elif name in shared and blobs:
+            raise CaffeFormatError(f'{path}: layer "{name}": has {len(blobs)} blobs, but the net\'s layer has none')
+    if strict and (missing or unread):
+        problems = [f"no weights for layer {', '.join(missing)}"] if missing else []
+        problems += [f"weights for layer {', '.join(unread)}, which the net does not have"] if unread else []
+        raise CaffeFormatError(f"{path}: {'; '.join(problems)} (strict=False takes what matches)")
+    for name, blobs in found.items():
+        for blob, mine in zip(blobs, net.params.get(name, ()), strict=False):
+            if not blob.absent:
+                copy_blob(blob, mine)
+    return missing, unread
+
+
+def _check_blobs(net: Net, name: str, blobs: list[Blob], shared: set[int], path: str | Path) -> None:
+    mine = net.params[name]
+    absent = {j for j, blob in enumerate(blobs) if blob.absent}
+    if is_hdf5(path):  # which leaves out what another layer owns
+        absent |= {j for j in shared if j >= len(blobs)}
+    if len(set(range(len(blobs))) | absent) != len(mine) or not absent <= shared:
+        there = len(blobs) - sum(blob.absent for blob in blobs)
+        raise CaffeFormatError(f'{path}: layer "{name}": has {there} blobs, expected {len(mine)}')
+    for j, blob in enumerate(blobs):
+        shape = tuple(mine[j].shape)
+        if not (blob.fits(shape) or blob.absent):
+            raise CaffeFormatError(f'{path}: layer "{name}": blob {j} has shape {blob.shape}, expected {shape}')
+
+
+def copy_blob(blob: Blob, into: Tensor) -> None:
+    """Copies a file's values into a tensor with as many elements."""
+    if into.is_meta:
+        return
+    source, target = blob.data, into.detach()
+    if target.device.type == "cpu" and target.is_contiguous():
+        array = target.view(-1).numpy()
+        if array.dtype == source.dtype:
+            array.view(np.uint8)[:] = source.view(np.uint8)  # as bytes: a file's floats are not aligned
+        else:
+            with np.errstate(over="ignore"):  # doubles too large for a float become infinite
+                array[:] = source
+    else:
+        target.copy_(torch.from_numpy(np.array(source)).view(target.shape))
+
+
+def save_net(net: Net, path: str | Path) -> Path:
+    """Writes a net as Caffe does: its weights (``.caffemodel``, or ``.h5``), or its definition (``.prototxt``).
+
+    The file is written completely or not at all. A ``.caffemodel`` of a net that was loaded from Caffe's own file has
+    the same bytes.
+
+    Raises:
+        CaffeFormatError: another ending; the file can't be written.
+    """
+    ending = Path(path).suffix
+    if ending == ".prototxt":
+        message = without_input_layers(net.message, shapes=True) if net.flavour == "lisa" else net.message
+        return write_file(path, [text_format.MessageToString(message).encode()])
+    if ending == ".h5":
+        every = {param.name: list(net.params.get(param.name, ())) for param in net.to_message().layer}
+        return hdf5.write_weights(path, every)
+    if ending != ".caffemodel":
+        raise CaffeFormatError(f"{path}: expected the ending .caffemodel, .h5 or .prototxt")
+    return write_file(path, _binary(net))
+
+
+def _binary(net: Net) -> Iterator[Any]:
+    """A ``.caffemodel``'s bytes, a layer at a time."""
+    message = net.to_message()
+    top = type(message)()
+    top.CopyFrom(message)
+    top.ClearField("layer")
+    yield top.SerializeToString()
+    for layer in message.layer:
+        arrays = [blob.detach().cpu().numpy() for blob in net.params.get(layer.name, ())]
+        parts = list(with_blobs(layer, 7, arrays))
+        yield head(100, sum(map(len, parts)))
+        yield from parts
+
+
+def without_input_layers(net: Any, shapes: bool) -> Any:
+    """A copy of a ``NetParameter`` with lisa-caffe's input fields instead of ``Input`` layers.
+
+    Args:
+        net: the net.
+        shapes: whether to write the inputs' shapes, which lisa-caffe's saved weights do not have.
+    """
+    result = type(net)()
+    result.CopyFrom(net)
+    result.ClearField("layer")
+    for param in net.layer:
+        if param.type != "Input":
+            result.layer.add().CopyFrom(param)
+            continue
+        result.input.extend(param.top)
+        given = param.input_param.shape
+        for i in range(len(param.top) if shapes else 0):
+            result.input_shape.add().CopyFrom(given[i if len(given) > 1 else 0])
+    return result
