@@ -723,6 +723,11 @@ def wide(outputs, inputs=10):
     return given(1, inputs) + layer("ip", "InnerProduct", "x", "y", f"inner_product_param {{ num_output: {outputs} }}")
 
 
+V0_PAD = (
+    'input: "x" input_dim: 1 input_dim: 1 input_dim: 2 input_dim: 2 '
+    'layers { layer { name: "pad" type: "padding" pad: 1 } bottom: "x" top: "p" } '
+    'layers { layer { name: "a" type: "%s" } bottom: "p" top: "y" }'
+)
 WRONG_NETS = {
     # by what is wrong: the prototxt, and what the error has to say, of which file it is anyway
     "a terabyte of input": (given(1000000, 1000000), '"input"', "(1000000, 1000000)"),
@@ -748,7 +753,7 @@ WRONG_NETS = {
     ),
     "two layers of a name": (INPUTS + IP % "" + layer("ip", "ReLU", "y", "z"), '"ip"', "2 layers"),
     "no such blob": (given(2) + layer("a", "ReLU", "z", "y"), '"a"', '"z"'),
-    "no such type": (given(2) + layer("a", "Relu", "x", "y"), '"a"', "'Relu'", "ReLU"),
+    "no such type": (given(2) + layer("a", "Relu", "x", "y"), '"a" (Relu)', "unknown type"),
     "no type": (given(2) + 'layer { name: "a" bottom: "x" top: "y" }', '"a"', "type is missing"),
     "too many bottoms": (INPUTS + layer("a", "ReLU", "x", "y", 'bottom: "label"'), '"a"', "2 bottoms"),
     "too many tops": (given(2) + layer("a", "ReLU", "x", "y", 'top: "z"'), '"a"', "2 tops"),
@@ -784,7 +789,30 @@ WRONG_NETS = {
         '"normal"',
         "gaussian",
     ),
-    "V0": ('layers { layer { name: "a" type: "relu" } bottom: "x" top: "y" }', "V0"),
+    "a V0 layer of no type": ('layers { layer { name: "a" type: "rel" } }', '"a" (rel)', "unknown type"),
+    "a V0 layer that reads padding": (V0_PAD % "relu", '"a" (relu)', '"pad"'),
+    "a V0 layer without its bottom": ('layers { layer { name: "a" type: "relu" } bottom: "x" }', '"a" (relu)', '"x"'),
+    "several problems": (
+        given(2)
+        + layer("a", "NotThere", "x", "y", "not_there_param { width: 3 }")
+        + layer("b", "Pooling", "x", "z", "pooling_param { kernel_size: 1 side: 2 }")
+        + layer("c", "AlsoNot", "y", "u")
+        + layer("d", "ReLU", "u", "v")
+        + layer("e", "ReLU", "w", "w"),
+        "6 problems",
+        "expected 4 axes",
+        '"a" (NotThere): unknown field not_there_param',
+        '"b" (Pooling): unknown field pooling_param.side',
+        '"e" (ReLU): bottom "w"',
+        '"a" (NotThere): unknown type',
+        '"c" (AlsoNot): unknown type',
+    ),
+    "ceil_mode that contradicts round_mode": (
+        given(2) + layer("a", "Pooling", "x", "y", "pooling_param { round_mode: FLOOR ceil_mode: true }"),
+        '"a"',
+        "round_mode",
+        "ceil_mode",
+    ),
     "both forms": ('layer { name: "a" } layers { name: "b" type: RELU }', "layers"),
     "a V1 layer without a type": ('layers { name: "a" }', '"a"', "type"),
     "input_dim of too few": ('input: "x" input_dim: 1 input_dim: 2', "input_dim", "2 values"),
@@ -800,7 +828,7 @@ WRONG_NETS = {
     "deep nesting": ("layer { " * 100_000, "line 1"),
     "text that is not UTF-8": (b'name: "caf\xe9"', "UTF-8"),
     "a string that is not UTF-8": (r'name: "\377"', "line 1"),
-    "a binary file": (b"\x0a\xff\xff\xff\xff\x0f", "UTF-8"),
+    "a binary file": (b"\x0a\xff\xff\xff\xff\x0f", "line 2"),
 }
 
 
@@ -815,7 +843,7 @@ def test_a_wrong_net_is_told_by_layer_and_field(what, tmp_path):
     assert address_space() - before < 100
     for part in (str(path), *told):
         assert part in str(error.value)
-    assert str(error.value).isprintable()
+    assert str(error.value).replace("\n", "").isprintable()
 
 
 def changed_layer(**fields):
@@ -856,8 +884,8 @@ WRONG_WEIGHTS = {
     "a blob more": (lambda net: net.layer[0].blobs.add(data=[1]), '"ip"', "3 blobs", "2"),
     "a blob less": (lambda net: net.layer[0].blobs.pop(), '"ip"', "1 blobs", "2"),
     "no blobs": (lambda net: net.layer[0].ClearField("blobs"), '"ip"', "0 blobs", "2"),
-    "the same layer twice": (twice, '"ip"', "twice"),
-    "another layer": (changed_layer(name="other"), "no weights for layer ip", "no layer other"),
+    "the same layer twice": (twice, '"ip"', "two layers"),
+    "another layer": (changed_layer(name="other"), "no weights for layer ip", "layer other"),
     "weights of a layer that has none": (changed_layer(name="relu"), '"relu"', "2 blobs"),
     "both forms": (lambda net: net.layers.add(name="old"), "layers"),
     "a legacy shape of another size": (
@@ -954,7 +982,7 @@ def remake(name, **options):
 
 WRONG_H5 = {
     "no data": (lambda file: file.move("data", "other"), "data"),
-    "another layer": (lambda file: file.move("data/ip", "data/other"), "no weights for layer ip", "no layer other"),
+    "another layer": (lambda file: file.move("data/ip", "data/other"), "no weights for layer ip", "layer other"),
     "another shape": (remake("data/ip/0", data=np.zeros((3, 4), "f4")), '"ip"', "blob 0", "(3, 4)", "(4, 3)"),
     "a blob less": (lambda file: file.pop("data/ip/0"), '"ip"', "1 blobs", "2"),
     "a blob more": (lambda file: file.create_dataset("data/ip/2", data=1.0), '"ip"', "3 blobs"),

@@ -27,7 +27,8 @@ class CaffeFormatError(SeqclfError):
         if not problems:
             super().__init__(_clean(message))
         elif len(problems) == 1:
-            super().__init__(_clean(f"{message}: {problems[0]}"))
+            between = ", " if problems[0].startswith("line ") else ": "
+            super().__init__(_clean(f"{message}{between}{problems[0]}"))
         else:
             lines = [f"{message}: {len(problems)} problems", *problems[:MOST]]
             lines += [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []

@@ -117,7 +117,7 @@ class Solver:
                 f"{self.file}: {iterations} iterations from {self.iter} on: Caffe counts to 2**31 - 1"
             )
         self._recent.clear()  # average_loss averages within one call, as in Caffe
-        self._timer = time.perf_counter()
+        self._timer, self._last_shown = time.perf_counter(), self.iter
         available = torch.get_num_threads()
         with suitable_threads(self.net) as threads:
             if threads < available and not self._threads_logged:
@@ -186,16 +186,14 @@ class Solver:
         return sum(self._recent) / len(self._recent)
 
     def _display(self, outputs: Mapping[str, Tensor], rate: float) -> None:
-        """The log lines of an iteration, as each fork writes them."""
-        pace = ""
-        if self.flavour == "bvlc":
-            now = time.perf_counter()
-            elapsed, made = now - self._timer, self.iter - self._last_shown
-            pace = f" ({made / (elapsed or 1):.6g} iter/s, {elapsed:.6g}s/{self.param.display} iters)"
-            self._timer, self._last_shown = now, self.iter
-        self.log(f"Iteration {self.iter}{pace}, loss = {self._mean_loss():.6g}")
+        """The log lines of an iteration. The pace is at the end, where Caffe's parse_log.sh does not look."""
+        now = time.perf_counter()
+        elapsed, made = now - self._timer, self.iter - self._last_shown
+        pace = f" ({made / elapsed:.4g} iter/s, {elapsed:.4g}s/{made} iters)" if made else ""
+        self._timer, self._last_shown = now, self.iter
+        self.log(f"Iteration {self.iter}, loss = {self._mean_loss():.6g}")
         self._log_outputs("Train", self.net, outputs)
-        self.log(f"Iteration {self.iter}, lr = {rate:.6g}")
+        self.log(f"Iteration {self.iter}, lr = {rate:.6g}{pace}")
 
     def _log_outputs(self, kind: str, net: Net, outputs: Mapping[str, Tensor]) -> None:
         number = 0

@@ -55,8 +55,7 @@ def parse_text(text: str, message: M, name: str) -> M:
     """
     message, unknown = parse_known_fields(text, message, name)
     if unknown:
-        problems = [f"line {field.line}: {_kind(message)} has no field {field.path}" for field in unknown]
-        raise CaffeFormatError(name, problems)
+        raise CaffeFormatError(name, _listed(unknown, message))
     return message
 
 
@@ -76,13 +75,12 @@ def parse_known_fields(text: str, message: M, name: str) -> tuple[M, list[Unknow
     except text_format.ParseError as error:
         line = f", line {error.GetLine()}" if error.GetLine() else ""
         what = str(error).split(" : ", 1)[-1].replace("\n", " ")
+        if "surrogates not allowed" in what:
+            what = "a string that is not UTF-8 (only comments may be in another encoding)"
         raise CaffeFormatError(f"{name}{line}: {what}") from None
-    except UnicodeEncodeError as error:
-        line_number = text.count("\n", 0, text.find(str(error.object))) + 1
-        raise CaffeFormatError(
-            f"{name}, line {line_number}: a string that is not UTF-8; only comments may be in another encoding"
-        ) from None
     except Exception as error:  # a malformed text can make the parser raise anything
+        if unknown:
+            raise CaffeFormatError(name, _listed(unknown, message)) from None
         raise CaffeFormatError(f"{name}: not a {_kind(message)} ({type(error).__name__}: {error})") from None
     if missing:
         raise CaffeFormatError(f"{name}: required field {missing[0]} is missing")
@@ -132,6 +130,10 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
         if match.lastgroup != "space":
             yield match.lastgroup or "", match.group(), line
         line += match.group().count("\n")
+
+
+def _listed(unknown: list[UnknownField], message: Any) -> list[str]:
+    return [f"line {field.line}: {_kind(message)} has no field {field.path}" for field in unknown]
 
 
 def _kind(message: Any) -> str:
