@@ -7,9 +7,9 @@ from seqclf.caffe.load import load_net, read_net
 from seqclf.caffe.net import Net
 from seqclf.caffe.optim import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp
 from seqclf.caffe.run import write_run
+from seqclf.caffe.save import save_net
 from seqclf.caffe.solver import Solver, load_solver, read_solver
 from seqclf.caffe.to_classifier import to_classifier
-from seqclf.caffe.weights import save_net
 
 __all__ = [
     "SGD",

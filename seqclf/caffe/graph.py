@@ -1,4 +1,4 @@
-"""Which layers of a net there are in a phase, what reads what, and where Caffe puts its ``Split`` layers."""
+"""Operations on a net's layers: filter by phase, check what reads what, insert ``Split`` layers, remove inputs."""
 
 from __future__ import annotations
 
@@ -124,3 +124,24 @@ def insert_splits(net: Any) -> None:
             result.append(split)
     net.ClearField("layer")
     net.layer.extend(result)
+
+
+def without_input_layers(net: Any, shapes: bool) -> Any:
+    """A copy of a ``NetParameter`` with lisa-caffe's input fields instead of ``Input`` layers.
+
+    Args:
+        net: the net.
+        shapes: whether to write the inputs' shapes, which lisa-caffe's saved weights do not have.
+    """
+    result = type(net)()
+    result.CopyFrom(net)
+    result.ClearField("layer")
+    for param in net.layer:
+        if param.type != "Input":
+            result.layer.add().CopyFrom(param)
+            continue
+        result.input.extend(param.top)
+        given = param.input_param.shape
+        for i in range(len(param.top) if shapes else 0):
+            result.input_shape.add().CopyFrom(given[i if len(given) > 1 else 0])
+    return result

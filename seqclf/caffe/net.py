@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seqclf.caffe import weights
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.graph import check_graph, insert_splits
+from seqclf.caffe.graph import check_graph, insert_splits, without_input_layers
 from seqclf.caffe.layers import LAYERS, Layer, Shape, Surroundings
 from seqclf.caffe.sharing import Parameters
+from seqclf.caffe.weights import assign, read_weights
 
 PHASES = ("TRAIN", "TEST")
 FAILURES = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
@@ -246,7 +246,8 @@ class Net(nn.Module):
             CaffeFormatError: the file is damaged; a parameter's shape or a layer's number of parameters differs; or see
                 ``strict``.
         """
-        return weights.load_weights(self, path, strict)
+        shared = {param.name: layer.shared for param, layer in self.sequence}
+        return assign(read_weights(path, self.flavour), self.params, shared, path, strict)
 
     def share(self, other: Net) -> None:
         """Uses the parameters of another net's layers of the same name (Net::ShareTrainedLayersWith)."""
@@ -290,4 +291,4 @@ class Net(nn.Module):
             if layer is not None and layer.statistics:
                 for _ in range(len(param.param), len(layer.blobs)):
                     param.param.add(lr_mult=0.0)
-        return weights.without_input_layers(net, shapes=False) if self.flavour == "lisa" else net
+        return without_input_layers(net, shapes=False) if self.flavour == "lisa" else net

@@ -19,12 +19,12 @@ from seqclf.caffe.error import CaffeFormatError, within
 from seqclf.caffe.files import is_text, read_bytes
 from seqclf.caffe.net import Net
 from seqclf.caffe.policies import policy
+from seqclf.caffe.save import save_net
 from seqclf.caffe.schema import Flavour, schema
 from seqclf.caffe.solver_nets import find, find_named, test_nets, train_net
 from seqclf.caffe.text import decode, parse_text
 from seqclf.caffe.threads import suitable_threads
 from seqclf.caffe.upgrade import read_upgraded
-from seqclf.caffe.weights import save_net
 
 Feed = Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | None
 """Values for a net's ``Input`` layers: the same at every forward pass, or by the number of the pass (from 0)."""

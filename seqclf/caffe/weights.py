@@ -1,26 +1,22 @@
-"""The weights of nets in files: read by layer, copied into a net, and written as Caffe writes them."""
+"""The weights of nets in files: read by layer, and copied into a net's parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from google.protobuf import text_format
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqclf.caffe import hdf5
-from seqclf.caffe.binary import Blob, blob_of, cut, head, parse_binary, with_blobs
+from seqclf.caffe.binary import Blob, blob_of, cut, parse_binary
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.files import is_hdf5, read_bytes, write_file
+from seqclf.caffe.files import is_hdf5, read_bytes
 from seqclf.caffe.schema import schema
 from seqclf.caffe.upgrade import upgrade_net
 from seqclf.caffe.upgrade_v0 import is_v0
-
-if TYPE_CHECKING:
-    from seqclf.caffe.net import Net
 
 
 def read_weights(path: str | Path, flavour: str = "bvlc") -> dict[str, list[Blob]]:
@@ -63,15 +59,30 @@ def _by_layer(layers: Any, file: str) -> dict[str, list[Blob]]:
     return found
 
 
-def load_weights(net: Net, path: str | Path, strict: bool) -> tuple[list[str], list[str]]:
-    """``Net.load_weights``."""
-    found = read_weights(path, net.flavour)
-    shared = {param.name: layer.shared for param, layer in net.sequence}
-    missing = [name for name in net.params if name not in found]
+def assign(
+    found: Mapping[str, list[Blob]],
+    params: Mapping[str, nn.ParameterList],
+    shared: Mapping[str, set[int]],
+    path: str | Path,
+    strict: bool,
+) -> tuple[list[str], list[str]]:
+    """Copies weights into a net's parameters, or changes nothing if they do not fit.
+
+    Args:
+        found: the weights in the file, by layer.
+        params: the net's parameters, by layer.
+        shared: for each layer of the net, which of its parameters other layers own.
+        path: the file, for errors.
+        strict: see ``Net.load_weights``.
+
+    Returns:
+        the layers that the file does not fill, and the layers in the file that the net does not have.
+    """
+    missing = [name for name in params if name not in found]
     unread = [name for name, blobs in found.items() if blobs and name not in shared]
     for name, blobs in found.items():
-        if name in net.params:
-            _check_blobs(net, name, blobs, shared[name], path)
+        if name in params:
+            _check_blobs(name, blobs, params[name], shared[name], path)
         elif name in shared and blobs:
             raise CaffeFormatError(f'{path}: layer "{name}": has {len(blobs)} blobs, but the net\'s layer has none')
     if strict and (missing or unread):
@@ -79,14 +90,13 @@ def load_weights(net: Net, path: str | Path, strict: bool) -> tuple[list[str], l
         problems += [f"weights for layer {', '.join(unread)}, which the net does not have"] if unread else []
         raise CaffeFormatError(f"{path}: {'; '.join(problems)} (strict=False takes what matches)")
     for name, blobs in found.items():
-        for blob, mine in zip(blobs, net.params.get(name, ()), strict=False):
+        for blob, mine in zip(blobs, params.get(name, ()), strict=False):
             if not blob.absent:
                 copy_blob(blob, mine)
     return missing, unread
 
 
-def _check_blobs(net: Net, name: str, blobs: list[Blob], shared: set[int], path: str | Path) -> None:
-    mine = net.params[name]
+def _check_blobs(name: str, blobs: list[Blob], mine: nn.ParameterList, shared: set[int], path: str | Path) -> None:
     absent = {j for j, blob in enumerate(blobs) if blob.absent}
     if is_hdf5(path):  # which leaves out what another layer owns
         absent |= {j for j in shared if j >= len(blobs)}
@@ -113,59 +123,3 @@ def copy_blob(blob: Blob, into: Tensor) -> None:
                 array[:] = source
     else:
         target.copy_(torch.from_numpy(np.array(source)).view(target.shape))
-
-
-def save_net(net: Net, path: str | Path) -> Path:
-    """Writes a net as Caffe does: its weights (``.caffemodel``, or ``.h5``), or its definition (``.prototxt``).
-
-    The file is written completely or not at all. A ``.caffemodel`` of a net that was loaded from Caffe's own file has
-    the same bytes.
-
-    Raises:
-        CaffeFormatError: another ending; the file can't be written.
-    """
-    ending = Path(path).suffix
-    if ending == ".prototxt":
-        message = without_input_layers(net.message, shapes=True) if net.flavour == "lisa" else net.message
-        return write_file(path, [text_format.MessageToString(message).encode()])
-    if ending == ".h5":
-        every = {param.name: list(net.params.get(param.name, ())) for param in net.to_message().layer}
-        return hdf5.write_weights(path, every)
-    if ending != ".caffemodel":
-        raise CaffeFormatError(f"{path}: expected the ending .caffemodel, .h5 or .prototxt")
-    return write_file(path, _binary(net))
-
-
-def _binary(net: Net) -> Iterator[Any]:
-    """A ``.caffemodel``'s bytes, a layer at a time."""
-    message = net.to_message()
-    top = type(message)()
-    top.CopyFrom(message)
-    top.ClearField("layer")
-    yield top.SerializeToString()
-    for layer in message.layer:
-        arrays = [blob.detach().cpu().numpy() for blob in net.params.get(layer.name, ())]
-        parts = list(with_blobs(layer, 7, arrays))
-        yield head(100, sum(map(len, parts)))
-        yield from parts
-
-
-def without_input_layers(net: Any, shapes: bool) -> Any:
-    """A copy of a ``NetParameter`` with lisa-caffe's input fields instead of ``Input`` layers.
-
-    Args:
-        net: the net.
-        shapes: whether to write the inputs' shapes, which lisa-caffe's saved weights do not have.
-    """
-    result = type(net)()
-    result.CopyFrom(net)
-    result.ClearField("layer")
-    for param in net.layer:
-        if param.type != "Input":
-            result.layer.add().CopyFrom(param)
-            continue
-        result.input.extend(param.top)
-        given = param.input_param.shape
-        for i in range(len(param.top) if shapes else 0):
-            result.input_shape.add().CopyFrom(given[i if len(given) > 1 else 0])
-    return result
