@@ -35,14 +35,15 @@ def prose(doc):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A folder with the tools and configs of this one, ``python`` being the one that runs the tests."""
+    """A folder with the tools and configs of this checkout, where ``python`` and ``seqclf`` are those of the tests."""
     for name in ("tools", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
-    python = tmp_path / ".bin" / "python"
-    python.parent.mkdir()
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    monkeypatch.setenv("PATH", str(python.parent), prepend=os.pathsep)
+    programs = tmp_path / ".bin"
+    programs.mkdir()
+    for name, words in (("python", ""), ("seqclf", "-m seqclf ")):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
