@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         orthogonal,
         param_groups,
     )
-    from seqclf.prediction import Prediction, Predictor, fuse, load
+    from seqclf.prediction import Prediction, Predictor, evaluate, fuse, load, predict
     from seqclf.reporting.compare_runs import compare
     from seqclf.reporting.html import report
     from seqclf.training.loop import train
@@ -82,7 +82,7 @@ _MODULES = {
         "orthogonal",
         "param_groups",
     ),
-    "seqclf.prediction": ("Prediction", "Predictor", "fuse", "load"),
+    "seqclf.prediction": ("Prediction", "Predictor", "evaluate", "fuse", "load", "predict"),
     "seqclf.reporting.compare_runs": ("compare",),
     "seqclf.reporting.html": ("report",),
     "seqclf.training.loop": ("train",),
@@ -121,6 +121,7 @@ __all__ = [
     "caffe",
     "check_temporal",
     "compare",
+    "evaluate",
     "export",
     "feature_set",
     "fuse",
@@ -132,6 +133,7 @@ __all__ = [
     "moving_digits",
     "orthogonal",
     "param_groups",
+    "predict",
     "report",
     "sampling",
     "schedules",

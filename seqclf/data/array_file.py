@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.arrays import as_frames
 from seqclf.data.source import Source
 
 
@@ -21,8 +22,8 @@ class ArrayFile(Source):
     Args:
         path: the file, an array ``(T, *frame_shape)``; of frames of one value ``(T,)`` is taken, too.
         frame_shape: the shape of one frame.
-        dtype: what the frames are converted to, such as "float32"; None keeps the file's. Values are not scaled, and
-            whole numbers that "uint8" can't hold are refused.
+        dtype: of the frames that the run was trained on, "float32" or "uint8"; None for what ``Clips`` would make of
+            the file. A file of the other kind is refused, since values are not scaled.
 
     Raises:
         SeqclfError: on first use: the file is missing or damaged, or its array has another shape.
@@ -51,12 +52,11 @@ class ArrayFile(Source):
 
     def read(self, numbers: Sequence[int]) -> Tensor:
         """The frames of these numbers, ``(n, *frame_shape)``."""
-        array = self._array[list(numbers)]
-        if self.dtype is not None and str(array.dtype) != self.dtype:
-            if self.dtype == "uint8" or array.dtype == np.uint8:
-                raise SeqclfError(f"{self.path}: holds {array.dtype}, but the run was trained on {self.dtype}")
-            array = array.astype(self.dtype)
-        return torch.from_numpy(np.ascontiguousarray(array))
+        frames, _, _ = as_frames([self._array[list(numbers)]])
+        wanted = frames.dtype if self.dtype is None else getattr(torch, self.dtype)
+        if torch.uint8 in (wanted, frames.dtype) and wanted != frames.dtype:
+            raise SeqclfError(f"{self.path}: holds {self._array.dtype}, but the run was trained on {self.dtype}")
+        return frames[0].to(wanted)
 
     @cached_property
     def _array(self) -> np.ndarray[Any, Any]:

@@ -63,6 +63,11 @@ class FeatureFile:
         D, _, transposed = self._layout
         return partial(FeatureFile, sample_rate=self.sample_rate, transpose=transposed, size=D)
 
+    @property
+    def file_length(self) -> int:
+        """The number of frames in the file, before sampling."""
+        return self._layout[1]
+
     def __len__(self) -> int:
         return len(range(0, self._layout[1], self.sample_rate))
 

@@ -92,6 +92,16 @@ class VideoFile(Source):
         """The number in the file of each frame, and its time there."""
         return at_seconds(self._numbers(), self._indexed().seconds)
 
+    @property
+    def file_seconds(self) -> Tensor:
+        """``(N,)`` float64, when each of the N frames of the file is shown, whatever the rate it is read at."""
+        return torch.from_numpy(self._indexed().seconds)
+
+    @property
+    def file_numbers(self) -> Tensor:
+        """``(T,)`` int64, the number in the file of each frame that is read."""
+        return torch.from_numpy(self._numbers())
+
     def __len__(self) -> int:
         return len(self._numbers())
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from seqclf.batch import Batch
 from seqclf.data import Clips, Videos, batches
 from seqclf.evaluation.metrics import Metrics
 from seqclf.evaluation.segment_metrics import SegmentMetrics
@@ -32,6 +33,7 @@ def evaluate(
     precision: str = "fp32",
     background: Sequence[int] | None = None,
     world: World = ALONE,
+    on_batch: Callable[[Tensor, Batch], None] | None = None,
 ) -> dict[str, Any]:
     """The figures of a model on clips as ``Metrics.result`` lists them, and with ``background`` ``edit`` and ``f1_<k>``
     from 0 to 100 (``SegmentMetrics``); the model's mode is left as it was.
@@ -43,6 +45,7 @@ def evaluate(
         background: the classes that are no segments, which asks for the segment metrics (``segmental``) besides, over
             clips that are whole videos with labels of their frames; None for none of that.
         world: the processes that share the work, batch by batch; all of them get the figures, those of one alone.
+        on_batch: called with the logits ``(B, T, K)`` of each batch of this process.
     """
     device = clips.device
     batch_size = batch_size or (1000 if isinstance(clips, Clips) else 16)
@@ -55,6 +58,8 @@ def evaluate(
         for batch in batches(clips, ((rows, 0) for rows in mine)):
             logits, _ = model(batch.frames, batch.is_first, lengths=batch.lengths)
             metrics.update(logits, batch)
+            if on_batch is not None:
+                on_batch(logits, batch)
             if segments is not None:
                 T = logits.shape[1]
                 lengths = [T] * len(batch) if batch.lengths is None else batch.lengths.tolist()

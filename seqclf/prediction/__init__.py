@@ -1,7 +1,20 @@
-"""A trained run, ready for use: raw frames in, probabilities at every frame out."""
+"""A trained run, ready for use: raw frames or files in, probabilities at every frame out."""
 
+from seqclf.prediction.api import evaluate, predict, predict_part
 from seqclf.prediction.prediction import Prediction, fuse, shares
-from seqclf.prediction.predictor import Predictor, Stream
+from seqclf.prediction.predictor import Predictor
 from seqclf.prediction.run import load, load_run
+from seqclf.prediction.stream import Stream
 
-__all__ = ["Prediction", "Predictor", "Stream", "fuse", "load", "load_run", "shares"]
+__all__ = [
+    "Prediction",
+    "Predictor",
+    "Stream",
+    "evaluate",
+    "fuse",
+    "load",
+    "load_run",
+    "predict",
+    "predict_part",
+    "shares",
+]

@@ -1,83 +1,114 @@
-"""What a model says of one clip, and what several say together."""
+"""The predictions for one sequence, and the fusion of several models' predictions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from seqclf.batch import SeqclfError
+from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data.input_spec import DecisionRule
 from seqclf.evaluation.segment_metrics import segments
 
 
 @dataclass
 class Prediction:
-    """What a model says of one clip.
+    """The predictions for one sequence of frames.
 
     Attributes:
         probabilities: ``(T, K)`` float32 on the CPU, at every frame.
         classes: the K names.
-        seen: ``(T,)`` in how many windows each frame was, where they overlap; None for one each.
+        decision: how the sequence is labelled: by its "last" frame or by the "mean" over its frames.
+        by_rule: the probabilities ``(K,)`` of the sequence by each rule; by default those of the frames.
+        seen: ``(T,)`` in how many clips the model has seen each frame; None: once each. Frames that were not seen have
+            no prediction, and zero probabilities.
     """
 
     probabilities: Tensor
     classes: Sequence[str]
+    decision: DecisionRule = "last"
+    by_rule: Mapping[str, Tensor] = field(default_factory=dict)
     seen: Tensor | None = None
 
-    def label(self, rule: str = "last") -> tuple[str, float]:
-        """The clip's class and its probability, by the "last" frame or by the "mean" over the frames of all windows, so
-        that a frame counts as often as it was seen (LRCN's rule)."""
+    def __post_init__(self) -> None:
+        if not self.by_rule and len(self.probabilities):
+            self.by_rule = {"last": self.probabilities[-1], "mean": self.probabilities.mean(0)}
+
+    def label(self, rule: DecisionRule | None = None) -> tuple[str, float]:
+        """The class of the sequence and its probability.
+
+        Args:
+            rule: "last" or "mean"; None: the rule that the run was trained for (``decision``).
+        """
         return self.ranking(rule, 1)[0]
 
-    def ranking(self, rule: str = "last", most: int = 5) -> list[tuple[str, float]]:
-        """The clip's most probable classes and their probabilities, the best first; rules as of ``label``."""
-        if rule not in ("last", "mean"):
-            raise SeqclfError(f'a clip is labelled by "last" or "mean", not {rule!r}')
-        counts = torch.ones(len(self.probabilities)) if self.seen is None else self.seen
-        p = self.probabilities[-1] if rule == "last" else counts @ self.probabilities / counts.sum()
+    def ranking(self, rule: DecisionRule | None = None, most: int = 5) -> list[tuple[str, float]]:
+        """The most probable classes of the sequence and their probabilities, the highest first; see ``label``."""
+        rule = self.decision if rule is None else rule
+        if rule not in self.by_rule:
+            raise SeqclfError(f'decision rule {rule!r}: expected "last" or "mean"')
+        p = self.by_rule[rule]
         order = p.argsort(descending=True, stable=True)[:most].tolist()
         return [(self.classes[k], float(p[k])) for k in order]
 
-    def until(self, frames: int) -> Prediction:
-        """Of the first so many frames alone."""
-        return Prediction(self.probabilities[:frames], self.classes, None if self.seen is None else self.seen[:frames])
+    def labels(self) -> Tensor:
+        """The predicted class of each frame ``(T,)`` int64, ``IGNORE`` where a frame was not seen."""
+        best = self.probabilities.argmax(1)
+        return best if self.seen is None else best.where(self.seen > 0, IGNORE)
 
     def segments(self) -> list[tuple[str, int, int]]:
-        """The runs of frames of one predicted class: (class, first frame, frame after the last)."""
-        return [(self.classes[k], start, end) for k, start, end in segments(self.probabilities.argmax(1))]
+        """The runs of frames with one predicted class: (class, first frame, frame after the last)."""
+        return [(self.classes[k], start, end) for k, start, end in segments(self.labels())]
 
 
-def fuse(predictions: Sequence[Prediction], weights: Sequence[float] | None = None) -> Prediction:
-    """Late fusion: the weighted mean of what several models say of the same frames, such as LRCN's RGB and flow.
+AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
+
+
+def fuse(predictions: Sequence[AnyPrediction], weights: Sequence[float] | None = None) -> AnyPrediction:
+    """Late fusion: the weighted mean of the predictions of several models, such as LRCN's RGB and flow models.
 
     Args:
         predictions: of the same frames and classes.
         weights: one for each, of which only the proportions matter, such as (1, 2); None: all the same.
 
     Raises:
-        SeqclfError: there is nothing to fuse; frames, classes or the number of weights differ; a weight is negative or
-            not finite, or all are 0.
+        SeqclfError: there is nothing to fuse; the number of frames, the classes, the decision rules or the number of
+            weights differ; a weight is negative or not finite, or all are 0.
     """
     if not predictions:
         raise SeqclfError("there is no prediction to fuse")
     first = predictions[0]
     for other in predictions[1:]:
         if list(other.classes) != list(first.classes):
-            raise SeqclfError("predictions to fuse must be of the same classes in the same order")
+            raise SeqclfError("predictions to fuse must have the same classes in the same order")
         if other.probabilities.shape != first.probabilities.shape:
             sizes = " and ".join(str(len(p.probabilities)) for p in (first, other))
-            raise SeqclfError(f"predictions to fuse must be of the same frames, not of {sizes} frames")
+            raise SeqclfError(f"predictions to fuse must have the same number of frames, not {sizes}")
+        if other.decision != first.decision:
+            raise SeqclfError(
+                f"predictions to fuse have the decision rules {first.decision} and {other.decision}: choose one "
+                "(decision=, --decision)"
+            )
     share = shares(len(predictions), weights)
-    p = sum(w * prediction.probabilities.double() for w, prediction in zip(share, predictions, strict=True))
-    assert isinstance(p, Tensor)
-    return Prediction(p.float(), first.classes, first.seen)
+
+    def mean(tensors: list[Tensor]) -> Tensor:
+        return torch.stack([w * x.double() for w, x in zip(share, tensors, strict=True)]).sum(0).float()
+
+    seen = None if first.seen is None else torch.stack([p.seen for p in predictions if p.seen is not None]).amin(0)
+    return replace(
+        first,
+        probabilities=mean([p.probabilities for p in predictions]),
+        by_rule={rule: mean([p.by_rule[rule] for p in predictions]) for rule in first.by_rule},
+        seen=seen,
+    )
 
 
 def shares(count: int, weights: Sequence[float] | None) -> list[float]:
-    """The weights of so many models as shares of 1; errors as of ``fuse``."""
+    """The weights of ``count`` models as shares of 1; errors as of ``fuse``."""
     weights = [1.0] * count if weights is None else list(weights)
     if len(weights) != count:
         raise SeqclfError(f"there are {count} models to fuse, but {len(weights)} weights")

@@ -25,7 +25,7 @@ from seqclf.data.shard_files import in_shards, write_shard
 from seqclf.data.shard_index import index_of, write_index
 from seqclf.data.transforms import center_crop, resize
 from seqclf.models import Normalize
-from seqclf.prediction.videos import VideoRun
+from seqclf.prediction.reader import RunReader
 from seqclf.runtime.files import read_json, write_json
 from seqclf.runtime.progress import Display
 
@@ -169,13 +169,17 @@ def encoder_of_run(run: str, checkpoint: str, fps: float | None, device: torch.d
     Raises:
         SeqclfError: as of ``load_run``; the run's model has no encoder.
     """
-    read = VideoRun.load(run, checkpoint, device)
+    read = RunReader.load(run, checkpoint, device)
     parts = [getattr(read.predictor.model, name, None) for name in ("preprocess", "encoder")]
     if not all(isinstance(part, nn.Module) for part in parts):
         raise SeqclfError(f"{run}: its model has no preprocess and encoder, as a FrameSequenceClassifier has")
-    fps = fps or read.fps
+    fps, pattern = fps or read.setting("video", "fps"), read.setting("folder", "pattern")
+
+    def fit(frames: Tensor) -> Tensor:
+        return read.fit(frames, read.predictor.frame_shape, "the video")[0]
+
     told = {"run": str(Path(run).resolve()), "checkpoint": read.checkpoint.name, "fps": fps}
-    return Encoder(_encode(nn.Sequential(*parts), read.fit, device), fps, read.pattern, told)  # type: ignore[arg-type]
+    return Encoder(_encode(nn.Sequential(*parts), fit, device), fps, pattern, told)  # type: ignore[arg-type]
 
 
 def encoder_of_backbone(

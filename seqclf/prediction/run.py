@@ -11,6 +11,7 @@ from warnings import warn
 import torch
 from torch import nn
 
+from seqclf.data.input_spec import InputSpec
 from seqclf.experiment.config import Experiment, build
 from seqclf.models.backbone import Backbone
 from seqclf.prediction.predictor import Predictor
@@ -54,4 +55,5 @@ def _drawn(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
 def load(run: str | Path, checkpoint: str = "newest", device: torch.device | str = "cpu") -> Predictor:
     """A run as a ``Predictor``: ``seqclf.load("runs/<run>")(frames)``. Arguments and errors as of ``load_run``."""
     _, model, record, _ = load_run(run, checkpoint)
-    return Predictor(model, record["data"]["classes"], device)
+    spec = InputSpec.from_record(record, run)
+    return Predictor(model, spec.classes, device, spec.decision, spec, RunFolder(run).sources)

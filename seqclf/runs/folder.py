@@ -40,6 +40,7 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.py"
+        self.sources = self.path / "sources"
         self.record = self.path / "run.json"
         self.results = self.path / "results.json"
         self.metrics = self.path / "metrics.jsonl"

@@ -1,0 +1,97 @@
+"""Clips of raw frames through a model, several in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from warnings import warn
+
+import torch
+from torch import Tensor, nn
+
+from seqclf.batch import SeqclfError
+from seqclf.data.input_spec import DecisionRule, InputSpec
+from seqclf.prediction.frames import Frames, to_tensor, wrong_shape
+from seqclf.prediction.prediction import Prediction
+
+
+class BatchPredictor:
+    """Classifies clips of raw frames with a model, in evaluation mode.
+
+    Args:
+        model: a ``FrameSequenceClassifier``.
+        classes: the names of its classes.
+        decision: how a clip is labelled: by its "last" frame, or by the "mean" of the probabilities over its frames.
+        spec: how the run reads input; None where the model is of no run.
+        sources: the folder of the user's modules that the spec refers to.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: Sequence[str],
+        device: torch.device | str = "cpu",
+        decision: DecisionRule = "last",
+        spec: InputSpec | None = None,
+        sources: Path | None = None,
+    ) -> None:
+        self.model, self.classes, self.device = model.to(device).eval(), list(classes), torch.device(device)
+        self.decision, self.spec, self.sources = decision, spec, sources
+
+    @property
+    def frame_shape(self) -> tuple[int, ...] | None:
+        """The shape of one frame, ``(C, H, W)`` or ``(D,)``; None where the model does not say."""
+        return getattr(self.model, "frame_shape", None)
+
+    @torch.inference_mode()
+    def __call__(self, frames: Frames) -> Prediction:
+        """Classifies one clip.
+
+        Pictures are RGB with the channels first. Of an OpenCV ``frame`` (BGR, channels last), pass
+        ``frame[..., ::-1].transpose(2, 0, 1)``.
+
+        Args:
+            frames: ``(T, *frame_shape)``, uint8, or float from 0 to 1; T is 1 or more.
+
+        Raises:
+            SeqclfError: the frames have another shape than the model takes, are not numbers, or are not finite.
+        """
+        return self.batch([frames])[0]
+
+    @torch.inference_mode()
+    def batch(self, clips: Sequence[Frames], names: Sequence[str] | None = None) -> list[Prediction]:
+        """Classifies several clips in one call of the model; shorter clips are padded.
+
+        Args:
+            clips: each as of a call.
+            names: of the clips, for errors.
+        """
+        tensors = [
+            self.check(clip, "the clip" if len(clips) == 1 else f"clip {k}" if names is None else names[k])
+            for k, clip in enumerate(clips)
+        ]
+        if not tensors:
+            return []
+        lengths = torch.tensor([len(clip) for clip in tensors])
+        padded = nn.utils.rnn.pad_sequence(tensors, batch_first=True).to(self.device)
+        full = int(lengths.min()) == padded.shape[1]
+        logits, _ = self.model(padded, lengths=None if full else lengths.to(self.device))
+        p = logits.float().softmax(-1).cpu()
+        return [
+            Prediction(row[:length], self.classes, self.decision)
+            for row, length in zip(p, lengths.tolist(), strict=True)
+        ]
+
+    def check(self, frames: Frames, name: str = "the clip") -> Tensor:
+        """Frames as a tensor ``(T, *frame_shape)``; errors as of a call."""
+        clip, shape = to_tensor(frames), self.frame_shape
+        if shape is not None and tuple(clip.shape[1:]) != shape:
+            raise wrong_shape(tuple(clip.shape[1:]), shape, name)
+        if not len(clip):
+            raise SeqclfError(f"{name}: has no frames")
+        if clip.is_floating_point():
+            if not clip.sum().isfinite() and not clip.isfinite().all():  # the sum is the quick check
+                raise SeqclfError(f"{name}: holds values that are not finite (NaN or infinite)")
+            if clip.dim() == 4 and clip.amax() > 1 and (clip == clip.round()).all():
+                warn(f"{name}: float frames are expected to be from 0 to 1, these look like uint8", stacklevel=3)
+        return clip

@@ -1,0 +1,101 @@
+"""What is written of predictions: plain values for ``predictions.json``, a CSV and a timeline picture for each file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from seqclf.prediction.clips import Clip
+from seqclf.prediction.file_frames import FileFrames, FilePrediction
+from seqclf.reporting.timeline import timeline
+from seqclf.runtime.files import write_csv
+
+
+def as_plain(found: FilePrediction) -> dict[str, Any]:
+    """What ``predictions.json`` holds of a file; frame numbers and times are the file's."""
+    prediction, frames = found.prediction, found.frames
+    ranking = prediction.ranking(most=5)
+    segments = []
+    for name, start, end in prediction.segments():
+        segments.append({"class": name, **_span(frames, start, end)})
+    return {
+        "frames": len(prediction.probabilities),
+        "fps": frames.fps,
+        **frames.rate,
+        "label": ranking[0][0],
+        "probability": round(ranking[0][1], 7),
+        "decision": prediction.decision,
+        "last_frame": _labelled(prediction.label("last")),
+        "mean_of_frames": _labelled(prediction.label("mean")),
+        "top": [{"class": name, "probability": round(p, 7)} for name, p in ranking],
+        "clips": [_clip(clip, frames) for clip in prediction.clips],
+        "segments": segments,
+    }
+
+
+def describe_rate(plain: dict[str, Any]) -> str:
+    """In words, how the frames of a file were sampled; "" where every frame was read."""
+    if "sample_rate" in plain:
+        return f"one frame of {plain['sample_rate']} read"
+    return f"read at {plain['resampled_fps']:g} fps" if "resampled_fps" in plain else ""
+
+
+def _labelled(label: tuple[str, float]) -> dict[str, Any]:
+    return {"label": label[0], "probability": round(label[1], 7)}
+
+
+def _clip(clip: Clip, frames: FileFrames) -> dict[str, Any]:
+    label, p = clip.prediction.label()
+    return {
+        "first_frame": int(frames.numbers[clip.numbers[0]]),
+        "last_frame": int(frames.numbers[clip.numbers[-1]]),
+        "label": label,
+        "probability": round(p, 7),
+        "probabilities": {rule: [round(x, 7) for x in p.tolist()] for rule, p in clip.prediction.by_rule.items()},
+    }
+
+
+def _span(frames: FileFrames, start: int, end: int) -> dict[str, Any]:
+    """A segment from a place to the one before ``end``, in the file's numbers; its end is the number after the last."""
+    span: dict[str, Any] = {"start": int(frames.numbers[start]), "end": int(frames.numbers[end - 1]) + 1}
+    if frames.starts is not None:
+        span["start_seconds"] = round(float(frames.starts[start]), 4)
+        span["end_seconds"] = round(float(frames.starts[end]), 4)
+    return span
+
+
+def write_frames(path: Path, found: FilePrediction) -> None:
+    """Writes a CSV with a row for each frame of the file: number, time, class, its probability, those of all classes.
+
+    The last fields of a frame that was not seen (of which evaluation samples none near) are empty.
+
+    Raises:
+        SeqclfError: the file can't be written.
+    """
+    prediction, frames = found.prediction, found.frames
+    classes, rows = list(prediction.classes), []
+    for n, (p, best) in enumerate(zip(prediction.probabilities.tolist(), prediction.labels().tolist(), strict=True)):
+        at = "" if frames.starts is None else f"{frames.starts[n]:.4f}"
+        seen = [classes[best], f"{p[best]:.6f}", *(f"{x:.6f}" for x in p)] if best >= 0 else [""] * (2 + len(p))
+        rows.append([int(frames.numbers[n]), at, *seen])
+    write_csv(path, ["frame", "time", "class", "probability", *classes], rows)
+
+
+def write_timeline(
+    path: Path, found: FilePrediction, title: str, truth: Tensor | None, background: Sequence[str]
+) -> None:
+    """Draws the timeline, with the true segments where they are known; errors as of ``timeline``."""
+    prediction = found.prediction
+    timeline(
+        prediction.probabilities,
+        prediction.classes,
+        path,
+        truth,
+        found.frames.fps,
+        title=title,
+        predicted=prediction.labels(),
+        background=[k for k, name in enumerate(prediction.classes) if name in background],
+    )

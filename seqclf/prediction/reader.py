@@ -1,0 +1,206 @@
+"""A run and how it reads files: the recorded input of ``run.json``, changed only by what the caller asks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqclf.batch import SeqclfError
+from seqclf.data import find_videos
+from seqclf.data.array_file import ArrayFile
+from seqclf.data.find import names_in
+from seqclf.data.frame_folder import FrameFolder, is_picture
+from seqclf.data.frame_numbers import natural_key
+from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision, kind_of_path
+from seqclf.data.recipe import Recipe, from_recipe, opaque_parts, parts_of
+from seqclf.data.sampling import Sampling
+from seqclf.data.source import Source
+from seqclf.data.transforms import LRCN_FRAME, Size, Transform, in_turn
+from seqclf.data.transforms import resize as resized
+from seqclf.data.video_file import VideoFile
+from seqclf.prediction.clips import SourcePrediction, predict_source
+from seqclf.prediction.fit import Fit
+from seqclf.prediction.predictor import Predictor
+from seqclf.prediction.run import load_run
+from seqclf.runs.folder import RunFolder
+
+CROPS = ("center_crop", "random_crop", "corner_crop", "flip")
+"""Steps that ten crops take the place of."""
+
+
+@dataclass(frozen=True)
+class RunReader:
+    """A run, ready to read files and to classify them.
+
+    Attributes:
+        folder: the run's.
+        checkpoint: the file of the weights.
+        predictor: the model.
+        spec: how the run reads input.
+        fit: what is done to frames.
+        sampling: which frames of a file make its clips; None: what evaluation does.
+        fps: the frame rate to read files at; None: what the run recorded.
+        root: the folder of the videos.
+    """
+
+    folder: str
+    checkpoint: Path
+    predictor: Predictor
+    spec: InputSpec
+    fit: Fit
+    sampling: Sampling | None = None
+    fps: float | None = None
+    root: str | None = None
+
+    @staticmethod
+    def load(
+        folder: str | Path,
+        checkpoint: str = "newest",
+        device: torch.device | str = "cpu",
+        *,
+        decision: DecisionRule | None = None,
+        sampling: Sampling | None = None,
+        transform: Transform | None = None,
+        resize: Size | None = None,
+        crop: bool = False,
+        crops: int = 1,
+        fps: float | None = None,
+        root: str | None = None,
+    ) -> RunReader:
+        """A run from its folder.
+
+        Args:
+            decision, sampling, transform: in place of what the run recorded.
+            resize, crop: in place of the recorded transform; see ``Fit``.
+            crops: 10 for ten crops, which take the place of the crops of the recorded transform.
+            fps: resample video files to this rate; of folders and arrays, the rate that they have.
+            root: the folder of the videos, where it is another than in training.
+
+        Raises:
+            SeqclfError: as of ``load_run``; the record does not say how input is read, or says it by code that can't be
+                imported; an argument is out of range.
+        """
+        check_decision(decision)
+        if fps is not None and not 0 < fps < float("inf"):
+            raise SeqclfError(f"fps={fps}: expected a positive number")
+        _, model, record, path = load_run(folder, checkpoint)
+        spec = InputSpec.from_record(record, folder)
+        sources = RunFolder(folder).sources
+        if transform is None and resize is None and not crop:
+            transform = _ten_crop_transform(spec, sources) if crops != 1 else spec.build_transform(sources)
+        predictor = Predictor(model, spec.classes, device, decision or spec.decision, spec)
+        fit = Fit(transform, resize, crop, crops, spec.flow)
+        return RunReader(str(folder), path, predictor, spec, fit, sampling, fps, root or spec.root)
+
+    @property
+    def classes(self) -> list[str]:
+        return self.predictor.classes
+
+    def find(self, paths: Sequence[str | Path]) -> list[Path]:
+        """The files that paths lead to, as this run reads them: videos, or images where an image is a clip.
+
+        Raises:
+            SeqclfError: as of ``find_videos``; a folder holds no images.
+        """
+        if "image" not in self.spec.readers:
+            return find_videos(paths)
+        found: list[Path] = []
+        for path in (Path(path).expanduser() for path in paths):
+            if path.is_dir():
+                inside = sorted(
+                    (n for n, is_folder in names_in(path) if not is_folder and is_picture(n)), key=natural_key
+                )
+                if not inside:
+                    raise SeqclfError(f"{path}: holds no images")
+                found += [path / name for name in inside]
+            elif not path.exists():
+                raise SeqclfError(f"{path}: no such file or folder")
+            else:
+                found.append(path)
+        return list(dict.fromkeys(found))
+
+    def open(self, path: str | Path) -> Source:
+        """A file as this run reads it.
+
+        Raises:
+            SeqclfError: there is no such file, or the run can't read its kind.
+        """
+        path = Path(path).expanduser()
+        if not path.exists():
+            raise SeqclfError(f"{path}: no such file or folder")
+        kind = kind_of_path(path)
+        reader = self.spec.build_reader(kind, RunFolder(self.folder).sources) or self._default_reader(kind, path)
+        if self.fps is not None and kind == "video":
+            reader = partial(reader, fps=self.fps)
+        return reader(path)
+
+    def is_default(self, path: str | Path) -> bool:
+        """Whether the run has never read files of this kind, so that they are opened with default settings."""
+        return kind_of_path(path) not in self.spec.readers
+
+    def _default_reader(self, kind: str, path: Path) -> Callable[..., Source]:
+        shape = self.predictor.frame_shape or self.spec.frame_shape
+        if kind == "array":
+            return partial(ArrayFile, frame_shape=shape, dtype=None)
+        if kind in ("folder", "video") and len(shape) == 3:
+            return {"folder": FrameFolder, "video": VideoFile}[kind]
+        known = ", ".join(self.spec.readers) or "none"
+        raise SeqclfError(
+            f"{path}: the run {self.folder} takes frames {shape} and can't read them from a file of this kind "
+            f"({kind}); kinds that it was trained on: {known}"
+        )
+
+    def predict(self, source: Source) -> SourcePrediction:
+        """Classifies a source as evaluation does; errors as of ``predict_source``."""
+        sampling = self.sampling or self.spec.build_sampling(RunFolder(self.folder).sources)
+        return predict_source(self.predictor, source, sampling, self.fit)
+
+    def setting(self, kind: str, name: str) -> Any:
+        """A setting of the reader of a kind of file, such as "fps" of "video"; None where the run has none."""
+        recipe = self.spec.readers.get(kind) or {}
+        return recipe.get("keywords", {}).get(name)
+
+
+def _ten_crop_transform(spec: InputSpec, sources: Path) -> Transform | None:
+    """The recorded transform without its own crops, which ten crops take the place of."""
+    recipe: Recipe = spec.transform
+    if recipe is None:
+        return None
+    if opaque_parts(recipe):
+        return spec.build_transform(sources)  # raises
+    name = recipe["call"].rpartition(":")[2] if isinstance(recipe, dict) and "call" in recipe else ""
+    if name == "in_turn":
+        kept = [step for step in recipe.get("keywords", {}).get("steps", []) if _name(step) not in CROPS]
+        steps = tuple(
+            partial(resized, size=LRCN_FRAME) if _name(s) == "lrcn_crop" else from_recipe(s, sources) for s in kept
+        )
+        return partial(in_turn, steps=steps) if steps else None
+    if name in CROPS:
+        return None
+    return partial(resized, size=LRCN_FRAME) if name == "lrcn_crop" else spec.build_transform(sources)
+
+
+def _name(recipe: Recipe) -> str:
+    return next((part["call"].rpartition(":")[2] for part in parts_of(recipe) if "call" in part), "")
+
+
+def file_names(paths: Sequence[Path]) -> list[str]:
+    """A name for the files written of each video: its own without suffix, numbered where several are the same."""
+    from seqclf.data.find import plain_name
+
+    names: list[str] = []
+    used: set[str] = set()
+    for path in (Path(os.path.abspath(path)) for path in paths):
+        plain = plain_name(path) or "video"
+        name, number = plain, 2
+        while name.lower() in used:  # some file systems do not distinguish a.csv from A.csv
+            name, number = f"{plain}_{number}", number + 1
+        used.add(name.lower())
+        names.append(name)
+    return names

@@ -1,0 +1,66 @@
+"""Prediction of a file frame by frame, as from a camera."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seqclf.batch import SeqclfError
+from seqclf.data.source import Source
+from seqclf.prediction.clips import SourcePrediction
+from seqclf.prediction.file_frames import FileFrames, on_file
+from seqclf.prediction.output import write_frames
+from seqclf.prediction.reader import RunReader
+
+
+@dataclass
+class StreamedFrame:
+    """One frame of a streamed file.
+
+    Attributes:
+        number: of the frame, as it is read.
+        probabilities: ``(K,)`` after this frame.
+    label, probability: of the most probable class.
+        changed: whether the class differs from that of the frame before.
+        rate: frames per second so far, without the first frame; None at the first.
+    """
+
+    number: int
+    probabilities: Tensor
+    label: str
+    probability: float
+    changed: bool
+    rate: float | None
+
+
+def stream_source(run: RunReader, source: Source) -> Iterator[StreamedFrame]:
+    """Classifies a source frame by frame, as the frames come.
+
+    Raises:
+        SeqclfError: the model can't stream; the file can't be read or does not fit the model.
+    """
+    if not run.fit.is_framewise:
+        raise SeqclfError(f"{run.folder}: its transform needs whole clips, so it can't stream (see framewise)")
+    stream = run.predictor.stream()
+    before, began = None, time.perf_counter()
+    for number in range(len(source)):
+        p = stream(run.fit(source.read([number]), run.predictor.frame_shape, source.path)[0, 0])
+        if number == 0:
+            began = time.perf_counter()  # the first frame loads what all frames need
+        best = int(p.argmax())
+        rate = number / max(time.perf_counter() - began, 1e-9) if number else None
+        yield StreamedFrame(number, p, run.predictor.classes[best], float(p[best]), best != before, rate)
+        before = best
+
+
+def write_stream(path: str | Path, frames: Sequence[StreamedFrame], classes: Sequence[str], file: FileFrames) -> None:
+    """Writes streamed frames as a CSV with a row for each frame of the file; errors as of ``write_frames``."""
+    p = torch.stack([frame.probabilities for frame in frames])
+    seen = torch.ones(len(frames), dtype=torch.int64)
+    prediction = SourcePrediction(p, list(classes), seen=seen)
+    write_frames(Path(path), on_file(prediction, file))

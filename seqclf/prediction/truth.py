@@ -1,0 +1,56 @@
+"""The true labels of the frames of files, for the timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from seqclf.batch import IGNORE
+from seqclf.data.annotate import annotate
+from seqclf.data.features import read_labels
+from seqclf.data.segments import read_segments
+from seqclf.data.source import without_suffix
+from seqclf.prediction.file_frames import FileFrames
+
+
+class Truth:
+    """The true labels of the frames of files.
+
+    Args:
+        path: a CSV of segments (see ``seqclf.data.segments``), or a folder of ``<video>.txt`` with the class of one
+            frame per line.
+        classes: the names of the classes.
+        background: the class of frames that no segment of a CSV covers; None leaves them without a label.
+        unit: of a CSV's times.
+
+    Raises:
+        SeqclfError: the file is missing or wrong; names the file and line.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        classes: Sequence[str],
+        background: str | None = None,
+        unit: Literal["frames", "seconds"] = "frames",
+    ) -> None:
+        self.path, self.classes = Path(path), list(classes)
+        self.table = None if self.path.is_dir() else read_segments(path, unit, classes, background)
+
+    def of(self, video: Path, frames: FileFrames) -> Tensor:
+        """The labels ``(N,)`` of the frames of a file, ``IGNORE`` where nothing is known.
+
+        Raises:
+            SeqclfError: as of ``annotate`` and ``read_labels``.
+        """
+        if self.table is not None:
+            return annotate(self.table, video.as_posix(), frames.times()).labels
+        index = {name: k for k, name in enumerate(self.classes)}
+        known = read_labels(self.path / f"{without_suffix(video.name)}.txt", index, "the run's classes")
+        labels = torch.full((len(frames.numbers),), IGNORE)
+        labels[: len(known)] = known[: len(labels)]
+        return labels

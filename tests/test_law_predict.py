@@ -1,0 +1,386 @@
+"""The law of prediction: ``predict`` on the files of the test set, without options, is what ``evaluate`` counted.
+
+Per clip the probabilities are equal to 1e-5 and the labels are the same, so the accuracy is exactly the reported one.
+"""
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from caffe_golden import Case
+from PIL import Image
+
+from seqclf import SeqclfError, caffe, load_experiment
+from seqclf.data.digits import TEST_EVERY, read_digits
+from seqclf.prediction import evaluate, load, predict, predict_part
+from seqclf.training.loop import train
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = """
+from functools import partial, wraps
+from pathlib import Path
+import numpy as np
+import torch
+from torch import nn
+from seqclf import *
+from seqclf.data import *
+from seqclf.data.labelling import *
+from seqclf.data.sampling import *
+from seqclf.data.transforms import center_crop, flip, in_turn, random_crop, resize
+
+ROOT = Path(__file__).parent
+if not (ROOT / "train.txt").exists():
+    ROOT = ROOT.parents[1]  # this file is a copy in the run's folder
+RESIZED = partial(in_turn, steps=(partial(resize, size=(10, 12)), partial(random_crop, size=8), flip))
+VIDEOS = dict(root="{folder}", train="train.txt", test="test.txt", form="plain", workers=0)
+model = partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=8))
+
+{body}
+
+def get_config():
+    return Experiment(data=data, model=model, optimizer=partial(torch.optim.Adam, lr=0.02), steps=3, batch_size=4)
+"""
+ARRAYS = """
+def arrays(T=9, D=5, dtype="float32", lengths=None, per_frame=False, labelling=last_frame):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(12, T, D, generator=g)
+    y = torch.randint(0, 3, (12, T) if per_frame else (12,), generator=g)
+    x[..., 0] += y if per_frame else y[:, None]
+    x = (x * 40 + 100).clamp(0, 255) if dtype == "uint8" else x
+    x = x.to(getattr(torch, dtype))
+    lengths = None if lengths is None else torch.arange(12) % T + 1
+    clips = Clips(x, y, lengths, labelling=labelling)
+    return Data(train=clips, test=clips, classes=["a", "b", "c"], source="arrays")
+"""
+
+
+def read_csv(path):
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def noise(*shape, seed=0):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def write_folder(path, frames):
+    path.mkdir(parents=True)
+    for n, frame in enumerate(frames):
+        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(path / f"f_{n:03}.png")
+    return path
+
+
+def write_video(path, frames, rate=10):
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[2:], "yuv420p"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame.permute(1, 2, 0).contiguous().numpy(), "rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def make_folders(folder, lengths=(7, 12, 20, 41), size=(8, 8)):
+    """Folders of frames and lists: as many in train as in test."""
+    return _make_list(folder, lengths, lambda path, frames: write_folder(path, frames), size)
+
+
+def make_videos(folder, lengths=(12, 21, 40)):
+    return _make_list(folder, lengths, lambda path, frames: write_video(path.with_suffix(".mp4"), frames), (16, 16))
+
+
+def make_npy(folder):
+    def write(path, frames):
+        np.save(path.with_suffix(".npy"), frames[:, 0, 0].float().numpy().T / 255)  # (D, T)
+        return path.with_suffix(".npy")
+
+    return _make_list(folder, (12, 21, 40), write, (4, 6))
+
+
+def _make_list(folder, lengths, write, size):
+    found = {}
+    for part, seed in (("train", 1), ("test", 2)):
+        paths = [
+            write(folder / f"{part}_{k}", noise(length, 3, *size, seed=10 * seed + k))
+            for k, length in enumerate(lengths)
+        ]
+        lines = [f"{path.name} {k % 2}\n" for k, path in enumerate(paths)]
+        (folder / f"{part}.txt").write_text("".join(lines))
+        found[part] = paths
+    return found["test"]
+
+
+def make_annotated(folder):
+    files = make_folders(folder)
+    rows = [f"{part}_{k},{2 * k},{2 * k + 4},walk\n" for part in ("train", "test") for k in range(4) if k]
+    (folder / "segments.csv").write_text("video,start,end,label\ntrain_0,0,3,walk\ntest_0,1,2,walk\n" + "".join(rows))
+    (folder / "classes.txt").write_text("stand\nwalk\n")
+    return files
+
+
+def make_features(folder):
+    rng = np.random.default_rng(0)
+    for name in ("features", "groundTruth", "splits"):
+        (folder / name).mkdir()
+    (folder / "mapping.txt").write_text("0 a\n1 b\n")
+    files = []
+    for part in ("train", "test"):
+        names = [f"{part}{k}" for k in range(3)]
+        for k, name in enumerate(names):
+            y = np.arange(40 + 7 * k) // 9 % 2
+            x = rng.normal(size=(6, len(y))).astype("f4")
+            x[0] += 3 * y
+            np.save(folder / "features" / f"{name}.npy", x)
+            (folder / "groundTruth" / f"{name}.txt").write_text("\n".join("ab"[v] for v in y) + "\n")
+        (folder / "splits" / f"{part}.split1.bundle").write_text("".join(f"{name}.txt\n" for name in names))
+        files = [folder / "features" / f"{name}.npy" for name in names]
+    return files
+
+
+@dataclass
+class Row:
+    """A data set: the config's lines, what makes its files, and whether its clips have one label each."""
+
+    body: str
+    make: object = None
+    decision: str = "last"
+    one_label: bool = True
+    settings: list = field(default_factory=list)
+
+
+def videos(*settings):
+    return f"data = partial(video_set, **VIDEOS, {', '.join(settings)})"
+
+
+BILSTM = """
+class BiLSTM(nn.Module):
+    def __init__(self, input_size):
+        super().__init__()
+        self.rnn = nn.LSTM(input_size, 4, batch_first=True, bidirectional=True)
+        self.out_features = 8
+    def forward(self, x, is_first=None, state=None, lengths=None):
+        n = torch.full((len(x),), x.shape[1]) if lengths is None else lengths.cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False)
+        out, _ = nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=x.shape[1])
+        return out, None
+model = partial(FrameSequenceClassifier, temporal=BiLSTM)
+"""
+OWN_TRANSFORM = """
+def by_clip(clip, generator):
+    return (clip - clip.amin((0, 2, 3), keepdim=True))[..., :8, :8]
+"""
+ROWS = {
+    "arrays": Row(ARRAYS + "data = arrays"),
+    "arrays as many frames as values": Row(ARRAYS + "data = partial(arrays, T=6, D=6)"),
+    "arrays of float64": Row(ARRAYS + "data = partial(arrays, dtype='float64')"),
+    "arrays of uint8": Row(ARRAYS + "data = partial(arrays, dtype='uint8')"),
+    "arrays of unequal lengths": Row(ARRAYS + "data = partial(arrays, lengths=True)"),
+    "arrays labelled at every frame": Row(ARRAYS + "data = partial(arrays, labelling=every_frame)", decision="mean"),
+    "arrays per frame": Row(ARRAYS + "data = partial(arrays, per_frame=True, labelling=given)", None, "mean", False),
+    "folders whole": Row(videos(), make_folders, "mean"),
+    "folders whole, last frame": Row(videos("labelling=last_frame"), make_folders),
+    "folders, window": Row(videos("test_sampling=partial(window, frames=5, step=2)"), make_folders, "mean"),
+    "folders, dense": Row(videos("test_sampling=partial(dense, frames=6, stride=4)"), make_folders, "mean"),
+    "folders, dense, last frame": Row(
+        videos("labelling=last_frame", "test_sampling=partial(dense, frames=6, stride=4)"), make_folders
+    ),
+    "folders, uniform": Row(videos("test_sampling=partial(uniform, frames=6)"), make_folders, "mean"),
+    "folders, every second frame": Row(videos("test_sampling=partial(whole, step=2)"), make_folders, "mean"),
+    "folders resized": Row(videos("transform=RESIZED"), lambda d: make_folders(d, size=(14, 11)), "mean"),
+    "folders resized, uniform": Row(
+        videos("transform=RESIZED", "test_sampling=partial(uniform, frames=5)"),
+        lambda d: make_folders(d, size=(14, 11)),
+        "mean",
+    ),
+    "another transform in evaluation": Row(
+        videos("transform=RESIZED", "test_transform=partial(resize, size=(8, 8))"),
+        lambda d: make_folders(d, size=(14, 11)),
+        "mean",
+    ),
+    "a transform of whole clips": Row(
+        OWN_TRANSFORM + videos("transform=by_clip"), lambda d: make_folders(d, size=(14, 11)), "mean"
+    ),
+    "a pattern": Row(videos('pattern="f_*[02468].png"'), make_folders, "mean"),
+    "data in a function": Row(
+        "def data(): return video_set(**VIDEOS, transform=RESIZED, test_sampling=partial(dense, frames=6, stride=4))",
+        lambda d: make_folders(d, size=(14, 11)),
+        "mean",
+    ),
+    "data wrapped": Row(
+        "def logged(f):\n    @wraps(f)\n    def inner(*a, **k): return f(*a, **k)\n    return inner\n"
+        "@logged\ndef data(): return video_set(**VIDEOS, test_sampling=partial(uniform, frames=6))",
+        make_folders,
+        "mean",
+    ),
+    "data of the user's own Videos": Row(
+        "def data():\n"
+        "    def part(name, training):\n"
+        "        paths = [VIDEOS['root'] + f'/{name}_{k}' for k in range(4)]\n"
+        "        found = [Video(path, open_video(path), k % 2) for k, path in enumerate(paths)]\n"
+        "        return Videos(found, partial(window, frames=6), training=training, labelling=last_frame, workers=0)\n"
+        "    return Data(part('train', True), part('test', False), ['x', 'y'], 'own')",
+        make_folders,
+    ),
+    "decision as a setting": Row(
+        "def data():\n    from dataclasses import replace\n    return replace(video_set(**VIDEOS), decision='last')",
+        make_folders,
+    ),
+    "video files": Row(videos("test_sampling=partial(dense, frames=8, stride=4)"), make_videos, "mean"),
+    "video files at another rate": Row(videos("fps=4"), make_videos, "mean"),
+    "video files at a higher rate, resized": Row(videos("fps=15", "transform=RESIZED"), make_videos, "mean"),
+    "features in a list": Row(videos(), make_npy, "mean"),
+    "annotated frames": Row(
+        'data = partial(annotated_set, "{folder}", "train.txt", "test.txt", background="stand", workers=0)',
+        make_annotated,
+        "mean",
+        False,
+    ),
+    "features": Row('data = partial(feature_set, "{folder}", workers=0)', make_features, "mean", False),
+    "features at a lower rate": Row(
+        'data = partial(feature_set, "{folder}", sample_rate=3, workers=0)', make_features, "mean", False
+    ),
+    "a bidirectional model": Row(BILSTM + videos("labelling=last_frame"), make_folders),
+    "MNIST rows": Row('data = partial(mnist, source="digits")'),
+    "MNIST columns": Row('data = partial(mnist, source="digits", axis="columns", labelling=every_frame)', None, "mean"),
+}
+
+
+def trained(folder, row):
+    """Trains a row's config for three steps; returns the run and the files of its test clips."""
+    files = row.make(folder) if row.make else None
+    body = row.body.replace("{folder}", str(folder))
+    (folder / "config_of_row.py").write_text(CONFIG.replace("{body}", body).replace("{folder}", str(folder)))
+    experiment = load_experiment(folder / "config_of_row.py")
+    train(experiment, folder / "run", "cpu")
+    if files is None:
+        files = digit_files(folder) if "mnist" in row.body else array_files(folder, experiment.data().test)
+    return folder / "run", files
+
+
+def array_files(folder, clips):
+    for k in range(len(clips)):
+        length = clips.num_frames if clips.lengths is None else int(clips.lengths[k])
+        np.save(folder / f"clip_{k:03}.npy", clips.frames[k, :length].numpy())
+    return sorted(folder.glob("clip_*.npy"))
+
+
+def digit_files(folder, most=40):
+    images = read_digits()[0]
+    images = images[torch.arange(len(images)) % TEST_EVERY == TEST_EVERY - 1][:most]
+    for k, image in enumerate(images):
+        Image.fromarray(image.numpy()).save(folder / f"digit_{k:03}.png")
+    return sorted(folder.glob("digit_*.png"))
+
+
+def hold(run, files, part_of_all=None):
+    """Asserts the law for a run and the files of its test clips, in order; returns both sides."""
+    expected, results = predict_part(run, device="cpu"), evaluate(run, device="cpu")
+    said = predict(run, files, device="cpu")
+    assert said["failed"] == {} and len(said["videos"]) == len(files)
+    assert said["decision"] == results["decision"]
+    clips = [clip for video in said["videos"] for clip in video["clips"]]
+    if part_of_all is None:
+        assert len(clips) == len(expected)
+    for clip, row in zip(clips, expected, strict=part_of_all is None):
+        for rule in ("last", "mean"):
+            assert np.allclose(clip["probabilities"][rule], row.by_rule[rule], atol=1e-5), (row.video, row.clip, rule)
+        assert clip["label"] == said["classes"][int(row.by_rule[said["decision"]].argmax())]
+    for video in said["videos"]:
+        if len(video["clips"]) == 1:
+            assert video["label"] == video["clips"][0]["label"]
+    known = [(clip, row) for clip, row in zip(clips, expected, strict=False) if row.truth is not None]
+    if part_of_all is None and known:
+        right = sum(clip["label"] == said["classes"][row.truth] for clip, row in known)
+        assert right / len(known) == results["accuracy"]
+    return said, results
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_predict_is_what_evaluate_counted(tmp_path, name):
+    row = ROWS[name]
+    run, files = trained(tmp_path, row)
+    said, results = hold(run, files, 40 if "mnist" in row.body else None)
+    assert said["decision"] == row.decision
+    assert load(run).decision == row.decision
+    if row.one_label:
+        assert results["accuracy"] == results["parts"]["test"][f"clip_{row.decision}"] is not None
+
+
+def test_a_converted_caffe_net_predicts_what_evaluate_counted(tmp_path, monkeypatch):
+    case = Case("mnist_like_clip", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    net = caffe.load_net("test.prototxt")
+    with torch.no_grad():
+        for key, value in case.part("end.").items():
+            layer, _, j = key.rpartition(".")
+            net.params[layer][int(j)].copy_(torch.from_numpy(value))
+    caffe.write_run(net, "run", load_experiment(ROOT / "configs/mnist_lastframe.py", ["data.source=digits"]))
+    said, _ = hold("run", digit_files(tmp_path), 40)
+    assert said["decision"] == "last"
+
+
+@pytest.mark.parametrize("name", ["annotated frames", "features"])
+def test_the_frames_of_the_files_are_what_evaluate_counted(tmp_path, name):
+    """The class in each row of the CSVs gives the frame accuracy of the evaluation."""
+    run, files = trained(tmp_path, ROWS[name])
+    accuracy = evaluate(run, device="cpu")["parts"]["test"]["frame_accuracy"]
+    out = tmp_path / "out"
+    said = predict(run, files, device="cpu", out=out, timelines=False)
+    videos = load_experiment(run / "config.py").data().test.videos
+    right = total = 0
+    for video, known in zip(said["videos"], videos, strict=True):
+        rows = read_csv(out / f"{video['name']}.csv")
+        assert [int(row["frame"]) for row in rows] == list(range(len(known.labels)))
+        for row, label in zip(rows, known.labels.tolist(), strict=True):
+            if label >= 0:
+                total += 1
+                right += row["class"] == said["classes"][label]
+    assert right / total == accuracy
+
+
+def test_what_has_no_importable_name_is_refused_with_the_way_out(tmp_path):
+    body = "def data():\n    return video_set(**VIDEOS, transform=lambda clip, generator: clip[..., :8, :8])"
+    row = Row(body, lambda d: make_folders(d, size=(14, 11)))
+    run, files = trained(tmp_path, row)
+    with pytest.raises(SeqclfError, match="transform=") as error:
+        predict(run, files, device="cpu")
+    assert "lambda" in str(error.value)
+    rows = predict_part(run, device="cpu")
+    said = predict(run, files, device="cpu", transform=lambda clip, generator: clip[..., :8, :8])
+    for video, expected in zip(said["videos"], rows, strict=True):
+        assert np.allclose(video["clips"][0]["probabilities"]["mean"], expected.by_rule["mean"], atol=1e-5)
+
+
+def test_a_run_without_a_record_of_its_input_is_refused(tmp_path):
+    run, files = trained(tmp_path, ROWS["arrays"])
+    record = json.loads((run / "run.json").read_text())
+    del record["input"]
+    (run / "run.json").write_text(json.dumps(record))
+    for call in (lambda: predict(run, files), lambda: evaluate(run), lambda: load(run)):
+        with pytest.raises(SeqclfError, match=r"run\.json"):
+            call()
+
+
+def test_the_decision_can_be_changed(tmp_path):
+    run, files = trained(tmp_path, ROWS["folders, dense"])
+    rows = predict_part(run, device="cpu")
+    results = evaluate(run, device="cpu", decision="last", predictions=tmp_path / "clips.csv")
+    assert results["accuracy"] == results["parts"]["test"]["clip_last"] and results["decision"] == "last"
+    said = predict(run, files, device="cpu", decision="last")
+    clips = [clip for video in said["videos"] for clip in video["clips"]]
+    written = read_csv(tmp_path / "clips.csv")
+    assert len(written) == len(clips) == len(rows)
+    for clip, row, line in zip(clips, rows, written, strict=True):
+        assert clip["label"] == line["label"] == said["classes"][int(row.by_rule["last"].argmax())]
+        assert float(line["probability"]) == pytest.approx(clip["probability"], abs=1e-5)
+        assert line["truth"] == said["classes"][row.truth]
+    assert [line["clip"] for line in written[:2]] == ["0", "1"] and written[0]["video"] == "test_0"
+    with pytest.raises(SeqclfError, match="decision='first'"):
+        predict(run, files, decision="first")
