@@ -1,4 +1,4 @@
-"""A trained run as files for other programs: ONNX, ``torch.export``, safetensors; checked before they are given out."""
+"""Export of a run to ONNX, ``torch.export`` and safetensors files, each compared with the model before it is kept."""
 
 from seqclf.exporting.run import export
 

@@ -1,72 +1,71 @@
-"""The model card of an export: what it is, what it scores, how it is called; its Python runs as it stands."""
+"""The model card of an export: what the model is, its figures, how it reads input, and Python that calls it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-MANY = 40
-"""More classes than that are left to model.json."""
+from seqclf.reporting.page import percent
+from seqclf.runtime.files import write_atomic
+
+MOST_CLASSES = 40
+"""The largest number of classes that the card lists; model.json has all."""
 
 
 def write_card(path: Path, about: dict[str, Any], config: str) -> None:
     """Writes the card.
 
     Args:
-        about: what ``model.json`` holds.
+        path: the file.
+        about: the content of ``model.json``.
         config: the text of the run's config.
     """
     classes = about["classes"]
-    shape = ", ".join(map(str, about["frame_shape"]))
+    more = f", and {len(classes) - MOST_CLASSES} more in model.json" if len(classes) > MOST_CLASSES else ""
     sections = [
         f"# {about['run']}",
-        f"A sequence classifier with {about['parameters']:,} parameters, {len(classes)} classes, "
-        f"after {about['step']:,} steps of training on {about['data']}. Exported {about['exported']} by seqclf "
+        f"A sequence classifier with {about['parameters']:,} parameters and {len(classes)} classes, trained for "
+        f"{about['step']:,} steps on {about['data']}. Exported {about['exported']} with seqclf "
         f"{about['versions']['seqclf']}.",
         "## Figures",
         _figures(about["figures"]),
         "## Files",
-        f"Each was compared with the model on {about['checked_on']}: the largest difference of probabilities, "
-        f"memory and logits (these as a share of the largest, where that is above 1).",
+        f"Each file was compared with the model on {about['checked_on']}. The difference is the largest over "
+        "probabilities, memory and logits (relative for logits above 1).",
         _files(about),
-        f"Times on a CPU with {about['threads']} thread(s), all of a kind called in turn:",
+        f"Time of one call on a CPU with {about['threads']} thread(s):",
         _latency(about),
         *_int8(about),
-        "## How it is called",
-        _inputs(about, shape),
+        "## Input and output",
+        _signature(about),
         *_snippet(about),
         "## Classes",
-        ", ".join(f"{k} {name}" for k, name in enumerate(classes[:MANY]))
-        + (f", and {len(classes) - MANY} more in model.json" if len(classes) > MANY else ""),
+        ", ".join(f"{k} {name}" for k, name in enumerate(classes[:MOST_CLASSES])) + more,
         "## Config",
         f"```\n{config.rstrip()}\n```",
         "## Versions",
         ", ".join(f"{name} {version}" for name, version in about["versions"].items()),
     ]
-    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    write_atomic(path, "\n\n".join(sections) + "\n")
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Lines of Markdown; all columns but the first are numbers."""
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """A table; all columns but the first are right-aligned."""
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.2%}"
-
-
 def _figures(parts: dict[str, dict[str, float]]) -> str:
     if not parts:
-        return "The run has none for these weights."
+        return "The run has no figures for these weights."
     names = [
         name for name in ("clip_last", "clip_mean", "frame_accuracy", "loss") if all(name in p for p in parts.values())
     ]
     rows = [
         [name, *(f"{f[name]:.4f}" if name == "loss" else percent(f[name]) for f in parts.values())] for name in names
     ]
-    rows += [[f"{name} counted", *(f"{f[name]:,}" for f in parts.values())] for name in ("clips", "frames")]
-    return table(["", *parts], rows)
+    rows += [[f"number of {name}", *(f"{f[name]:,}" for f in parts.values())] for name in ("clips", "frames")]
+    return markdown_table(["", *parts], rows)
 
 
 def _files(about: dict[str, Any]) -> str:
@@ -74,19 +73,19 @@ def _files(about: dict[str, Any]) -> str:
     for name, file in about["files"].items():
         difference = f"{file['difference']:.1e}" if "difference" in file else "see below"
         rows.append([f"`{name}`", f"{file['bytes'] / 1e6:.2f}", difference])
-    return table(["", "MB", "difference"], rows)
+    return markdown_table(["", "MB", "difference"], rows)
 
 
 def _latency(about: dict[str, Any]) -> str:
     rows = []
     for form, measured in about["latency"].items():
-        of = "a frame of a stream" if form == "stream" else f"a clip of {measured['frames']} frames"
+        unit = "one frame of a stream" if form == "stream" else f"a clip of {measured['frames']} frames"
         rows += [
-            [f"{name}, {of}", f"{times['p50_ms']:.3f}", f"{times['p99_ms']:.3f}"]
+            [f"{name}, {unit}", f"{times['p50_ms']:.3f}", f"{times['p99_ms']:.3f}"]
             for name, times in measured.items()
             if name != "frames"
         ]
-    return table(["one call, ms", "median", "99th percentile"], rows)
+    return markdown_table(["ms", "median", "99th percentile"], rows)
 
 
 def _int8(about: dict[str, Any]) -> list[str]:
@@ -94,58 +93,82 @@ def _int8(about: dict[str, Any]) -> list[str]:
     if found is None:
         return []
     if not found["clips"]:
-        return [f"Weights of 8 bits: {found['why']}."]
+        return [f"8-bit weights: {found['why']}."]
     names = [name for name, value in found["float"].items() if value is not None]
-    text = [
-        [f"{found[kind][name]:.4f}" if name == "loss" else percent(found[kind][name]) for kind in ("float", "int8")]
+    rows = [
+        [name, *(f"{found[k][name]:.4f}" if name == "loss" else percent(found[k][name]) for k in ("float", "int8"))]
         for name in names
     ]
-    said = (
-        f"Weights of 8 bits against floats, on {found['clips']:,} of {found['of']:,} test clips, "
-        "each fed frame by frame:"
-    )
-    return [said, table(["", "float", "int8"], [[name, *row] for name, row in zip(names, text, strict=True)])]
+    text = f"8-bit weights against floats, on {found['clips']:,} of {found['of']:,} test clips fed frame by frame:"
+    return [text, markdown_table(["", "float", "int8"], rows)]
 
 
-def _inputs(about: dict[str, Any], shape: str) -> str:
+def _signature(about: dict[str, Any]) -> str:
+    shape = ", ".join(map(str, about["frame_shape"]))
     kind = about["frames"]
-    raw = "raw, from 0 to 255" if kind == "uint8" else "as the run's data gives them"
+    scale = "raw, from 0 to 255" if kind == "uint8" else "as the data of the run provides them"
+    rule = "the mean over its frames" if about["input"]["decision"] == "mean" else "its last frame"
     lines = [
-        f"* `frames`: {kind} `(B, T, {shape})`, {raw}: scaling, mean and channel order are inside. "
-        "B and T are any from 1.",
-        f"* Answers: `logits` and `probabilities` float32 `(B, T, {len(about['classes'])})`, at every frame in the "
-        "light of those before it; of a clip, take its last frame's.",
+        f"* `frames`: {kind} `(B, T, {shape})`, {scale}. Scaling, mean and channel order are part of the model. "
+        "B and T are at least 1.",
+        *_preparation(about["input"]),
+        f"* Output: `logits` and `probabilities`, float32 `(B, T, {len(about['classes'])})`. The output at a frame "
+        f"depends on that frame and earlier ones only. The class of a clip is that of {rule}.",
     ]
     memory = _memory(about)
-    if memory:
-        before, after = (", ".join(f"`{prefix}{name}`" for name in memory) for prefix in ("", "next_"))
-        layers, _, hidden = memory["h"]
-        lines += [
-            "* `model.*` take whole clips. Clips of one batch that are shorter are padded at their end, which changes "
-            "nothing before it.",
-            f"* `stream.*` take a part of a stream, of one frame or more, with `is_first` bool `(B, T)`, true where a "
-            f"frame begins a new sequence, and the memory {before} float32 `({layers}, B, {hidden})`, zeros at first; "
-            f"they answer with the memory to go on from, too: {after}.",
-        ]
-    else:
-        lines.append("* The model has no memory: each frame is classified by itself, in clips and streams alike.")
+    if not memory:
+        return "\n".join([*lines, "* The model has no memory: it classifies each frame alone."])
+    before, after = (", ".join(f"`{prefix}{name}`" for name in memory) for prefix in ("", "next_"))
+    layers, _, hidden = memory["h"]
+    lines += [
+        "* `model.*` take whole clips. Pad shorter clips of a batch at the end; padding does not change the frames "
+        "before it.",
+        "* `stream.*` take one frame or more of a stream, `is_first` bool `(B, T)` (true where a frame starts a new "
+        f"sequence) and the memory {before}, float32 `({layers}, B, {hidden})`, zeros at first. They also return the "
+        f"memory for the next call: {after}.",
+    ]
     return "\n".join(lines)
 
 
+def _preparation(spec: dict[str, Any]) -> list[str]:
+    """How the run turned files into frames, which is not part of the exported files."""
+    steps = {"sampling": spec["sampling"], "transform": spec["transform"]}
+    return [
+        f"* {name.capitalize()} in evaluation, to apply before the model: `{recipe_text(recipe)}`."
+        for name, recipe in steps.items()
+        if recipe
+    ]
+
+
+def recipe_text(recipe: Any) -> str:
+    """A recorded setting as text, such as ``resize(size=[8, 8])``."""
+    if isinstance(recipe, list):
+        return f"[{', '.join(map(recipe_text, recipe))}]"
+    if not isinstance(recipe, dict):
+        return repr(recipe)
+    if "mapping" in recipe:
+        return "{" + ", ".join(f"{key}: {recipe_text(value)}" for key, value in recipe["mapping"].items()) + "}"
+    name = str(recipe.get("call") or recipe.get("built") or recipe.get("opaque")).rpartition(":")[2]
+    arguments = [recipe_text(value) for value in recipe.get("arguments", ())]
+    arguments += [f"{key}={recipe_text(value)}" for key, value in recipe.get("keywords", {}).items()]
+    return f"{name}({', '.join(arguments)})" if arguments else name
+
+
 def _memory(about: dict[str, Any]) -> dict[str, list[Any]]:
-    """The shapes of a stream's memory by name; empty where the model has none."""
+    """The shapes of the memory of a stream by name; empty if the model has none."""
     inputs = about["forms"].get("stream", {"inputs": {}})["inputs"]
     return {name: shape for name, (_, shape) in inputs.items() if name not in ("frames", "is_first")}
 
 
 def _snippet(about: dict[str, Any]) -> list[str]:
-    """Python that runs in the folder, for ONNX Runtime."""
+    """Python for ONNX Runtime that runs in the folder."""
     if "model.onnx" not in about["files"]:
         return []
     shape = tuple(about["frame_shape"])
     draw = f"np.random.randint(0, 256, {(1, 8, *shape)}, np.uint8)"
     if about["frames"] != "uint8":
         draw = f"np.random.rand{(1, 8, *shape)}.astype(np.float32)"
+    clip = "probabilities[0].mean(0)" if about["input"]["decision"] == "mean" else "probabilities[0, -1]"
     lines = [
         "import json",
         "from pathlib import Path",
@@ -157,7 +180,7 @@ def _snippet(about: dict[str, Any]) -> list[str]:
         f"frames = {draw}  # your clip",
         'model = onnxruntime.InferenceSession("model.onnx")',
         '(probabilities,) = model.run(["probabilities"], {"frames": frames})',
-        "print(classes[probabilities[0, -1].argmax()])",
+        f"print(classes[{clip}.argmax()])",
     ]
     memory = _memory(about)
     if memory:
@@ -167,7 +190,7 @@ def _snippet(about: dict[str, Any]) -> list[str]:
             "",
             'stream = onnxruntime.InferenceSession("stream.onnx")',
             f"memory = {{name: np.zeros(({layers}, 1, {hidden}), np.float32) for name in {tuple(memory)}}}",
-            "for t in range(frames.shape[1]):  # as frames come in",
+            "for t in range(frames.shape[1]):  # as frames arrive",
             '    inputs = {"frames": frames[:, t : t + 1], "is_first": np.zeros((1, 1), bool), **memory}',
             f'    streamed, *after = stream.run(["probabilities", {after}], inputs)',
             "    memory = dict(zip(memory, after))",

@@ -1,4 +1,4 @@
-"""What an exported file answers, beside the model that it was made of; and how long it takes over it."""
+"""Comparison of an exported file with its model, and the time of a call."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from seqclf.batch import SeqclfError
 from seqclf.exporting.program import memory
 
 TOLERANCE = 1e-4
-"""The largest difference of probabilities and memory; of logits too, or as much of the largest, if that is above 1."""
+"""The largest difference allowed: absolute for probabilities and memory, relative for logits above 1."""
 SHAPES = ((1, 1), (1, 7), (4, 1), (3, 5))
-"""Clips and frames of the checks; what is exported is traced with 2 clips of 3 frames."""
+"""Clips and frames of the checked batches, which differ from the 2 clips of 3 frames of tracing."""
 
 SECONDS = 1.0
-"""How long latencies are measured."""
+"""For how long latencies are measured."""
 
 Run = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-"""Inputs by name to outputs by name."""
+"""Maps inputs by name to outputs by name."""
 
 
 def open_file(path: Path) -> Run:
-    """A ``.onnx`` file in ONNX Runtime, on as many threads as PyTorch uses, or a ``.pt2`` program."""
+    """A ``.onnx`` file in ONNX Runtime, with the number of threads of PyTorch, or a ``.pt2`` program."""
     if path.suffix == ".pt2":
         program = torch.export.load(path).module()
         return lambda inputs: program(**inputs)
@@ -46,7 +46,7 @@ def open_file(path: Path) -> Run:
 
 
 def eager(model: Any) -> Run:
-    """The model itself, called as an exported file is."""
+    """The model, called like an exported file."""
     names = list(memory(model.temporal, 1))
 
     def run(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -62,16 +62,18 @@ def eager(model: Any) -> Run:
 
 @torch.no_grad()
 def check(model: Any, path: Path, form: str, frames: Tensor) -> float:
-    """The largest difference between what a file and its model say, over batches of ``SHAPES``.
+    """The largest difference between the outputs of a file and of its model, over batches of ``SHAPES``.
 
-    A stream is fed whole and frame by frame, from random memory, with sequences that begin in the middle.
+    A stream is checked whole and frame by frame, from random memory, with sequences that start in the middle.
 
     Args:
+        model: a ``FrameSequenceClassifier``.
+        path: the exported file.
         form: "model" (whole clips) or "stream".
-        frames: ``(M, *frame_shape)``, what batches are filled from, in turn.
+        frames: ``(M, *frame_shape)``, the frames of the batches.
 
     Raises:
-        SeqclfError: the difference is above ``TOLERANCE``; the output is named.
+        SeqclfError: the difference of an output is above ``TOLERANCE``.
     """
     theirs, ours = open_file(path), eager(model)
     generator = torch.Generator().manual_seed(0)
@@ -90,36 +92,36 @@ def check(model: Any, path: Path, form: str, frames: Tensor) -> float:
         for how, found in answers.items():
             for name, value in found.items():
                 if value.shape != want[name].shape:
-                    shapes = f"{tuple(value.shape)}, the model's are {tuple(want[name].shape)}"
-                    raise SeqclfError(f"{path.name}{how}: its {name} of {B} x {T} frames are {shapes}")
+                    shapes = f"{tuple(value.shape)}, expected {tuple(want[name].shape)} as in the model"
+                    raise SeqclfError(f"{path.name}{how}: {name} of {B} x {T} frames has the shape {shapes}")
                 scale = max(1.0, float(want[name].abs().max())) if name == "logits" else 1.0
                 difference = float((value - want[name]).abs().max()) / scale
                 if not difference <= TOLERANCE:
                     raise SeqclfError(
-                        f"{path.name}{how}: its {name} of {B} x {T} frames differ from the model's by "
-                        f"{difference:.1e}, more than {TOLERANCE:.0e}"
+                        f"{path.name}{how}: {name} of {B} x {T} frames differs from the model by {difference:.1e}, "
+                        f"more than {TOLERANCE:.0e}"
                     )
                 worst = max(worst, difference)
     return worst
 
 
 def _frame_by_frame(run: Run, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A stream's outputs where each call has one frame, and the memory that the one before left."""
+    """The outputs of a stream fed one frame per call, each with the memory of the call before."""
     state = {name: x for name, x in inputs.items() if name not in ("frames", "is_first")}
-    said: list[dict[str, Tensor]] = []
+    outputs: list[dict[str, Tensor]] = []
     for t in range(inputs["frames"].shape[1]):
         now = {name: inputs[name][:, t : t + 1] for name in ("frames", "is_first")}
-        said.append(run(now | state))
-        state = {name: said[-1][f"next_{name}"] for name in state}
-    whole = {name: torch.cat([one[name] for one in said], 1) for name in ("logits", "probabilities")}
-    return said[-1] | whole
+        outputs.append(run(now | state))
+        state = {name: outputs[-1][f"next_{name}"] for name in state}
+    whole = {name: torch.cat([one[name] for one in outputs], 1) for name in ("logits", "probabilities")}
+    return outputs[-1] | whole
 
 
 @torch.inference_mode()
 def latencies(runs: Mapping[str, Run], inputs: dict[str, Tensor]) -> dict[str, dict[str, float]]:
-    """How long one call takes each of them, median ``p50_ms`` and 99th percentile ``p99_ms``.
+    """The time of one call of each: median ``p50_ms`` and 99th percentile ``p99_ms``.
 
-    They are called in turn, so that a machine whose speed drifts slows all; for ``SECONDS``, and 20 times or more.
+    They are called in turn, so that a drift of the machine's speed affects all; for ``SECONDS``, at least 20 times.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     end = time.perf_counter() + SECONDS
@@ -130,7 +132,7 @@ def latencies(runs: Mapping[str, Run], inputs: dict[str, Tensor]) -> dict[str, d
             began = time.perf_counter()
             run(inputs)
             times[name].append(1e3 * (time.perf_counter() - began))
-    first = 3  # calls that set things up
+    first = 3  # warm-up calls
     return {
         name: {f"p{p}_ms": round(float(np.percentile(measured[first:], p)), 4) for p in (50, 99)}
         for name, measured in times.items()

@@ -1,7 +1,7 @@
-"""A classifier's two forms as ONNX graphs, of dynamic batch and time, raw frames in.
+"""The two forms of a classifier as ONNX graphs with dynamic batch and time.
 
-PyTorch's exporter writes what is done to each frame by itself. Between it come ONNX's own LSTM, GRU and RNN: over whole
-clips at once, or, in a stream, over one frame after the other in a Scan, with memory masked where a sequence begins.
+PyTorch's exporter writes the part that works on each frame alone. The temporal model becomes ONNX's LSTM, GRU or RNN:
+over whole clips at once, or for a stream frame by frame in a Scan that resets the memory where a sequence starts.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from seqclf.batch import SeqclfError
 from seqclf.exporting.program import LARGEST, Frames, cause, layer_weights, memory
 
 OPERATORS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    # by the mode of a recurrent module: ONNX's operator, its order of PyTorch's gates, its attributes
+    # mode of a recurrent module: ONNX operator, order of the gates in ONNX, attributes
     "LSTM": ("LSTM", "iofg", {}),
     "GRU": ("GRU", "zrn", {"linear_before_reset": 1}),
     "RNN_TANH": ("RNN", "h", {"activations": ["Tanh"]}),
     "RNN_RELU": ("RNN", "h", {"activations": ["Relu"]}),
 }
 GATES = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
-"""PyTorch's order; z is GRU's gate of update, and g (n) what is added to the memory."""
+"""The order of the gates in PyTorch; z is the update gate of a GRU, and g (n) the new content."""
 
 
 def frame_graph(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype, opset: int) -> Any:
-    """``Frames`` as PyTorch exports it: ``flat_frames``, ``flat_hidden`` to ``flat_features``, ``flat_logits``, ...
+    """``Frames`` as ONNX: ``flat_frames`` and ``flat_hidden`` to ``flat_features``, ``flat_logits``, ...
 
     Raises:
-        SeqclfError: a module of the encoder or head has no counterpart in ONNX of this opset.
+        SeqclfError: this opset of ONNX cannot express a module of the encoder or head.
     """
     import onnx
 
     if opset > onnx.defs.onnx_opset_version():
-        raise SeqclfError(f"opset {opset}: onnx {onnx.__version__} knows them up to {onnx.defs.onnx_opset_version()}")
+        raise SeqclfError(f"opset {opset}: onnx {onnx.__version__} supports up to {onnx.defs.onnx_opset_version()}")
     size = getattr(model.temporal, "hidden_size", None) or _features(model, frame_shape, dtype)
     inputs = (torch.zeros(2, *frame_shape, dtype=dtype), torch.zeros(3, size))
     M, N = (torch.export.Dim(name, max=LARGEST) for name in "MN")
@@ -52,13 +52,13 @@ def frame_graph(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype, o
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise SeqclfError(f"PyTorch can't write this encoder or head as ONNX: {cause(error)}") from None
+        raise SeqclfError(f"PyTorch cannot export this encoder or head to ONNX: {cause(error)}") from None
     assert program is not None
     proto = program.model_proto
     written = next(entry.version for entry in proto.opset_import if entry.domain == "")
     if written != opset:
         raise SeqclfError(
-            f"torch {torch.__version__} writes ONNX of opset {written}, not of {opset}: --opset {written}"
+            f"opset {opset}: torch {torch.__version__} writes this model with opset {written}; use --opset {written}"
         )
     return proto
 
@@ -72,7 +72,10 @@ def onnx_form(model: Frames, frames: Any, frame_shape: Sequence[int], form: str)
     """A form, "model" (whole clips) or "stream", as a checked ``ModelProto``.
 
     Args:
-        frames: what ``frame_graph`` gave.
+        model: the frame-wise part.
+        frames: the result of ``frame_graph``.
+        frame_shape: of one frame.
+        form: "model" or "stream".
     """
     import onnx
     from onnx import helper
@@ -137,7 +140,7 @@ def onnx_form(model: Frames, frames: Any, frame_shape: Sequence[int], form: str)
 
 
 def _split(graph: Any) -> tuple[list[Any], list[Any]]:
-    """The nodes that ``flat_features`` come of, and all others, the head's."""
+    """The nodes that compute ``flat_features``, and all others (the head)."""
     made = {name: node for node in graph.node for name in node.output}
     wanted, before = ["flat_features"], set()
     while wanted:
@@ -149,10 +152,13 @@ def _split(graph: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _layers(net: Any, x: str, state: Sequence[str]) -> tuple[list[Any], list[Any], str, list[str]]:
-    """All recurrent layers over ``x`` (T, B, D): nodes, weights, the name of what comes out, and those of the memory.
+    """All recurrent layers over ``x`` (T, B, D).
 
     Args:
-        state: the names of the memory before, each (layers, B, H); none for no memory.
+        state: the names of the initial memory, each (layers, B, H); empty for zeros.
+
+    Returns:
+        Nodes, weights, the name of the output, and the names of the final memory.
     """
     from onnx import helper, numpy_helper
 
@@ -190,7 +196,7 @@ def _layers(net: Any, x: str, state: Sequence[str]) -> tuple[list[Any], list[Any
 
 
 def _step(net: Any, names: Sequence[str]) -> Any:
-    """The body of the Scan: memory, one frame's features (B, D) and is_first (B,), to memory and outputs (B, H)."""
+    """The body of the Scan: memory, features (B, D) and is_first (B,) of a frame to memory and outputs (B, H)."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -221,5 +227,5 @@ def _int64(name: str, *values: int) -> Any:
 
 
 def _size(value: Any) -> int:
-    """The last axis of an output of PyTorch's exporter."""
+    """The size of the last axis of an output."""
     return value.type.tensor_type.shape.dim[-1].dim_value

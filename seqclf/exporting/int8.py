@@ -1,4 +1,4 @@
-"""A streaming graph with weights of 8 bits, and what that costs: accuracy on clips, fed frame by frame as in use."""
+"""A streaming graph with 8-bit weights, and its accuracy on clips that are fed frame by frame."""
 
 from __future__ import annotations
 
@@ -14,46 +14,45 @@ from seqclf.evaluation.metrics import Metrics
 from seqclf.exporting.check import Run
 
 OPERATORS = ("Gemm", "LSTM", "MatMul")
-"""What is computed in 8 bits. Not Conv, whose 8-bit form with scales found as it runs is slower than the floats."""
+"""The operators computed in 8 bits. Conv is not among them: with dynamic scales its 8-bit form is slower."""
 FIGURES = ("clip_last", "clip_mean", "frame_accuracy", "loss")
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Writes a ``.onnx`` file again, by ONNX Runtime's dynamic quantisation.
-
-    Weights have 8 bits and a scale each, and inputs are rounded to 8 bits as they come.
-    """
+    """Quantises a ``.onnx`` file dynamically with ONNX Runtime: 8-bit weights, inputs rounded to 8 bits at run time."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     root = logging.getLogger()
 
-    def told(record: logging.LogRecord) -> bool:  # its advice is to fold batch norm first, which has no part in this
+    def wanted(record: logging.LogRecord) -> bool:  # irrelevant advice to fold batch norm first
         return "pre-processing before quantization" not in record.getMessage()
 
-    root.addFilter(told)
+    root.addFilter(wanted)
     try:
         quantize_dynamic(
             source,
             target,
             op_types_to_quantize=list(OPERATORS),
-            weight_type=QuantType.QUInt8,  # signed ones saturate on processors before VNNI
+            weight_type=QuantType.QUInt8,  # signed weights saturate on processors without VNNI
             extra_options={"EnableSubgraph": True},  # the step of a Scan
         )
     finally:
-        root.removeFilter(told)
+        root.removeFilter(wanted)
 
 
 def accuracy(
     run: Run, memory: dict[str, Tensor], clips: Clips | Videos, rows: Tensor, num_classes: int
 ) -> dict[str, float | None]:
-    """The figures of ``FIGURES`` on some clips, one stream at a time and a frame a call, as a camera would feed it.
+    """The figures of ``FIGURES`` on some clips, one stream at a time and one frame per call, as from a camera.
 
-    (Eight bits are scaled to all that comes in a call, so that a batch would not show what a stream sees.)
+    Scales are found for each call, so a batch would give other figures than a stream.
 
     Args:
         run: a streaming file.
-        memory: of one stream that begins; empty for a model without.
-        rows: which clips ``(N,)``.
+        memory: the initial memory of one stream; empty for a model without memory.
+        clips: the data set.
+        rows: the indices ``(N,)`` of the clips.
+        num_classes: K.
     """
     metrics = Metrics(num_classes)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""A classifier as two functions of tensors alone, of clips and of streams, and these as ``torch.export`` programs."""
+"""A classifier as two functions of tensors, on whole clips and on streams, and as ``torch.export`` programs."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ CELLS: dict[str, Callable[..., Any]] = {
     "RNN_TANH": torch.rnn_tanh_cell,
     "RNN_RELU": torch.rnn_relu_cell,
 }
-"""One step of one layer, by the mode of a recurrent module."""
+"""One step of one layer, by mode of the recurrent module."""
 
 
 def memory(temporal: Any, B: int) -> dict[str, Tensor]:
-    """The memory of B streams that begin, by name: h, c of LSTM, h of GRU and RNN, each ``(layers, B, H)``; or none."""
+    """The initial memory of B streams by name: h and c of an LSTM, h of a GRU or RNN, each ``(layers, B, H)``."""
     names = {LSTM: ("h", "c"), GRU: ("h",), RNN: ("h",), Identity: ()}[type(temporal)]
     return {name: torch.zeros(temporal.num_layers, B, temporal.hidden_size) for name in names}
 
 
 def layer_weights(net: Any, layer: int) -> tuple[Tensor, ...]:
-    """A recurrent layer's weights by inputs and by memory, and the biases of both."""
+    """The weights of a recurrent layer for inputs and memory, and the two biases."""
     names = (f"{kind}_{side}_l{layer}" for kind in ("weight", "bias") for side in ("ih", "hh"))
     return tuple(net.get_parameter(name) for name in names)
 
 
 class Frames(nn.Module):
-    """What a classifier does to each frame by itself: before its temporal model, and after it.
+    """The part of a classifier that works on each frame alone, before and after its temporal model.
 
     Raises:
-        SeqclfError: the model is not made of parts that can be exported.
+        SeqclfError: the model has parts that cannot be exported.
     """
 
     temporal: Any
@@ -50,7 +50,7 @@ class Frames(nn.Module):
             raise SeqclfError(f"only a FrameSequenceClassifier can be exported, not {type(model).__name__}")
         if type(model.temporal) not in (LSTM, GRU, RNN, Identity):
             name = type(model.temporal).__name__
-            raise SeqclfError(f"a temporal model {name} can't be exported: LSTM, GRU, RNN or Identity can")
+            raise SeqclfError(f"the temporal model {name} cannot be exported, only LSTM, GRU, RNN and Identity")
         model = copy.deepcopy(model).float().requires_grad_(False)
         for module in model.modules():
             module.__class__ = _AS_GRAPH.get(type(module), type(module))
@@ -65,13 +65,13 @@ class Frames(nn.Module):
 
 
 class Stream(Frames):
-    """A classifier whose memory comes in and goes out: ``next_h``, ``next_c`` are the next call's ``h``, ``c``."""
+    """A classifier with memory as input and output: ``next_h`` and ``next_c`` are ``h`` and ``c`` of the next call."""
 
     def forward(  # type: ignore[override]
         self, frames: Tensor, is_first: Tensor, h: Tensor | None = None, c: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Frames ``(B, T, *frame_shape)``, is_first ``(B, T)`` bool, memory ``(layers, B, H)`` to outputs by name."""
-        from torch._higher_order_ops.scan import scan  # a loop over time that a program keeps as one
+        from torch._higher_order_ops.scan import scan  # a loop over time of any length
 
         B, T = frames.shape[:2]
         features = self.encoder(self.preprocess(frames.flatten(0, 1)))
@@ -86,7 +86,7 @@ class Stream(Frames):
 
 
 class Clips(Stream):
-    """A classifier of whole clips: each begins without memory at its first frame."""
+    """A classifier of whole clips: the memory is zero before the first frame."""
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """Frames ``(B, T, *frame_shape)`` to ``logits`` and ``probabilities`` ``(B, T, K)``."""
@@ -106,7 +106,7 @@ def _step(
     state: tuple[Tensor, ...],
     inputs: tuple[Tensor, Tensor],
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The memory after one more frame, and the last layer's output ``(B, H)``."""
+    """The memory after one more frame, and the output ``(B, H)`` of the last layer."""
     x, first = inputs
     state = tuple(torch.where(first[:, None], 0.0, part) for part in state)
     after = []
@@ -118,7 +118,7 @@ def _step(
 
 
 class _LocalResponseNorm(LocalResponseNorm):
-    """The same without writing into slices, which graphs have only dear operators for."""
+    """The same without writing into slices, which is expensive in graphs."""
 
     def forward(self, x: Tensor) -> Tensor:
         squares = F.pad(x * x, (0, 0) * (x.dim() - 2) + (self.size // 2, (self.size - 1) // 2))
@@ -127,7 +127,7 @@ class _LocalResponseNorm(LocalResponseNorm):
 
 
 class _Normalize(Normalize):
-    """The same without ``addcmul``, which PyTorch 2.6 can't trace where sizes are open."""
+    """The same without ``addcmul``, which PyTorch 2.6 cannot trace with dynamic sizes."""
 
     def forward(self, frames: Tensor) -> Tensor:
         if self.bgr:
@@ -137,7 +137,7 @@ class _Normalize(Normalize):
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """The same in evaluation mode, as factor and offset: PyTorch 2.6 can't write the operator as ONNX."""
+    """The same in evaluation mode as factor and offset: PyTorch 2.6 cannot export the operator to ONNX."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.running_mean is None or self.running_var is None:
@@ -149,7 +149,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 class _AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
-    """The same; over whole pictures as a maximum, for PyTorch 2.6 again."""
+    """The same, as a maximum if the output is 1 x 1: PyTorch 2.6 cannot export the operator to ONNX."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.amax((-2, -1), keepdim=True) if self.output_size in (1, (1, 1)) else super().forward(x)
@@ -162,20 +162,20 @@ _AS_GRAPH = {
     nn.BatchNorm1d: _BatchNorm,
     nn.BatchNorm2d: _BatchNorm,
 }
-"""What stands for a module in a graph."""
+"""Replacements of modules in graphs."""
 
 
 LARGEST = 2**31 - 1
-"""Of a batch, or a time; PyTorch 2.6 wants it said."""
+"""The largest batch or time; PyTorch 2.6 needs a limit."""
 
 
 def export_program(
     model: nn.Module, frame_shape: Sequence[int], dtype: torch.dtype, form: str
 ) -> torch.export.ExportedProgram:
-    """A classifier's form, "model" (whole clips) or "stream", as a program of dynamic batch and time.
+    """A form of a classifier, "model" (whole clips) or "stream", as a program with dynamic batch and time.
 
     Raises:
-        SeqclfError: PyTorch can't trace the encoder or the head; or it is one before 2.8, which may not keep the loop.
+        SeqclfError: PyTorch cannot trace the model; before 2.8 it may not support the loop over time.
     """
     module = (Stream if form == "stream" else Clips)(model)
     inputs = {"frames": torch.zeros(2, 3, *frame_shape, dtype=dtype)}
@@ -186,16 +186,16 @@ def export_program(
     try:
         with torch.no_grad():
             return torch.export.export(module, (), inputs, dynamic_shapes=shapes, strict=False)
-    except Exception as error:  # whatever tracing a user's module runs into
-        old = " (2.8 is known to manage the loop over time)" if memory(module.temporal, 1) else ""
+    except Exception as error:  # tracing a user's module may raise anything
+        old = " (2.8 and newer support the loop over time)" if memory(module.temporal, 1) else ""
         raise SeqclfError(
-            f"torch {torch.__version__} can't write this model as a program{old}: {cause(error)}; leave it out by "
-            "--format onnx,safetensors"
+            f"torch {torch.__version__} cannot export this model as a program{old}: {cause(error)}; "
+            "use --format onnx,safetensors"
         ) from None
 
 
 def cause(error: BaseException) -> str:
-    """The first line of what lies behind an error of an exporter."""
+    """The first line of the error behind an exporter's error."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error).strip()
