@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     )
     from seqclf.errors import SeqclfError
     from seqclf.experiment import losses, schedules
-    from seqclf.experiment.config import Experiment, load_experiment
+    from seqclf.experiment.config import Experiment
+    from seqclf.experiment.loading import load_experiment
     from seqclf.exporting import export
     from seqclf.models import (
         GRU,
@@ -66,7 +67,8 @@ _MODULES = {
         "video_set",
     ),
     "seqclf.errors": ("SeqclfError",),
-    "seqclf.experiment.config": ("Experiment", "load_experiment"),
+    "seqclf.experiment.config": ("Experiment",),
+    "seqclf.experiment.loading": ("load_experiment",),
     "seqclf.exporting": ("export",),
     "seqclf.models": (
         "GRU",

@@ -33,3 +33,10 @@ def tool(capsys):
 def prepare(tool):
     """Runs ``seqclf prepare``, as ``tool`` does."""
     return partial(tool, "prepare")
+
+
+@pytest.fixture(autouse=True)
+def no_reports(request, monkeypatch):
+    """Skips the report at the end of training, to save time, except in tests marked ``report``."""
+    if request.node.get_closest_marker("report") is None:
+        monkeypatch.setattr("seqclf.training.session.report", lambda path: None)

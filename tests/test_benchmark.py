@@ -11,7 +11,7 @@ import torch
 from seqclf import Predictor
 from seqclf.benchmark import gpu, lrcn, lstm, processes, reader, streaming, timing
 from seqclf.data.video_file import VideoFile
-from seqclf.experiment.config import load_experiment
+from seqclf.experiment.loading import load_experiment
 from seqclf.training.loop import train
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import seqclf
 from seqclf import SeqclfError
-from seqclf.experiment.config import render
+from seqclf.experiment.rendering import render
 from seqclf.reporting.comparison import settings_of_config
 
 CONFIG = """

@@ -14,7 +14,9 @@ from torch import nn
 
 import seqclf
 from seqclf import GRU, LSTM, Experiment, FrameSequenceClassifier, SeqclfError, mnist
-from seqclf.experiment.config import load_experiment, render, resume_fingerprint
+from seqclf.experiment.fingerprint import resume_fingerprint
+from seqclf.experiment.loading import load_experiment
+from seqclf.experiment.rendering import render
 from seqclf.experiment.schedules import constant, one_cycle, warmup_cosine
 from seqclf.experiment.settings import change, settings_of
 from seqclf.training.loop import train

@@ -18,7 +18,8 @@ from seqclf.runs.folder import RunFolder
 from seqclf.runs.start import open_run
 from seqclf.runtime.devices import pick_device
 from seqclf.runtime.distributed import World, launch
-from seqclf.training.loop import _expect_the_same, train
+from seqclf.training.checks import check_processes
+from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -125,7 +126,7 @@ def test_the_tool_tells_a_mistake_once_and_writes_one_report(tmp_path):
     settings = ["data.source=digits", "steps=4", "batch_size=9", "eval_batch=100"]
     tool = [ROOT / "tools" / "train.py", "--config", config, "--device", "cpu", "--workdir", tmp_path / "run"]
     for setting, sentence in (
-        ("batch_size=1", "setting batch_size=1: must be at least 2, a clip for each process"),
+        ("batch_size=1", "setting batch_size=1: must be at least 2"),
         ("data.validation=5000", "data.validation=5000"),
     ):
         wrong = torchrun(2, *tool, *settings, setting)
@@ -151,21 +152,21 @@ def test_a_restart_goes_on_with_its_own_run_alone(tmp_path, monkeypatch):
     train(experiment, tmp_path, "cpu")
     data = json.loads((tmp_path / "run.json").read_text())["data"]
     again = partial(open_run, RunFolder(tmp_path), experiment, data)
-    path, content, _ = again(False, World(restarts=1))
-    assert path.name == "step_3.pt" and content["step"] == 3
+    start = again(False, (), World(restarts=1))
+    assert start.path.name == "step_3.pt" and start.step == 3
     with pytest.raises(SeqclfError, match="is not empty"):
-        again(False, World())
+        again(False, (), World())
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
     with pytest.raises(SeqclfError, match="is not empty"):
-        again(False, World(restarts=1))
+        again(False, (), World(restarts=1))
 
 
 def test_other_data_and_too_small_a_batch_are_told():
-    _expect_the_same([["a", "b"]] * 3, 3)
+    check_processes([["a", "b"]] * 3, 3)
     with pytest.raises(SeqclfError, match="process 2 of 3 has other data than the first"):
-        _expect_the_same([["a", "b"], ["a", "b"], ["a", "c"]], 3)
+        check_processes([["a", "b"], ["a", "b"], ["a", "c"]], 3)
     with pytest.raises(SeqclfError, match="batch_size=2: must be at least 3"):
-        _expect_the_same([["a", "b"]] * 3, 2)
+        check_processes([["a", "b"]] * 3, 2)
 
 
 def test_shares_are_even_and_whole():

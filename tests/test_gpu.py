@@ -10,7 +10,7 @@ import torch
 
 from seqclf import GRU, LSTM, RNN, FrameSequenceClassifier, SeqclfError
 from seqclf.data.labelling import every_frame
-from seqclf.experiment.config import load_experiment
+from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.losses import cross_entropy
 from seqclf.training.capture import WARMUP, Captured
 from seqclf.training.loop import train

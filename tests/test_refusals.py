@@ -19,7 +19,7 @@ from torchvision import datasets
 import seqclf
 import seqclf.data.mnist  # the module; seqclf.mnist is its function
 from seqclf import Clips, Data, SeqclfError, mnist
-from seqclf.experiment.config import load_experiment
+from seqclf.experiment.loading import load_experiment
 from seqclf.runtime.devices import pick_device
 from seqclf.training.loop import train
 

@@ -20,13 +20,13 @@ import torch
 import seqclf
 from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, mnist
 from seqclf.data import sample_order
-from seqclf.experiment.config import load_experiment
+from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.losses import cross_entropy
 from seqclf.experiment.schedules import one_cycle
 from seqclf.experiment.settings import change
 from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest
 from seqclf.runs.metrics_file import MetricsWriter
-from seqclf.runtime.signals import noted_signals
+from seqclf.runtime.signals import stop_signals
 from seqclf.training.loop import Stopped, train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -234,7 +234,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(whole, tmp
     capsys.readouterr()
     go(RUN, run, resume=True)
     shown = capsys.readouterr().out
-    assert re.search(rf"passed over: checkpoint \S*{newest.name} is damaged", shown)
+    assert re.search(rf"skipped: checkpoint \S*{newest.name} is damaged", shown)
     assert f"resuming from {before} at step {before.stem[5:]}" in shown
     assert_same_run(run, whole)
 
@@ -323,10 +323,8 @@ def test_metrics_that_can_not_be_written_are_told_in_a_sentence(tmp_path):
         record.add(1, "train", {"loss": 1.0})
 
 
-@pytest.mark.parametrize(("loss", "told"), [(nan_at, "loss is nan"), (steep_at, "gradient's norm is (inf|nan)")])
-@pytest.mark.parametrize(
-    ("step", "kept"), [(1, "no checkpoint had been saved yet"), (9, r"step_6\.pt"), (10, r"step_6")]
-)
+@pytest.mark.parametrize(("loss", "told"), [(nan_at, "loss is nan"), (steep_at, "gradient norm is (inf|nan)")])
+@pytest.mark.parametrize(("step", "kept"), [(1, "no checkpoint was saved yet"), (9, r"step_6\.pt"), (10, r"step_6")])
 def test_a_loss_or_gradient_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(
     tmp_path, loss, told, step, kept
 ):
@@ -347,7 +345,7 @@ def test_a_loss_or_gradient_that_is_not_finite_ends_the_run_and_keeps_the_last_g
 
 def test_a_learning_rate_that_explodes_ends_in_that_sentence(tmp_path):
     experiment = replace(RUN, optimizer=partial(torch.optim.SGD, lr=1e38), clip_norm=None)
-    with pytest.raises(SeqclfError, match=r"^step \d+: the (loss|gradient's norm) is (nan|inf), at learning rate"):
+    with pytest.raises(SeqclfError, match=r"^step \d+: the (loss|gradient norm) is (nan|inf), at learning rate"):
         go(experiment, tmp_path / "run")
 
 
@@ -365,25 +363,68 @@ def test_a_run_folder_is_not_written_over(whole, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "setting", "old", "new", "may_change"),
     [
-        ("batch_size=8", "batch_size was 16 and is now 8"),
-        ("seed=3", "seed was 0 and is now 3"),
-        ("optimizer.lr=0.5", r"optimizer was .*lr=0\.02.* and is now .*lr=0\.5"),
-        ("model.temporal.hidden=9", r"model was .*hidden=8.* and is now .*hidden=9"),
-        ("model.temporal.dropout=0.1", r"model was .*dropout=0\.4"),
-        ("schedule=constant", "schedule was .*one_cycle.* and is now constant"),
-        ("clip_norm=None", r"clip_norm was 0\.5 and is now None"),
-        ("augment=None", "augment was jitter and is now None"),
-        ("precision=bf16", "precision was 'fp32' and is now 'bf16'"),
-        ("data.labels_from=1", "data was .* and is now .*labels_from=1"),
+        ("batch_size=8", "batch_size", "16", "8", False),
+        ("seed=3", "seed", "0", "3", False),
+        ("model.temporal.hidden=9", "model.temporal.hidden", "8", "9", False),
+        ("model.temporal.dropout=0.1", "model.temporal.dropout", "0.4", "0.1", False),
+        ("precision=bf16", "precision", "'fp32'", "'bf16'", False),
+        ("data.labels_from=1", "data.labels_from", "its default", "1", False),
+        ("optimizer=torch.optim.SGD", "optimizer", "torch.optim.adam.Adam", "torch.optim.sgd.SGD", False),
+        ("optimizer.lr=0.5", "optimizer.lr", "0.02", "0.5", True),
+        ("optimizer.weight_decay=0.1", "optimizer.weight_decay", "its default", "0.1", True),
+        ("schedule=constant", "schedule", "seqclf.experiment.schedules.one_cycle", "constant", True),
+        ("schedule.warmup=0.1", "schedule.warmup", "0.3", "0.1", True),
+        ("clip_norm=None", "clip_norm", "0.5", "None", True),
+        ("augment=None", "augment", "test_resume.jitter", "None", True),
     ],
 )
-def test_resuming_with_another_setting_is_refused_by_its_name(whole, override, told):
+def test_a_changed_setting_is_refused_with_both_values_and_ways_out(whole, override, setting, old, new, may_change):
     before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
-    with pytest.raises(SeqclfError, match=f"cannot resume .*: {told}"):
+    with pytest.raises(SeqclfError) as error:
         go(change(RUN, override), whole, resume=True)
+    message = str(error.value)
+    assert re.search(rf"{setting} was {re.escape(old)} and is now \S*{re.escape(new)}", message)
+    assert (f"--allow {setting}" in message) == may_change and f"--init {whole}" in message
     assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "name", ["batch_size", "seed", "data", "data.root2", "model.temporal.hidden", "optimizer", "x"]
+)
+def test_a_setting_that_cannot_change_cannot_be_allowed(whole, name):
+    with pytest.raises(SeqclfError, match=rf"--allow {name}: "):
+        train(RUN, whole, "cpu", resume=True, allow=[name])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "allow"),
+    [
+        (["optimizer.lr=0.001"], ["optimizer.lr"]),
+        (["optimizer.weight_decay=0.5"], ["optimizer.weight_decay"]),
+        (["schedule=constant", "clip_norm=None"], ["schedule", "clip_norm"]),
+        (["augment=None"], ["augment"]),
+    ],
+)
+def test_an_allowed_setting_takes_effect_and_is_recorded(whole, tmp_path, overrides, allow):
+    run, changed = tmp_path / "run", RUN
+    for override in overrides:
+        changed = change(changed, override)
+    with pytest.raises(Killed):
+        go(RUN, run, kill=8)
+    first = torch.load(run / "checkpoints" / "step_6.pt", weights_only=True)
+    WHEN.update(call=0, kill=None)
+    train(changed, run, "cpu", resume=True, allow=allow)
+    record = json.loads((run / "run.json").read_text())
+    assert record["resumed"][0]["step"] == first["step"] == 6
+    assert {name.split(".")[0] for name in record["resumed"][0]["changed"]} == {a.split(".")[0] for a in allow}
+    ends = [torch.load(r / "checkpoints" / "step_20.pt", weights_only=True) for r in (run, whole)]
+    assert not same(ends[0]["model"], ends[1]["model"]), "the change has no effect"
+    if "optimizer.weight_decay" in allow:
+        assert ends[0]["optimizer"]["param_groups"][0]["weight_decay"] == 0.5
+    WHEN.update(call=0)
+    train(changed, run, "cpu", resume=True)  # the run's settings are the new ones from now on
 
 
 def test_resuming_on_other_data_under_the_same_settings_is_refused(whole, monkeypatch):
@@ -461,11 +502,11 @@ def test_the_tool_killed_twice_and_told_to_stop_once_ends_as_if_nothing_had_been
 
 
 def test_the_second_signal_acts_as_usual_but_where_torchrun_hands_it_on():
-    with noted_signals(patient=True) as seen:
+    with stop_signals(repeated=True) as seen:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
         assert seen == [signal.SIGINT] * 2
-    with noted_signals() as seen:
+    with stop_signals() as seen:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)

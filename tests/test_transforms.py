@@ -29,7 +29,7 @@ from seqclf.data.transforms import (
     shift,
     ten_crops,
 )
-from seqclf.experiment.config import render
+from seqclf.experiment.rendering import render
 
 
 def key(seed):

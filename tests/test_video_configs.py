@@ -16,10 +16,12 @@ from torch import nn
 import seqclf
 from seqclf import SeqclfError, caffe
 from seqclf.data.transforms import center_crop, resize
-from seqclf.experiment.config import load_experiment, render, save_experiment
+from seqclf.experiment.config import build_model
+from seqclf.experiment.loading import load_experiment
+from seqclf.experiment.rendering import render, save_experiment
 from seqclf.models.backbone import Backbone
 from seqclf.runs.checkpoint import start_from
-from seqclf.training.loop import build_model, train
+from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"

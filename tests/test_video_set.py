@@ -15,7 +15,7 @@ import seqclf
 from seqclf import SeqclfError, annotated_set, feature_set, moving_digits, video_set
 from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.sampling import dense, uniform, whole, window
-from seqclf.experiment.config import load_experiment
+from seqclf.experiment.loading import load_experiment
 from seqclf.training.loop import train
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -18,7 +18,8 @@ from seqclf.data.sampling import dense, uniform, whole, window
 from seqclf.data.transforms import colour, flip, in_turn, random_crop, resize
 from seqclf.evaluation.evaluator import evaluate
 from seqclf.runtime.files import read_json
-from seqclf.training.loop import _save_most_wrong, train
+from seqclf.training.loop import train
+from seqclf.training.most_wrong import most_wrong_frames
 
 
 class Numbers:
@@ -306,15 +307,14 @@ def test_truncating_at_the_whole_length_changes_nothing_and_below_it_the_gradien
         experiment(truncate=0)
 
 
-def test_of_the_most_wrong_videos_sixteen_frames_are_kept_the_first_and_the_last_among_them(tmp_path):
+def test_sixteen_frames_of_a_long_misclassified_video_are_kept_from_first_to_last():
     videos = Videos(some_videos((20, 5), shape=(3, 4, 4)))
     data = Data(train=videos, test=videos, classes=["a", "b", "c"], source="numbers")
-    _save_most_wrong(tmp_path / "worst.npz", data, [1, 0])
-    with np.load(tmp_path / "worst.npz") as worst:
-        assert worst["sample"].tolist() == [1, 0] and worst["frames"].shape == (2, 16, 3, 4, 4)
-        long, short = (videos.batch(torch.tensor([i])).frames[0].numpy() for i in (0, 1))
-        assert np.array_equal(worst["frames"][0], np.concatenate([short, np.zeros((11, 3, 4, 4), np.uint8)]))
-        assert np.array_equal(worst["frames"][1][[0, -1]], long[[0, -1]])
+    frames = most_wrong_frames(data, [1, 0])
+    assert frames.shape == (2, 16, 3, 4, 4)
+    long, short = (videos.batch(torch.tensor([i])).frames[0].numpy() for i in (0, 1))
+    assert np.array_equal(frames[0], np.concatenate([short, np.zeros((11, 3, 4, 4), np.uint8)]))
+    assert np.array_equal(frames[1, [0, -1]], long[[0, -1]])
 
 
 def test_videos_are_evaluated_sixteen_at_a_time_where_nothing_is_said():

@@ -26,7 +26,7 @@ from seqclf.benchmark.processes import curve, steps_per_second, whole
 from seqclf.benchmark.timing import compare, seconds, show
 from seqclf.data.sampling import window
 from seqclf.data.transforms import random_crop
-from seqclf.experiment.config import load_experiment
+from seqclf.experiment.loading import load_experiment
 from seqclf.runtime.profiling import TRACED
 from seqclf.training.loop import train
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from seqclf import FrameSequenceClassifier
 from seqclf.benchmark.timing import in_turn, peak_memory, show
-from seqclf.experiment.config import build, load_experiment
+from seqclf.experiment.config import build
+from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.losses import cross_entropy
 
 CAFFE_MS = {"forward": (613, 640), "forward + backward": (1356, 1380)}  # lowest and highest median

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from seqclf import FrameSequenceClassifier, Predictor
 from seqclf.benchmark import lrcn
 from seqclf.benchmark.timing import memory_now
-from seqclf.experiment.config import build, load_experiment
+from seqclf.experiment.config import build
+from seqclf.experiment.loading import load_experiment
 
 Feed = Callable[[Tensor], object]
 

@@ -17,7 +17,8 @@ from seqclf.caffe.net import Net
 from seqclf.caffe.to_classifier import build_classifier, classifier_factory
 from seqclf.data import no_data
 from seqclf.data.input_spec import DecisionRule, InputSpec
-from seqclf.experiment.config import Experiment, build, resume_fingerprint
+from seqclf.experiment.config import Experiment, build_data
+from seqclf.experiment.fingerprint import resume_fingerprint
 from seqclf.runs.environment import environment, now
 from seqclf.runs.folder import RunFolder
 
@@ -69,7 +70,7 @@ def write_run(
             "train": {"frame_shape": list(description.frame_shape)},
         }
     else:
-        data = build("data", experiment.data)
+        data = build_data(experiment)
         _check_data(net, description, data)
         spec, identity = data.input_spec(), data.identity()
         experiment = replace(experiment, model=factory)

@@ -5,6 +5,7 @@ examples:
   seqclf train --config mnist_perframe data.root=DIR steps=500
   seqclf train --config my_config.py --show model.temporal.hidden=256
   seqclf train --workdir runs/demo --resume
+  seqclf train --workdir runs/demo --resume --allow optimizer.lr optimizer.lr=1e-4
   seqclf train --config mnist_lastframe --init runs/demo
   torchrun --nproc-per-node 2 -m seqclf train --config mnist_lastframe
 
@@ -35,6 +36,13 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--config", metavar="PATH", help="a config file, or the name of a reference config")
     parser.add_argument("--workdir", metavar="DIR", help="the run folder (default: runs/<config>_<time>)")
     parser.add_argument("--resume", action="store_true", help="resume from the newest checkpoint in --workdir")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --resume, a setting that may change, such as optimizer.lr, schedule or augment; may be repeated",
+    )
     parser.add_argument("--init", metavar="RUN", help="a run folder or checkpoint to take initial weights from")
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda or cuda:<n>")
     parser.add_argument("--profile", action="store_true", help="trace a few steps and print where the time goes")
@@ -55,13 +63,17 @@ def main(words: Sequence[str]) -> int:
         raise SeqclfError("no config given: add --config PATH, such as --config mnist_lastframe (see --help)")
     if args.resume and not args.workdir:
         raise SeqclfError("--resume needs --workdir DIR, the folder of the run to resume")
+    if args.allow and not args.resume:
+        raise SeqclfError("--allow needs --resume: it names settings that may change when a run is resumed")
     if args.show:
-        from seqclf.experiment.config import render
+        from seqclf.experiment.rendering import render
 
         print(render(seqclf.load_experiment(config, args.settings)), end="")
         return 0
+    from seqclf.runtime.allocator import keep_freed_memory
     from seqclf.runtime.distributed import joined
 
+    keep_freed_memory()
     with joined(args.device) as world:
         return run(config, args, world)
 
@@ -78,14 +90,15 @@ def default_workdir(config: str) -> str:
 
 
 def run(config: str, args: argparse.Namespace, world: World) -> int:
-    """Trains; the leading process prints the results and writes the report."""
+    """Trains; the leading process prints the results."""
     from seqclf.reporting.figures import print_results
+    from seqclf.runs.folder import RunFolder
     from seqclf.training.loop import Stopped
 
     experiment = world.everywhere(lambda: seqclf.load_experiment(config, args.settings))
     workdir = world.lead(lambda: Path(args.workdir or default_workdir(config)))
     try:
-        results = seqclf.train(experiment, workdir, args.device, args.resume, args.init, args.profile)
+        results = seqclf.train(experiment, workdir, args.device, args.resume, args.init, args.profile, args.allow)
     except Stopped as stop:
         if world.leads:
             again = [*spelling("train", world.size), "--workdir", str(workdir), "--resume"]
@@ -94,5 +107,5 @@ def run(config: str, args: argparse.Namespace, world: World) -> int:
         return 128 + stop.signum
     if world.leads:
         print_results(results)
-        print(f"report: {seqclf.report(workdir)}")
+        print(f"report: {RunFolder(workdir).report / 'index.html'}")
     return 0

@@ -1,41 +1,104 @@
-"""Settings by name: any value that a config spells, or that what it calls has a default for, as ``key=value``."""
+"""Settings by dotted name: ``key=value`` changes any value that a config spells, or has a default for."""
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import sys
-import types
-import warnings
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import Field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
-
-from torch import Tensor
+from typing import Any, TypeVar, get_type_hints
 
 from seqclf.batch import SeqclfError
+from seqclf.experiment.values import is_callable_type, none_is_accepted, parse
 
 T = TypeVar("T")
 
 
 def change(experiment: T, override: str) -> T:
-    """An experiment with one setting changed by ``key=value``, such as ``model.temporal.hidden=256``.
+    """Changes one setting.
 
-    Values are written as in Python. Where the setting is a function or class, the value is its name: as found where the
-    present one comes from, in ``seqclf``, or by dotted path (``optimizer=torch.optim.SGD``); the keywords that the
-    present one was given and the new one knows stay.
+    A dotted name leads through functions, classes and their arguments, and by number through lists and tuples:
+    ``model.temporal.hidden=256``, ``data.transform.steps.0.size=128``. Values are written as in Python. The value of a
+    setting that is a function or class is a name: from the module of the current one, from ``seqclf`` and its
+    namespaces, or with its module (``optimizer=torch.optim.SGD``). The arguments that the new function also takes are
+    kept.
+
+    Args:
+        experiment: an experiment; it is not modified.
+        override: ``key=value``.
+
+    Returns:
+        the changed experiment.
 
     Raises:
-        SeqclfError: there is no such setting (the near misses are named), or the value is not of its type.
+        SeqclfError: there is no such setting, or the value is not of its type.
     """
     key, equals, raw = override.partition("=")
     if not equals or not key:
         raise SeqclfError(f"setting {override!r}: expected key=value, such as steps=500")
-    return _change(experiment, key.split("."), raw, key)
+    sources = getattr(experiment, "sources", None)
+    with sources.active() if sources is not None else nullcontext():
+        return _change(experiment, key.split("."), raw, key)  # type: ignore[no-any-return]
+
+
+def setting_fields(experiment: Any) -> list[Field[Any]]:
+    """The fields of a dataclass that are settings."""
+    return [f for f in fields(experiment) if f.metadata.get("setting", True)]
+
+
+def settings_of(node: Any) -> dict[str, tuple[Any, Any]]:
+    """The settings of a node.
+
+    Args:
+        node: an experiment or another dataclass, a function, class or partial, a list, tuple or mapping.
+
+    Returns:
+        name -> (annotation, current value).
+    """
+    if is_dataclass(node) and not isinstance(node, type):
+        hints = get_type_hints(type(node))
+        return {f.name: (hints[f.name], getattr(node, f.name)) for f in setting_fields(node)}
+    if isinstance(node, Mapping):
+        return {str(name): (Any, value) for name, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return {str(i): (Any, value) for i, value in enumerate(node)}
+    return _arguments_of(node) if callable(node) else {}
+
+
+def _arguments_of(node: Any) -> dict[str, tuple[Any, Any]]:
+    """The arguments of a function, class or partial that have a value; not those that the program passes."""
+    target = node.func if isinstance(node, partial) else node
+    given = _given(node)
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+    except (TypeError, ValueError):
+        return {name: (Any, value) for name, value in given.items()}
+    try:
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except Exception:  # annotations of other people's code may not resolve; any value is accepted then
+        hints = {}
+    settings = {}
+    for p in parameters:
+        if p.kind in (p.POSITIONAL_ONLY, p.VAR_KEYWORD) or (p.default is p.empty and p.name not in given):
+            continue
+        settings[p.name] = (Any if p.kind is p.VAR_POSITIONAL else hints.get(p.name, Any), given.get(p.name, p.default))
+    return settings
+
+
+def _given(node: Any) -> dict[str, Any]:
+    """The arguments that a partial holds, positional ones too, by name."""
+    if not isinstance(node, partial):
+        return {}
+    if not node.args:
+        return dict(node.keywords)
+    try:
+        return dict(inspect.signature(node.func).bind_partial(*node.args, **node.keywords).arguments)
+    except (TypeError, ValueError):
+        return dict(node.keywords)
 
 
 def _change(node: Any, path: list[str], raw: str, key: str) -> Any:
@@ -43,72 +106,53 @@ def _change(node: Any, path: list[str], raw: str, key: str) -> Any:
     settings = settings_of(node)
     if name not in settings:
         above = ".".join(key.split(".")[: key.count(".") - len(rest)])
-        near = get_close_matches(name, settings, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(settings) or 'none'}"
-        raise SeqclfError(f"setting {key}: {above or 'the experiment'} has no setting {name!r}; {hint}")
+        raise SeqclfError(f"setting {key}: {_no_setting(above, name, node, settings)}")
     annotation, current = settings[name]
-    if rest:
-        if not callable(current):
-            raise SeqclfError(f"setting {key}: {name} is {current!r} and has no settings of its own")
-        value = _change(current, rest, raw, key)
+    if not rest:
+        value = _value(raw, annotation, current, key)
+    elif isinstance(current, (str, bytes)) or not settings_of(current):
+        raise SeqclfError(f"setting {key}: {name} is {current!r} and has no settings of its own")
     else:
-        value = _convert(raw, annotation, current, key)
+        value = _change(current, rest, raw, key)
+    return _with_setting(node, name, value)
+
+
+def _no_setting(above: str, name: str, node: Any, settings: Mapping[str, Any]) -> str:
+    if isinstance(node, (list, tuple)):
+        return f"{above} has items 0 to {len(node) - 1}, not {name!r}"
+    near = get_close_matches(name, settings, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(settings) or 'none'}"
+    return f"{above or 'the experiment'} has no setting {name!r}; {hint}"
+
+
+def _with_setting(node: Any, name: str, value: Any) -> Any:
+    """A copy of a node with one setting changed."""
+    if isinstance(node, Mapping):
+        return {k: value if str(k) == name else v for k, v in node.items()}
+    if isinstance(node, (list, tuple)):
+        return type(node)(value if str(i) == name else item for i, item in enumerate(node))
     if is_dataclass(node) and not isinstance(node, type):
         return replace(node, **{name: value})
-    if isinstance(node, partial):
+    if not isinstance(node, partial):
+        return partial(node, **{name: value})
+    if name in node.keywords or name not in _given(node):
         return partial(node.func, *node.args, **{**node.keywords, name: value})
-    return partial(node, **{name: value})
+    bound = inspect.signature(node.func).bind_partial(*node.args, **node.keywords)
+    bound.arguments[name] = value
+    return partial(node.func, *bound.args, **bound.kwargs)
 
 
-def settings_of(node: Any) -> dict[str, tuple[Any, Any]]:
-    """The settings of an experiment, or of a callable or partial of one: name -> (annotation, present value)."""
-    if is_dataclass(node):
-        hints = get_type_hints(type(node))
-        return {f.name: (hints[f.name], getattr(node, f.name)) for f in fields(node)}
-    target = node.func if isinstance(node, partial) else node
-    given = node.keywords if isinstance(node, partial) else {}
-    try:
-        parameters = list(inspect.signature(target).parameters.values())
-    except (TypeError, ValueError):
-        return {name: (Any, value) for name, value in given.items()}
-    try:
-        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except Exception:  # annotations of foreign code may not resolve; their settings are then untyped
-        hints = {}
-    settings = {}
-    for p in parameters:
-        if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL, p.VAR_KEYWORD):
-            continue
-        if p.default is p.empty and p.name not in given:
-            continue  # what the program fills in: input sizes, parameters, frames
-        settings[p.name] = (hints.get(p.name, Any), given.get(p.name, p.default))
-    return settings
-
-
-def _convert(raw: str, annotation: Any, current: Any, key: str) -> Any:
-    """The text of a value as its setting's type."""
-    if _is_callable(annotation) or callable(current):
-        if raw in ("None", "none") and _accepts(None, annotation):
+def _value(raw: str, annotation: Any, current: Any, key: str) -> Any:
+    """The text of a value as a value of the setting's type."""
+    if is_callable_type(annotation) or callable(current):
+        if raw in ("None", "none") and none_is_accepted(annotation):
             return None
-        return _keeping_keywords(_symbol(raw, current, key), current)
-    if annotation in (Any, inspect.Parameter.empty) and current is not None:
-        annotation = type(current)
-    lowered = {"true": True, "false": False, "none": None}.get(raw.lower(), raw)
-    candidates: list[Any] = [lowered] if lowered is raw else [lowered, raw]  # "none" may be a text of its own
-    if isinstance(lowered, str):
-        with suppress(ValueError, SyntaxError, MemoryError, RecursionError), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is no Python literal is a text
-            candidates.insert(0, ast.literal_eval(raw))
-        if candidates[0] != raw:
-            candidates.append(raw)
-    for value in candidates:
-        if _accepts(value, annotation):
-            with suppress(OverflowError):  # an integer beyond all floats is none
-                return float(value) if type(value) is int and not _knows_int(annotation) else value
-    raise SeqclfError(f"setting {key}={raw}: expected {_describe(annotation)} (it is {current!r} now)")
+        return _keeping_arguments(_symbol(raw, current, key), current)
+    return parse(raw, annotation, current, key)
 
 
-def _keeping_keywords(symbol: Any, current: Any) -> Any:
+def _keeping_arguments(symbol: Any, current: Any) -> Any:
+    """A new function or class with those arguments of the current one that it takes."""
     if not isinstance(current, partial) or isinstance(symbol, partial):
         return symbol
     known = inspect.signature(symbol).parameters
@@ -116,54 +160,13 @@ def _keeping_keywords(symbol: Any, current: Any) -> Any:
     return partial(symbol, **kept) if kept else symbol
 
 
-def _accepts(value: Any, annotation: Any) -> bool:
-    origin, args = get_origin(annotation), get_args(annotation)
-    if annotation is Any:
-        return True
-    if origin in (Union, types.UnionType):
-        return any(_accepts(value, a) for a in args)
-    if origin is Literal:
-        return value in args
-    if annotation in (None, type(None)):
-        return value is None
-    if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if origin is tuple and args and Ellipsis not in args:
-        return isinstance(value, (tuple, list)) and len(value) == len(args) and all(map(_accepts, value, args))
-    if origin is not None and inspect.isclass(origin):
-        return isinstance(value, (tuple, list)) if issubclass(origin, Iterable) else isinstance(value, origin)
-    return inspect.isclass(annotation) and isinstance(value, annotation)
-
-
-def _knows_int(annotation: Any) -> bool:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(_knows_int(a) for a in get_args(annotation))
-    return annotation in (int, Any)
-
-
-def _is_callable(annotation: Any) -> bool:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(_is_callable(a) for a in get_args(annotation))
-    return annotation is Callable or get_origin(annotation) is Callable
-
-
-def _describe(annotation: Any) -> str:
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "None"}
-    if get_origin(annotation) in (Union, types.UnionType):
-        return " or ".join(_describe(a) for a in get_args(annotation) if a is not Tensor)
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, get_args(annotation)))
-    return names.get(annotation, str(annotation).replace("typing.", ""))
-
-
 def _symbol(raw: str, current: Any, key: str) -> Any:
-    """A function or class by name: from where the current one comes from, from seqclf, or by its dotted path."""
+    """A function or class by name."""
     func = current.func if isinstance(current, partial) else current
     home = sys.modules.get(getattr(func, "__module__", ""), None)
-    for module in (home, sys.modules["seqclf"]):
-        found = getattr(module, raw, None)
+    seqclf = sys.modules["seqclf"]
+    for place in (home, seqclf):
+        found = _attribute(place, raw)
         if callable(found):
             return found
     module_name, _, attribute = raw.rpartition(".")
@@ -174,6 +177,13 @@ def _symbol(raw: str, current: Any, key: str) -> Any:
             found = None
         if callable(found):
             return found
-    near = get_close_matches(raw, [n for m in (home, sys.modules["seqclf"]) if m for n in dir(m) if n[0] != "_"])
+    near = get_close_matches(raw, [n for m in (home, seqclf) if m for n in dir(m) if n[0] != "_"])
     hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ", such as torch.optim.SGD"
     raise SeqclfError(f"setting {key}={raw}: expected a function or class by name{hint}")
+
+
+def _attribute(place: Any, dotted: str) -> Any:
+    """An attribute of a module by its dotted name, such as ``schedules.one_cycle`` of ``seqclf``; None without it."""
+    for name in dotted.split("."):
+        place = getattr(place, name, None) if name else None
+    return place

@@ -14,7 +14,7 @@ import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.data.input_spec import InputSpec
-from seqclf.experiment.config import render
+from seqclf.experiment.rendering import render
 from seqclf.exporting.card import write_card
 from seqclf.exporting.files import forms_of, measure_latencies, signature, write_files, write_int8
 from seqclf.exporting.program import Frames

@@ -13,7 +13,7 @@ from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision
 from seqclf.data.sampling import Sampling
 from seqclf.data.transforms import Size, Transform
 from seqclf.evaluation.evaluator import evaluate as evaluate_clips
-from seqclf.experiment.config import build
+from seqclf.experiment.config import build_data
 from seqclf.prediction.file_frames import FilePrediction, cut, file_frames, on_file
 from seqclf.prediction.output import as_plain, write_frames, write_timeline
 from seqclf.prediction.part import ClipRow, ClipRows, write_rows
@@ -311,7 +311,7 @@ def _evaluate(
     where = pick_device(device, world)
     experiment, model, record, path = world.everywhere(lambda: load_run(run, checkpoint, settings))
     spec = InputSpec.from_record(record, run)
-    data = data or world.everywhere(lambda: build("data", experiment.data))
+    data = data or world.everywhere(lambda: build_data(experiment))
     if data.warning:
         say(f"*** {data.warning} ***")
     clips = data.parts().get(part)

@@ -13,14 +13,19 @@ from torch import nn
 
 from seqclf.data.input_spec import InputSpec
 from seqclf.experiment.config import Experiment, build
+from seqclf.experiment.settings import change
 from seqclf.models.backbone import Backbone
 from seqclf.prediction.predictor import Predictor
 from seqclf.runs.checkpoint import load_weights
 from seqclf.runs.folder import RunFolder
+from seqclf.runtime.random import seeded
 
 
 def load_run(
-    run: str | Path, checkpoint: str = "newest", overrides: Sequence[str] = ()
+    run: str | Path,
+    checkpoint: str = "newest",
+    overrides: Sequence[str] = (),
+    experiment: Experiment | None = None,
 ) -> tuple[Experiment, nn.Module, dict[str, Any], Path]:
     """A run's experiment, its model with the weights of a checkpoint, its ``run.json``, and the checkpoint's path.
 
@@ -28,18 +33,25 @@ def load_run(
         run: the run's folder.
         checkpoint: "newest", "best" (by the validation part), or the number of a step.
         overrides: ``key=value`` changes of the experiment, such as ``data.root=DIR``.
+        experiment: in place of the run's config, for a run whose config could not be written in full.
 
     Raises:
         SeqclfError: the folder is no run, or the checkpoint is not there, damaged, or another model's.
     """
     folder = RunFolder.open(run)
-    experiment, record = folder.load_experiment(overrides), folder.read_record()
+    record = folder.read_record()
+    if experiment is None:
+        experiment = folder.load_experiment(overrides)
+    else:
+        for override in overrides:
+            experiment = change(experiment, override)
     path, content, damaged = folder.load_checkpoint(checkpoint)
     for message in damaged:
         warn(f"skipped: {message}", stacklevel=2)
     data = record["data"]
     shape, classes = tuple(data["train"]["frame_shape"]), len(data["classes"])
-    model = build("model", _drawn(experiment.model), frame_shape=shape, num_classes=classes)
+    with experiment.sources.active(), seeded(experiment.seed):
+        model = build("model", _drawn(experiment.model), frame_shape=shape, num_classes=classes)
     load_weights(model, content, path)
     return experiment, model.eval(), record, path
 
@@ -52,8 +64,13 @@ def _drawn(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return model
 
 
-def load(run: str | Path, checkpoint: str = "newest", device: torch.device | str = "cpu") -> Predictor:
+def load(
+    run: str | Path,
+    checkpoint: str = "newest",
+    device: torch.device | str = "cpu",
+    experiment: Experiment | None = None,
+) -> Predictor:
     """A run as a ``Predictor``: ``seqclf.load("runs/<run>")(frames)``. Arguments and errors as of ``load_run``."""
-    _, model, record, _ = load_run(run, checkpoint)
+    _, model, record, _ = load_run(run, checkpoint, experiment=experiment)
     spec = InputSpec.from_record(record, run)
     return Predictor(model, spec.classes, device, spec.decision, spec, RunFolder(run).sources)

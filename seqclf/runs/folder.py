@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqclf.batch import SeqclfError
-from seqclf.experiment.config import Experiment, load_experiment, save_experiment
+from seqclf.experiment.config import Experiment
+from seqclf.experiment.loading import load_experiment
+from seqclf.experiment.rendering import save_experiment
 from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest, save_checkpoint
 from seqclf.runs.metrics_file import MetricsWriter, read_metrics
 from seqclf.runtime.files import read_json, write_atomic, write_json
@@ -115,9 +117,9 @@ class RunFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise SeqclfError(f"{self.config}: cannot be read ({error})") from None
 
-    def write_config(self, experiment: Experiment) -> None:
-        """Writes ``config.py`` and the user's modules that it imports."""
-        save_experiment(experiment, self.path)
+    def write_config(self, experiment: Experiment) -> dict[str, str]:
+        """Writes ``config.py`` and the user's modules that it imports; returns what ``save_experiment`` does."""
+        return save_experiment(experiment, self.path)
 
     def load_experiment(self, overrides: Iterable[str] = ()) -> Experiment:
         """The run's experiment, with ``key=value`` overrides. Errors as in ``load_experiment``."""

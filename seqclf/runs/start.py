@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,48 +11,110 @@ import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.data.input_spec import InputSpec
-from seqclf.experiment.config import Experiment, resume_fingerprint
+from seqclf.experiment.config import Experiment
+from seqclf.experiment.fingerprint import changed_settings, check_allowed, is_allowed, may_change, resume_fingerprint
 from seqclf.runs.environment import environment, now
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.distributed import World, launch
 
 
+@dataclass
+class Start:
+    """How a run starts.
+
+    Attributes:
+        path, checkpoint: the checkpoint it resumes from, and its content; None at step 0.
+        changed: the settings that change on resuming: name -> (old, new).
+        messages: lines to print.
+    """
+
+    path: Path = Path()
+    checkpoint: dict[str, Any] | None = None
+    changed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def step(self) -> int:
+        """The number of steps done."""
+        return 0 if self.checkpoint is None else int(self.checkpoint["step"])
+
+    def changes_optimizer(self, experiment: Experiment) -> bool:
+        """Whether the checkpoint was written with other settings of the optimizer or its groups."""
+        if self.checkpoint is None:
+            return False
+        changed = changed_settings(self.checkpoint["settings"], resume_fingerprint(experiment))
+        return any(name.split(".")[0] in ("optimizer", "groups") for name in changed)
+
+
 def open_run(
-    folder: RunFolder, experiment: Experiment, identity: dict[str, Any], resume: bool, world: World
-) -> tuple[Path, dict[str, Any], list[str]] | None:
+    folder: RunFolder,
+    experiment: Experiment,
+    identity: dict[str, Any],
+    resume: bool,
+    allow: Sequence[str],
+    world: World,
+) -> Start:
     """Checks that a run may be written to a folder, or resumed there.
 
     A run whose processes torchrun has restarted after a failure is resumed in any case.
 
     Args:
+        folder: the run's folder.
+        experiment: what is run.
         identity: the data (``Data.identity``).
         resume: whether to resume the run in the folder.
-
-    Returns:
-        the checkpoint to resume from, as in ``RunFolder.load_newest``; None to start at step 0.
+        allow: settings that may differ from those of the run.
+        world: the processes of the run.
 
     Raises:
         SeqclfError: the folder cannot be created; it holds a run and ``resume`` is False; it holds something else; its
-            run has other settings or data; all its checkpoints are damaged.
+            run has other settings or data, or more steps; all its checkpoints are damaged.
     """
+    check_allowed(allow)
     folder.make()
     if world.restarts and folder.record.exists():
         resume = resume or folder.read_record().get("launch") == launch()
     if folder.is_empty(resuming=resume or world.restarts > 0):
-        return None
+        return Start()
     if not resume:
         raise SeqclfError(f"run folder {folder.path} is not empty: use another --workdir, or --resume to continue it")
     if not folder.record.exists():
         raise SeqclfError(f"run folder {folder.path} holds no run to resume (it has no run.json)")
     run = folder.read_record()
-    ours = resume_fingerprint(experiment)
-    for name, value in run["settings"].items():
-        if ours.get(name) != value:
-            raise SeqclfError(f"cannot resume {folder.path}: {name} was {value} and is now {ours.get(name)}")
+    changed = _allowed_changes(folder.path, run["settings"], resume_fingerprint(experiment), allow)
     for part in ("train", "test", "validation"):
         if run["data"].get(part) != identity.get(part):
             raise SeqclfError(f"cannot resume {folder.path}: its {part} data has changed ({run['data']['source']})")
-    return folder.load_newest()
+    found = folder.load_newest()
+    messages = [f"{name} changes from {old} to {new}" for name, (old, new) in changed.items()]
+    if found is None:
+        return Start(changed=changed, messages=messages)
+    path, content, damaged = found
+    if content["step"] > experiment.steps:
+        raise SeqclfError(
+            f"cannot resume {folder.path}: setting steps={experiment.steps}, but it has done {content['step']}"
+        )
+    messages = [*(f"skipped: {message}" for message in damaged), *messages]
+    return Start(path, content, changed, [*messages, f"resuming from {path} at step {content['step']}"])
+
+
+def _allowed_changes(
+    path: Path, before: dict[str, str], now: dict[str, str], allow: Sequence[str]
+) -> dict[str, tuple[str, str]]:
+    """The settings that change.
+
+    Raises:
+        SeqclfError: one of them is not allowed to.
+    """
+    changed = changed_settings(before, now)
+    refused = [name for name in changed if not (may_change(name) and is_allowed(name, allow))]
+    if refused:
+        what = "; ".join(f"{name} was {changed[name][0]} and is now {changed[name][1]}" for name in refused)
+        possible = [name for name in refused if may_change(name)]
+        ways = [f"to change it in this run, add {' '.join(f'--allow {name}' for name in possible)}"] if possible else []
+        ways.append(f"to start a new run from its weights, use --init {path} with another --workdir")
+        raise SeqclfError(f"cannot resume {path}: {what} ({', or '.join(ways)})")
+    return changed
 
 
 def write_run(
@@ -60,20 +124,23 @@ def write_run(
     spec: InputSpec,
     device: torch.device,
     parameters: int,
-    start: int,
+    start: Start,
     world: World,
 ) -> None:
-    """Writes ``config.py`` and ``run.json``; ``start`` is the step at which the run starts or continues."""
+    """Writes ``config.py`` and ``run.json``, and adds to the start's messages what the config does not hold."""
     before = folder.read_record() if folder.record.exists() else {}
-    folder.write_config(experiment)
+    missing = folder.write_config(experiment)
+    start.messages += missing.values()
+    resumed = [{"step": start.step, "at": now(), "changed": start.changed}] if before else []
     folder.write_record(
         {
             "started": before.get("started", now()),
-            "resumed": before.get("resumed", []) + ([{"step": start, "at": now()}] if before else []),
+            "resumed": before.get("resumed", []) + resumed,
             "launch": launch(),
             "environment": environment(device, world.size),
             "parameters": parameters,
             "settings": resume_fingerprint(experiment),
+            "not_recorded": missing,
             "data": identity,
             "input": spec.to_json(),
         }

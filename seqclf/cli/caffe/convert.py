@@ -14,7 +14,7 @@ from seqclf.caffe.to_classifier import describe_mapping
 from seqclf.caffe.transform import read_mean
 from seqclf.cli.caffe.inspect import format_shape
 from seqclf.cli.caffe.options import make_command_parser
-from seqclf.experiment.config import load_experiment
+from seqclf.experiment.loading import load_experiment
 from seqclf.prediction import load_run
 
 

@@ -1,0 +1,94 @@
+"""The text of a setting's value, as a value of the setting's type."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Literal, Union, get_args, get_origin
+
+from torch import Tensor
+
+from seqclf.batch import SeqclfError
+
+_WORDS = {"true": True, "false": False, "none": None}
+
+
+def parse(raw: str, annotation: Any, current: Any, key: str) -> Any:
+    """A text as a value.
+
+    Args:
+        raw: as written in Python; quotes around a string may be left out.
+        annotation: the setting's type; ``Any`` for that of its current value.
+        current: the setting's current value.
+        key: the setting's name, for errors.
+
+    Raises:
+        SeqclfError: the value is not of the type.
+    """
+    if annotation in (Any, inspect.Parameter.empty) and current is not None:
+        annotation = type(current)
+    word = _WORDS.get(raw.lower(), raw)
+    candidates: list[Any] = [word] if word is raw else [word, raw]  # "none" may be a string
+    if isinstance(word, str):
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            candidates.insert(0, ast.literal_eval(raw))
+        if candidates[0] != raw:
+            candidates.append(raw)
+    for value in candidates:
+        if _accepts(value, annotation):
+            with suppress(OverflowError):  # an integer above the largest float
+                return float(value) if type(value) is int and not _accepts_int(annotation) else value
+    raise SeqclfError(f"setting {key}={raw}: expected {_describe(annotation)} (it is {current!r} now)")
+
+
+def is_callable_type(annotation: Any) -> bool:
+    """Whether a type is ``Callable``, or a union with it."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(is_callable_type(a) for a in get_args(annotation))
+    return annotation is Callable or get_origin(annotation) is Callable
+
+
+def none_is_accepted(annotation: Any) -> bool:
+    """Whether a type includes None."""
+    return _accepts(None, annotation)
+
+
+def _accepts(value: Any, annotation: Any) -> bool:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_accepts(value, a) for a in args)
+    if origin is Literal:
+        return value in args
+    if annotation in (None, type(None)):
+        return value is None
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if origin is tuple and args and Ellipsis not in args:
+        return isinstance(value, (tuple, list)) and len(value) == len(args) and all(map(_accepts, value, args))
+    if origin is not None and inspect.isclass(origin):
+        return isinstance(value, (tuple, list)) if issubclass(origin, Iterable) else isinstance(value, origin)
+    return inspect.isclass(annotation) and isinstance(value, annotation)
+
+
+def _accepts_int(annotation: Any) -> bool:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_accepts_int(a) for a in get_args(annotation))
+    return annotation in (int, Any)
+
+
+def _describe(annotation: Any) -> str:
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "None"}
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join(_describe(a) for a in get_args(annotation) if a is not Tensor)
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(annotation)))
+    return names.get(annotation, str(annotation).replace("typing.", ""))

@@ -1,0 +1,27 @@
+"""Frames of the misclassified test clips with the highest loss, for the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from seqclf.data import Data
+
+PICTURES, FEATURES = 16, 128
+"""Frames kept of each clip, spread evenly: of pictures, and of other frames."""
+
+
+def most_wrong_frames(data: Data, samples: list[int]) -> NDArray[Any]:
+    """The frames ``(N, T, *frame_shape)`` of some test clips, padded with zeros at the end."""
+    limit = PICTURES if len(data.test.frame_shape) == 3 else FEATURES
+    clips = []
+    for sample in samples:  # one at a time: a clip may be a whole video
+        frames = data.test.batch(torch.tensor([sample])).frames[0]
+        kept = torch.linspace(0, len(frames) - 1, min(limit, len(frames))).long()
+        clips.append(frames[kept.to(frames.device)].cpu())
+    if not clips:
+        return torch.zeros(1, 0, *data.test.frame_shape, dtype=torch.uint8).numpy()
+    return nn.utils.rnn.pad_sequence(clips, batch_first=True).numpy()

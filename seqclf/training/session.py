@@ -1,0 +1,183 @@
+"""A run in progress: what happens between two steps, and at the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqclf.data import Data
+from seqclf.evaluation.evaluator import evaluate
+from seqclf.experiment.config import Experiment
+from seqclf.experiment.fingerprint import resume_fingerprint
+from seqclf.experiment.rendering import render_record
+from seqclf.reporting.html import report
+from seqclf.runs.environment import now
+from seqclf.runs.folder import RunFolder
+from seqclf.runs.metrics_file import MetricsWriter
+from seqclf.runtime.distributed import World, average_buffers
+from seqclf.runtime.profiling import Profile
+from seqclf.runtime.progress import Display
+from seqclf.training.figures import describe, headline_metrics
+from seqclf.training.finite import FiniteCheck
+from seqclf.training.most_wrong import most_wrong_frames
+from seqclf.training.state import TrainState, Window
+
+CHOOSE_BY = "clip_last"
+"""The validation metric that chooses the best checkpoint. Frame accuracy replaces it where clips have no one label."""
+_REPORTING = threading.Lock()
+"""Matplotlib's style is global: one thread draws at a time."""
+
+
+class Session:
+    """The parts of a run while it trains.
+
+    Args:
+        experiment: what is run.
+        data: its data, on the device.
+        identity: of the data, for checkpoints.
+        state: what is trained.
+        folder: where the run is written.
+        world: the processes of the run.
+        display: where progress is printed.
+        device: where the model is.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: Data,
+        identity: dict[str, Any],
+        state: TrainState,
+        folder: RunFolder,
+        world: World,
+        display: Display,
+        device: torch.device,
+    ) -> None:
+        self.experiment, self.data, self.identity, self.state = experiment, data, identity, state
+        self.folder, self.world, self.display, self.device = folder, world, display, device
+        self.finite = FiniteCheck(experiment, data, state.rates[0], folder, world)
+        self.skipped_before = state.skipped
+        self.figures: dict[str, Any] = {}  # newest metrics by part
+
+    @contextmanager
+    def opened(self, profile: bool) -> Iterator[None]:
+        """Opens the metrics file, the progress line and, if asked for, the profiler."""
+        leads, trace = self.world.leads, self.folder.trace
+        self.writer = MetricsWriter(self.folder.metrics if leads else None, self.state.step)
+        self.profiler = Profile(trace, self.device, self.display.say) if profile and leads else None
+        self.started = time.perf_counter()
+        self.display.begin(self.state.step)
+        try:
+            yield
+        finally:
+            if self.profiler is not None:
+                self.profiler.close()
+            self.display.close()
+            self.writer.close()
+
+    def is_due(self, every: int) -> bool:
+        """Whether something that happens every so many steps, and after the last one, happens now."""
+        return self.state.step % every == 0 or self.state.step == self.experiment.steps
+
+    def step_done(self) -> None:
+        """After each step: progress and profiler."""
+        self.display.step(self.state.step)
+        if self.profiler is not None:
+            self.profiler.step()
+
+    def log(self) -> None:
+        """Writes a line of training metrics, over the steps since the last one."""
+        state, display = self.state, self.display
+        means, state.window = state.window.means(), Window()
+        values: dict[str, float | None] = {**means, "lr": state.lr}
+        timings = {"steps_per_second": display.rate(), "waits_for_data": display.waits()}
+        self.writer.add(state.step, "train", values, **timings)
+        display.figures(f"loss {means['loss']:.4f}  accuracy {means['accuracy']:.2%}")
+
+    def evaluate(self) -> bool:
+        """Measures the validation part, or the test part without one; returns whether this is the best step yet.
+
+        Test metrics choose no checkpoint.
+        """
+        began, state = time.perf_counter(), self.state
+        part = "test" if self.data.validation is None else "validation"
+        figures = self._measure(part)
+        self.figures = {part: figures}
+        self.writer.add(state.step, part, {name: figures[name] for name in headline_metrics(figures)})
+        self.display.pause(time.perf_counter() - began)
+        self.display.say(f"step {state.step}  {part}  {describe(figures)}")
+        if part == "test":
+            return False
+        value = figures[CHOOSE_BY] if figures["clips"] else figures["frame_accuracy"]
+        if state.best is not None and value <= state.best["value"]:
+            return False
+        state.best = {"step": state.step, "value": value}
+        return True
+
+    def save(self) -> Path:
+        """Writes a checkpoint; returns its path."""
+        self.finite.check()
+        average_buffers(self.state.model, self.world)
+        self.state.skipped = self._skipped()
+        content = {
+            **self.state.state_dict(),
+            "experiment": render_record(self.experiment)[0],
+            "settings": resume_fingerprint(self.experiment),
+            "data": self.identity,
+        }
+        best = None if self.state.best is None else self.state.best["step"]
+        write = partial(self.folder.save_checkpoint, content, self.state.step, self.experiment.keep, best)
+        return self.world.lead(write)
+
+    def finish(self) -> dict[str, Any]:
+        """Measures the other parts, and writes the results and the report; returns what ``results.json`` holds."""
+        seconds = time.perf_counter() - self.started
+        for part in self.data.parts():
+            if part not in ("train", *self.figures):
+                self.figures[part] = self._measure(part)
+        state, skipped = self.state, self._skipped()
+        results = {
+            "step": state.step,
+            "best": state.best,
+            "seconds": seconds,
+            "parts": self.figures,
+            "run": str(self.folder.path),
+        }
+        for name, reason in skipped.items():
+            self.display.say(f"skipped: {name} ({reason})")
+
+        def write() -> None:
+            samples = [row[0] for row in self.figures["test"]["most_wrong"]]
+            self.folder.write_results(results)
+            self.folder.write_most_wrong(most_wrong_frames(self.data, samples), samples)
+            self.folder.update_record(finished=now(), seconds=seconds, skipped=skipped)
+            with _REPORTING:
+                report(self.folder.path)
+
+        self.world.lead(write)
+        return results
+
+    def _measure(self, part: str) -> dict[str, Any]:
+        average_buffers(self.state.model, self.world)
+        data, experiment = self.data, self.experiment
+        return evaluate(
+            self.state.model,
+            data.parts()[part],
+            data.num_classes,
+            experiment.eval_batch,
+            experiment.precision,
+            data.background,
+            self.world,
+        )
+
+    def _skipped(self) -> dict[str, str]:
+        """Samples that any process could not read, since the run's first step: name and reason."""
+        everywhere = self.world.gather({**self.skipped_before, **self.data.skipped()})
+        return {name: reason for skipped in everywhere for name, reason in skipped.items()}

@@ -1,0 +1,138 @@
+"""What changes while a model trains: weights, optimizer, step, and sums for the next metrics line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqclf.data import Data
+from seqclf.experiment.config import Experiment, build, build_model
+from seqclf.runs.checkpoint import load_weights
+from seqclf.training.step import StepResult
+
+
+class Window:
+    """Sums over the steps since the last metrics line, kept on the device."""
+
+    def __init__(self, loss: float = 0.0, norm: float = 0.0, right: int = 0, labelled: int = 0, steps: int = 0) -> None:
+        self.sums: list[Any] = [loss, norm, right, labelled]
+        self.steps = steps
+
+    def add(self, result: StepResult) -> None:
+        """Adds a step."""
+        values = (result.loss.double(), result.norm.double(), result.right, result.labelled)
+        self.sums = [total + value for total, value in zip(self.sums, values, strict=True)]
+        self.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums as plain numbers: the arguments of ``Window``."""
+        loss, norm, right, labelled = (x.item() if isinstance(x, Tensor) else x for x in self.sums)
+        return {"loss": loss, "norm": norm, "right": right, "labelled": labelled, "steps": self.steps}
+
+    def means(self) -> dict[str, float]:
+        """Mean loss and gradient norm per step, and the accuracy over all labelled frames."""
+        sums = self.state_dict()
+        return {
+            "loss": sums["loss"] / sums["steps"],
+            "accuracy": sums["right"] / max(sums["labelled"], 1),
+            "grad_norm": sums["norm"] / sums["steps"],
+        }
+
+
+@dataclass
+class TrainState:
+    """The state of a run between two steps; all that a checkpoint holds.
+
+    Attributes:
+        model: the module that is trained.
+        optimizer: the optimizer, with its momentum and the like.
+        scaler: the loss scaler, used with ``precision="fp16"``.
+        rates: the learning rate of each parameter group before the schedule's factor.
+        step: the number of steps done.
+        best: step and value of the best checkpoint, by the validation part; None without one.
+        window: sums since the last metrics line.
+        skipped: unreadable samples since the run's first step: name and reason.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    rates: list[float]
+    step: int = 0
+    best: dict[str, Any] | None = None
+    window: Window = field(default_factory=Window)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, experiment: Experiment, data: Data, device: torch.device) -> TrainState:
+        """The state before the first step: initial weights and a new optimizer.
+
+        Raises:
+            SeqclfError: the model, the parameter groups or the optimizer cannot be built.
+        """
+        model = build_model(experiment, data, device)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        groups = trained if experiment.groups is None else build("groups", experiment.groups, model)
+        optimizer = build("optimizer", experiment.optimizer, groups)
+        scaler = torch.amp.GradScaler(device.type, enabled=experiment.precision == "fp16")
+        return cls(model, optimizer, scaler, [group["lr"] for group in optimizer.param_groups])
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters that are trained."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first parameter group."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def set_rates(self, factor: float) -> None:
+        """Sets the learning rate of each group to its own rate times the schedule's factor."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+    def update(self, result: StepResult) -> None:
+        """Applies the gradients of a step."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.window.add(result)
+        self.step += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as tensors and plain values."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "window": self.window.state_dict(),
+            "best": self.best,
+            "skipped": self.skipped,
+        }
+
+    def load_state_dict(self, content: dict[str, Any], path: Path, new_optimizer_settings: bool = False) -> None:
+        """Restores a state.
+
+        Args:
+            content: of a checkpoint.
+            path: the checkpoint's path, for errors.
+            new_optimizer_settings: keep weight decay, momentum and the like of this state's optimizer, instead of the
+                checkpoint's.
+
+        Raises:
+            SeqclfError: the checkpoint belongs to another model.
+        """
+        load_weights(self.model, content, path)
+        settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(content["optimizer"])
+        if new_optimizer_settings:
+            for group, new in zip(self.optimizer.param_groups, settings, strict=True):
+                group.update(new)
+        self.scaler.load_state_dict(content["scaler"])
+        self.step, self.best, self.skipped = content["step"], content["best"], content["skipped"]
+        self.window = Window(**content["window"])
