@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from seqclf.runtime.signals import handled_signals
 
 EFFECTS = ("stop", "snapshot", "none")
 
@@ -27,22 +28,16 @@ def signal_effects(interrupt: str, hangup: str) -> Iterator[tuple[Callable[[], s
     effects = {int(signal.SIGINT): interrupt}
     if hasattr(signal, "SIGHUP"):  # not on Windows
         effects[int(signal.SIGHUP)] = hangup
-    previous: dict[int, Any] = {}
 
-    def handle(signum: int, frame: Any) -> None:
+    def handle(signum: int) -> bool:
         if effects[signum] == "stop":
             stopped.append(signum)
-            signal.signal(signum, previous[signum])
         elif effects[signum] == "snapshot":
             requests.append("snapshot")
+        return effects[signum] == "stop"
 
     def next_request() -> str | None:
         return "stop" if stopped else requests.pop() if requests else None
 
-    try:
-        for signum in effects:
-            previous[signum] = signal.signal(signum, handle)
+    with handled_signals(tuple(effects), handle):
         yield next_request, stopped
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
