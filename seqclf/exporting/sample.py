@@ -10,7 +10,7 @@ from torch import Tensor
 from seqclf.batch import Batch, SeqclfError
 from seqclf.data import Clips, Videos, batches
 from seqclf.data.input_spec import InputSpec
-from seqclf.experiment.config import Experiment, build
+from seqclf.experiment.config import Experiment, build_data
 
 MOST_FRAMES = 64
 """The largest number of frames that checks use."""
@@ -45,7 +45,7 @@ def sample_frames(experiment: Experiment, spec: InputSpec, source: str, dtype: s
         SeqclfError: the clips have another dtype.
     """
     try:
-        data = build("data", experiment.data)
+        data = build_data(experiment)
         if tuple(data.test.frame_shape) != spec.frame_shape or tuple(data.classes) != spec.classes:
             raise SeqclfError(f"{data.source} has other frames or classes")
         rows = torch.linspace(0, len(data.test) - 1, min(4, len(data.test))).long()
