@@ -1,7 +1,7 @@
-"""Prototxts of well-known Caffe nets, written by a small builder: at full size, or narrow and so quick.
+"""Prototxts of published Caffe nets, written with a small builder.
 
-Each function gives a ``Prototxt``, whose ``str`` is the file. ``scale`` divides the numbers of channels and of hidden
-units, but not of classes; ``train`` puts ``DummyData`` in place of the data layers, and losses on top.
+Each function returns a ``Prototxt``, whose ``str`` is the text of the file. ``scale`` divides the numbers of channels
+and hidden units, but not of classes, for fast tests. ``train`` replaces data layers by ``DummyData`` and adds losses.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ Fields = dict[str, Any]
 ENUMS = {"backend", "engine", "norm", "norm_region", "normalization", "operation", "phase", "pool", "share_mode"}
 V1_NAMES = {"ReLU": "RELU", "TanH": "TANH", "SoftmaxWithLoss": "SOFTMAX_LOSS"}
 LEARNED = [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 2, "decay_mult": 0}]
-"""The ``param`` entries that nearly all nets of the zoo have, of weights and biases."""
+"""The ``param`` entries of weights and biases in nearly all nets of the model zoo."""
 TRAIN, TEST = {"phase": "TRAIN"}, {"phase": "TEST"}
 
 
 class Enum(str):
-    """A value that stands without quotes, as those of ``ENUMS`` do."""
+    """A value that is written without quotes, like the fields in ``ENUMS``."""
 
 
 def text(fields: Fields, indent: str = "") -> str:
-    """Protobuf's text form: lists are fields that are repeated, dicts are messages."""
+    """Returns protobuf's text format: lists are repeated fields, dicts are messages."""
     lines = []
     for key, values in fields.items():
         for value in values if isinstance(values, list) else [values]:
@@ -32,16 +32,16 @@ def text(fields: Fields, indent: str = "") -> str:
                 lines.append(f"{indent}{key}: {str(value).lower()}\n")
             else:
                 quoted = isinstance(value, str) and not isinstance(value, Enum) and key not in ENUMS
-                said = f'"{value}"' if quoted else value
-                lines.append(f"{indent}{key}: {said}\n")
+                written = f'"{value}"' if quoted else value
+                lines.append(f"{indent}{key}: {written}\n")
     return "".join(lines)
 
 
 class Prototxt:
-    """A net as a list of layers; each method adds one (or a few that belong together) and gives its top's name."""
+    """A net as a list of layers. Each method adds one or a few layers and returns the name of the last top."""
 
     def __init__(self, name: str, scale: int = 1, learned: list[Fields] | None = None, **filler: Any) -> None:
-        """``filler``: of the weights, where a layer says nothing else; xavier's by default."""
+        """``filler``: fields of the default weight filler; xavier if none are given."""
         self.name, self.scale, self.learned = name, scale, LEARNED if learned is None else learned
         self.filler = filler or {"type": "xavier"}
         self.layers: list[Fields] = []
@@ -50,7 +50,7 @@ class Prototxt:
         return text({"name": self.name, "layer": self.layers})
 
     def v1(self) -> str:
-        """As of 2014: ``layers`` with enums for types, ``blobs_lr`` and ``weight_decay``; ``input_dim``."""
+        """The text in the V1 format of 2014: ``layers`` with enumerated types, ``blobs_lr``, ``input_dim``."""
         head: Fields = {"name": self.name}
         layers = []
         for layer in self.layers:
@@ -74,7 +74,7 @@ class Prototxt:
         return max(1, channels // self.scale)
 
     def layer(self, type: str, name: str, bottoms: str | list[str], tops: str | list[str] = "", **fields: Any) -> str:
-        """A layer of any type. ``tops``: its name, if nothing else is said. Fields that are None are left out."""
+        """Adds a layer of any type. ``tops`` defaults to its name. Fields that are None are omitted."""
         tops = tops or name
         kept = {key: value for key, value in fields.items() if value is not None and value != []}
         self.layers.append({"name": name, "type": type, "bottom": bottoms, "top": tops, **kept})
@@ -83,12 +83,12 @@ class Prototxt:
     # ---- data
 
     def inputs(self, **shapes: tuple[int, ...]) -> str:
-        """One ``Input`` layer for all inputs, as Caffe makes of the older ``input:`` fields."""
+        """Adds one ``Input`` layer for all inputs, as Caffe does for the older ``input:`` fields."""
         dims = [{"dim": list(shape)} for shape in shapes.values()]
         return self.layer("Input", "input", [], list(shapes), input_param={"shape": dims})
 
     def dummy(self, name: str, *tops: tuple[str, tuple[int, ...], float], **fields: Any) -> str:
-        """Normal values where a top's number is 0, else values from 0 to below it (labels, if read as whole ones)."""
+        """Adds ``DummyData``. Tops (name, shape, limit) are uniform below the limit, or normal if it is 0."""
         fillers = [
             {"type": "uniform", "min": 0, "max": upto} if upto else {"type": "gaussian", "std": 1}
             for _, _, upto in tops
@@ -97,7 +97,7 @@ class Prototxt:
         return self.layer("DummyData", name, [], [top for top, _, _ in tops], dummy_data_param=param, **fields)
 
     def images(self, train: bool, shape: tuple[int, ...], classes: int = 1000) -> str:
-        """``data`` to classify, and in training ``label``."""
+        """Adds ``data``, and in training ``label``."""
         if not train:
             return self.inputs(data=shape)
         return self.dummy("data", ("data", shape, 0), ("label", shape[:1], classes - 0.001))
@@ -105,7 +105,7 @@ class Prototxt:
     # ---- layers
 
     def conv(self, name: str, bottom: str, channels: int, kernel: int, group: int = 1, **fields: Any) -> str:
-        """``fields``: of ``convolution_param``, but for ``params``, the layer's ``param`` entries."""
+        """``fields`` are those of ``convolution_param``; ``params`` are the layer's ``param`` entries."""
         params = fields.pop("params", self.learned[: 1 if fields.get("bias_term") is False else 2])
         window = {"num_output": channels, "kernel_size": kernel, **({"group": group} if group > 1 else {})}
         filler = {"weight_filler": self.filler} | ({} if fields.get("bias_term") is False else {"bias_filler": BIAS})
@@ -113,7 +113,7 @@ class Prototxt:
         return self.layer("Convolution", name, bottom, param=params, convolution_param=param)
 
     def fc(self, name: str, bottom: str, outputs: int, axis: int = 1, **fields: Any) -> str:
-        """``fields``: of the layer."""
+        """``fields`` are those of the layer."""
         param = {"num_output": outputs, "weight_filler": self.filler, "bias_filler": BIAS, "axis": axis}
         if axis == 1:
             del param["axis"]
@@ -123,7 +123,7 @@ class Prototxt:
         return self.layer("ReLU", name, bottom, bottom)
 
     def pool(self, name: str, bottom: str, kernel: int = 0, stride: int = 0, pad: int = 0, method: str = "MAX") -> str:
-        """Without a kernel, of the whole image."""
+        """Without a kernel, pools the whole image."""
         window: Fields = {"kernel_size": kernel, "stride": stride} if kernel else {"global_pooling": True}
         if pad:
             window["pad"] = pad
@@ -136,7 +136,7 @@ class Prototxt:
         return self.layer("Dropout", name, bottom, bottom, dropout_param={"dropout_ratio": ratio})
 
     def head(self, bottom: str, train: bool) -> None:
-        """Probabilities; in training the loss, and the accuracy in its TEST phase."""
+        """Adds probabilities; in training the loss, and in the TEST phase the accuracy."""
         if train:
             self.layer("Accuracy", "accuracy", [bottom, "label"], include=TEST)
             self.layer("SoftmaxWithLoss", "loss", [bottom, "label"])
@@ -151,7 +151,7 @@ BIAS = {"type": "constant", "value": 0.1}
 
 
 def _krizhevsky(net: Prototxt, x: str, norm_first: bool, classes: int) -> str:
-    """The eight layers of AlexNet; in CaffeNet pooling is before normalisation."""
+    """The eight layers of AlexNet. In CaffeNet, pooling precedes normalization."""
     wide = net.wide
     for i, (channels, kernel, group, more) in enumerate(
         [
@@ -189,7 +189,7 @@ def caffenet(scale: int = 1, batch: int = 10, train: bool = False, classes: int 
 
 
 def caffenet_train_val() -> Prototxt:
-    """With data layers, which read databases."""
+    """CaffeNet with data layers that read databases."""
     net = Prototxt("CaffeNet", 1, type="gaussian", std=0.01)
     for phase, mirror, batch, source in ((TRAIN, True, 256, "train_lmdb"), (TEST, False, 50, "val_lmdb")):
         transform = {"mirror": mirror, "crop_size": 227, "mean_file": "mean.binaryproto"}
@@ -231,11 +231,11 @@ INCEPTION = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
-"""GoogLeNet's widths: 1x1; 3x3 after its reduction; 5x5 after its; what pooling is projected to."""
+"""Channels of GoogLeNet's modules: 1x1; reduction and 3x3; reduction and 5x5; projection after pooling."""
 
 
 def googlenet(scale: int = 1, batch: int = 10, train: bool = False, classes: int = 1000) -> Prototxt:
-    """In training with three losses."""
+    """GoogLeNet, with three losses in training."""
     net = Prototxt("GoogleNet", scale)
 
     def unit(name: str, bottom: str, channels: int, kernel: int, **more: int) -> str:
@@ -281,7 +281,7 @@ def resnet50(scale: int = 1, batch: int = 1, train: bool = False, classes: int =
     net = Prototxt("ResNet-50", scale, [{"lr_mult": 1}] * 2, type="msra")
 
     def unit(name: str, bottom: str, channels: int, kernel: int, relu: bool = True, **more: Any) -> str:
-        """Convolution, normalisation, scale: after the first, in place."""
+        """Adds a convolution, and BatchNorm and Scale in place."""
         kind, branch = name[:3], name[3:]
         conv, bn, scale = (
             (name, "bn_conv1", "scale_conv1") if name == "conv1" else (name, f"bn{branch}", f"scale{branch}")
@@ -307,11 +307,11 @@ def resnet50(scale: int = 1, batch: int = 1, train: bool = False, classes: int =
 
 
 FIRES = {2: 16, 3: 16, 4: 32, 5: 32, 6: 48, 7: 48, 8: 64, 9: 64}
-"""SqueezeNet's fire modules, and to how many channels each squeezes; to four times as many it expands, twice."""
+"""Channels after the squeeze layer of SqueezeNet's fire modules; both expand layers have four times as many."""
 
 
 def squeezenet(scale: int = 1, batch: int = 1, train: bool = False, classes: int = 1000, size: int = 227) -> Prototxt:
-    """Version 1.1."""
+    """SqueezeNet 1.1."""
     net = Prototxt("SqueezeNet", scale)
 
     def unit(name: str, bottom: str, channels: int, kernel: int, **more: int) -> str:
@@ -336,7 +336,7 @@ def squeezenet(scale: int = 1, batch: int = 1, train: bool = False, classes: int
 
 
 def nin(scale: int = 1, batch: int = 1, train: bool = False, classes: int = 1000) -> Prototxt:
-    """Network in network: every convolution followed by two of 1x1, and the whole image averaged at the end."""
+    """Network in network: two 1x1 convolutions after each convolution, and average pooling of the whole image."""
     net = Prototxt("nin_imagenet", scale)
     x = net.images(train, (batch, 3, 224, 224), classes)
     for i, (channels, kernel, more) in enumerate(
@@ -355,7 +355,7 @@ def nin(scale: int = 1, batch: int = 1, train: bool = False, classes: int = 1000
 
 
 def lenet(scale: int = 1, batch: int = 64, train: bool = True, classes: int = 10) -> Prototxt:
-    """``lenet_train_test``: in training, data, accuracy and loss by phase."""
+    """``lenet_train_test``, with data, accuracy and loss by phase in training."""
     net = Prototxt("LeNet", scale, [{"lr_mult": 1}, {"lr_mult": 2}])
     if train:
         label = classes - 0.001
@@ -373,7 +373,7 @@ def lenet(scale: int = 1, batch: int = 64, train: bool = True, classes: int = 10
 
 
 def fcn8s(scale: int = 1, batch: int = 1, train: bool = False, classes: int = 21, size: int = 500) -> Prototxt:
-    """Each pixel's class: VGG-16 as convolutions, its scores at three sizes brought back to the image's."""
+    """FCN-8s, which classifies pixels: VGG-16 as convolutions, with scores at three scales upsampled to the image."""
     net = Prototxt("fcn8s", scale)
     image = (batch, 3, size, size)
     if train:
@@ -409,7 +409,7 @@ def fcn8s(scale: int = 1, batch: int = 1, train: bool = False, classes: int = 21
 
 
 def siamese(scale: int = 1, batch: int = 64, train: bool = True, similar: float = 1.999) -> Prototxt:
-    """Two LeNets with the same parameters, by name, and the contrastive loss of what they make of two digits."""
+    """Two LeNets with shared parameters and a contrastive loss."""
     net = Prototxt("mnist_siamese_train_test", scale)
     pair = (batch, 2, 28, 28)
     if train:
@@ -436,7 +436,7 @@ def siamese(scale: int = 1, batch: int = 64, train: bool = True, similar: float 
 
 
 def autoencoder(scale: int = 1, batch: int = 100, train: bool = True) -> Prototxt:
-    """Digits from 30 numbers; of its two losses one is only told."""
+    """An autoencoder of digits with 30 features. One of its two losses has weight 0."""
     hidden = [max(2, n // scale) for n in (1000, 500, 250, 30)]
     net = Prototxt("MNISTAutoencoder", scale, [{"lr_mult": 1, "decay_mult": 1}, {"lr_mult": 1, "decay_mult": 0}])
     if train:
@@ -464,7 +464,7 @@ def autoencoder(scale: int = 1, batch: int = 100, train: bool = True) -> Prototx
 
 
 def _lrcn_features(net: Prototxt, x: str) -> str:
-    """Between CaffeNet and Zeiler and Fergus' net, up to fc6."""
+    """The layers up to fc6, a hybrid of CaffeNet and the net of Zeiler and Fergus."""
     wide = net.wide
     for i, (channels, kernel, group, more) in enumerate(
         [
@@ -485,7 +485,7 @@ def _lrcn_features(net: Prototxt, x: str) -> str:
 
 
 def lrcn_frame(scale: int = 1, batch: int = 1, train: bool = False, classes: int = 101) -> Prototxt:
-    """One frame at a time."""
+    """LRCN's single-frame net."""
     net = Prototxt("single_frame_model", scale)
     x = _lrcn_features(net, net.images(train, (batch, 3, 227, 227), classes))
     x = net.dropout("drop7", net.relu("relu7", net.fc("fc7", x, net.wide(4096))), 0.9)
@@ -496,7 +496,7 @@ def lrcn_frame(scale: int = 1, batch: int = 1, train: bool = False, classes: int
 def lrcn(
     scale: int = 1, steps: int = 16, streams: int = 10, train: bool = False, classes: int = 101, size: int = 227
 ) -> Prototxt:
-    """Frames, time-major, through a convolutional net and an LSTM; ``clip_markers`` are 0 where a clip begins."""
+    """LRCN for activity recognition: time-major frames; ``clip_markers`` are 0 where a clip begins."""
     net = Prototxt("lstm_joints", scale)
     frames = steps * streams
     if train:
@@ -510,7 +510,7 @@ def lrcn(
 
     x = reshaped("fc6-reshape", _lrcn_features(net, "data"), steps, streams, net.wide(4096))
     cont = "clip_markers"
-    if train:  # the data layer gives markers of any value from 0 to 2; what is kept of those is 0 and 1
+    if train:  # markers are random from 0 to 2, which a threshold makes 0 or 1
         cont = net.layer("Threshold", "markers", cont, threshold_param={"threshold": 0.5})
     cont = reshaped("reshape-cm", cont, steps, streams)
     filler = {"type": "uniform", "min": -0.1, "max": 0.1}
@@ -535,9 +535,9 @@ def captioner(
     words: int = 8801,
     features: int = 1000,
 ) -> Prototxt:
-    """The words of a caption, one after the other: two LSTMs, of which the second sees the image (``lrcn.prototxt``).
+    """LRCN's image captioner with two LSTMs, of which the second reads the image, too (``lrcn.prototxt``).
 
-    In deployment the image's features are an input; in training CaffeNet computes them.
+    The image's features are an input; in training CaffeNet computes them.
     """
     net = Prototxt("lrcn_caffenet_factored", scale)
     sentence = (steps, streams)
@@ -551,7 +551,7 @@ def captioner(
         for which in ("input", "target"):
             net.layer("ArgMax", f"{which}_words", f"{which}_values", argmax_param={"axis": 2})
             net.layer("Flatten", f"{which}_flat", f"{which}_words", f"{which}_sentence")
-        # words from -1 on: -1 is what the loss is to ignore
+        # words start at -1, which the loss ignores
         net.layer("Power", "target", "target_sentence", "target_sentence", power_param={"shift": -1})
         static = _krizhevsky(net, image, False, features)
     else:

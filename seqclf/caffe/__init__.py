@@ -1,4 +1,8 @@
-"""Caffe's nets, weights, solvers and snapshots, of BVLC Caffe and of lisa-caffe (LRCN), in PyTorch and back."""
+"""Caffe nets, weights, solvers and snapshots in PyTorch, for BVLC Caffe and lisa-caffe (LRCN).
+
+``load_net`` and ``load_solver`` read Caffe's files, ``save_net`` writes them. ``to_classifier``, ``from_classifier``
+and ``write_run`` convert between nets and classifiers. ``policies`` contains the learning-rate policies.
+"""
 
 from seqclf.caffe import io, policies
 from seqclf.caffe.error import CaffeFormatError

@@ -11,15 +11,16 @@ _PHASES = {"TRAIN": 0, "TEST": 1}
 
 
 def filter_layers(net: Any, phase: str, level: int, stages: tuple[str, ...], name: str) -> None:
-    """Leaves the layers whose include and exclude rules hold, in place (Net::FilterNet, Net::StateMeetsRule).
+    """Removes the layers whose include and exclude rules do not match, in place (Net::FilterNet, Net::StateMeetsRule).
 
     Args:
-        net: a ``NetParameter``; the level and stages of its own ``state`` count too.
+        net: a ``NetParameter``. The level and stages of its own ``state`` apply, too.
         phase: "TRAIN" or "TEST".
-        name: the file, for errors.
+        level, stages: the state that the rules are matched with.
+        name: the file that errors name.
 
     Raises:
-        CaffeFormatError: a layer has both kinds of rules.
+        CaffeFormatError: a layer has both include and exclude rules.
     """
     number = _PHASES[phase]
     level = level or net.state.level
@@ -49,11 +50,11 @@ def filter_layers(net: Any, phase: str, level: int, stages: tuple[str, ...], nam
 
 
 def check_graph(net: Any) -> tuple[list[str], list[str]]:
-    """Checks that every bottom is a top of an earlier layer, and that no top is made twice.
+    """Checks that every bottom is the top of an earlier layer, and that no two layers have the same top.
 
     Returns:
-        the net's outputs, which are the tops that no layer reads, in Caffe's order (alphabetical);
-        and the problems, each of which names its layer.
+        outputs: the tops that no layer reads, in Caffe's order (alphabetical).
+        problems: one sentence for each problem, which names the layer.
     """
     reads: dict[str, int] = {}  # of the newest blob of each name
     problems: list[str] = []
@@ -77,10 +78,9 @@ def check_graph(net: Any) -> tuple[list[str], list[str]]:
 
 
 def insert_splits(net: Any) -> None:
-    """Puts a ``Split`` layer after every top that is read more than once, in place (insert_splits.cpp).
+    """Inserts a ``Split`` layer after every top that is read more than once, in place (insert_splits.cpp).
 
-    The net computes without them; a ``.caffemodel`` holds them. A loss weight on a top that others read counts as one
-    more reader.
+    A ``.caffemodel`` contains these layers, although the net does not need them. A loss weight counts as one reader.
     """
     newest: dict[str, tuple[int, int]] = {}
     readers: Counter[tuple[int, int]] = Counter()
@@ -127,11 +127,11 @@ def insert_splits(net: Any) -> None:
 
 
 def without_input_layers(net: Any, shapes: bool) -> Any:
-    """A copy of a ``NetParameter`` with lisa-caffe's input fields instead of ``Input`` layers.
+    """Returns a copy of a ``NetParameter`` with lisa-caffe's input fields instead of ``Input`` layers.
 
     Args:
         net: the net.
-        shapes: whether to write the inputs' shapes, which lisa-caffe's saved weights do not have.
+        shapes: whether to write the shapes of the inputs, which lisa-caffe's ``.caffemodel`` files do not contain.
     """
     result = type(net)()
     result.CopyFrom(net)

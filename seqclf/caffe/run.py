@@ -63,12 +63,7 @@ def write_run(
     if experiment is None:
         experiment = _experiment_without_data(net, factory)
         spec = InputSpec(tuple(description.frame_shape), tuple(names), decision)
-        identity: dict[str, Any] = {
-            "source": f"converted from {net.file}",
-            "warning": None,
-            "classes": names,
-            "train": {"frame_shape": list(description.frame_shape)},
-        }
+        identity = _identity_without_data(net, description, names)
     else:
         data = build_data(experiment)
         _check_data(net, description, data)
@@ -94,6 +89,15 @@ def _experiment_without_data(net: Net, model: Callable[..., nn.Module]) -> Exper
     reason = f"this run was converted from {net.file} and has no data: give some, such as data=seqclf.mnist"
     optimizer = partial(torch.optim.SGD, lr=0.01, momentum=0.9)
     return Experiment(partial(no_data, reason=reason), model, optimizer=optimizer, steps=1, batch_size=1)
+
+
+def _identity_without_data(net: Net, description: Description, classes: list[str]) -> dict[str, Any]:
+    return {
+        "source": f"converted from {net.file}",
+        "warning": None,
+        "classes": classes,
+        "train": {"frame_shape": list(description.frame_shape)},
+    }
 
 
 def _check_data(net: Net, description: Description, data: Any) -> None:
