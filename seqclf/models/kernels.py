@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from seqclf.batch import valid_frames
 from seqclf.models.cpu_lstm import lstm_layer
+from seqclf.models.padded_lstm import PaddedSteps, padded_lstm, padded_lstm_wins
 from seqclf.models.segments import Segments, find_segments, pack, unpack
 
 Memory = tuple[Tensor, ...]
@@ -62,37 +65,70 @@ def run_layers(
         outputs ``(B, T, H)``, zero at padding, and the state after each stream's last valid frame.
     """
     T = features.shape[1]
-    if (is_first is not None and bool(is_first[:, 1:].any())) or (lengths is not None and int(lengths.min()) < T):
-        if is_first is None:
-            is_first = torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
-        segments = find_segments(is_first, lengths)
+    counts = [T] if lengths is None else lengths.tolist()
+    if max(counts) < T:
+        T_max = max(counts)
+        is_first = None if is_first is None else is_first[:, :T_max]
+        outputs, final = run_layers(
+            mode, features[:, :T_max], weights, is_first, state, lengths, dropout, dropout_after
+        )
+        return F.pad(outputs, (0, 0, 0, T - T_max)), final
+    if min(counts) == T:
+        lengths = None
+    stack = partial(_stack, weights=weights, dropout=dropout, dropout_after=dropout_after)
+    if _resets_inside(is_first, lengths) or not (lengths is None or _padding_is_cheap(mode, features, weights, counts)):
+        segments = find_segments(_flags(features) if is_first is None else is_first, lengths)
         if state is not None:
             state = tuple(h[:, segments.stream].masked_fill(~segments.carried[:, None], 0) for h in state)
-        packed, final = _stack(mode, pack(features, segments), weights, state, segments, dropout, dropout_after)
+        packed, final = stack(partial(_kernel, mode, segments), pack(features, segments), state=state)
         return unpack(packed, segments, T), final
+
     if state is not None and is_first is not None:
         state = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in state)
-    steps = rearrange(features, "b t d -> t b d")
-    steps, final = _stack(mode, steps, weights, state, None, dropout, dropout_after)
+    if lengths is not None:
+        padded = PaddedSteps(lengths, T)
+        steps, final = stack(partial(padded_lstm, padded), padded.steps(features), state=state)
+        return padded.outputs(steps), final
+    steps, final = stack(partial(_kernel, mode, None), rearrange(features, "b t d -> t b d"), state=state)
     return rearrange(steps, "t b h -> b t h").contiguous(), final  # a head on the strided view takes twice as long
 
 
+def _resets_inside(is_first: Tensor | None, lengths: Tensor | None) -> bool:
+    """Whether a valid frame after frame 0 begins a sequence."""
+    if is_first is None:
+        return False
+    if lengths is not None:
+        is_first = is_first & valid_frames(lengths, is_first.shape, is_first.device)
+    return bool(is_first[:, 1:].any())
+
+
+def _flags(features: Tensor) -> Tensor:
+    return torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
+
+
+def _padding_is_cheap(mode: str, features: Tensor, weights: Sequence[Tensor], counts: list[int]) -> bool:
+    """Whether a padded batch without resets runs faster as it is than packed."""
+    onednn = features.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if mode != "LSTM" or not onednn or features.dtype != torch.float32:
+        return False
+    return padded_lstm_wins(weights, counts)
+
+
 def _stack(
-    mode: str,
+    kernel: Callable[[Tensor, list[Tensor], Memory | None], tuple[Tensor, Memory]],
     x: Tensor,
     weights: Sequence[Tensor],
     state: Memory | None,
-    segments: Segments | None,
     dropout: float,
     dropout_after: float,
 ) -> tuple[Tensor, Memory]:
-    """All layers, with dropout: x is ``(T, B, D)``, or packed ``(N, D)`` if there are segments."""
+    """All layers, with dropout: x is ``(T, B, D)``, or packed ``(N, D)``."""
     layers = len(weights) // 4
     depth = 1 if dropout > 0 else layers  # layers per call of the kernel
     finals = []
     for start in range(0, layers, depth):
         part = None if state is None else tuple(h[start : start + depth] for h in state)
-        x, final = _kernel(mode, x, list(weights[4 * start : 4 * (start + depth)]), part, segments)
+        x, final = kernel(x, list(weights[4 * start : 4 * (start + depth)]), part)
         finals.append(final)
         p = dropout if start + depth < layers else dropout_after
         if p > 0:
@@ -101,9 +137,9 @@ def _stack(
 
 
 def _kernel(
-    mode: str, x: Tensor, weights: list[Tensor], state: Memory | None, segments: Segments | None
+    mode: str, segments: Segments | None, x: Tensor, weights: list[Tensor], state: Memory | None
 ) -> tuple[Tensor, Memory]:
-    """Layers without dropout, by the fastest kernel for the case."""
+    """Layers without dropout on a whole batch ``(T, B, D)`` or packed frames ``(N, D)``, by the fastest kernel."""
     cpu = x.device.type == "cpu"
     if mode == "LSTM" and cpu and (segments is not None or _own_loop_wins(x, weights[1])):
         return _cpu_lstm(x, weights, state, segments)
@@ -115,14 +151,13 @@ def _kernel(
     if segments is None and len(x) == 1 and cpu and not torch.is_grad_enabled():
         return _one_frame(mode, x, weights, state)
     hx = state if mode == "LSTM" else state[0]
-    training = torch.is_grad_enabled()  # cuDNN keeps what its backward needs only then
-    # True: with biases; 0.0: no dropout; False: one direction (and, if not packed, time-major)
-    rest = (weights, True, depth, 0.0, training, False)
+    # with biases, no dropout, what the backward pass needs, one direction and, if not packed, time-major
+    options = (weights, True, depth, 0.0, torch.is_grad_enabled(), False)
     with nullcontext() if cpu else _separate_weights():
         if segments is None:
-            y, *final = _SEQUENCE_KERNELS[mode](x, hx, *rest, False)
+            y, *final = _SEQUENCE_KERNELS[mode](x, hx, *options, False)
         else:
-            y, *final = _SEQUENCE_KERNELS[mode](x, torch.tensor(segments.sizes), hx, *rest)
+            y, *final = _SEQUENCE_KERNELS[mode](x, torch.tensor(segments.sizes), hx, *options)
     if segments is not None:
         final = [f[:, segments.final] for f in final]
     return y, tuple(final)

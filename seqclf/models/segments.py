@@ -84,7 +84,7 @@ def find_segments(is_first: Tensor, lengths: Tensor | None = None) -> Segments:
     )
 
 
-class _Take(torch.autograd.Function):
+class Take(torch.autograd.Function):
     """Rows taken by index, each at most once: its backward is a take too, many times faster than a scatter-add."""
 
     @staticmethod
@@ -95,7 +95,7 @@ class _Take(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         rows, back = ctx.saved_tensors
-        return _Take.apply(grad, back, rows), None, None
+        return Take.apply(grad, back, rows), None, None
 
 
 def _take(x: Tensor, rows: Tensor) -> Tensor:
@@ -107,10 +107,10 @@ def _take(x: Tensor, rows: Tensor) -> Tensor:
 
 def pack(features: Tensor, segments: Segments) -> Tensor:
     """Features ``(B, T, D)`` as a packed sequence ``(N, D)``."""
-    return _Take.apply(rearrange(features, "b t d -> (b t) d"), segments.frames, segments.positions)
+    return Take.apply(rearrange(features, "b t d -> (b t) d"), segments.frames, segments.positions)
 
 
 def unpack(packed: Tensor, segments: Segments, frames: int) -> Tensor:
     """A packed sequence ``(N, H)`` as features ``(B, T, H)``, zero at padding; ``frames`` is T."""
-    flat = _Take.apply(packed, segments.positions, segments.frames)
+    flat = Take.apply(packed, segments.positions, segments.frames)
     return rearrange(flat, "(b t) h -> b t h", t=frames)

@@ -1,0 +1,94 @@
+"""Clips of unequal length through PyTorch's LSTM for whole batches: the fastest on a CPU, but it takes no lengths.
+
+One more input marks padding: 1 there, 0 elsewhere. Its weights are -10,000 to the input gate and 10,000 to the forget
+gate, which makes i = 0 and f = 1 exactly. So the cell keeps its value through padding, c_t = f c_{t-1} + i g = c_{t-1},
+and c after the last step is c after each clip's last valid frame, with the same gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seqclf.models.segments import Take
+
+SATURATE = 1e4
+"""An input of a gate at which the logistic function is 0 or 1 exactly, and its derivative 0."""
+
+
+class PaddedSteps:
+    """A padded batch as steps of whole rows, in which padding repeats the clip's first frame.
+
+    Args:
+        lengths: ``(B,)`` int64 from 1 to T, the number of valid frames.
+        T: the number of steps.
+
+    Attributes:
+        padding: ``(T, B, 1)`` float32, 1 at padding, 0 elsewhere.
+        last: ``(B,)`` int64, where each clip's last valid frame is among the ``T * B`` rows of all steps.
+    """
+
+    def __init__(self, lengths: Tensor, T: int) -> None:
+        clip, time = torch.arange(len(lengths)), torch.arange(T)[:, None]
+        valid = time < lengths
+        rows = time * len(lengths) + clip
+        self.padding = (~valid)[..., None].float()
+        self.last = (lengths - 1) * len(lengths) + clip
+        self._frames, self._rows = (time * valid + clip * T).flatten(), rows.t().flatten()
+
+    def steps(self, features: Tensor) -> Tensor:
+        """Features ``(B, T, D)`` as steps ``(T, B, D)``. Padding is overwritten, as it may not be finite."""
+        # Frames taken twice get a gradient for the first time only: the second is padding, whose gradient is 0.
+        taken = Take.apply(features.flatten(0, 1), self._frames, self._rows)
+        return taken.view(features.shape[1], features.shape[0], -1)
+
+    def outputs(self, steps: Tensor) -> Tensor:
+        """Steps ``(T, B, H)`` as outputs ``(B, T, H)``, zero at padding."""
+        return steps.transpose(0, 1).contiguous() * (1 - self.padding).transpose(0, 1)
+
+
+def padded_lstm(
+    padded: PaddedSteps, x: Tensor, weights: list[Tensor], state: tuple[Tensor, ...] | None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Runs layers of LSTM over a padded batch without resets.
+
+    Args:
+        x: ``(T, B, D)`` float32, finite at padding.
+        weights: ``w_ih, w_hh, b_ih, b_hh`` of each layer in turn, as in ``torch.nn.LSTM``.
+        state: h and c before frame 0, each ``(layers, B, H)``; None for zeros.
+
+    Returns:
+        outputs ``(T, B, H)``, arbitrary at padding, and h and c after each clip's last valid frame.
+    """
+    hidden = weights[1].shape[1]
+    mark = x.new_zeros(4 * hidden, 1)
+    mark[:hidden], mark[hidden : 2 * hidden] = -SATURATE, SATURATE
+    finals = []
+    for layer in range(len(weights) // 4):
+        w_ih, w_hh, b_ih, b_hh = weights[4 * layer : 4 * layer + 4]
+        hx = [x.new_zeros(1, x.shape[1], hidden)] * 2 if state is None else [s[layer : layer + 1] for s in state]
+        marked = [torch.cat([w_ih, mark], 1), w_hh, b_ih, b_hh]
+        # with biases, one layer, no dropout, what the backward pass needs, one direction, time-major
+        options = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
+        x, _, c = torch.lstm(torch.cat([x, padded.padding], 2), hx, marked, *options)
+        finals.append((x.flatten(0, 1).index_select(0, padded.last), c[0]))
+    return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+
+def padded_lstm_wins(weights: Sequence[Tensor], counts: list[int]) -> bool:
+    """Whether ``padded_lstm`` is faster than ``lstm_layer`` on packed frames, for clips of so many valid frames.
+
+    It computes padding too, but has little overhead per step. The constants are those with which the choice costs least
+    on the grid of ``seqclf benchmark lstm --parts ragged``, which prints them anew.
+    """
+    products = sum(w_ih.numel() + w_hh.numel() for w_ih, w_hh in zip(weights[::4], weights[1::4], strict=True)) / 4
+    saved = len(counts) - SLOWER * sum(counts) / max(counts)  # rows per step
+    return saved * products < OVERHEAD * (len(weights) // 4)
+
+
+SLOWER = 1.3
+"""The time of a packed frame, relative to a padded one."""
+OVERHEAD = 1e5
+"""The overhead of a step of ``lstm_layer``, in units of the time per H * (D + H) of a frame in ``padded_lstm``."""
