@@ -4,16 +4,24 @@
 and ``write_run`` convert between nets and classifiers. ``policies`` contains the learning-rate policies.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from seqclf.caffe import io, policies
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.from_classifier import from_classifier
 from seqclf.caffe.load import load_net, read_net
 from seqclf.caffe.net import Net
 from seqclf.caffe.optim import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp
-from seqclf.caffe.run import write_run
 from seqclf.caffe.save import save_net
 from seqclf.caffe.solver import Solver, load_solver, read_solver
-from seqclf.caffe.to_classifier import to_classifier
+
+if TYPE_CHECKING:
+    from seqclf.caffe.from_classifier import from_classifier
+    from seqclf.caffe.run import write_run
+    from seqclf.caffe.to_classifier import to_classifier
+
+_LAZY = {"from_classifier": "from_classifier", "to_classifier": "to_classifier", "write_run": "run"}
+"""Names that need the rest of seqclf, imported on first use: ``caffe train`` does without them."""
 
 __all__ = [
     "SGD",
@@ -36,3 +44,11 @@ __all__ = [
     "to_classifier",
     "write_run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'seqclf.caffe' has no attribute {name!r}")
+    value = getattr(import_module(f"seqclf.caffe.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value

@@ -21,6 +21,10 @@ FAILURES = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, Ty
 """What a layer raises if it can't handle its settings, its shapes or the files that it reads."""
 
 
+_CPU = torch.empty(0)
+"""Where a net without parameters computes, and in which type."""
+
+
 class Step(NamedTuple):
     """A layer's part in a forward pass, read once from its message, as protobuf's fields are slow to read."""
 
@@ -84,6 +88,7 @@ class Net(nn.Module):
         if found:
             raise CaffeFormatError(file, found)
         self._steps = [self._step(param, layer) for param, layer in self.sequence]
+        self._first = next((step.layer for step in self._steps if len(step.layer.blobs)), None)
         self._last_reads: dict[frozenset[str], list[tuple[str, ...]]] = {}
         self.train(phase == "TRAIN")
 
@@ -168,8 +173,8 @@ class Net(nn.Module):
         """Like calling the net; with ``keep``, only these blobs are kept in memory and returned."""
         if inputs.keys() != set(self.inputs):
             self._refuse_inputs(inputs)
-        first = next((step.layer.blobs[0] for step in self._steps if len(step.layer.blobs)), None)
-        device, dtype = (first.device, first.dtype) if first is not None else (torch.device("cpu"), torch.float32)
+        first = self._first.blobs[0] if self._first is not None else _CPU
+        device, dtype = first.device, first.dtype
         done = None if keep is None else self._reads_ending(frozenset(keep))
         blobs: dict[str, Tensor] = {}
         for i, step in enumerate(self._steps):
@@ -221,7 +226,11 @@ class Net(nn.Module):
 
     def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
         """The net's loss ``()``: the sum of its blobs times their ``loss_weight``; 0 if none has one."""
-        terms = [weight * blobs[name].sum() for name, weight in self.loss_weights.items()]
+        terms = []
+        for name, weight in self.loss_weights.items():
+            value = blobs[name]
+            value = value.sum() if value.dim() else value
+            terms.append(value if weight == 1 else weight * value)
         return torch.stack(terms).sum() if len(terms) > 1 else terms[0] if terms else torch.zeros(())
 
     def reset_state(self) -> None:

@@ -93,7 +93,9 @@ class CaffeOptimizer(Optimizer):
             if group["clip_gradients"] != first["clip_gradients"]:
                 raise CaffeFormatError("clip_gradients of one parameter group: it limits the norm of all gradients")
         self._check(group)
-        super().add_param_group(group)
+        # The undecorated method: the decorator imports torch._dynamo, which takes longer than all else at the start.
+        add = Optimizer.add_param_group
+        getattr(add, "__wrapped__", add)(self, group)
 
     def _check(self, group: Settings) -> None:
         for name in ("lr", "weight_decay", "clip_gradients", *self.own):

@@ -149,7 +149,8 @@ class Solver:
 
     def _forward_backward(self) -> dict[str, Tensor]:
         """``iter_size`` passes, whose gradients are summed; sets ``loss`` and returns the last pass's outputs."""
-        self.optimizer.zero_grad(set_to_none=True)
+        for p in self.net.parameters():
+            p.grad = None  # optimizer.zero_grad() would import torch._dynamo
         losses = []
         for _ in range(self.param.iter_size):
             blobs = self.net.compute(self._inputs(self.net, self.feed, self.passes), keep=self._shown(self.net))

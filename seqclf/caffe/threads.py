@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
 
 import torch
 
 from seqclf.caffe.net import Net
 
-WORTH_SHARING = 2_000_000
-"""Multiply-adds of a layer from which more than one thread pays off (a product of two 128 x 128 matrices)."""
+WORTH_SHARING = 4_000_000
+"""Operations of a layer's forward pass from which more threads pay off, as of a product of two 128 x 128 matrices."""
 
 
 def largest_work(net: Net) -> int:
-    """Estimates the multiply-adds of the most expensive layer, at the shapes of the prototxt.
-
-    A layer with weights multiplies each value of its top with the weights of one output; another one touches each value
-    of its top once.
-    """
-    work = [0]
-    for _, layer in net.sequence:
-        values = max((prod(shape) for shape in layer.top_shapes), default=0)
-        weights = max((blob.numel() // max(1, len(blob)) for blob in layer.blobs if blob.dim() > 1), default=1)
-        work.append(values * weights)
-    return max(work)
+    """The operations of the most expensive layer in a forward pass, at the shapes of the prototxt."""
+    shapes = net.blob_shapes
+    return max(
+        (layer.operations([shapes[name] for name in param.bottom], layer.top_shapes) for param, layer in net.sequence),
+        default=0,
+    )
 
 
 @contextmanager
