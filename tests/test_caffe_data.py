@@ -247,8 +247,37 @@ def test_pictures_are_read_as_opencv_reads_them():
     assert decode(BytesIO(encoded(grey, mode="L")), True).tolist() == [grey.tolist()] * 3
     flat = np.full((16, 16), 90, np.uint8)
     assert (decode(BytesIO(encoded(flat, "JPEG", quality=95)), False) == 90).all()
-    with pytest.raises(CaffeFormatError, match="8 bits a value"):
-        decode(BytesIO(encoded(flat, mode="I;16")), True)
+
+
+def test_16_bit_images_are_cut_to_their_upper_8_bits_as_opencv_does():
+    grey = np.array([[0, 255, 256, 65535], [32768, 4660, 511, 512]], np.uint16)
+    file = encoded(grey, mode="I;16")
+    want = [[0, 0, 1, 255], [128, 18, 1, 2]]
+    assert decode(BytesIO(file), True).tolist() == [want] * 3
+    assert decode(BytesIO(file), False).tolist() == [want]
+    with pytest.raises(CaffeFormatError, match="8 bits per value"):  # Caffe refuses what imdecode leaves at 16 bits
+        decode(BytesIO(file), None)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_images_are_rotated_by_their_exif_orientation_as_opencv_4_does(kind):
+    from PIL import Image
+
+    stored = np.zeros((16, 24, 3), np.uint8)
+    stored[:8, :8] = 255  # a white corner at the top left, as stored
+    corners = {1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)}
+    for orientation, corner in corners.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        file = BytesIO()
+        Image.fromarray(stored).save(file, kind, exif=exif, **({"quality": 95} if kind == "JPEG" else {}))
+        for colour in (True, False):
+            image = decode(BytesIO(file.getvalue()), colour)[0]
+            assert image.shape == ((16, 24) if orientation < 5 else (24, 16))
+            found = [(y, x) for y in (0, 1) for x in (0, 1) if image[-y, -x] > 128]
+            assert found == [corner], f"orientation {orientation}"
+        native = decode(BytesIO(file.getvalue()), None)  # IMREAD_UNCHANGED, which a Data layer uses, does not rotate
+        assert native.shape == (3, 16, 24) and native[0, 0, 0] > 128
 
 
 # ---- layers without files
@@ -534,7 +563,7 @@ def test_image_data_refuses(tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:60])
     layer = make(images(), file)
     layer()
-    with pytest.raises(CaffeFormatError, match=r"list\.txt, line 4: .*a picture 3\.png: can't be read as a picture"):
+    with pytest.raises(CaffeFormatError, match=r"list\.txt, line 4: .*a picture 3\.png: can't be decoded as an image"):
         layer()
     assert layer.position() == 1
 
@@ -624,7 +653,7 @@ def test_data_refuses(tmp_path, monkeypatch):
     refused(db().replace('"db"', '"none"'), 'source "none" is missing', **kind)
     refused(db().replace('"db"', '"net.prototxt"'), "missing", **kind)
     layer = make(db("batch_size: 1"), file)
-    for n, match in (1, "4 values, expected"), (2, "can't be read as a picture"), (3, "not a Datum, or damaged"):
+    for n, match in (1, "4 values, expected"), (2, "can't be decoded as an image"), (3, "not a Datum, or damaged"):
         layer.seek(n)
         with pytest.raises(CaffeFormatError, match=f"key '0000000{n}': {match}"):
             layer()

@@ -106,44 +106,69 @@ def read_mean(path: Path) -> Tensor:
 
 
 def decode(file: Path | BinaryIO, colour: bool | None) -> Tensor:
-    """A picture ``(C, H, W)`` uint8 from its file: three channels BGR, one of grey, or (None) the file's own.
+    """Decodes an image as OpenCV 4's ``imread`` does.
+
+    Images are rotated as their EXIF orientation says, and 16 bits are cut to the upper 8; both only if ``colour`` is not
+    None. A 16-bit colour PNG that is read as grey may differ by 1, as Pillow decodes only its upper 8 bits.
+
+    Args:
+        file: a file of a kind that Pillow can read.
+        colour: True for three channels (BGR), False for one (grey), None for the file's own channels.
+
+    Returns:
+        ``(C, H, W)`` uint8.
 
     Raises:
-        CaffeFormatError: it is damaged, of a kind that Pillow does not know, or of more than 8 bits a value.
+        CaffeFormatError: the file is damaged, of an unknown kind, or has more bits per value than can be converted.
     """
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it finds odd in a picture that it can read
+            warnings.simplefilter("ignore")  # oddities in an image that can be decoded
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
-                kind = image.format or ""
-                if colour is None:
-                    see_through = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-                    mode = "L" if image.mode in ("1", "L") else "RGBA" if see_through else "RGB"
-                else:
-                    mode = "RGB"
-                    if not colour and (image.mode in ("1", "L") or kind == "JPEG"):
-                        mode = "L"
-                        image.draft("L", image.size)  # a JPEG's own brightness, without the way through colours
-                if image.mode[0] in "IF":
-                    raise CaffeFormatError(f"a picture of Pillow's mode {image.mode}, expected 8 bits a value")
-                pixels = np.array(image.convert(mode))
+                pixels, kind = _pixels(image, colour), image.format or ""
     except CaffeFormatError:
         raise
-    except Exception as error:  # Pillow's readers raise almost anything where a file is damaged
-        raise CaffeFormatError(f"can't be read as a picture ({error})") from None
+    except Exception as error:  # Pillow raises almost anything on a damaged file
+        raise CaffeFormatError(f"can't be decoded as an image ({error})") from None
     if pixels.ndim == 2:
         return torch.from_numpy(pixels)[None]
     if colour is False:
-        red, green, blue, half, bits = _GREY.get(kind, _OWN_GREY)
-        weighted = pixels.astype(np.int32) @ np.array((red, green, blue), np.int32)
-        # libpng takes grey as it is: its weights would, cut off, make it darker by one
-        same = (pixels == pixels[..., :1]).all(-1)
-        return torch.from_numpy(np.where(same, pixels[..., 0], (weighted + half) >> bits).astype(np.uint8))[None]
+        return torch.from_numpy(_grey(pixels, kind))[None]
     order = (2, 1, 0, 3)[: pixels.shape[2]]
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)[order, ...]))
+
+
+def _pixels(image: Any, colour: bool | None) -> Any:
+    """An opened image's pixels, uint8: ``(H, W)`` if they are grey, else ``(H, W, C)`` RGB or RGBA."""
+    from PIL import ImageOps
+
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if image.mode[0] in "IF" and not (sixteen and colour is not None):
+        raise CaffeFormatError(f"an image of Pillow's mode {image.mode}, expected 8 bits per value")
+    grey_jpeg = colour is False and image.format == "JPEG"
+    if grey_jpeg:
+        image.draft("L", image.size)  # the JPEG's own brightness, without a conversion to colours and back
+    if colour is not None:
+        image = ImageOps.exif_transpose(image)
+    if sixteen:
+        grey = (np.array(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, 2) if colour else grey
+    transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if grey_jpeg or (image.mode in ("1", "L") and not colour):
+        return np.array(image.convert("L"))
+    return np.array(image.convert("RGBA" if colour is None and transparent else "RGB"))
+
+
+def _grey(pixels: Any, kind: str) -> Any:
+    """RGB pixels ``(H, W, 3)`` as grey ``(H, W)``, in the arithmetic of the library that decodes this kind of file."""
+    red, green, blue, half, bits = _GREY.get(kind, _OWN_GREY)
+    weighted = pixels.astype(np.int32) @ np.array((red, green, blue), np.int32)
+    # libpng leaves grey pixels as they are; its weights, rounded down, would make them darker by 1
+    same = (pixels == pixels[..., :1]).all(-1)
+    return np.where(same, pixels[..., 0], (weighted + half) >> bits).astype(np.uint8)
 
 
 def resize(picture: Tensor, height: int, width: int) -> Tensor:
