@@ -108,8 +108,8 @@ def read_mean(path: Path) -> Tensor:
 def decode(file: Path | BinaryIO, colour: bool | None) -> Tensor:
     """Decodes an image as OpenCV 4's ``imread`` does.
 
-    Images are rotated as their EXIF orientation says, and 16 bits are cut to the upper 8; both only if ``colour`` is not
-    None. A 16-bit colour PNG that is read as grey may differ by 1, as Pillow decodes only its upper 8 bits.
+    If ``colour`` is not None, images are rotated as their EXIF orientation says, and 16 bits are cut to the upper 8.
+    A 16-bit colour PNG that is read as grey may differ by 1, as Pillow decodes only its upper 8 bits.
 
     Args:
         file: a file of a kind that Pillow can read.
