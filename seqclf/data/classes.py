@@ -195,9 +195,9 @@ def _from_list(rows: Sequence[Row]) -> Labels:
 def _first_number(rows: Sequence[Row], classes: Sequence[str], index_first: int | None) -> int:
     """Whether labels count from 0 or from 1 along these classes."""
     labels = [int(row.label) for row in rows]
-    bases = {int(row.label) - classes.index(row.folder) for row in rows if row.folder in classes}
-    if len(bases) == 1 and bases <= {0, 1}:
-        return bases.pop()
+    bases = [int(row.label) - classes.index(row.folder) for row in rows if row.folder in classes]
+    if 0 in bases or 1 in bases:
+        return max((0, 1), key=bases.count)
     if min(labels) == 0:
         return 0
     if max(labels) == len(classes):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.frame_times import FrameTimes
 from seqclf.data.source import Source, Video
 
 Transpose = bool | Literal["auto"]
@@ -70,6 +71,10 @@ class FeatureFile:
 
     def __len__(self) -> int:
         return len(range(0, self._layout[1], self.sample_rate))
+
+    def frame_times(self) -> FrameTimes:
+        """The number in the file of each frame."""
+        return FrameTimes(np.arange(len(self)) * self.sample_rate, self._layout[1])
 
     @property
     def frame_shape(self) -> tuple[int]:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from seqclf.batch import SeqclfError
-from seqclf.data.frame_folder import FrameFolder, is_picture
+from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.frame_numbers import natural_key
+from seqclf.data.pictures import is_picture
 from seqclf.data.source import FEATURES, Source, is_video
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE, SeqclfError, valid_frames
 from seqclf.data.array_file import ArrayFile
 from seqclf.data.clips import Clips
-from seqclf.data.frame_folder import is_picture
+from seqclf.data.pictures import is_picture
 from seqclf.data.recipe import Recipe, from_recipe, opaque_parts, parts_of, to_recipe
 from seqclf.data.sampling import Sampling, whole
 from seqclf.data.source import FEATURES, Source, is_video

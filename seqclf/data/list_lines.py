@@ -49,6 +49,7 @@ _SHAPES_OF = {
     "plain": {"a number", "a name", "no label"},
 }
 _SEVERAL = re.compile(rf".+?(?:{_GAP}{_NUMBER}){{3,}}")
+_HMDB51 = re.compile(r"_test_split\d\.txt$")
 _LONGEST = 4_000  # characters of a line; the patterns above take minutes on some longer texts
 
 
@@ -160,6 +161,11 @@ def path_rows(path: Path, columns: Columns | None = None, split_column: str | No
 
 def _line_rows(path: Path, form: str) -> Rows:
     """The rows of a list without a header."""
+    if _HMDB51.search(path.name):
+        raise SeqclfError(
+            f"{path}: is a split of HMDB51, whose numbers say what is for training (1) and testing (2), not a class; "
+            "make lists of videos and classes from it"
+        )
     rows: list[Row] = []
     first = ""
     for line, text in _checked_lines(path):

@@ -28,8 +28,8 @@ from typing import Literal
 from seqclf.batch import SeqclfError
 from seqclf.data.classes import find_class_index, named_labels, numbered_labels
 from seqclf.data.find import names_in
-from seqclf.data.frame_folder import is_picture
 from seqclf.data.list_lines import FORMS, Row, Rows, path_rows, read_rows
+from seqclf.data.pictures import is_picture
 from seqclf.data.source import is_video, without_suffix
 from seqclf.data.spans import Unit
 from seqclf.data.splits import rows_of_part

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.data.frame_folder import PICTURES
 from seqclf.data.frame_numbers import natural_key
+from seqclf.data.pictures import PICTURES
 from seqclf.data.source import VIDEOS
 from seqclf.runtime.files import write_atomic
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.classes import read_classes
 from seqclf.data.data import Data
-from seqclf.data.frame_folder import FrameFolder, decode_picture
+from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.labelling import Labelling
 from seqclf.data.order import mix
+from seqclf.data.pictures import decode_picture
 from seqclf.data.sampling import CLIP, Sampling, whole
 from seqclf.data.shard_index import Part, Sample, read_part
 from seqclf.data.source import VIDEOS, Source, Video
