@@ -87,7 +87,7 @@ def video_set(
         SeqclfError: A list or a video is missing or wrong; names the file and line.
     """
     lists = _lists(root, {"train": train, "test": split or test, "validation": validation})
-    select = _selections(lists, split_column, test_split)
+    select = _selections(lists, split_column, test_split, measured=split is not None)
     descriptions, parts = [], {}
     training: VideoList | None = None
     for part, path in lists.items():
@@ -192,7 +192,7 @@ def annotated_set(
     place = resolve_path(segments, root)
     table = read_segments(place, unit, names, background, inclusive, columns, on_error, first_label)
     paths = _lists(root, {"train": train, "test": split or test, "validation": validation})
-    select = _selections(paths, split_column, test_split)
+    select = _selections(paths, split_column, test_split, measured=split is not None)
     lists = {part: read_paths(path, root, _missing(on_error), select=select[part]) for part, path in paths.items()}
     found = annotate_lists(table, lists, fps, pattern, frame_numbers, past_end, workers, on_error)
     parts = {}
@@ -225,9 +225,11 @@ def _lists(root: str, names: dict[str, str | None]) -> dict[str, Path]:
     return {part: resolve_path(name, root) for part, name in names.items() if name is not None}
 
 
-def _selections(lists: dict[str, Path], column: str | None, test_split: str | None) -> dict[str, Selection]:
-    """Which rows of its list each part takes."""
-    paths = [path.resolve() for path in lists.values()]
+def _selections(
+    lists: dict[str, Path], column: str | None, test_split: str | None, measured: bool
+) -> dict[str, Selection]:
+    """Which rows of its list each part takes; with ``measured`` any list may be the one that is tested on."""
+    paths = [path.resolve() for part, path in lists.items() if part != "test" or not measured]
     return {part: Selection(part, paths.count(path.resolve()) > 1, column, test_split) for part, path in lists.items()}
 
 
