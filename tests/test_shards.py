@@ -260,7 +260,7 @@ def test_a_pattern_says_which_pictures_are_packed(tmp_path, prepare):
     (tmp_path / "list.txt").write_text("walk/v 0\n")
     words = ("shards", tmp_path / "list.txt", "--root", tmp_path / "set", "--out", tmp_path / "out")
     code, _, err = prepare(*words, "--list-form", "lrcn")
-    assert code == 2 and "say by a pattern" in err and not list((tmp_path / "out").glob("*"))
+    assert code == 2 and "a pattern says" in err and not list((tmp_path / "out").glob("*"))
     assert prepare(*words, "--list-form", "lrcn", "--pattern", "img_*")[0] == 0
     video = shard_set(str(tmp_path / "out"), test="train").train.videos[0]
     assert len(video.source) == 3 and video.source.frame_shape == (3, 6, 8) and video.name == "walk/v"
