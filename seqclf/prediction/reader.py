@@ -15,9 +15,10 @@ from seqclf.batch import SeqclfError
 from seqclf.data import find_videos
 from seqclf.data.array_file import ArrayFile
 from seqclf.data.find import names_in
-from seqclf.data.frame_folder import FrameFolder, is_picture
+from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.frame_numbers import natural_key
 from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision, kind_of_path
+from seqclf.data.pictures import is_picture
 from seqclf.data.recipe import Recipe, from_recipe, opaque_parts, parts_of
 from seqclf.data.sampling import Sampling
 from seqclf.data.source import Source
