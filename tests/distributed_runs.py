@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from seqclf.cli.tool import run_tool
 
 from seqclf import GRU, IGNORE, LSTM, Clips, Data, Experiment, FrameSequenceClassifier
+from seqclf.cli.main import run
 from seqclf.data import shift
 from seqclf.data.labelling import every_frame, given
 from seqclf.evaluation.evaluator import evaluate
@@ -116,4 +116,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run_tool(main)
+    sys.exit(run(lambda words: main(), []))

@@ -405,7 +405,7 @@ def test_a_profile_writes_a_trace_and_tells_the_dearest_operations(tmp_path, cap
     said = capsys.readouterr().out
     trace = json.loads((tmp_path / "run" / "trace.json").read_text())
     assert {event["name"] for event in trace["traceEvents"]} >= {"ProfilerStep#12", "ProfilerStep#16"}
-    assert re.search(r"5 steps of [\d.]+ ms; the CPU idles [\d.]+% of that", said)
+    assert re.search(r"5 steps of [\d.]+ ms; the CPU is idle for [\d.]+%", said)
     shares = [float(x) for x in re.findall(r"^ +([\d.]+)% +[\d.]+ ms a step +\d+ x  \S+", said, re.M)]
     assert len(shares) == 5
     assert shares == sorted(shares, reverse=True)
@@ -414,7 +414,7 @@ def test_a_profile_writes_a_trace_and_tells_the_dearest_operations(tmp_path, cap
 
 def test_a_run_too_short_to_be_profiled_says_so(tmp_path, capsys):
     train(TINY, tmp_path / "run", "cpu", profile=True)
-    assert "nothing was traced, as the run has not come to step 17" in capsys.readouterr().out
+    assert "nothing was traced" in capsys.readouterr().out
 
 
 def test_covered_time_counts_overlaps_once():

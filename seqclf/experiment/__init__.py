@@ -1,1 +1,1 @@
-"""What a run is made of: the experiment, its settings, losses and schedules."""
+"""Experiments: settings, config files, losses and schedules."""

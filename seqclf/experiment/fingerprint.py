@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,9 +104,16 @@ def _text(value: Any) -> str:
         inner = [*map(_text, value.args), *sorted(f"{k}={_text(v)}" for k, v in value.keywords.items())]
         return f"{_text(value.func)}({', '.join(inner)})"
     if callable(value) and not isinstance(value, nn.Module) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}{_captured(value)}"
+        return f"{_module_of(value)}.{value.__qualname__}{_captured(value)}"
     shown = repr(value)
     return f"a {type(value).__module__}.{type(value).__qualname__}" if " at 0x" in shown else shown
+
+
+def _module_of(function: Any) -> str:
+    """The module of a function or class; for a script its file's name, as if it had been imported."""
+    module = str(function.__module__)
+    file = getattr(sys.modules.get(module), "__file__", None) if module == "__main__" else None
+    return Path(file).stem if file else module
 
 
 def _captured(function: Any) -> str:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the step, giving a factor on the optimizer's own rate."""
+"""Learning-rate schedules: functions of the step that return a factor on the optimizer's learning rate."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from math import cos, pi
 
 Schedule = Callable[[int, int], float]
-"""``schedule(step, steps)``: the factor for a step (from 0) of a run of so many."""
+"""``schedule(step, steps)``: the factor for a step, counted from 0, in a run of ``steps`` steps."""
 
 
 def constant(step: int, steps: int) -> float:
-    """1 throughout."""
+    """A factor of 1."""
     return 1.0
 
 
 def warmup_cosine(step: int, steps: int, warmup: float = 0.1, floor: float = 0.0) -> float:
-    """Linearly up over the first ``warmup`` share of the steps, then a half cosine down to ``floor``."""
+    """A linear rise over the first ``warmup`` share of the steps, then a half cosine down to ``floor``."""
     rise = warmup * steps
     if step < rise:
         return (step + 1) / (rise + 1)
@@ -24,9 +24,9 @@ def warmup_cosine(step: int, steps: int, warmup: float = 0.1, floor: float = 0.0
 
 
 def one_cycle(step: int, steps: int, warmup: float = 0.3, start: float = 0.04, end: float = 4e-6) -> float:
-    """One cycle (Smith and Topin 2019) as ``torch.optim.lr_scheduler.OneCycleLR`` shapes it by default.
+    """The one-cycle policy (Smith and Topin 2019), shaped as ``torch.optim.lr_scheduler.OneCycleLR`` by default.
 
-    A half cosine from ``start`` up to 1 at the ``warmup`` share of the steps, and one down to ``end`` at the last step.
+    A half cosine rises from ``start`` to 1 at the ``warmup`` share of the steps, another falls to ``end`` at the last.
     """
     peak = warmup * steps - 1
     if step <= peak:
@@ -37,7 +37,7 @@ def one_cycle(step: int, steps: int, warmup: float = 0.3, start: float = 0.04, e
 
 
 def warmup_linear(step: int, steps: int, warmup: float = 0.1, floor: float = 0.0) -> float:
-    """Linearly up over the first ``warmup`` share of the steps, then linearly down to ``floor``."""
+    """A linear rise over the first ``warmup`` share of the steps, then a linear fall to ``floor``."""
     rise = warmup * steps
     if step < rise:
         return (step + 1) / (rise + 1)

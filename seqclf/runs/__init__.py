@@ -1,1 +1,1 @@
-"""The run folder: what is on disk, checkpoints and metrics."""
+"""The run folder and the files in it."""

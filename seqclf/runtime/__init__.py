@@ -1,1 +1,1 @@
-"""What a process needs to run: distributed processes, signals, memory, determinism, progress."""
+"""The process: distributed runs, devices, random state, signals, files, progress."""

@@ -1,4 +1,4 @@
-"""The C allocator of glibc, told to keep the memory that training frees and asks for again a moment later."""
+"""The memory allocator of glibc."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ _HIGH = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Stops glibc from handing freed memory back to the system. Returns whether it did (elsewhere: False).
+    """Makes glibc keep freed memory for the process, instead of returning it to the system.
 
-    By default blocks above 32 MB at most, and the heap's top, go back when freed, and the next step faults every page
-    in again: 4,400 page faults a step of the reference task, about a fifth of its time. (``mallopt(3)``: malloc uses
-    these two thresholds as given, no longer adjusting them.) The price is that the process does not shrink.
+    By default glibc returns freed blocks above 32 MB and the top of the heap, and the next step faults every page in
+    again: 4,400 page faults per step of the reference task, a fifth of its time. The process does not shrink then,
+    so only programs call this, not library functions.
+
+    Returns:
+        whether it had an effect; False without glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""The same numbers from the same seeds on the same GPU, twice."""
+"""Deterministic results on a GPU."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from seqclf.batch import SeqclfError
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """While inside, and if wanted, operations whose result depends on the order of threads are replaced, or refused.
+    """Within the block, operations whose result depends on the order of threads are replaced.
 
-    On a CPU that changes nothing: with the same number of threads its results are the same anyway.
+    On a CPU this changes nothing: results are the same for the same number of threads.
+
+    Args:
+        wanted: whether to do this.
 
     Raises:
-        SeqclfError: an operation has no such replacement.
+        SeqclfError: an operation has no deterministic replacement.
     """
     if not wanted:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is used first
     settings: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    settings.fill_uninitialized_memory = False  # which costs time, and is for finding what reads such memory
+    settings.fill_uninitialized_memory = False  # it takes time and only helps to find uninitialised reads
     try:
         yield
     except RuntimeError as error:

@@ -1,6 +1,6 @@
-"""The processes that share a run, as torchrun starts them: which one this is, its share, and what they tell each other.
+"""The processes of a run, as torchrun starts them: ranks, shares of a batch, and communication.
 
-Everything here is also right for a run of one process, where sums are what they were and nothing is sent.
+Everything here also works for a run of one process: sums are unchanged and nothing is sent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 import torch
@@ -29,10 +30,10 @@ class World:
     """This process among those of its run.
 
     Attributes:
-        rank: 0 to size - 1; the process of rank 0 leads, which alone writes.
-        size: how many processes there are.
-        local_rank: its number among those on this machine, and of its GPU.
-        restarts: how often torchrun has started the processes anew.
+        rank: from 0 to size - 1. The process of rank 0 leads: it alone writes files.
+        size: the number of processes.
+        local_rank: its rank on this machine, and the index of its GPU.
+        restarts: how many times torchrun has restarted the processes.
     """
 
     rank: int = 0
@@ -45,18 +46,18 @@ class World:
         return self.rank == 0
 
     def share(self, clips: int) -> slice:
-        """This process's part of a batch of so many clips: consecutive ones, as many as others have, or one more."""
+        """This process's share of a batch: consecutive clips. The shares differ by at most one clip."""
         return slice(self.rank * clips // self.size, (self.rank + 1) * clips // self.size)
 
     def sum(self, x: Tensor) -> Tensor:
-        """The sum of all processes' tensors, which must be of one shape and dtype."""
+        """The sum of a tensor over all processes. Shapes and dtypes must be equal."""
         if self.size > 1:
             x = x.clone()
             dist.all_reduce(x)
         return x
 
     def largest(self, number: int) -> int:
-        """The largest of all processes' numbers."""
+        """The largest of the processes' numbers."""
         if self.size == 1:
             return number
         x = torch.tensor(number)  # on the CPU: a GPU is not waited for
@@ -64,7 +65,7 @@ class World:
         return int(x)
 
     def gather(self, value: T) -> list[T]:
-        """All processes' values, by rank; anything that can be pickled."""
+        """The values of all processes, by rank. They must be picklable."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -72,30 +73,32 @@ class World:
         return values
 
     def lead(self, work: Callable[[], T]) -> T:
-        """Has the leading process do something, and tells all what came of it.
+        """Runs a function in the leading process and returns its result in all processes.
 
         Raises:
-            PeerFailed: on the other processes, where the leading one raises an error.
+            SeqclfError: in the leading process, if the function raises it.
+            PeerFailed: in the others, if it does.
         """
         if self.size == 1:
             return work()
         error: SeqclfError | None = None
-        told: list[Any] = [None, True]  # the result, and whether it failed
+        outcome: list[Any] = [None, True]  # the result, and whether the function failed
         if self.leads:
             try:
-                told = [work(), False]
+                outcome = [work(), False]
             except SeqclfError as raised:
                 error = raised
-        dist.broadcast_object_list(told)
-        if told[1]:
+        dist.broadcast_object_list(outcome)
+        if outcome[1]:
             raise error or PeerFailed("the leading process failed")
-        return told[0]
+        return outcome[0]
 
     def everywhere(self, work: Callable[[], T]) -> T:
-        """Has every process do something that may write files, the first on each machine before the others.
+        """Runs a function that may write files in every process, on each machine first in one of them.
 
         Raises:
-            PeerFailed: where another process raises an error, which is the first by rank.
+            SeqclfError: in the first process (by rank) whose function raises it.
+            PeerFailed: in the others.
         """
         if self.size == 1:
             return work()
@@ -113,28 +116,29 @@ class World:
 
 
 ALONE = World()
-"""That of a run of one process."""
+"""A run of one process."""
 
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[World]:
-    """The world of this process: that of torchrun where it started it, else this process alone.
+    """The processes of this run: those that torchrun started, or this process alone.
 
-    Inside, the processes can reach each other: on CPUs by gloo, on GPUs by NCCL. Where they do already, that stays.
+    Within the block they can communicate: CPUs through gloo, GPUs through NCCL. A process group that exists already is
+    used and kept.
 
     Args:
-        device: "cpu" where no GPU will be used.
+        device: "cpu" if no GPU will be used.
 
     Raises:
-        SeqclfError: the others can't be reached any more.
+        SeqclfError: another process cannot be reached any more.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
-    if size == 1 or not {"RANK", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys():
-        yield World(restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
-        return
     rank, local_rank, restarts = (
         int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
     )
+    if size == 1 or not {"RANK", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys():
+        yield World(restarts=restarts)
+        return
     world = World(rank, size, local_rank, restarts)
     if dist.is_initialized():
         yield world
@@ -142,21 +146,34 @@ def joined(device: str = "auto") -> Iterator[World]:
     gpus = device != "cpu" and torch.cuda.is_available()
     try:
         store, _, _ = next(rendezvous("env://"))
-        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # the store outlives a restart: addresses of the dead lie in it
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # the store survives a restart, with addresses of dead processes
             store = dist.PrefixStore(f"start_{restarts}", store)  # type: ignore[attr-defined]
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=rank, world_size=size)
         yield world
-        gc.collect()  # DistributedDataParallel is part of a reference cycle that keeps gloo's threads alive
-        dist.destroy_process_group()
+        _leave()
+    except SeqclfError as error:
+        clear_frames(error.__traceback__)  # they hold the model
+        if not gpus:  # NCCL may wait for a process that has failed
+            _leave()
+        raise
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
         reason = " ".join(str(error).split())[:200]
-        raise SeqclfError(f"process {rank} of {size}: can't reach the run's other processes ({reason})") from None
+        raise SeqclfError(f"process {rank} of {size}: cannot reach the other processes of the run ({reason})") from None
+
+
+def _leave() -> None:
+    """Ends the communication, so that gloo's threads do not outlive the interpreter and abort the process.
+
+    DistributedDataParallel is part of a reference cycle that keeps the process group alive: it is collected first.
+    """
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def launch() -> str | None:
-    """A name of the torchrun that started this process, the same after it started its processes anew; else None."""
+    """A name of the torchrun that started this process, unchanged by restarts; None without torchrun."""
     run = os.environ.get("TORCHELASTIC_RUN_ID")
     return f"{platform.node()}:{os.getppid()}" if run == "none" else run
 
@@ -164,7 +181,7 @@ def launch() -> str | None:
 def summed_gradients(model: torch.nn.Module) -> torch.nn.parallel.DistributedDataParallel:
     """The model, with gradients summed over the processes while they are computed.
 
-    Summed, not averaged: each process's loss is its part of the global batch's mean.
+    They are summed, not averaged: the loss of each process is its part of the mean over the whole batch.
     """
 
     def add_up(bucket: Any) -> torch.futures.Future[Tensor]:
@@ -173,7 +190,7 @@ def summed_gradients(model: torch.nn.Module) -> torch.nn.parallel.DistributedDat
         return work.get_future().then(lambda done: done.value()[0])
 
     engine = torch.nn.parallel.DistributedDataParallel
-    # statistics are each process's own between two evaluations (average_buffers); the setting's name is of the version
+    # each process keeps its own statistics until average_buffers; the argument's name depends on PyTorch's version
     known = inspect.signature(engine).parameters
     own = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
     on_gpu = next(model.parameters()).device.type == "cuda"
@@ -183,7 +200,7 @@ def summed_gradients(model: torch.nn.Module) -> torch.nn.parallel.DistributedDat
 
 
 def average_buffers(model: torch.nn.Module, world: World) -> None:
-    """Makes the statistics that a model gathers (batch norm's) the mean of all processes'."""
+    """Averages a model's statistics (of batch norm) over the processes."""
     if world.size > 1:
         for buffer in model.buffers():
             if buffer.is_floating_point():

@@ -1,4 +1,4 @@
-"""How far a run is: a live line on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ T = TypeVar("T")
 
 
 class Display:
-    """Shows step, figures, rate and time left of a run of ``total`` steps; before ``begin``, only what it is to say.
+    """Shows step, metrics, rate and remaining time. Before ``begin`` only ``say`` prints.
 
-    What is counted need not be steps: ``unit`` is its name. A ``quiet`` one shows nothing, but measures all the same.
+    Args:
+        total: the number of steps.
+        unit: the name of what is counted.
+        quiet: print nothing, but measure.
     """
 
     def __init__(self, total: int, unit: str = "step", quiet: bool = False) -> None:
@@ -28,7 +31,7 @@ class Display:
         self.bar: Progress | None = None
 
     def begin(self, start: int) -> None:
-        """The first step of this process is about to run, after ``start`` earlier ones."""
+        """Starts the clock before the first step of this process; ``start`` steps were done earlier."""
         self.start = self.done = start
         self.began = self.refreshed = time.perf_counter()
         if self.console.is_terminal and not self.console.quiet:
@@ -39,11 +42,11 @@ class Display:
             self.bar.start()
 
     def rate(self) -> float:
-        """Steps per second since the start, evaluations left out."""
+        """Steps per second since the start, without evaluations."""
         return (self.done - self.start) / max(time.perf_counter() - self.began - self.paused, 1e-9)
 
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
-        """The batches, as they come; how long they were waited for is counted."""
+        """Yields the batches and measures the time spent waiting for them."""
         coming, none = iter(batches), object()
         while True:
             asked = time.perf_counter()
@@ -54,11 +57,11 @@ class Display:
             yield batch  # type: ignore[misc]
 
     def waits(self) -> float:
-        """The share of the time since the start, evaluations left out, that was spent waiting for batches."""
+        """The share of the time since the start, without evaluations, that was spent waiting for batches."""
         return self.waited / max(time.perf_counter() - self.began - self.paused, 1e-9)
 
     def step(self, done: int) -> None:
-        """After each step; redraws a few times a second, and only on a terminal."""
+        """After each step: redraws the live line a few times per second."""
         self.done = done
         if self.bar is not None and time.perf_counter() - self.refreshed > 0.2:
             self.refreshed = time.perf_counter()
@@ -66,20 +69,21 @@ class Display:
             self.bar.refresh()
 
     def figures(self, text: str) -> None:
-        """New figures of the training: a line where there is no terminal."""
+        """Shows new metrics: in the live line, or as a line without a terminal."""
         self.text = text
         if self.bar is None:
             self.say(f"{self.unit} {self.done}/{self.total}  {text}  {self._pace()}")
 
     def say(self, line: str) -> None:
-        """A line to stay."""
+        """Prints a line."""
         self.console.print(line, markup=False)
 
     def pause(self, seconds: float) -> None:
-        """Time that was not spent on steps."""
+        """Excludes time from the rate, such as that of an evaluation."""
         self.paused += seconds
 
     def close(self) -> None:
+        """Removes the live line."""
         if self.bar is not None:
             self.bar.stop()
 

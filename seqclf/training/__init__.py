@@ -1,1 +1,1 @@
-"""Training: the loop and its step."""
+"""Training: the loop, its step and its state."""

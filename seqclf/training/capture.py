@@ -1,4 +1,4 @@
-"""A function of tensors on a GPU, recorded once as a CUDA graph and then replayed: one launch in place of many."""
+"""A function of tensors, captured as a CUDA graph and replayed with one launch."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 
 WARMUP = 3
-"""Calls before the recording, in which libraries choose their kernels and take their memory."""
+"""Calls before the capture, in which libraries choose kernels and allocate memory."""
 
 
 class Captured:
-    """Calls a function as it is at first, then records it, and replays the recording from then on.
+    """Calls a function eagerly at first, then captures it, and replays the capture from then on.
 
-    What the function leaves behind, such as gradients, lies at the same place in memory after each call. Random numbers
-    are drawn anew in each replay, from the seed set before it.
+    Tensors that the function leaves behind, such as gradients, have the same addresses after each replay. Random
+    numbers depend on the seed that was set before the replay.
 
     Args:
-        run: takes tensors and gives tensors, all of shapes that never change. It neither waits for the GPU nor looks
-            at a value, and gives up what it left behind before it begins (``zero_grad(set_to_none=True)``).
+        run: takes and returns tensors of constant shapes. It must not synchronise with the GPU or read values, and must
+            free what the previous call left behind first (``zero_grad(set_to_none=True)``).
         device: the GPU.
     """
 
@@ -31,32 +31,32 @@ class Captured:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What the function gives for the inputs, which are copied to the GPU.
+        """Calls or replays the function; inputs are copied to the GPU.
 
         Raises:
-            SeqclfError: it can't be recorded.
+            SeqclfError: the function cannot be captured.
         """
         self.calls += 1
         if self.calls <= WARMUP:
-            return self._aside(*(x.to(self.device) for x in inputs))
+            return self._eager(*(x.to(self.device) for x in inputs))
         if self.graph is None:
-            self._record(*(x.to(self.device) for x in inputs))
+            self._capture(*(x.to(self.device) for x in inputs))
         assert self.graph is not None
         for place, x in zip(self.inputs, inputs, strict=True):
             place.copy_(x, non_blocking=True)
         self.graph.replay()
         return tuple(x.clone() for x in self.outputs)  # the next replay overwrites them
 
-    def _aside(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """A call on a stream of its own, as recording will have one."""
-        here, aside = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
+    def _eager(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """An eager call on a side stream, like that of the capture."""
+        main, side = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
             outputs = self.run(*inputs)
-        here.wait_stream(aside)
+        main.wait_stream(side)
         return outputs
 
-    def _record(self, *inputs: Tensor) -> None:
+    def _capture(self, *inputs: Tensor) -> None:
         self.inputs = inputs
         torch.cuda.synchronize(self.device)
         graph = torch.cuda.CUDAGraph()
@@ -65,5 +65,5 @@ class Captured:
                 self.outputs = self.run(*inputs)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
-            raise SeqclfError(f"this can't be recorded as a CUDA graph ({reason})") from None
+            raise SeqclfError(f"setting cuda_graph=True: the step cannot be captured ({reason})") from None
         self.graph = graph

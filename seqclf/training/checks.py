@@ -12,7 +12,7 @@ from torch import nn
 from seqclf.batch import SeqclfError
 from seqclf.data import Clips, Data, Videos
 from seqclf.experiment.config import Experiment
-from seqclf.models import require_streaming
+from seqclf.models import check_user_temporal, require_streaming
 from seqclf.runtime.distributed import World
 
 
@@ -77,5 +77,6 @@ def check_experiment(experiment: Experiment, data: Data, model: nn.Module, devic
             "setting loss: must take (logits, labels, total), with logits (B, T, K), labels (B, T) and the number of "
             "labelled frames in the batch; see seqclf.losses.cross_entropy"
         )
+    check_user_temporal(model)
     if experiment.truncate is not None:
         require_streaming(model, f"setting truncate={experiment.truncate}")
