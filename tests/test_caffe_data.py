@@ -15,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from seqclf.caffe.decode import decode, resize
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.fillers import fill
-from seqclf.caffe.layers import data
+from seqclf.caffe.layers import LAYERS
 from seqclf.caffe.layers.base import Surroundings
+from seqclf.caffe.mean import read_mean_image
 from seqclf.caffe.schema import schema
-from seqclf.caffe.transform import Transform, decode, read_mean, resize
+from seqclf.caffe.transform import Transform
 
 IP, CONV = (200, 300), (32, 8, 5, 5)
 
@@ -32,7 +34,7 @@ def filler(**fields):
 def make(text, file="net", flavour="bvlc", python=None, train=False, shapes=(), name="src"):
     """The data layer that a prototxt describes, in a net that stands in ``file``."""
     param = text_format.Parse(text, schema(flavour).LayerParameter(name=name))
-    layer = getattr(data, param.type)(param, shapes, Surroundings(str(file), flavour, python or {}))
+    layer = LAYERS[param.type](param, shapes, Surroundings(str(file), flavour, python or {}))
     return layer.train(train)
 
 
@@ -622,7 +624,7 @@ def test_data_subtracts_a_mean_file_and_mirrors_flow(tmp_path):
     raw, mean = numbers.integers(0, 256, (3, 5, 4), dtype=np.uint8), numbers.normal(size=(3, 5, 4)).astype(np.float32)
     blob = schema().BlobProto(num=1, channels=3, height=5, width=4, data=mean.ravel())
     (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
-    assert np.array_equal(read_mean(tmp_path / "mean.binaryproto").numpy(), mean)
+    assert np.array_equal(read_mean_image(tmp_path / "mean.binaryproto").numpy(), mean)
     file = write_lmdb(tmp_path, [datum(raw)] * 40)
     more = 'transform_param { mean_file: "mean.binaryproto" mirror: true flow: true scale: 2 }'
     batch = make(db("batch_size: 40", more), file, "lisa")()[0].numpy()
@@ -634,7 +636,7 @@ def test_data_subtracts_a_mean_file_and_mirrors_flow(tmp_path):
     assert set(kinds) == {0, 1}
     blob = schema().BlobProto(data=[1], shape={"dim": [1]})
     (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
-    refused(db(more=more), "expected a mean picture", file=file, flavour="lisa")
+    refused(db(more=more), "expected an image", file=file, flavour="lisa")
     refused(db(more="transform_param { mean_value: [1, 2] }"), "key '00000000': 2 mean_values", file=file)
 
 

@@ -506,7 +506,7 @@ def test_values_that_make_no_sense_are_refused(settings, message):
 
 
 def test_what_only_lisas_sgd_is_known_to_do_is_refused_of_others():
-    with pytest.raises(CaffeFormatError, match="known of SGD only, not of Nesterov"):
+    with pytest.raises(CaffeFormatError, match="supported for SGD only, not for Nesterov"):
         Nesterov(weights(), lr=0.1, iter_size=2, flavour="lisa")
 
 

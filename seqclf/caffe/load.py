@@ -39,7 +39,7 @@ def load_net(
         flavour: "bvlc", or "lisa" for nets and files of lisa-caffe, where the two differ (see docs/caffe.md).
         level: the level that ``include`` and ``exclude`` rules are compared with.
         stages: the stages that these rules are compared with.
-        python: replacements for ``Python`` layers, by the layer's class name; see ``seqclf.caffe.layers.data``.
+        python: replacements for ``Python`` layers, by the layer's class name; see ``seqclf.caffe.layers.python``.
         strict: whether it is an error if the file has weights for no layer of the net, or a layer gets no weights;
             otherwise such layers are filled.
 

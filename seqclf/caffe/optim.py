@@ -1,240 +1,24 @@
-"""Caffe's solvers (sgd_solver.cpp and its siblings) as PyTorch optimizers, in its arithmetic and order of operations.
-
-A step takes the gradient that ``iter_size`` backward passes have summed, and for all parameters together
-
-    g = g * clip_gradients / |g|                       where the norm of all gradients is greater than clip_gradients
-    g = g / iter_size
-    g = g + weight_decay * decay_mult * w              or sign(w) in the place of w, for L1
-
-and then updates history and weights by ``rate = lr * lr_mult``, each solver by its own equations. ``p.grad`` is left as
-it was. As in Caffe, a parameter that got no gradient has the gradient zero: decay and momentum still move it. One that
-doesn't require a gradient is left alone.
-"""
+"""Caffe's solvers as PyTorch optimizers: SGD, Nesterov, AdaGrad, RMSProp, AdaDelta and Adam."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from math import sqrt
-from typing import Any, ClassVar, TypeAlias
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.policies import single
-from seqclf.caffe.schema import FLAVOURS, Flavour
-
-Tensors: TypeAlias = list[Tensor] | tuple[Tensor, ...]
-Settings: TypeAlias = dict[str, Any]
-
-
-class CaffeOptimizer(Optimizer):
-    """What all solvers do; a solver adds its ``update``.
-
-    A parameter group may have ``lr_mult`` and ``decay_mult`` (1 where not given). Groups with the same settings are
-    updated together, so a group for every parameter costs nothing: that is how history comes to have the net's order.
-
-    Args:
-        params: parameters, or dicts of parameter groups, as for any PyTorch optimizer; each on the device it trains on.
-        lr: the global rate.
-        clip_gradients: the greatest L2 norm of all gradients together; None for no limit.
-        iter_size: how many backward passes a step's gradient is the sum of.
-        regularization_type: "L2" or "L1".
-        flavour: "lisa" divides the weight decay by ``iter_size`` too.
-
-    Raises:
-        CaffeFormatError: a setting that Caffe has not, or a value that it can't work with.
-    """
-
-    histories: ClassVar[tuple[str, ...]] = ("history",)
-    """What it keeps for each parameter, in the order in which a ``.solverstate`` holds them: one after the other."""
-    own: ClassVar[tuple[str, ...]] = ()
-    """The fields of ``SolverParameter`` that only some solvers know."""
-    averages: ClassVar[tuple[str, ...]] = ()
-    """Those of them that are the decay of a running average, and less than 1."""
-
-    order: Sequence[tuple[Tensor, int]] = ()
-    """The parameters, and which use of each (0 for its owner), as in a ``.solverstate``; empty: as in the groups."""
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float,
-        weight_decay: float,
-        regularization_type: str,
-        clip_gradients: float | None,
-        iter_size: int,
-        flavour: Flavour,
-        **own: float,
-    ) -> None:
-        common: Settings = {"lr": lr, "lr_mult": 1.0, "weight_decay": weight_decay, "decay_mult": 1.0, "iteration": 0}
-        common |= {"regularization_type": regularization_type, "clip_gradients": clip_gradients, "sharers": ()}
-        super().__init__(params, {**common, "iter_size": iter_size, "flavour": flavour, **own})
-
-    @property
-    def iteration(self) -> int:
-        """How many steps were taken."""
-        return self.param_groups[0]["iteration"]
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """One more group of parameters, with settings of its own.
-
-        Raises:
-            CaffeFormatError: as of the class; or the group has its own limit for what is the norm of all gradients.
-        """
-        unknown = sorted(param_group.keys() - self.defaults.keys() - {"params"})
-        if unknown:
-            raise CaffeFormatError(f"a parameter group's {unknown[0]}: expected one of {', '.join(self.defaults)}")
-        group = {**self.defaults, **param_group}
-        if self.param_groups:
-            first = self.param_groups[0]
-            group["iteration"] = first["iteration"]
-            if group["clip_gradients"] != first["clip_gradients"]:
-                raise CaffeFormatError("clip_gradients of one parameter group: it limits the norm of all gradients")
-        self._check(group)
-        # The undecorated method: the decorator imports torch._dynamo, which takes longer than all else at the start.
-        add = Optimizer.add_param_group
-        getattr(add, "__wrapped__", add)(self, group)
-
-    def _check(self, group: Settings) -> None:
-        for name in ("lr", "weight_decay", "clip_gradients", *self.own):
-            if group[name] is not None and not group[name] >= 0:
-                raise CaffeFormatError(f"{name} {group[name]}: expected 0 or more")
-        for name in self.averages:
-            if not group[name] < 1:
-                raise CaffeFormatError(f"{name} {group[name]}: {type(self).__name__} expected less than 1")
-        if group["iter_size"] < 1:
-            raise CaffeFormatError(f"iter_size {group['iter_size']}: expected 1 or more")
-        if group["regularization_type"] not in ("L2", "L1"):
-            raise CaffeFormatError(f'regularization_type "{group["regularization_type"]}": expected "L2" or "L1"')
-        if group["flavour"] not in FLAVOURS:
-            raise CaffeFormatError(f'flavour={group["flavour"]!r}: expected "bvlc" or "lisa"')
-        if group["flavour"] == "lisa" and group["iter_size"] > 1 and type(self) is not SGD:
-            raise CaffeFormatError(
-                f'iter_size {group["iter_size"]}: what flavour "lisa" does with it is known of SGD only, '
-                f"not of {type(self).__name__}"
-            )
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update. Nothing in it waits for the GPU.
-
-        Raises:
-            CaffeFormatError: a gradient is sparse.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        batches: dict[tuple[Any, ...], list[Tensor]] = {}  # what can be updated together
-        for group in self.param_groups:
-            settings = [(name, value) for name, value in group.items() if name not in ("params", "param_names")]
-            for p in group["params"]:
-                if p.requires_grad:
-                    batches.setdefault((p.device, p.dtype, *settings), []).append(p)
-        gradients: list[Tensors] = [[_gradient(p) for p in w] for w in batches.values()]
-        clip = self._clip([g for batch in gradients for g in batch])
-        for (key, w), g in zip(batches.items(), gradients, strict=True):
-            device, dtype, *settings = key
-            exact = _exact(dtype)  # Caffe's scalars are of the parameters' type before anything is reckoned with them
-            s = {name: exact(value) if isinstance(value, float) else value for name, value in settings}
-            if clip is not None:
-                g = torch._foreach_mul(g, clip.to(device, dtype))
-            if s["iter_size"] > 1 and s["flavour"] == "bvlc":
-                g = torch._foreach_mul(g, exact(1 / s["iter_size"]))
-            if s["sharers"]:
-                self._update_shared(w, g, s, exact)
-            else:
-                self._update_one(w, w, g, s, (s["lr_mult"], s["decay_mult"]), 0, exact)
-        for group in self.param_groups:
-            group["iteration"] += 1
-        return loss
-
-    def _update_one(
-        self,
-        w: Tensors,
-        target: Tensors,
-        g: Tensors,
-        s: Settings,
-        multipliers: tuple[float, float],
-        use: int,
-        exact: Callable[[float], float],
-    ) -> None:
-        """Adds weight decay to the gradients ``g`` of ``w`` and updates ``target`` and the history of this use."""
-        rate, decay = (exact(s[name] * m) for name, m in zip(("lr", "weight_decay"), multipliers, strict=True))
-        if s["iter_size"] > 1 and s["flavour"] == "lisa":
-            rate = exact(rate / s["iter_size"])
-        if decay:
-            toward_0 = w if s["regularization_type"] == "L2" else torch._foreach_sign(w)
-            g = torch._foreach_add(g, toward_0, alpha=decay)
-        self.update(target, g, [[self._history(p, name, use) for p in w] for name in self.histories], rate, s)
-
-    def _update_shared(self, w: Tensors, g: Tensors, s: Settings, exact: Callable[[float], float]) -> None:
-        """lisa-caffe's update of a shared parameter.
-
-        Its layers share one gradient buffer, and each use replaces the gradient by its own update. So the update of
-        the first use is the gradient of the second, and only the last update is subtracted from the weights.
-        """
-        uses = ((s["lr_mult"], s["decay_mult"]), *s["sharers"])
-        change: Tensors = []
-        for use, multipliers in enumerate(uses):
-            change = [torch.zeros_like(p) for p in w]
-            self._update_one(w, change, g, s, multipliers, use, exact)
-            g = torch._foreach_neg(change)
-        torch._foreach_add_(w, change)
-
-    def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
-        """Updates weights and history in place, and leaves the gradients; ``rate`` has the multiplier in it."""
-        raise NotImplementedError
-
-    def history(self) -> list[Tensor]:
-        """The history as a ``.solverstate`` holds it: one tensor per parameter, in the order of the groups.
-
-        lisa-caffe has one per use of a shared parameter, each at the place of its layer. AdaDelta and Adam keep two
-        histories, one after the other. The tensors are the optimizer's own, not copies.
-        """
-        order = self.order or [(p, 0) for group in self.param_groups for p in group["params"]]
-        return [self._history(p, name, use) for name in self.histories for p, use in order]
-
-    @torch.no_grad()
-    def load_history(self, history: list[Tensor], iteration: int) -> None:
-        """Goes on from a ``.solverstate``: its history, in the order of ``history()``, and its iteration.
-
-        Raises:
-            CaffeFormatError: there are more or fewer tensors, or one has another shape; nothing is changed then.
-        """
-        ours = self.history()
-        if len(history) != len(ours):
-            raise CaffeFormatError(f"history of {len(history)} blobs: {type(self).__name__} expected {len(ours)}")
-        for i, (mine, saved) in enumerate(zip(ours, history, strict=True)):
-            if mine.shape != saved.shape:
-                raise CaffeFormatError(f"history blob {i} of shape {tuple(saved.shape)}: expected {tuple(mine.shape)}")
-        for mine, saved in zip(ours, history, strict=True):
-            mine.copy_(saved)
-        for group in self.param_groups:
-            group["iteration"] = iteration
-
-    def _history(self, p: Tensor, name: str, use: int = 0) -> Tensor:
-        state = self.state[p]
-        name = f"{name}.{use}" if use else name
-        if name not in state:
-            state[name] = torch.zeros_like(p)
-        return state[name]
-
-    def _clip(self, gradients: list[Tensor]) -> Tensor | None:
-        """What all gradients are multiplied by; a tensor, for the GPU never to be waited for."""
-        limit = self.param_groups[0]["clip_gradients"]
-        if limit is None:
-            return None
-        norm = nn.utils.get_total_norm(gradients)
-        return torch.where(norm > limit, limit / norm, 1.0)
+from seqclf.caffe.optimizer import CaffeOptimizer, Settings, Tensors, exact_scalar
+from seqclf.caffe.schema import Flavour
 
 
 class SGD(CaffeOptimizer):
     """``v = momentum * v + rate * g``, ``w = w - v`` (sgd_solver.cpp): the rate is inside the momentum."""
 
     own = ("momentum",)
+    lisa_iter_size = True
 
     def __init__(
         self,
@@ -260,6 +44,8 @@ class SGD(CaffeOptimizer):
 
 class Nesterov(SGD):
     """``u, v = v, momentum * v + rate * g``, ``w = w - (1 + momentum) * v + momentum * u`` (nesterov_solver.cpp)."""
+
+    lisa_iter_size = False
 
     def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
         (v,) = history
@@ -393,7 +179,7 @@ class Adam(CaffeOptimizer):
     def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
         m, v = history
         beta1, beta2, t = s["momentum"], s["momentum2"], s["iteration"] + 1
-        correction = _exact(w[0].dtype)(sqrt(1 - beta2**t) / (1 - beta1**t))
+        correction = exact_scalar(w[0].dtype)(sqrt(1 - beta2**t) / (1 - beta1**t))
         torch._foreach_mul_(m, beta1)
         torch._foreach_add_(m, g, alpha=1 - beta1)
         torch._foreach_mul_(v, beta2)
@@ -468,18 +254,6 @@ def _one_group_each(
                 owner[p]["sharers"] = (*owner[p].get("sharers", ()), multipliers)
                 order.append((p, len(owner[p]["sharers"])))
     return once, order
-
-
-def _exact(dtype: torch.dtype) -> Callable[[float], float]:
-    return float if dtype == torch.float64 else single
-
-
-def _gradient(p: Tensor) -> Tensor:
-    if p.grad is None:
-        return torch.zeros_like(p)
-    if p.grad.layout != torch.strided:
-        raise CaffeFormatError(f"a sparse gradient, of a parameter of shape {tuple(p.shape)}: expected a dense one")
-    return p.grad
 
 
 def _divided(w: Tensors, g: Tensors, h: Tensors, rate: float, delta: float) -> None:

@@ -10,8 +10,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from seqclf import FrameSequenceClassifier, SeqclfError, caffe
+from seqclf.caffe.mean import read_mean_image
 from seqclf.caffe.to_classifier import describe_mapping
-from seqclf.caffe.transform import read_mean
 from seqclf.cli.caffe.inspect import format_shape
 from seqclf.cli.caffe.options import make_command_parser
 from seqclf.experiment.loading import load_experiment
@@ -86,7 +86,7 @@ def parse_classes(text: str) -> list[str]:
 def parse_mean(text: str) -> list[float]:
     """Parses ``--mean``: numbers, or a mean image, of which each channel's mean is taken."""
     if Path(text).is_file():
-        mean = [float(value) for value in read_mean(Path(text)).mean((1, 2))]
+        mean = [float(value) for value in read_mean_image(text).mean((1, 2))]
         print(f"{text}: the means of its channels are {', '.join(f'{value:.6g}' for value in mean)}")
         return mean
     try:
