@@ -1,4 +1,4 @@
-"""A task's data as a whole: what it learns from, and what it is measured on."""
+"""The data of a task: its training, validation and test part."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from seqclf.data.videos import Videos
 
 @dataclass
 class Data:
-    """What a task learns from and is measured on.
+    """The data of a task.
 
     Attributes:
-        train, test: the clips, in memory or out of videos; test clips give the reported figure and choose nothing.
-        validation: clips held out of the training set to choose by; None for a final run.
-        classes: the classes' names, in the order of their indices.
-        source: one line that says what this is.
-        warning: a line that the user must not miss (such as that this is a stand-in), or None.
-        details: further plain facts for the run's record.
-        background: the classes that are no segments, where clips are whole videos that segment metrics are to measure;
-            None where they are not.
+        train: the clips to train on, in memory or from videos.
+        test: the clips of the reported figures; nothing is chosen by them.
+        validation: clips held out of the training set to choose the best checkpoint by; None for none.
+        classes: the names of the classes, in the order of their indices.
+        source: a description, in one line.
+        warning: a line that is printed prominently, such as that this is a stand-in; None for none.
+        details: further plain values for the run's record.
+        background: the indices of the classes without segments, if test clips are whole videos with a label per frame;
+            asks for the segment metrics. None: no segment metrics.
         decision: how a clip is labelled: by its "last" frame, or by the "mean" of the probabilities over its frames.
-            None follows the labelling of the training part: "last" where only last frames carry a label, else "mean".
+            None follows the labelling of the training part: "last" if only last frames carry a label, else "mean".
     """
 
     train: Clips | Videos
@@ -57,7 +58,7 @@ class Data:
         return len(self.classes)
 
     def parts(self) -> dict[str, Clips | Videos]:
-        """The parts there are, by name."""
+        """The parts that exist, by name."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: clips for name, clips in parts.items() if clips is not None}
 
@@ -67,7 +68,7 @@ class Data:
         return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
 
     def skipped(self) -> dict[str, str]:
-        """What was left out because it could not be read: names, and why."""
+        """The videos that could not be read, and why, by name."""
         return {name: why for clips in self.parts().values() for name, why in getattr(clips, "skipped", {}).items()}
 
     def input_spec(self) -> InputSpec:
@@ -79,10 +80,10 @@ class Data:
         return describe_input(self.train, self.test, self.classes, self.background, self.decision)
 
     def identity(self) -> dict[str, Any]:
-        """What the data is, in plain values: source, sizes, shapes, classes and fingerprints.
+        """The identity of the data, as plain values: source, sizes, shapes, classes and fingerprints.
 
         Raises:
-            SeqclfError: the parts' frames are of different shapes, or none can be read.
+            SeqclfError: the parts have frames of different shapes, or no frame can be read.
         """
         for name, clips in self.parts().items():
             if clips.frame_shape != self.train.frame_shape:
@@ -109,7 +110,7 @@ class Data:
 
 
 def no_data(reason: str) -> Data:
-    """What a run has in place of data where it has none, such as one converted from another program.
+    """Stands for the data of a run that has none, such as one converted from another program.
 
     Raises:
         SeqclfError: always, with the reason.

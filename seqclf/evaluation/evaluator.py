@@ -1,4 +1,4 @@
-"""Evaluation: every clip once, the last incomplete batch included."""
+"""Evaluation of a model on all clips of a data set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """The context that runs a model in a precision: "fp32", "bf16" or "fp16"."""
+    """The context to run a model in, for the precision "fp32", "bf16" or "fp16"."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, _DTYPES[precision])
@@ -35,17 +35,24 @@ def evaluate(
     world: World = ALONE,
     on_batch: Callable[[Tensor, Batch], None] | None = None,
 ) -> dict[str, Any]:
-    """The figures of a model on clips as ``Metrics.result`` lists them, and with ``background`` ``edit`` and ``f1_<k>``
-    from 0 to 100 (``SegmentMetrics``); the model's mode is left as it was.
+    """Evaluates a model on every clip once, the last incomplete batch included.
+
+    The model runs in evaluation mode; its mode is restored.
 
     Args:
         model: a ``FrameSequenceClassifier``, on the clips' device.
-        batch_size: clips at a time, of no influence on the figures but for rounding; None for 1,000 in memory, or 16
-            out of videos.
-        background: the classes that are no segments, which asks for the segment metrics (``segmental``) besides, over
-            clips that are whole videos with labels of their frames; None for none of that.
-        world: the processes that share the work, batch by batch; all of them get the figures, those of one alone.
+        clips: the data set.
+        num_classes: K.
+        batch_size: clips per batch. It changes the figures by rounding only. None: 1,000 in memory, 16 from videos.
+        precision: "fp32", "bf16" or "fp16".
+        background: the classes without segments; asks for the segment metrics as well, which need clips that are whole
+            videos with a label per frame. None: no segment metrics.
+        world: the processes that share the work, batch by batch; each of them gets the figures of all.
         on_batch: called with the logits ``(B, T, K)`` of each batch of this process.
+
+    Returns:
+        The figures of ``Metrics.result``, and with ``background`` the ``edit`` score and ``f1_<k>`` from 0 to 100 (see
+        ``SegmentMetrics``).
     """
     device = clips.device
     batch_size = batch_size or (1000 if isinstance(clips, Clips) else 16)
@@ -72,5 +79,5 @@ def evaluate(
             segments.merge(theirs for _, theirs in others if theirs is not None)
     model.train(training)
     found = {} if segments is None else segments.figures()
-    found.pop("frame_accuracy", None)  # the same figure, as a share
+    found.pop("frame_accuracy", None)  # in Metrics from 0 to 1
     return metrics.result() | found

@@ -1,4 +1,4 @@
-"""What is measured, over labelled frames and per clip, counted on the device; one transfer at the end."""
+"""Metrics over labelled frames and over clips, counted on the device, with one transfer at the end."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from seqclf.batch import IGNORE, Batch, valid_frames
 
 
 class Metrics:
-    """Counts over the batches of an evaluation; ``result`` gives the figures.
+    """Accumulates metrics over the batches of an evaluation; ``result`` returns the figures.
 
-    Over labelled frames: ``loss`` (cross-entropy in nats), ``frame_accuracy``, ``top<k>_accuracy``, per class, the
-    confusion matrix, and by frame index. Per clip, over clips whose labelled frames all have one label: ``clip_last``
-    (the class at the last valid frame) and ``clip_mean`` (the class of the mean of the valid frames' softmax, LRCN's
-    rule), whichever frames carry the label. Accuracies run from 0 to 1.
+    Over labelled frames: ``loss`` (cross-entropy in nats), ``frame_accuracy``, ``top<k>_accuracy``, the accuracy of
+    each class, the confusion matrix, and the accuracy by frame index. Over clips whose labelled frames have one label:
+    ``clip_last`` (the class at the last valid frame) and ``clip_mean`` (the class of the mean of the softmax over valid
+    frames, LRCN's rule). Both are measured, whichever frames carry the label. Accuracies are from 0 to 1.
 
     Args:
         num_classes: K.
-        top_k: the k of the top-k accuracy, cut to K.
-        worst: how many of the clips with the highest loss to keep by number.
+        top_k: the k of the top-k accuracy; K if K is smaller.
+        worst: how many of the misclassified clips with the highest loss are listed.
     """
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu", top_k: int = 5, worst: int = 24) -> None:
         self.k, self.top_k, self.worst = num_classes, min(top_k, num_classes), worst
         self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
-        self.counts = torch.zeros(4, dtype=torch.int64, device=device)  # in top k, clips, right by last, right by mean
-        self.losses: list[Tensor] = []  # of each batch; their sum is exact, so the same in any order
-        self.by_index = torch.zeros(2, 0, dtype=torch.int64, device=device)  # labelled, right
+        self.counts = torch.zeros(4, dtype=torch.int64, device=device)  # in top k, clips, by last, by mean
+        self.losses: list[Tensor] = []  # one per batch; summed exactly, so in any order
+        self.by_index = torch.zeros(2, 0, dtype=torch.int64, device=device)  # labelled, correct
         self.clip_by_index = torch.zeros(2, 0, dtype=torch.int64, device=device)
         self.wrong: list[Tensor] = []
 
     @torch.no_grad()
     def update(self, logits: Tensor, batch: Batch) -> None:
-        """Counts a batch: logits ``(B, T, K)``, on the device that this was made for."""
+        """Adds a batch: logits ``(B, T, K)``, on the device of the metrics."""
         labels, T = batch.labels, logits.shape[1]
         log_p = logits.float().log_softmax(-1)
         predicted = logits.argmax(-1)
         labelled = labels != IGNORE
         truth = labels.clamp(min=0)
-        right = (predicted == labels) & labelled
+        correct = (predicted == labels) & labelled
 
         cells = (truth * self.k + predicted)[labelled]
         self.confusion += torch.bincount(cells, minlength=self.k**2).view(self.k, self.k)
         true_logit = logits.gather(-1, truth[..., None])
-        before = torch.arange(self.k, device=logits.device) < truth[..., None]  # of equals the first ranks higher
+        before = torch.arange(self.k, device=logits.device) < truth[..., None]  # of equal logits the first ranks higher
         above = ~(logits <= true_logit) | ((logits == true_logit) & before)  # ~<=: NaN ranks above all
         in_top = (above.sum(-1) < self.top_k) & labelled
         frame_loss = -log_p.gather(-1, truth[..., None])[..., 0].masked_fill(~labelled, 0)
         self.losses.append(frame_loss.double().sum())
         self.by_index = _grow(self.by_index, T)
-        self.by_index[:, :T] += torch.stack([labelled.sum(0), right.sum(0)])
+        self.by_index[:, :T] += torch.stack([labelled.sum(0), correct.sum(0)])
 
         lowest = labels.masked_fill(~labelled, self.k).amin(1)
         highest = labels.masked_fill(~labelled, -1).amax(1)
@@ -87,7 +87,7 @@ class Metrics:
             self._keep_worst(rows[missed])
 
     def cpu(self) -> Metrics:
-        """The same counts, brought to the CPU, to be sent or merged."""
+        """Moves the counts to the CPU, to be sent to another process or merged."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value.cpu())
@@ -96,7 +96,7 @@ class Metrics:
         return self
 
     def merge(self, others: Iterable[Metrics]) -> None:
-        """Counts what others on the same device counted, such as other processes; the order is of no influence."""
+        """Adds the counts of others on the same device, such as other processes; their order does not matter."""
         for other in others:
             self.confusion += other.confusion
             self.counts += other.counts
@@ -109,20 +109,25 @@ class Metrics:
                 self._keep_worst(rows)
 
     def _keep_worst(self, rows: Tensor) -> None:
-        """Adds rows of clips to those of the highest loss; of equals the lowest sample comes first."""
+        """Keeps the rows with the highest loss; of equal losses the lowest sample comes first."""
         kept = torch.cat([*self.wrong, rows])
         kept = kept[kept[:, 0].argsort(stable=True)]
         self.wrong = [kept[kept[:, 4].argsort(descending=True, stable=True)[: self.worst]]]
 
     def result(self) -> dict[str, Any]:
-        """The figures, in plain values.
+        """Returns the figures as plain values.
 
         Returns:
-            ``frames`` and ``clips`` (how many were counted), ``loss``, ``frame_accuracy``, ``top<k>_accuracy``,
-            ``clip_last``, ``clip_mean`` (None where there was nothing to count), ``class_accuracy`` (K), ``confusion``
-            (K rows of the true class, K columns of the predicted), ``accuracy_by_frame`` (T; of labelled frames),
-            ``known_by_frame`` (T; the clip's label predicted at this frame, labelled or not), and ``most_wrong``: of
-            the clips wrong at their last frame the dearest, as [sample, true, predicted, probability, loss].
+            A dictionary with
+
+            - ``frames``, ``clips``: how many were counted;
+            - ``loss``, ``frame_accuracy``, ``top<k>_accuracy``, ``clip_last``, ``clip_mean``: None if there are none;
+            - ``class_accuracy``: K numbers;
+            - ``confusion``: K rows, one per true class, of K columns, one per predicted class;
+            - ``accuracy_by_frame``: T numbers, the accuracy of labelled frames at each index;
+            - ``known_by_frame``: T numbers, the share of clips whose label is predicted at each index;
+            - ``most_wrong``: the clips misclassified at their last frame with the highest loss, as [sample, true class,
+              predicted class, its probability, loss].
         """
         confusion = self.confusion.cpu()
         in_top, clips, by_last, by_mean = self.counts.tolist()
@@ -135,7 +140,7 @@ class Metrics:
             return [share(part, whole) for whole, part in pairs.t().tolist()]
 
         def by_frame(pairs: Tensor) -> list[float | None]:
-            counted = pairs[0].nonzero()[:, 0]  # frames that are padding in every clip are none
+            counted = pairs[0].nonzero()[:, 0]  # leaves out frames that are padding in every clip
             return shares(pairs[:, : int(counted[-1]) + 1 if len(counted) else 0].cpu())
 
         wrong = self.wrong[0].tolist() if self.wrong else []
@@ -156,9 +161,9 @@ class Metrics:
 
 
 def _grow(counts: Tensor, frames: int) -> Tensor:
-    """Counts by frame index, with room for this many."""
+    """Counts by frame index, padded with zeros to this many frames."""
     return F.pad(counts, (0, max(0, frames - counts.shape[1])))
 
 
 FIGURES = ("frame_accuracy", "clip_last", "clip_mean", "loss")
-"""The figures that a line of text shows, dearest first."""
+"""The figures that a line of text shows, in this order."""

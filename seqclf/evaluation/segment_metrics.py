@@ -1,22 +1,22 @@
 """Segment metrics of temporal action segmentation: frame accuracy, edit score and F1@{10,25,50}.
 
-As the field defines them (Lea et al. 2016, "Segmental Spatiotemporal CNNs"; 2017, "Temporal Convolutional Networks"):
-a *segment* is a run of frames of one class; background classes have no segments. All figures run from 0 to 100.
+Definitions follow Lea et al. (2016, "Segmental Spatiotemporal CNNs"; 2017, "Temporal Convolutional Networks"). A
+*segment* is a run of frames of one class. Background classes have no segments. All figures are from 0 to 100.
 
-- frame accuracy: the share of labelled frames that are right, of all videos together, background frames included.
-- edit score: 100 (1 - d / n), d being the Levenshtein distance of the two lists of segments' classes, whatever their
-  lengths in frames, and n the longer list's length; the mean over videos.
-- F1@k: each predicted segment goes to the true segment of its class with the highest intersection over union (the
-  earlier of equals); it is right where that is at least k % and no other predicted segment was counted for that true
-  segment. F1 = 2 right / (predicted + true), of the counts of all videos together.
+- Frame accuracy: the share of labelled frames that are correct, over all videos, background frames included.
+- Edit score: 100 (1 - d / n), where d is the Levenshtein distance between the predicted and the true list of segment
+  classes, and n the length of the longer list; the mean over videos.
+- F1@k: each predicted segment is matched to the true segment of its class with the highest intersection over union
+  (the earlier of equals). It is correct if that is at least k % and no other predicted segment was counted for the same
+  true segment. F1 = 2 correct / (predicted + true), over the counts of all videos.
 
-What the definition leaves open is decided so:
+Cases that the definitions leave open:
 
-- A frame without label (``IGNORE``) counts nowhere, and is to both sides what background is: no segment reaches across
-  it, so that a segment on either side of it is a segment each. A video without any labelled frame is not counted.
-- Neither side has a segment (nothing but background, and so predicted): edit 100. One side has none: edit 0.
-- F1 is 0 where nothing is right, and 100 where no video has a segment on either side.
-- All figures are None where nothing was counted.
+- A frame without a label (``IGNORE``) is not counted, and separates segments as background does. A video without any
+  labelled frame is not counted.
+- If neither side has a segment, the edit score is 100; if one side has none, it is 0.
+- F1 is 0 if nothing is correct, and 100 if no video has a segment on either side.
+- All figures are None if nothing was counted.
 """
 
 from __future__ import annotations
@@ -32,52 +32,60 @@ from seqclf.batch import IGNORE, SeqclfError
 
 Array = np.ndarray[Any, Any]
 Labels = Tensor | Array | Sequence[int]
-"""A class per frame, ``(T,)`` whole numbers, ``IGNORE`` where there is none."""
+"""A class per frame, ``(T,)`` integers, ``IGNORE`` where a frame has none."""
 
 OVERLAPS = (10, 25, 50)
-"""The k of F1@k, in per cent."""
+"""The k of F1@k, in percent."""
 
 
 def segments(labels: Labels, background: Iterable[int] = ()) -> list[tuple[int, int, int]]:
-    """The runs of one class, as (class, first frame, frame after the last), but for ``IGNORE`` and background.
+    """The segments of a sequence of labels, as (class, first frame, frame after the last).
+
+    Args:
+        labels: ``(T,)`` integers; frames with ``IGNORE`` belong to no segment.
+        background: classes that have no segments.
 
     Raises:
-        SeqclfError: the labels are not ``(T,)`` whole numbers.
+        SeqclfError: the labels are not ``(T,)`` integers.
     """
     found = _segments(_array(labels, "labels"), list(background))
     return list(zip(found.classes.tolist(), found.starts.tolist(), found.ends.tolist(), strict=True))
 
 
 class SegmentMetrics:
-    """Counts over videos; ``figures`` gives what they come to.
+    """Accumulates segment metrics over videos; ``figures`` returns them.
 
     Args:
-        background: the classes that have no segments; their frames count in the frame accuracy alone.
+        background: classes that have no segments; their frames count for the frame accuracy only.
     """
 
     def __init__(self, background: Iterable[int] = ()) -> None:
         self.background = list(background)
         self.videos = self.frames = self.right_frames = 0
-        self.edits: list[float] = []  # of each video; their sum is exact, so the same in any order
-        self.segments = 0  # predicted and true
+        self.edits: list[float] = []  # one per video; summed exactly, so in any order
+        self.segments = 0  # predicted plus true
         self.right = np.zeros(len(OVERLAPS), dtype=np.int64)
 
     def add(self, predicted: Labels, labels: Labels) -> None:
-        """Counts one video, whole: the classes predicted and the true ones, ``(T,)`` each.
+        """Adds one whole video.
+
+        Args:
+            predicted: ``(T,)`` integers, the predicted class of each frame.
+            labels: ``(T,)`` integers, the true ones.
 
         Raises:
-            SeqclfError: they are not ``(T,)`` whole numbers, or of different T.
+            SeqclfError: they are not ``(T,)`` integers, or differ in T.
         """
-        said, truth = _array(predicted, "predicted classes"), _array(labels, "labels")
-        if len(said) != len(truth):
-            raise SeqclfError(f"{len(said):,} frames are predicted, but {len(truth):,} have labels")
+        found, truth = _array(predicted, "predicted classes"), _array(labels, "labels")
+        if len(found) != len(truth):
+            raise SeqclfError(f"there are {len(found):,} predicted classes, but {len(truth):,} labels")
         labelled = truth != IGNORE
         if not labelled.any():
             return
         self.videos += 1
         self.frames += int(labelled.sum())
-        self.right_frames += int((said == truth)[labelled].sum())
-        guess = _segments(np.where(labelled, said, IGNORE), self.background)
+        self.right_frames += int((found == truth)[labelled].sum())
+        guess = _segments(np.where(labelled, found, IGNORE), self.background)
         true = _segments(truth, self.background)
         longer = max(len(guess.classes), len(true.classes))
         self.edits.append(100 * (1 - _distance(guess.classes, true.classes) / longer) if longer else 100)
@@ -85,7 +93,7 @@ class SegmentMetrics:
         self.right += _right(guess, true)
 
     def merge(self, others: Iterable[SegmentMetrics]) -> None:
-        """Counts the videos that others counted, such as other processes; the order is of no influence."""
+        """Adds the counts of others, such as other processes; their order does not matter."""
         for other in others:
             self.videos += other.videos
             self.frames += other.frames
@@ -95,7 +103,7 @@ class SegmentMetrics:
             self.right = self.right + other.right
 
     def figures(self) -> dict[str, float | None]:
-        """``frame_accuracy``, ``edit``, ``f1_10``, ``f1_25`` and ``f1_50``, from 0 to 100."""
+        """Returns ``frame_accuracy``, ``edit``, ``f1_10``, ``f1_25`` and ``f1_50``, from 0 to 100."""
         f1 = 200 * self.right / self.segments if self.segments else np.full(len(OVERLAPS), 100.0)
         figures = {
             "frame_accuracy": 100 * self.right_frames / max(self.frames, 1),
@@ -106,7 +114,7 @@ class SegmentMetrics:
 
 
 class _Segments(NamedTuple):
-    """Classes, first frames and frames after the last, ``(N,)`` each, in order."""
+    """Classes, first frames, and frames after the last, each ``(N,)``, in order."""
 
     classes: Array
     starts: Array
@@ -114,14 +122,14 @@ class _Segments(NamedTuple):
 
 
 def _segments(labels: Array, background: list[int]) -> _Segments:
-    starts = np.flatnonzero(np.diff(labels, prepend=labels[:1] - 1))  # where the class is another than before
+    starts = np.flatnonzero(np.diff(labels, prepend=labels[:1] - 1))  # where the class changes
     ends = np.append(starts[1:], len(labels))
     kept = ~np.isin(labels[starts], [IGNORE, *background])
     return _Segments(labels[starts][kept], starts[kept], ends[: len(starts)][kept])
 
 
 def _distance(a: Array, b: Array) -> int:
-    """The Levenshtein distance, a row of its table at a time, along the longer list."""
+    """The Levenshtein distance, one row of its table at a time, along the longer list."""
     if len(a) > len(b):
         a, b = b, a
     columns = np.arange(len(b) + 1)
@@ -130,16 +138,16 @@ def _distance(a: Array, b: Array) -> int:
         new = np.empty_like(row)
         new[0] = i
         np.minimum(row[1:] + 1, row[:-1] + (b != item), out=new[1:])  # delete, substitute
-        row = np.minimum.accumulate(new - columns) + columns  # insert: the least of all to the left, plus the way
+        row = np.minimum.accumulate(new - columns) + columns  # insert
     return int(row[-1])
 
 
 def _right(guess: _Segments, true: _Segments) -> Array:
-    """How many predicted segments are right at each of ``OVERLAPS``."""
+    """How many predicted segments are correct at each of ``OVERLAPS``."""
     if not len(guess.classes) or not len(true.classes):
         return np.zeros(len(OVERLAPS), dtype=np.int64)
-    # Segments of one side do not overlap, so between two neighbouring edges of any lies one pair at most, and each
-    # pair that overlaps lies between one such two alone: at most P + Y pairs, not P times Y.
+    # Segments of one side do not overlap. So between two neighboring edges lies at most one pair of a predicted and a
+    # true segment, which makes P + Y pairs at most, not P times Y.
     edges = np.unique(np.concatenate([guess.starts, guess.ends, true.starts, true.ends]))
     begin, shared = edges[:-1], np.diff(edges)
     p, y = _holding(guess, begin), _holding(true, begin)
@@ -147,13 +155,13 @@ def _right(guess: _Segments, true: _Segments) -> Array:
     p, y, shared = p[pairs], y[pairs], shared[pairs]
     union = (guess.ends - guess.starts)[p] + (true.ends - true.starts)[y] - shared
     overlap = shared / union
-    order = np.lexsort((y, -overlap, p))  # of each p the highest first, of equals the earlier
+    order = np.lexsort((y, -overlap, p))  # by p, the highest overlap first, of equals the earlier
     best = order[np.unique(p[order], return_index=True)[1]]
     return np.array([len(np.unique(y[best][overlap[best] >= k / 100])) for k in OVERLAPS])
 
 
 def _holding(found: _Segments, frames: Array) -> Array:
-    """Which segment holds each of these frames, -1 for none."""
+    """The index of the segment that contains each of these frames, -1 for none."""
     at = np.searchsorted(found.starts, frames, side="right") - 1
     return np.where(frames < found.ends[at], at, -1)
 
@@ -161,5 +169,5 @@ def _holding(found: _Segments, frames: Array) -> Array:
 def _array(labels: Labels, what: str) -> Array:
     array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise SeqclfError(f"{what} are {array.dtype} of shape {array.shape}, expected whole numbers (T,)")
+        raise SeqclfError(f"{what} are {array.dtype} of shape {array.shape}, expected integers (T,)")
     return array.astype(np.int64)
