@@ -32,6 +32,7 @@ def test_reading_is_measured_with_one_and_two_threads(tmp_path, capsys):
     assert all("clips/s" in line and "ratio" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_lrcn_rival_is_the_model_of_the_config():
     model = lrcn.lrcn_rgb().eval()
     plain = lrcn.plain_like(model).eval()

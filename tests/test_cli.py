@@ -66,11 +66,39 @@ def test_a_wrong_command_line_ends_with_2_and_one_line(words, named, capsys):
     assert named in err and err.count("\n") == 1
 
 
-def test_reference_configs_are_found_by_name_anywhere(tmp_path):
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("train", ["--config", "mnist_perframe", "data.source=digits", "--workdir", "RUN"]),
+        ("evaluate", ["RUN"]),
+        ("predict", ["RUN", "video.mp4"]),
+        ("export", ["RUN"]),
+        ("report", ["RUN"]),
+        ("compare", ["RUN"]),
+    ],
+)
+def test_the_work_of_a_command_is_one_python_call(command, arguments, tmp_path, tool, monkeypatch):
+    (tmp_path / "config.py").touch()
+    calls = []
+
+    def record(*positional, **keywords):
+        calls.append(str([*positional, keywords]))
+        raise seqclf.SeqclfError("called")
+
+    function = getattr(seqclf, command)
+    for module in list(sys.modules.values()):  # wherever the command has it from
+        if getattr(module, "__name__", "").startswith("seqclf") and vars(module).get(command) is function:
+            monkeypatch.setattr(module, command, record)
+    code, _, error = tool(command, *(tmp_path if word == "RUN" else word for word in arguments))
+    assert (code, error) == (2, "error: called\n")
+    assert len(calls) == 1 and str(tmp_path) in calls[0]
+
+
+def test_reference_configs_are_found_by_name_anywhere(tmp_path, tool):
     assert set(reference_configs()) == {path.stem for path in (ROOT / "configs").glob("*.py")}
     done = python("-m", "seqclf", "train", "--config", "mnist_perframe", "--show", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == python("tools/train.py", "--config", "configs/mnist_perframe.py", "--show").stdout
+    assert done.stdout == tool("train", "--config", ROOT / "configs/mnist_perframe.py", "--show")[1]
 
 
 def test_a_file_takes_precedence_over_a_reference_config(tmp_path, monkeypatch):

@@ -125,6 +125,7 @@ def test_a_program_is_the_model(tmp):  # LSTM's programs are checked where the t
     assert check.check(model, path, "stream", uint8(40, D)) < 1e-5
 
 
+@pytest.mark.slow
 def test_encoders_of_all_parts_are_the_model(tmp):
     parts = {
         "conv1": partial(nn.Conv2d, 3, 8, 5, stride=2),
@@ -179,6 +180,7 @@ def run(tmp_path_factory):
 
 
 @keeps_loops
+@pytest.mark.slow
 def test_the_tool_writes_checked_files_and_a_card_that_runs(run, tmp_path, tool):
     out = tmp_path / "out"
     code, printed, _ = tool("export", run, "--out", out, "--int8", "--clips", 5)

@@ -1,13 +1,16 @@
-"""What the README says works: its Python runs as it stands, one block after the other, as one script."""
+"""The Python of the README runs, one block after the other, as one script."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
     checks = """

@@ -88,7 +88,7 @@ def onnx_form(model: Frames, frames: Any, frame_shape: Sequence[int], form: str)
     float32, boolean = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
     info, node = helper.make_tensor_value_info, helper.make_node
 
-    nodes = [
+    nodes: list[Any] = [
         node("Shape", ["frames"], ["batch_time"], end=2),
         node("Reshape", ["frames", "frames_flat_shape"], ["flat_frames"]),
         *before,
@@ -98,32 +98,14 @@ def onnx_form(model: Frames, frames: Any, frame_shape: Sequence[int], form: str)
     constants = [_int64("frames_flat_shape", -1, *frame_shape), _int64("minus_one", -1)]
     inputs = [info("frames", kind, ["B", "T", *frame_shape])]
     outputs = [info(name, float32, ["B", "T", K]) for name in ("logits", "probabilities")]
-    hidden = "features"
     if names and form == "stream":
+        state = [net.num_layers, "B", net.hidden_size]
         inputs.append(info("is_first", boolean, ["B", "T"]))
-        inputs += [info(name, float32, [net.num_layers, "B", net.hidden_size]) for name in names]
-        outputs += [info(f"next_{name}", float32, [net.num_layers, "B", net.hidden_size]) for name in names]
-        nodes.append(
-            node(
-                "Scan",
-                [*names, "features", "is_first"],
-                [*(f"next_{name}" for name in names), "hidden"],
-                body=_step(net, names),
-                num_scan_inputs=2,
-                scan_input_axes=[1, 1],
-                scan_output_axes=[1],
-            )
-        )
-        hidden = "hidden"
-    elif names:
-        layers, weights, time_major, _ = _layers(net, "time_major_features", [])
-        nodes += [
-            node("Transpose", ["features"], ["time_major_features"], perm=[1, 0, 2]),
-            *layers,
-            node("Transpose", [time_major], ["hidden"], perm=[1, 0, 2]),
-        ]
-        constants += weights
-        hidden = "hidden"
+        inputs += [info(name, float32, state) for name in names]
+        outputs += [info(f"next_{name}", float32, state) for name in names]
+    temporal, weights, hidden = _temporal(net, names, form)
+    nodes += temporal
+    constants += weights
     nodes += [
         node("Flatten", [hidden], ["flat_hidden"], axis=2),
         *after,
@@ -137,6 +119,33 @@ def onnx_form(model: Frames, frames: Any, frame_shape: Sequence[int], form: str)
     proto.ir_version = frames.ir_version
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def _temporal(net: Any, names: Sequence[str], form: str) -> tuple[list[Any], list[Any], str]:
+    """The temporal model from "features" (B, T, D) on: nodes, weights, and the name of its output (B, T, H)."""
+    from onnx import helper
+
+    node = helper.make_node
+    if not names:
+        return [], [], "features"
+    if form == "stream":
+        scan = node(
+            "Scan",
+            [*names, "features", "is_first"],
+            [*(f"next_{name}" for name in names), "hidden"],
+            body=_step(net, names),
+            num_scan_inputs=2,
+            scan_input_axes=[1, 1],
+            scan_output_axes=[1],
+        )
+        return [scan], [], "hidden"
+    layers, weights, time_major, _ = _layers(net, "time_major_features", [])
+    nodes = [
+        node("Transpose", ["features"], ["time_major_features"], perm=[1, 0, 2]),
+        *layers,
+        node("Transpose", [time_major], ["hidden"], perm=[1, 0, 2]),
+    ]
+    return nodes, weights, "hidden"
 
 
 def _split(graph: Any) -> tuple[list[Any], list[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,23 +76,20 @@ def export(
         "checked_on": sample.source,
         "versions": _versions(formats),
     }
-    part = out.with_name(f".{out.name}.part{os.getpid()}")
-    try:
-        part.mkdir(parents=True)
-        about["files"] = write_files(part, model, Frames(model), sample, formats, opset, about)
+    about["files"] = {}
+
+    def write(folder: Path) -> None:
+        about["files"] |= write_files(folder, model, Frames(model), sample, formats, opset, about)
         if int8:
-            about["int8"] = write_int8(part, model, sample, clips, about)
+            about["int8"] = write_int8(folder, model, sample, clips, about)
         for name, file in about["files"].items():
-            file["bytes"] = (part / name).stat().st_size
-        about["latency"] = {f: measure_latencies(part, model, f, sample, about["files"]) for f in forms_of(model)}
+            file["bytes"] = (folder / name).stat().st_size
+        about["latency"] = {f: measure_latencies(folder, model, f, sample, about["files"]) for f in forms_of(model)}
         about["threads"] = torch.get_num_threads()
-        write_json(part / "model.json", about)
-        write_card(part / "README.md", about, render(experiment))
-        _replace(part, out)
-    except OSError as error:
-        raise SeqclfError(f"{out}: cannot be written ({error})") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        write_json(folder / "model.json", about)
+        write_card(folder / "README.md", about, render(experiment))
+
+    _write_folder(out, write)
     return about
 
 
@@ -149,12 +146,18 @@ def _versions(formats: Sequence[str]) -> dict[str, str]:
     return own | {package: version(package) for package in packages}
 
 
-def _replace(part: Path, out: Path) -> None:
-    """Renames a finished folder, in place of an earlier export."""
-    if out.exists():
-        old = part.with_suffix(".old")
-        os.replace(out, old)
+def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
+    """Writes a folder under a temporary name, then renames it in place of an earlier export."""
+    part = out.with_name(f".{out.name}.part{os.getpid()}")
+    old = part.with_suffix(".old")
+    try:
+        part.mkdir(parents=True)
+        write(part)
+        if out.exists():
+            os.replace(out, old)
         os.replace(part, out)
-        shutil.rmtree(old)
-    else:
-        os.replace(part, out)
+    except OSError as error:
+        raise SeqclfError(f"{out}: cannot be written ({error})") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
