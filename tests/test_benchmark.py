@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from seqclf import Predictor
-from seqclf.benchmark import gpu, lrcn, lstm, processes, reader, streaming, timing
+from seqclf.benchmark import gpu, lrcn, lstm, processes, ragged, reader, streaming, timing
 from seqclf.data.video_file import VideoFile
 from seqclf.experiment.loading import load_experiment
 from seqclf.training.loop import train
@@ -112,3 +112,15 @@ def test_video_files_and_frames_in_memory_give_equal_batch_shapes(tmp_path, monk
         assert batch.frames.shape == (4, 16, 3, 64, 64)
         assert batch.frames.dtype == torch.uint8
         assert data.num_classes == 9
+
+
+def test_the_rule_for_ragged_batches_is_fitted_to_the_times(capsys):
+    ragged.ragged(((2, 5, 3, 4, 0.6),), repeats=1)
+    out = capsys.readouterr().out
+    assert "chosen padded" in out and "SLOWER" in out
+    narrow = ([20] * 8, 100, {"padded": 1.0, "packed": 5.0})
+    wide = ([20] + [4] * 7, 10**6, {"padded": 4.0, "packed": 1.0})
+    slower, overhead = ragged.fit([narrow, wide])
+    for counts, products, times in (narrow, wide):
+        wins = (len(counts) - slower * sum(counts) / max(counts)) * products < overhead
+        assert wins == (times["padded"] < times["packed"])

@@ -272,10 +272,10 @@ def test_weights_of_a_file_come_without_the_classifier(tmp_path):
     torch.save([1], tmp_path / "list.pth")
     (tmp_path / "no.pth").write_text("no weights")
     for file, message in (
-        ("other.pth", "not the weights of shufflenet_v2_x0_5"),
+        ("other.pth", "shufflenet_v2_x0_5"),
         ("list.pth", "expected a state dict"),
-        ("no.pth", "not a state dict that can be read"),
-        ("absent.pth", "no such file, and torchvision's weights of shufflenet_v2_x0_5 are IMAGENET1K_V1"),
+        ("no.pth", r"no\.pth.*state dict"),
+        ("absent.pth", r"absent\.pth.*IMAGENET1K_V1"),
     ):
         with pytest.raises(SeqclfError, match=message) as error:
             Backbone((3, 64, 64), "shufflenet_v2_x0_5", weights=str(tmp_path / file))
@@ -289,17 +289,17 @@ def test_offline_the_weights_address_and_the_way_out_are_named(monkeypatch, tmp_
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("urllib.request.urlopen", offline)
     monkeypatch.setattr("torch.hub.urlopen", offline)
-    with pytest.raises(SeqclfError, match=r"https://download\S*resnet18\S*\.pth.*give the file as weights="):
+    with pytest.raises(SeqclfError, match=r"https://download\S*resnet18\S*\.pth.*weights="):
         Backbone((3, 64, 64), weights="DEFAULT")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"frame_shape": (1, 28, 28)}, r"takes frames \(3, H, W\), not \(1, 28, 28\)"),
+        ({"frame_shape": (1, 28, 28)}, r"\(3, H, W\), not \(1, 28, 28\)"),
         ({"name": "resnet19"}, "no classification model 'resnet19'"),
-        ({"name": "squeezenet1_0"}, "does not end in one Linear"),
-        ({"frozen": "layer9"}, 'no such part; "none", "all", or one of conv1, bn1'),
+        ({"name": "squeezenet1_0"}, "squeezenet1_0"),
+        ({"frozen": "layer9"}, 'layer9.* "none", "all" or one of conv1, bn1'),
     ],
 )
 def test_a_backbone_refuses(settings, message):

@@ -17,6 +17,7 @@ parts (ratios of times; ratios of rates where the unit is "per second"):
   streaming  latency and memory frame by frame over 100,000 frames, against a bare loop
   onnx       one-frame streaming, against ONNX Runtime in floats and in 8 bits
 
+  ragged     LSTM on clips of unequal length, against nn.LSTM padded and packed; fits the rule that chooses its kernel
   whole      seqclf train with the config mnist_seed, against a plain script (seqclf/benchmark/plain.py): time, memory
   memory     peak memory of a reference run, against the same script
   processes  training with two processes, against one with as many threads
@@ -34,7 +35,7 @@ from seqclf import SeqclfError
 from seqclf.cli.parser import make_parser
 
 QUICK = ("step", "resets", "wide", "start", "caffe", "reader", "lrcn", "streaming", "onnx")
-LONG = ("whole", "memory", "processes", "gpu")
+LONG = ("ragged", "whole", "memory", "processes", "gpu")
 
 
 def main(words: Sequence[str]) -> int:
@@ -64,7 +65,7 @@ def main(words: Sequence[str]) -> int:
 
 def benchmarks(root: str, pairs: int, steps: int) -> dict[str, Callable[[], None]]:
     """The benchmarks by name."""
-    from seqclf.benchmark import caffe_nets, gpu, lrcn, lstm, processes, reader, streaming
+    from seqclf.benchmark import caffe_nets, gpu, lrcn, lstm, processes, ragged, reader, streaming
 
     return {
         "step": lstm.step,
@@ -76,6 +77,7 @@ def benchmarks(root: str, pairs: int, steps: int) -> dict[str, Callable[[], None
         "lrcn": lrcn.lrcn,
         "streaming": streaming.streaming,
         "onnx": streaming.onnx,
+        "ragged": ragged.ragged,
         "whole": lambda: processes.whole(root, pairs, steps),
         "memory": lambda: processes.memory(root),
         "processes": lambda: processes.processes(pairs),

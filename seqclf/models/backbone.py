@@ -1,4 +1,4 @@
-"""A torchvision model without its classifier, as a frame encoder: drawn, or trained elsewhere; learning, or frozen."""
+"""A torchvision model without its classifier, as a frame encoder."""
 
 from __future__ import annotations
 
@@ -13,42 +13,44 @@ from seqclf.batch import SeqclfError
 
 
 class Backbone(nn.Module):
-    """Frames ``(M, 3, H, W)`` float to features ``(M, out_features)``: what the model's last Linear would read.
+    """Encodes frames ``(M, 3, H, W)`` float to features ``(M, D)``, the input of the model's last Linear layer.
 
     Args:
         frame_shape: ``(3, H, W)``.
-        name: torchvision's name of a classification model, such as "resnet18".
-        weights: None for drawn ones; a file of the model's state dict (its classifier's weights are passed over); or
-            torchvision's name of its own, such as "DEFAULT" or "IMAGENET1K_V1", which are downloaded if need be.
-        frozen: "none"; "all"; or the name of a part, such as "layer2": it and all parts before it neither learn nor
-            change in another way, so they stay in evaluation mode (batch norm keeps its statistics), also in training.
+        name: the name of a classification model of torchvision, such as "resnet18".
+        weights: None for random initialisation; the path of a state dict of the model, whose classifier is ignored; or
+            the name of weights of torchvision, such as "DEFAULT" or "IMAGENET1K_V1", which are downloaded once.
+        frozen: "none", "all", or the name of a part, such as "layer2". That part and all before it are not trained and
+            stay in evaluation mode, so that batch norm keeps its statistics.
 
     Raises:
-        SeqclfError: there is no such model, file or part; weights don't fit, or can't be downloaded; frames are not
-            RGB; the model has no Linear at its end.
+        SeqclfError: there is no such model, file or part; the weights do not fit or cannot be downloaded; the frames
+            are not RGB; the model does not end in a Linear layer.
     """
 
     def __init__(
         self, frame_shape: Sequence[int], name: str = "resnet18", weights: str | None = None, frozen: str = "none"
     ) -> None:
         super().__init__()
-        from torchvision import models  # here, as it takes long and few runs need it
+        from torchvision import models  # slow to import, and few runs need it
 
         if len(frame_shape) != 3 or frame_shape[0] != 3:
-            raise SeqclfError(f"Backbone takes frames (3, H, W), not {tuple(frame_shape)}")
+            raise SeqclfError(f"Backbone expects frames (3, H, W), not {tuple(frame_shape)}")
         if name not in models.list_models(module=models):
             raise SeqclfError(f"Backbone: torchvision has no classification model {name!r}")
         net: nn.Module = models.get_model(name)
         last, classifier = [*net.named_modules()][-1]
         if not isinstance(classifier, nn.Linear) or getattr(net, "aux_logits", False):
-            raise SeqclfError(f"Backbone: {name} does not end in one Linear, before which its features would be")
+            raise SeqclfError(
+                f"Backbone: {name} does not end in a single Linear layer, which is needed to find its features"
+            )
         self.out_features = classifier.in_features
         net.set_submodule(last, nn.Identity())
         if weights is not None:
             _load(net, name, weights, last + ".")
         self.net = net
-        self._still = _up_to(net, name, frozen)
-        for module in self._still:
+        self._frozen = _up_to(net, name, frozen)
+        for module in self._frozen:
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
         self.train()
@@ -58,13 +60,13 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Backbone:
         super().train(mode)
-        for module in self._still:
+        for module in self._frozen:
             module.training = False
         return self
 
 
 def _up_to(net: nn.Module, name: str, frozen: str) -> list[nn.Module]:
-    """The modules that are frozen: those of which every part comes no later than the last one of ``frozen``."""
+    """The modules to freeze: those whose last part does not come after the last part of ``frozen``."""
     if frozen == "none":
         return []
     modules = [*net.named_modules()]
@@ -73,22 +75,24 @@ def _up_to(net: nn.Module, name: str, frozen: str) -> list[nn.Module]:
     inside = [i for i, (part, _) in enumerate(modules) if f"{part}.".startswith(f"{frozen}.")]
     if not inside:
         parts = ", ".join(part for part, _ in net.named_children())
-        raise SeqclfError(f'Backbone: frozen={frozen!r}: {name} has no such part; "none", "all", or one of {parts}')
-    # a module's parts follow it in the list, so its last one is as many places on as it has parts
+        raise SeqclfError(
+            f'Backbone: {name} has no part {frozen!r} to freeze; expected "none", "all" or one of {parts}'
+        )
+    # named_modules() lists a module's parts right after it
     ends = [i + sum(1 for _ in module.modules()) - 1 for i, (_, module) in enumerate(modules)]
     return [module for (_, module), end in zip(modules, ends, strict=True) if end <= inside[-1]]
 
 
 def _load(net: nn.Module, name: str, weights: str, classifier: str) -> None:
-    """Loads a file, or torchvision's own weights; what begins with ``classifier`` is passed over."""
+    """Loads a file or weights of torchvision, except the parameters whose names begin with ``classifier``."""
     from torchvision.models import get_model_weights
 
     own = get_model_weights(name).__members__
     if Path(weights).is_file():
         try:
             state: Any = torch.load(weights, map_location="cpu", weights_only=True)
-        except Exception as error:  # a file that is none makes torch.load raise nearly anything
-            raise SeqclfError(f"{weights}: not a state dict that can be read ({_line(error)})") from None
+        except Exception as error:  # torch.load raises many types for files of other kinds
+            raise SeqclfError(f"{weights}: cannot be read as a state dict ({_line(error)})") from None
         source = weights
     elif weights in own:
         source = own[weights].url
@@ -96,22 +100,22 @@ def _load(net: nn.Module, name: str, weights: str, classifier: str) -> None:
             state = own[weights].get_state_dict(progress=False, check_hash=True)
         except (OSError, RuntimeError) as error:
             raise SeqclfError(
-                f"Backbone: {name}'s weights {weights} can't be downloaded from {source} ({_line(error)}): "
-                "download them elsewhere, and give the file as weights="
+                f"Backbone: the weights {weights} of {name} cannot be downloaded from {source} ({_line(error)}); "
+                "download the file another way and pass its path as weights="
             ) from None
     else:
         raise SeqclfError(
-            f"Backbone: weights={weights!r}: no such file, and torchvision's weights of {name} are {', '.join(own)}"
+            f"Backbone: weights={weights!r} is neither a file nor weights of {name}, which are {', '.join(own)}"
         )
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise SeqclfError(f"{source}: expected a state dict of {name}, tensors by name")
+        raise SeqclfError(f"{source}: expected a state dict of {name}, a mapping of names to tensors")
     try:
         net.load_state_dict({key: value for key, value in state.items() if not key.startswith(classifier)})
     except RuntimeError as error:
-        raise SeqclfError(f"{source}: these are not the weights of {name} ({_line(error)})") from None
+        raise SeqclfError(f"{source}: the weights do not fit {name} ({_line(error)})") from None
 
 
 def _line(error: Exception) -> str:
-    """An error's message in one line, not without end."""
+    """An error's message as one line of at most 200 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

@@ -1,9 +1,9 @@
-"""One LSTM layer over a packed sequence, for the CPU: the input product and the weight gradients outside the time loop.
+"""An LSTM layer over a packed sequence, on the CPU.
 
-PyTorch's CPU kernel (oneDNN) takes no packed sequence, and at wide inputs spends most of its time in the input's
-products, step by step. Here they are three matrix products over all frames at once, and the loop over time holds one
-small product and a handful of elementwise passes each way. Equations and gate order are ``torch.nn.LSTM``'s (Gers,
-Schmidhuber and Cummins 2000, without peepholes)::
+PyTorch's kernel for the CPU (oneDNN) takes no packed sequences, and with wide inputs spends most of its time on the
+products with the inputs, step by step. Here these are three matrix products over all frames at once. The loop over time
+holds one small product and a few elementwise operations in each direction. The equations and the order of gates are
+those of ``torch.nn.LSTM`` (Gers, Schmidhuber and Cummins 2000, without peepholes)::
 
     i, f, g, o = sigma(a_i), sigma(a_f), tanh(a_g), sigma(a_o)      where a = W_ih x_t + W_hh h_{t-1} + b
     c_t = f * c_{t-1} + i * g
@@ -31,16 +31,16 @@ def lstm_layer(
     w_hh: Tensor,
     bias: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """An LSTM layer over a packed sequence.
+    """Runs an LSTM layer over a packed sequence. Differentiable once, in every tensor.
 
     Args:
-        x: ``(N, D)``, the packed frames.
-        sizes: how many rows each step has, not increasing, summing to N.
-        h0, c0: ``(sizes[0], H)``, the state before the first step; None for zeros (which also saves its products).
-        w_ih, w_hh, bias: ``(4H, D)``, ``(4H, H)`` and ``(4H,)``, the gates' rows in the order i, f, g, o.
+        x: the packed frames, ``(N, D)``.
+        sizes: the number of rows at each step, not increasing, with sum N.
+        h0, c0: the state before the first step, ``(sizes[0], H)``; None for zeros, which also saves products.
+        w_ih, w_hh, bias: ``(4H, D)``, ``(4H, H)`` and ``(4H,)``, with the gates' rows in the order i, f, g, o.
 
     Returns:
-        h and c after every frame, each ``(N, H)``. Differentiable once, in everything.
+        h and c after every frame, each ``(N, H)``.
     """
     return _LSTMLayer.apply(x, sizes, h0, c0, w_ih, w_hh, bias)
 
@@ -98,7 +98,7 @@ class _LSTMLayer(torch.autograd.Function):
         dh_out = (torch.zeros_like(hidden) if d_hidden is None else d_hidden).split(sizes)
         dc_out = None if d_cell is None else d_cell.split(sizes)
 
-        later = 0  # how many rows go on to the step after this one
+        later = 0  # the number of rows at the next step
         for t in reversed(range(len(sizes))):
             n = sizes[t]
             a, i, f, g, _, di, df, dg, do, tanh, dh_dc = steps[t]
@@ -112,7 +112,7 @@ class _LSTMLayer(torch.autograd.Function):
             dc.addcmul_(dh, dh_dc)
             if dc_out is not None:
                 dc.add_(dc_out[t])
-            # the gradients of the gates' values, then in place those of what went into the gates
+            # the gradients of the gates' outputs, then in place those of their inputs
             torch.mul(dh, tanh, out=do)
             torch.mul(dc, g, out=di)
             previous = c[t - 1][:n] if t else c0
@@ -143,5 +143,5 @@ class _LSTMLayer(torch.autograd.Function):
 
 
 def _steps(sizes: list[int], *packed: Tensor) -> tuple[tuple[Tensor, ...], ...]:
-    """Packed tensors as views of each step's rows, all made at once: one by one they would cost as much as the work."""
+    """Splits packed tensors into views of each step's rows. Indexing every step would take as long as the products."""
     return tuple(torch.split_with_sizes(x, sizes) for x in packed)

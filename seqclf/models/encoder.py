@@ -1,4 +1,4 @@
-"""Frame encoders: modules from frames ``(M, *frame_shape)`` to features ``(M, D)``; they know nothing of time."""
+"""Frame encoders: modules from frames ``(M, *frame_shape)`` to features ``(M, D)``, each frame on its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 
 class Flatten(nn.Module):
-    """A frame's own values are its features. ``frame_shape`` is ``(D,)`` or ``(C, H, W)``, () for any."""
+    """Uses the values of a frame as its features.
+
+    Args:
+        frame_shape: ``(D,)`` or ``(C, H, W)``, to declare ``out_features``; () if unknown.
+    """
 
     def __init__(self, frame_shape: Sequence[int] = ()) -> None:
         super().__init__()
@@ -21,12 +25,13 @@ class Flatten(nn.Module):
 
 
 class Chain(nn.Sequential):
-    """Modules one after the other: an encoder that a config can spell out.
+    """A sequence of named modules, as an encoder that a config can spell out.
 
     Args:
-        frame_shape: not looked at; the first part must take frames ``(M, *frame_shape)``, and the last give ``(M, D)``.
-        parts: by name, what is called without arguments for each module, such as
-            ``{"conv1": partial(nn.Conv2d, 3, 96, 7, stride=2), "relu1": nn.ReLU, "flat": nn.Flatten}``.
+        frame_shape: the shape of one frame; unused, as the parts fix their own sizes.
+        parts: functions without arguments that build the modules, by name, such as
+            ``{"conv1": partial(nn.Conv2d, 3, 96, 7, stride=2), "relu1": nn.ReLU, "flat": nn.Flatten}``. The first takes
+            frames ``(M, *frame_shape)``, the last returns features ``(M, D)``.
     """
 
     def __init__(self, frame_shape: Sequence[int], parts: Mapping[str, Callable[[], nn.Module]]) -> None:
@@ -36,7 +41,12 @@ class Chain(nn.Sequential):
 
 
 class ChannelScale(nn.Module):
-    """A factor, and perhaps an offset, for each channel of ``(M, C, ...)``: what follows a norm without them."""
+    """Multiplies each channel of ``(M, C, ...)`` by a weight and adds a bias, as after a norm without its own.
+
+    Args:
+        channels: C.
+        bias: whether to add a bias.
+    """
 
     def __init__(self, channels: int, bias: bool = True) -> None:
         super().__init__()

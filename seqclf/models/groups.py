@@ -1,4 +1,4 @@
-"""A model's parameters in the groups that an optimizer takes, by their names."""
+"""Parameter groups for an optimizer, by the names of the parameters."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from seqclf.batch import SeqclfError
 
 
 def param_groups(model: nn.Module, rules: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The parameters that learn, a group for each rule that has any, and one for those that no rule names.
+    """Groups the trainable parameters of a model, each group with its own optimizer settings.
 
     Args:
         model: the model.
-        rules: by pattern of names (``*`` for anything), the settings of the group, such as ``{"head.bias": {"lr_mult":
-            20, "decay_mult": 0}, "*.bias*": {"lr_mult": 2, "decay_mult": 0}}`` for ``caffe.SGD``, or ``{"encoder.*":
-            {"lr": 1e-5}}`` for any optimizer. A parameter is in the group of the first pattern that it fits.
+        rules: the settings of each group by a pattern of parameter names, in which ``*`` matches anything. Examples are
+            ``{"encoder.*": {"lr": 1e-5}}`` for any optimizer, and ``{"*.bias*": {"lr_mult": 2, "decay_mult": 0}}`` for
+            ``caffe.SGD``. The first pattern that matches a parameter applies.
 
     Returns:
-        dicts of ``params`` and the group's settings, in the order of the rules, the rest last.
+        One dict per rule that matches a trainable parameter, with ``params`` and the settings, in the order of the
+        rules, then one with the remaining parameters.
 
     Raises:
-        SeqclfError: no parameter fits a pattern.
+        SeqclfError: a pattern matches no parameter.
     """
     groups: dict[str | None, list[nn.Parameter]] = {pattern: [] for pattern in rules}
     groups[None] = []
     names = [name for name, _ in model.named_parameters()]
     for pattern in rules:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise SeqclfError(f"groups: no parameter of the model is called {pattern!r}: they are {', '.join(names)}")
+            raise SeqclfError(f"param_groups: {pattern!r} matches no parameter; the names are {', '.join(names)}")
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups[next((p for p in rules if fnmatchcase(name, p)), None)].append(parameter)

@@ -1,7 +1,7 @@
-"""Local response normalisation across channels, several times as fast on a CPU as PyTorch's own.
+"""Local response normalisation across channels, on a CPU several times as fast as PyTorch's.
 
-``torch.nn.LocalResponseNorm`` sums the windows by 3-d pooling and raises by ``pow``. Here the windows are shifted sums,
-and the usual power, 3/4, is two square roots.
+``torch.nn.LocalResponseNorm`` sums the windows by 3-d pooling and calls ``pow``. Here the windows are sums of shifted
+tensors, and the usual power of 3/4 takes two square roots.
 """
 
 from __future__ import annotations
@@ -16,32 +16,33 @@ from seqclf.batch import SeqclfError
 
 
 def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """``y_c = x_c / (k + alpha / size * sum of x_j^2)^beta``, j the ``size`` channels around c.
+    """Returns ``y_c = x_c / (k + alpha / size * sum_j x_j^2)^beta``, with j over the ``size`` channels around c.
 
-    By Krizhevsky, Sutskever and Hinton (2012).
-    As ``torch.nn.functional.local_response_norm``: channels that are not there count as zero, and a window of even size
-    reaches one channel further down than up. Differentiable once.
+    The equation is that of Krizhevsky, Sutskever and Hinton (2012). As in ``torch.nn.functional.local_response_norm``,
+    channels beyond the first and last count as zero, and a window of even size extends one channel further down than
+    up. Differentiable once.
 
     Args:
-        x: ``(N, C, ...)`` float; half precision is computed in float32 (its squares would overflow).
+        x: ``(N, C, ...)`` float; half precision is computed in float32, as its squares would overflow.
+        size: the number of channels in a window, at least 1.
 
     Returns:
-        The shape of x, float32 or double.
+        A tensor of the shape of x, float32 or float64.
 
     Raises:
         SeqclfError: size is below 1, or x has fewer than 2 axes.
     """
     if size < 1:
-        raise SeqclfError(f"local response normalisation needs a size of 1 or more, not {size}")
+        raise SeqclfError(f"local_response_norm: size must be at least 1, not {size}")
     if x.dim() < 2:
-        raise SeqclfError(f"local response normalisation expects (N, C, ...), not {tuple(x.shape)}")
+        raise SeqclfError(f"local_response_norm expects (N, C, ...), not {tuple(x.shape)}")
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
     return _LocalResponseNorm.apply(x, size, alpha, beta, k)
 
 
 class LocalResponseNorm(nn.Module):
-    """``local_response_norm`` as a module; arguments as of ``torch.nn.LocalResponseNorm``."""
+    """``local_response_norm`` as a module, with the arguments of ``torch.nn.LocalResponseNorm``."""
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
@@ -55,8 +56,8 @@ class LocalResponseNorm(nn.Module):
 
 
 class _LocalResponseNorm(torch.autograd.Function):
-    """With s = k + alpha / size * sum of x^2 and r = s^-beta: y = x r, and
-    dx = r dy - 2 alpha beta / size * x * (sum of dy y / s over the windows that x is in)."""
+    """With s = k + alpha / size * sum x^2 and r = s^-beta, y = x r and
+    dx = r dy - 2 alpha beta / size * x * (sum of dy y / s over the windows that contain x)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
@@ -80,7 +81,7 @@ class _LocalResponseNorm(torch.autograd.Function):
 
 
 def _add_neighbours(total: Tensor, x: Tensor, below: int, above: int) -> Tensor:
-    """Adds to ``total``, in place, the ``below`` channels of x before each channel and the ``above`` after it."""
+    """Adds to each channel of ``total``, in place, the ``below`` channels of x before it and the ``above`` after it."""
     for d in range(1, min(below, x.shape[1] - 1) + 1):
         total[:, d:] += x[:, :-d]
     for d in range(1, min(above, x.shape[1] - 1) + 1):
