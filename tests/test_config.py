@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import seqclf
-from seqclf import GRU, LSTM, Experiment, FrameSequenceClassifier, SeqclfError, mnist
+from seqclf import GRU, LSTM, Experiment, FrameSequenceClassifier, SeqclfError, mnist, transforms
 from seqclf.experiment.fingerprint import changed_settings, resume_fingerprint
 from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.rendering import render
@@ -230,6 +230,78 @@ def test_a_wrong_override_is_refused_and_the_near_misses_named(override, told):
 def test_an_override_that_python_itself_chokes_on_is_refused_too(override):
     with pytest.raises(SeqclfError, match="setting optimizer"):
         change(EXAMPLE, override)
+
+
+def scaled(frames, generator, by: float = 1.0, sizes: tuple[int, ...] = (1, 2)):
+    return frames * by
+
+
+@dataclass(frozen=True)
+class Crop:
+    size: int = 4
+
+    def __call__(self, frames, generator):
+        return frames[..., : self.size]
+
+
+NESTED = replace(
+    EXAMPLE,
+    augment=partial(transforms.in_turn, steps=(partial(scaled, by=2.0), Crop(), [partial(scaled), {"inner": scaled}])),
+    schedule=partial(warmup_cosine, floor=0.1),
+    groups=partial(seqclf.param_groups, rules={"head.*": {"lr": 0.1}, "temporal.*": {"lr": 0.2}}),
+)
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("augment.steps.0.by=3", ("steps", "0", "by"), 3.0),
+        ("augment.steps.0.sizes=(4,5)", ("steps", "0", "sizes"), (4, 5)),
+        ("augment.steps.1.size=8", ("steps", "1", "size"), 8),
+        ("augment.steps.2.0.by=5", ("steps", "2", "0", "by"), 5.0),
+        ("augment.steps.2.1.inner.by=5", ("steps", "2", "1", "inner", "by"), 5.0),
+        ("augment.steps.2.1.inner.sizes.1=7", ("steps", "2", "1", "inner", "sizes", "1"), 7),
+        ("groups.rules.temporal.*.lr=0.5", ("rules", "temporal.*", "lr"), 0.5),
+    ],
+)
+def test_settings_inside_lists_tuples_mappings_and_objects_change_alone(override, path, value):
+    changed = change(NESTED, override)
+    part = override.split(".")[0]
+    node, before = getattr(changed, part), getattr(NESTED, part)
+    for name in path:
+        siblings = [settings_of(x) for x in (node, before)]
+        for other in siblings[0].keys() - {name}:
+            assert siblings[0][other][1] is siblings[1][other][1] or siblings[0][other][1] == siblings[1][other][1]
+        node, before = siblings[0][name][1], siblings[1][name][1]
+    assert node == value != before and type(node) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("augment.steps.3.by=1", "augment.steps has items 0 to 2"),
+        ("augment.steps.first.by=1", "augment.steps has items 0 to 2"),
+        ("augment.steps.0.bye=1", "augment.steps.0 has no setting 'bye'; did you mean by"),
+        ("augment.steps.0.by=big", "augment.steps.0.by=big"),
+        ("augment.steps.1.size.x=1", "augment.steps.1.size.x"),
+        ("augment.steps.2.1.outer=1", "outer"),
+        ("sources=1", "has no setting 'sources'"),
+    ],
+)
+def test_a_wrong_nested_override_is_refused_by_name(override, named):
+    with pytest.raises(SeqclfError, match=named):
+        change(NESTED, override)
+
+
+def test_a_positional_argument_of_a_partial_changes_by_its_name():
+    experiment = replace(EXAMPLE, schedule=partial(scaled_schedule, 2.0, power=3))
+    changed = change(experiment, "schedule.factor=4").schedule
+    assert changed(0, 10) == 4.0**3 and settings_of(changed)["factor"][1] == 4.0
+    assert experiment.schedule(0, 10) == 2.0**3
+
+
+def scaled_schedule(factor: float, step: int = 0, steps: int = 0, power: int = 1) -> float:
+    return factor**power
 
 
 def test_a_swapped_class_keeps_the_keywords_that_it_knows():

@@ -102,8 +102,10 @@ def _given(node: Any) -> dict[str, Any]:
 
 
 def _change(node: Any, path: list[str], raw: str, key: str) -> Any:
-    name, rest = path[0], path[1:]
     settings = settings_of(node)
+    # the key of a mapping may contain dots: the longest name that exists is meant
+    size = next((n for n in range(len(path), 0, -1) if ".".join(path[:n]) in settings), 1)
+    name, rest = ".".join(path[:size]), path[size:]
     if name not in settings:
         above = ".".join(key.split(".")[: key.count(".") - len(rest)])
         raise SeqclfError(f"setting {key}: {_no_setting(above, name, node, settings)}")
