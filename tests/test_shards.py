@@ -517,3 +517,15 @@ def test_pictures_of_two_sizes_and_two_names_of_a_class_are_told(tmp_path):
     assert shard_set(str(tmp_path), test="train", classes=["go", "stand"]).num_classes == 2
     with pytest.raises(SeqclfError, match="background 'none' is none of the classes go"):
         shard_set(str(tmp_path), test="train", classes=["go"], background="none")
+
+
+def test_a_split_column_says_which_videos_are_packed_as_a_part(made, prepare, tmp_path):
+    root = made["clip", "folders"]
+    listed = [line.split() for line in (root / "train.txt").read_text().splitlines()]
+    rows = [f"{path},{label},{'test' if i < 3 else 'train'}" for i, (path, label) in enumerate(listed)]
+    (tmp_path / "l.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    options = ("--root", root, "--out", tmp_path / "out", "--classes", root / "classes.txt")
+    for part in ("train", "test"):
+        assert prepare("shards", tmp_path / "l.csv", *options, "--part", part)[0] == 0
+    data = shard_set(str(tmp_path / "out"))
+    assert (len(data.train), len(data.test)) == (len(listed) - 3, 3)

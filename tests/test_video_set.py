@@ -316,7 +316,7 @@ def test_segments_refer_to_the_numbers_in_the_names(tmp_path, numbers):
     is_active = video.labels.tolist()
     assert [s for s, label in zip(shades(video.source), is_active, strict=True) if label] == [n % 256 for n in found]
     choice = data.details["frame_numbers"]
-    assert choice["choice"] == "names" and "numbered by names" in data.source
+    assert choice["choice"] == "names" and "numbers in their names" in data.source
     assert bool(choice["incomplete"]) == (list(numbers) not in (list(range(40)), list(range(1, 41))))
     in_order = annotated(tmp_path, ["v,20,30,act"], frame_numbers="order")
     assert in_order.test.videos[0].labels.nonzero()[:, 0].tolist() == list(range(20, 30))

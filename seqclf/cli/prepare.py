@@ -173,8 +173,9 @@ def shards(words: Sequence[str]) -> int:
     args = parser.parse_args(words)
 
     from seqclf.data import Video, open_video
-    from seqclf.data.lists import read_list
+    from seqclf.data.lists import Selection, read_list
     from seqclf.data.shard_index import classes_of
+    from seqclf.data.splits import NAMES
     from seqclf.prediction.prepare import write_part
 
     check_common(args)
@@ -189,14 +190,16 @@ def shards(words: Sequence[str]) -> int:
     if args.segments is None:
         if args.fps is not None or args.background is not None:
             raise SeqclfError("--fps and --background are for labels of frames: they need --segments")
-        found = read_list(args.list, root, args.list_form, before if args.classes is None else None, args.classes)
+        known = before if args.classes is None else None
+        select = Selection(args.part) if args.part in NAMES else None  # where a split column says what is for what
+        found = read_list(args.list, root, args.list_form, known, args.classes, select=select)
         videos = [Video(e.name, open_video(e.path, pattern=args.pattern), e.label) for e in found.videos]
         classes = found.classes
     else:
         if args.classes is None:
             raise SeqclfError("--segments needs --classes FILE")
         data = annotated(args, args.list, args.list, args.fps, args.pattern)
-        videos, classes = data.train.videos, data.classes
+        videos, classes = data.parts().get(args.part, data.train).videos, data.classes
     if before is not None and before != list(classes):
         raise SeqclfError(f"{out}: holds a part with other classes, or in another order: give another --out")
     seed = None if args.in_order else args.seed

@@ -121,13 +121,13 @@ def choose_frame_numbers(table: Segments, folders: Iterable[tuple[str, FrameFold
         elif numbering.first == 1 and any(segment.start < 1 for segment in segments):
             from_zero = from_zero or name
     if table.unit == "seconds" or not from_zero:
-        return "names", "as in the names"
+        return "names", "the default"
     if irregular:
         raise SeqclfError(
             f"{table.path}: a segment of {from_zero} starts at frame 0, but its frames are named from 1, and those of "
             f"{irregular} are not numbered one by one: say frame_numbers='names' or 'order'"
         )
-    return "order", f"in order from 0, as a segment of {from_zero} starts at 0 and its frames are named from 1"
+    return "order", f"a segment of {from_zero} starts at 0, and its frames are named from 1"
 
 
 def _number_frames(
@@ -144,7 +144,8 @@ def _number_frames(
             continue
         if not numbering.is_plain:
             gaps[name] = asdict(numbering)
-    out.notes.append(f"frames of folders are numbered by {choice} ({reason})")
+    how = "by the numbers in their names" if choice == "names" else "in order from 0"
+    out.notes.append(f"segments count the frames of folders {how} ({reason})")
     out.details["frame_numbers"] = {"choice": choice, "reason": reason, "incomplete": dict(list(gaps.items())[:MOST])}
     if gaps:
         name, first = next(iter(gaps.items()))
