@@ -211,7 +211,7 @@ def test_all_frames_are_those_of_a_decoding_of_the_whole_file(name, video, monke
     assert len(whole.flatten(1).unique(dim=0)) == len(whole)  # each frame is known by its pixels
     orders = []
     decode_all = video_index._order_of_decoding
-    monkeypatch.setattr(video_index, "_order_of_decoding", lambda path: orders.append(path) or decode_all(path))
+    monkeypatch.setattr(video_index, "_order_of_decoding", lambda *args: orders.append(args) or decode_all(*args))
     source = VideoFile(video(name))
     assert len(source) == len(whole) and bool(orders) == (name in DECODED)
     assert source.frame_shape == whole.shape[1:] and source.read([]).shape == (0, *whole.shape[1:])
@@ -442,7 +442,7 @@ def test_a_file_that_is_cut_off_says_so(name, part, video, tmp_path):
     path.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(
         SeqclfError,
-        match=rf"{path}: (the file is cut off, after \d+ frames|.*can't be read.* is cut off or|.*no frame)",
+        match=rf"{path}: (the file is cut off after \d+ frames|.*can't be read.* is cut off or|.*no frame)",
     ):
         len(VideoFile(path))
 
@@ -467,9 +467,7 @@ def test_a_stream_that_begins_in_the_middle_is_damage(video, tmp_path):
     content = video("h264.ts").read_bytes()
     starts = [at for at in range(0, len(content), 188) if content[at : at + 3] == b"\x47\x41\x00"]  # of frames
     (tmp_path / "late.ts").write_bytes(content[: starts[-1] + 1] + b"\x47" + content[starts[-1] + 2 :])
-    with pytest.raises(
-        SeqclfError, match=r"late\.ts: the file is damaged after 39 frames \(a stream in it begins late\)"
-    ):
+    with pytest.raises(SeqclfError, match=r"late\.ts: the file is damaged .*after 39 frames"):
         len(VideoFile(tmp_path / "late.ts"))
 
 
@@ -510,7 +508,7 @@ def sound():
         ("a.png", picture("PNG"), r"a video file was expected, and this is an image \(png\)"),
         ("a.mp4", picture("JPEG"), r"a video file was expected, and this is an image \(jpeg\)"),
         ("a:b.bmp", picture("BMP"), r"a video file was expected, and this is an image \(bmp\)"),
-        ("sound.wav", sound(), r"the file holds no video \(wav\)"),
+        ("sound.wav", sound(), r"the file has no video \(wav\)"),
     ],
 )
 def test_what_is_no_video_is_told_in_a_sentence(name, content, says, tmp_path):
@@ -527,7 +525,7 @@ def test_what_is_no_video_is_told_in_a_sentence(name, content, says, tmp_path):
 
 def test_a_video_without_frames(tmp_path, video):
     path = remake(video("h264_open.mkv"), tmp_path / "none.mkv", lambda packets: [])
-    with pytest.raises(SeqclfError, match=r"none.mkv: (the video holds no frame|this can't be read)"):
+    with pytest.raises(SeqclfError, match=r"none.mkv: (the video has no frame|this can't be read)"):
         len(VideoFile(path))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -50,6 +50,7 @@ def annotate_lists(
     past_end: float | None = None,
     workers: int = 2,
     on_error: str = "raise",
+    reader: Callable[..., Source] = open_video,
 ) -> Annotated:
     """Open the videos of each part, and label their frames.
 
@@ -62,15 +63,14 @@ def annotate_lists(
         past_end: How far segments may reach past the end of their video; see ``annotate``.
         workers: Threads that open videos.
         on_error: "raise", or "skip" to leave out a video that can't be read or whose segments are wrong.
+        reader: ``open_video``, with further settings.
 
     Raises:
         SeqclfError: A video can't be read or a segment is wrong; names the file and line.
     """
     names = _names(table, lists, on_error)
     sources = {
-        part: [
-            (entry.name, open_video(entry.path, fps, pattern, frame_numbers or "names", fps)) for entry in found.videos
-        ]
+        part: [(entry.name, reader(entry.path, fps, pattern, frame_numbers or "names", fps)) for entry in found.videos]
         for part, found in lists.items()
     }
     folders = [(name, s) for videos in sources.values() for name, s in videos if isinstance(s, FrameFolder)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.frame_numbers import natural_key
 from seqclf.data.pictures import is_picture
-from seqclf.data.source import FEATURES, Source, is_video
+from seqclf.data.source import FEATURES, Layout, Source, is_video
 
 
 def open_video(
@@ -19,6 +20,9 @@ def open_video(
     pattern: str | None = None,
     frame_numbers: str = "names",
     folder_fps: float | None = None,
+    stream: int | None = None,
+    on_error: Literal["raise", "skip_frames"] = "raise",
+    layout: Layout = "time_first",
 ) -> Source:
     """Open a video: a folder as its pictures, an ``.npy`` file as its features, any other file as a video file.
 
@@ -30,6 +34,9 @@ def open_video(
         pattern: Which pictures of a folder are frames; see ``FrameFolder``.
         frame_numbers: What annotations of a folder's frames count; see ``FrameFolder``.
         folder_fps: The frame rate of a folder of pictures, where it is known.
+        stream: Which video stream of a file, from 0; None for the one that FFmpeg chooses.
+        on_error: What to do about damage in a video file; see ``VideoFile``.
+        layout: The axes of an ``.npy`` file: "time_first", (T, D), or "features_first", (D, T).
 
     Raises:
         SeqclfError: There is no such file or folder, or it is a single picture.
@@ -39,12 +46,12 @@ def open_video(
         return FrameFolder(path, pattern, frame_numbers, folder_fps)
     _expect_video(path)
     if path.suffix.lower() == FEATURES:
-        from seqclf.data.features import FeatureFile
+        from seqclf.data.feature_file import FeatureFile
 
-        return FeatureFile(path)
+        return FeatureFile(path, layout=layout)
     from seqclf.data.video_file import VideoFile
 
-    return VideoFile(path, fps)
+    return VideoFile(path, fps, stream, on_error)
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +13,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data.annotated import annotate_lists
 from seqclf.data.classes import read_class_index
 from seqclf.data.data import Data
-from seqclf.data.features import segmentation_set
+from seqclf.data.feature_file import FeatureFile
 from seqclf.data.find import open_video
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.input_spec import DecisionRule
@@ -20,11 +22,13 @@ from seqclf.data.lists import Selection, VideoList, read_list, read_paths
 from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.paths import resolve_path
 from seqclf.data.sampling import CLIP, Sampling, whole
+from seqclf.data.segmentation import segmentation_set
 from seqclf.data.segments import read_segments
-from seqclf.data.source import Source, Video
+from seqclf.data.source import Layout, Source, Video
 from seqclf.data.spans import Unit, VideoSpan, span_text
 from seqclf.data.tables import Columns
 from seqclf.data.transforms import Transform
+from seqclf.data.video_file import VideoFile
 from seqclf.data.videos import Videos
 
 
@@ -51,6 +55,8 @@ def video_set(
     test_split: str | None = None,
     unit: Unit | Literal["auto"] = "auto",
     decision: DecisionRule | None = None,
+    stream: int | None = None,
+    layout: Layout = "time_first",
 ) -> Data:
     """Videos with one label each, as lists in one of the known forms name them (see ``seqclf.data.lists``).
 
@@ -73,7 +79,8 @@ def video_set(
         test_transform: The same for evaluation; None for ``transform``.
         labelling: Which frames of a clip carry its label.
         workers: Threads that read ahead.
-        on_error: "raise", or "skip" to leave out videos that are missing or can't be read, and record them.
+        on_error: "raise"; "skip" to leave out videos that are missing or can't be read; "skip_frames" to leave out the
+            frames of video files that can't be decoded. What is left out is reported and recorded.
         first_label: 0 or 1, the number of the first class; None decides by evidence, or refuses.
         columns: The columns "path", "label" and "split" of the lists; see ``read_list``.
         split_column: The column of a list that says which rows are for training, validation and test; None looks for
@@ -82,6 +89,8 @@ def video_set(
         unit: The unit of the columns start and end of a list whose rows are clips inside videos; "auto" decides it by
             the header and the times, or refuses. Frames are numbered as in the file, or as in the names of pictures.
         decision: How a clip is labelled, by its "last" frame or by the "mean" over frames; None follows ``labelling``.
+        stream: Which video stream of files that have several, from 0; None for the one that FFmpeg chooses.
+        layout: The axes of ``.npy`` files: "time_first", (T, D), or "features_first", (D, T).
 
     Raises:
         SeqclfError: A list or a video is missing or wrong; names the file and line.
@@ -105,7 +114,8 @@ def video_set(
             clips=unit,
         )
         training = training or found
-        videos = _videos(found, fps, pattern)
+        reader = partial(open_video, fps=fps, pattern=pattern, stream=stream, layout=layout, on_error=_damage(on_error))
+        videos = _videos(found, reader)
         parts[part] = Videos(
             videos,
             sampling if part == "train" else test_sampling,
@@ -118,7 +128,7 @@ def video_set(
         parts[part].skipped.update(_absent(path, found))
         descriptions.append(found.description)
         if part != "train" or all(isinstance(video.source, FrameFolder) for video in videos):  # these open quickly
-            descriptions[-1] += f", {parts[part].open():,} frames"
+            descriptions[-1] += f", {parts[part].open():,} frames{_choices(videos, stream)}"
     assert training is not None
     return Data(
         parts["train"],
@@ -157,6 +167,8 @@ def annotated_set(
     split_column: str | None = None,
     test_split: str | None = None,
     decision: DecisionRule | None = None,
+    stream: int | None = None,
+    layout: Layout = "time_first",
 ) -> Data:
     """Videos with labels of their frames, from a table of segments ``video,start,end,label``.
 
@@ -194,7 +206,8 @@ def annotated_set(
     paths = _lists(root, {"train": train, "test": split or test, "validation": validation})
     select = _selections(paths, split_column, test_split, measured=split is not None)
     lists = {part: read_paths(path, root, _missing(on_error), select=select[part]) for part, path in paths.items()}
-    found = annotate_lists(table, lists, fps, pattern, frame_numbers, past_end, workers, on_error)
+    reader = partial(open_video, stream=stream, layout=layout, on_error=_damage(on_error))
+    found = annotate_lists(table, lists, fps, pattern, frame_numbers, past_end, workers, on_error, reader)
     parts = {}
     for part, videos in found.videos.items():
         parts[part] = Videos(
@@ -233,15 +246,15 @@ def _selections(
     return {part: Selection(part, paths.count(path.resolve()) > 1, column, test_split) for part, path in lists.items()}
 
 
-def _videos(found: VideoList, fps: float | None, pattern: str | None) -> list[Video]:
+def _videos(found: VideoList, reader: Callable[[Path], Source]) -> list[Video]:
     """The videos of a list, or clips inside them."""
     sources: dict[Path, Source] = {}  # clips of one video share what is known about it
     videos = []
     for entry in found.videos:
         if entry.span is None or found.unit is None:
-            videos.append(Video(entry.name, open_video(entry.path, fps, pattern), entry.label))
+            videos.append(Video(entry.name, reader(entry.path), entry.label))
             continue
-        source = sources.setdefault(entry.path, open_video(entry.path, fps, pattern))
+        source = sources.setdefault(entry.path, reader(entry.path))
         name = f"{entry.name}, {span_text(*entry.span, found.unit)}"
         videos.append(Video(name, VideoSpan(source, *entry.span, found.unit), entry.label))
     return videos
@@ -253,6 +266,22 @@ def _leak(parts: dict[str, Videos]) -> str | None:
     if not train & test:
         return None
     return f"{len(train & test):,} videos are both in training and in test, such as {min(train & test)[1]}"
+
+
+def _choices(videos: Sequence[Video], stream: int | None) -> str:
+    """What was chosen where files could be read in several ways, for the source line."""
+    several = 0
+    for video in videos:
+        with suppress(SeqclfError):  # left out, and reported as such
+            several += isinstance(video.source, VideoFile) and video.source.streams() > 1
+    arrays = next((video.source for video in videos if isinstance(video.source, FeatureFile)), None)
+    notes = f", arrays {'(T, D)' if arrays.layout == 'time_first' else '(D, T)'}" if arrays else ""
+    which = "FFmpeg's choice" if stream is None else f"number {stream}"
+    return notes + (f", {several:,} files have several video streams, {which} is read (stream=)" if several else "")
+
+
+def _damage(on_error: str) -> Literal["raise", "skip_frames"]:
+    return "skip_frames" if on_error == "skip_frames" else "raise"
 
 
 def _missing(on_error: str) -> str:
@@ -273,6 +302,7 @@ def feature_set(
     background: Sequence[str] = (),
     workers: int = 2,
     on_error: str = "raise",
+    layout: Layout | Literal["auto"] = "features_first",
 ) -> Data:
     """Feature sequences with labels of their frames, in the layout of temporal action segmentation.
 
@@ -285,13 +315,16 @@ def feature_set(
         background: Classes that are left out of the segment metrics.
         workers: Threads that read ahead.
         on_error: "raise", or "skip" to leave out videos with values that are not finite.
+        layout: The axes of the files: "features_first", (D, T), as the field stores them, or "time_first", (T, D).
+            "auto" decides by the lengths of the labels, and refuses where both fit.
 
     Raises:
         SeqclfError: A file is missing or wrong.
     """
     folder = Path(root).expanduser()
     (train, classes, notes), (test, _, test_notes) = (
-        segmentation_set(folder, f"{part}.split{split}", sample_rate, on_length=on_length) for part in ("train", "test")
+        segmentation_set(folder, f"{part}.split{split}", sample_rate, "mapping.txt", on_length, layout)
+        for part in ("train", "test")
     )
     unknown = sorted(set(background) - set(classes))
     if unknown:

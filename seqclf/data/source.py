@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -16,6 +16,8 @@ VIDEOS = (
 )
 """The suffixes that a search of a folder takes for videos; a file that is named may have any."""
 FEATURES = ".npy"
+Layout = Literal["time_first", "features_first"]
+"""The axes of an array of features: "time_first" is (T, D), "features_first" is (D, T)."""
 
 
 class Source(Protocol):

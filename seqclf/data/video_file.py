@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,17 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_times import FrameTimes, at_seconds
 from seqclf.data.source import Source
-from seqclf.data.video_index import FrameIndex, Frames, Ints, Place, decode, index_frames, open_video, packets_of
+from seqclf.data.video_index import (
+    FrameIndex,
+    Frames,
+    Ints,
+    Place,
+    decode,
+    index_frames,
+    open_video,
+    packets_of,
+    until_fault,
+)
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -47,14 +57,26 @@ class VideoFile(Source):
         fps: frames per second to resample to: frame ``k`` is then the one shown at ``k / fps`` seconds from the first
             frame's time, that is the last that is not later (by more than the millisecond to which containers round),
             for every such time up to that of the last frame. None for the frames as they are.
+        stream: which of the file's video streams, from 0; None for the one that FFmpeg chooses by itself.
+        on_error: "raise", or "skip_frames" to leave out the frames that can't be decoded, and those that are built on
+            them; ``lost`` reports them. The whole file is then decoded once when it is first used.
 
     Raises:
         SeqclfError: fps is out of range. On first use: the file is missing, empty, an image, no video, cut off.
             On reading: a frame is damaged (those after it, too, up to the next keyframe), or of another size.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | Place, fps: float | None = None) -> None:
-        self._place = path if isinstance(path, Place) else Place(os.fspath(path))
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Place,
+        fps: float | None = None,
+        stream: int | None = None,
+        on_error: Literal["raise", "skip_frames"] = "raise",
+    ) -> None:
+        self._place = path if isinstance(path, Place) else Place(os.fspath(path), stream=stream)
+        if on_error not in ("raise", "skip_frames"):
+            raise SeqclfError(f'{self._place}: on_error={on_error!r}, expected "raise" or "skip_frames"')
+        self.stream, self.on_error = stream, on_error
         if fps is not None and not 0 < fps <= 1 / ROUNDING:
             raise SeqclfError(f"{self._place}: fps is {fps}, and must be a number above 0, up to 1000, or None")
         self.fps = fps
@@ -66,7 +88,7 @@ class VideoFile(Source):
 
     def reader(self) -> Callable[..., Source]:
         """Opens another file in the same way."""
-        return partial(VideoFile, fps=self.fps)
+        return partial(VideoFile, fps=self.fps, stream=self.stream, on_error=self.on_error)
 
     @property
     def path(self) -> str:
@@ -85,8 +107,8 @@ class VideoFile(Source):
         """``(T,)`` float64, when each frame is shown in player time: from the beginning of the file, sound included."""
         frames, seconds = self._numbers(), self._indexed().seconds
         if self.fps is None:
-            return torch.from_numpy(seconds)
-        return torch.from_numpy(seconds[0] + np.arange(len(frames)) / self.fps)
+            return torch.from_numpy(seconds[frames])
+        return torch.from_numpy(seconds[frames[0]] + np.arange(len(frames)) / self.fps)
 
     def frame_times(self) -> FrameTimes:
         """The number in the file of each frame, and its time there."""
@@ -143,19 +165,40 @@ class VideoFile(Source):
 
     def _indexed(self) -> FrameIndex:
         if self._index is None:
-            self._index = index_frames(self._place)
+            self._index = index_frames(self._place, self.on_error == "skip_frames")
         return self._index
 
     def _numbers(self) -> Ints:
         """Of each of our frames, its number in the file."""
         if self._frames is None:
-            seconds = self._indexed().seconds
-            self._frames = np.arange(len(seconds))
+            index = self._indexed()
+            frames = np.arange(len(index.seconds)) if index.intact is None else index.intact
             if self.fps is not None:
-                seconds = seconds - seconds[0]
+                seconds = index.seconds[frames] - index.seconds[frames[0]]
                 times = np.arange(math.floor((seconds[-1] + ROUNDING) * self.fps) + 1) / self.fps
-                self._frames = np.searchsorted(seconds, times + ROUNDING, side="right") - 1
+                frames = frames[np.searchsorted(seconds, times + ROUNDING, side="right") - 1]
+            self._frames = frames
         return self._frames
+
+    def streams(self) -> int:
+        """How many video streams the file has."""
+        return self._indexed().streams
+
+    def lost(self) -> str | None:
+        """What ``on_error="skip_frames"`` left out, in words: how many frames, and which. None where all are intact."""
+        index = self._indexed()
+        if index.intact is None:
+            return None
+        gone = np.setdiff1d(np.arange(len(index.seconds)), index.intact)
+        spans = np.split(gone, np.flatnonzero(np.diff(gone) > 1) + 1) if len(gone) else []
+        named = [str(span[0]) if len(span) == 1 else f"{span[0]} to {span[-1]}" for span in spans]
+        more = f" and {len(named) - 5} more spans" if len(named) > 5 else ""
+        parts = (
+            [f"{len(gone)} of {len(index.seconds)} frames can't be decoded: {', '.join(named[:5])}{more}"]
+            if named
+            else []
+        )
+        return "; ".join([*parts, *([index.fault] if index.fault else [])]) or None
 
 
 class _Decoder:
@@ -203,11 +246,13 @@ class _Decoder:
                     other = self.number_of[damaged]
                     which = "it" if other == number else f"frame {other}" if other >= 0 else "what it is built on"
                     raise SeqclfError(f"{self.place}: frame {number} can't be decoded, {which} is damaged")
-            if self.sought and came_from == self.start and frame is not None and frame.pict_type not in I_PICTURES:
+            if frame is None:  # the decoder reports it before frames that are shown earlier
+                continue
+            if self.sought and came_from == self.start and frame.pict_type not in I_PICTURES:
                 return None
             now = -1 if came_from < 0 else int(self.number_of[came_from])
             if now > self.at:  # before the first, there may come remains of frames that are shown before the keyframe
-                if now > self.at + 1 and not self.damaged:
+                if now > self.at + 1 and not self.damaged and self.index.intact is None:
                     return None
                 self.at = now
                 if now >= number:
@@ -238,12 +283,12 @@ class _Decoder:
         self.start = self.fed = start  # the packet that decoding begins with, and the next for the decoder
         self.at = -1  # the number of the frame that came last
         self.damaged: list[int] = []  # the packets since the start that could not be decoded
-        self.frames = decode(self.stream.codec_context, self._packets())
+        self.frames = decode(self.stream.codec_context, self._packets(), self.index.trusted)
 
     def _packets(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """The packets from the start on with their numbers; after a seek known by their names."""
         names = self.index.names if self.sought else None
-        for packet in packets_of(self.container, self.stream):
+        for packet in until_fault(packets_of(self.container, self.stream)):
             if names is not None:
                 if self.fed == len(names):
                     return

@@ -17,6 +17,7 @@ from seqclf.data.reading import read_frames
 from seqclf.data.sampling import Sampling, whole
 from seqclf.data.source import Video
 from seqclf.data.transforms import Transform
+from seqclf.data.video_file import VideoFile
 
 Sample = tuple[int, Tensor, Tensor | int]
 """A sample's number, its frames ``(t, *frame_shape)``, and its label, or labels ``(t,)``."""
@@ -36,8 +37,8 @@ class Videos:
         training: whether clips are drawn at random.
         labelling: which frames carry a label. None: every frame, or those that have one.
         workers: how many threads read ahead; 0 for none.
-        on_error: "raise", or "skip" to leave out what can't be read (in training the next sample takes its place);
-            ``skipped`` lists it.
+        on_error: "raise"; "skip" to leave out videos that can't be read (in training the next sample takes their
+            place); "skip_frames" where sources leave out frames that can't be decoded. ``skipped`` lists both.
         device: where batches go.
 
     Raises:
@@ -62,8 +63,8 @@ class Videos:
             raise SeqclfError("the videos of a data set have a label each, or all of them labels per frame")
         if workers < 0:
             raise SeqclfError(f"workers={workers}: expected at least 0")
-        if on_error not in ("raise", "skip"):
-            raise SeqclfError(f'on_error={on_error!r}: expected "raise" or "skip"')
+        if on_error not in ("raise", "skip", "skip_frames"):
+            raise SeqclfError(f'on_error={on_error!r}: expected "raise", "skip" or "skip_frames"')
         self.videos, self.sampling, self.transform, self.training = list(videos), sampling, transform, training
         self.per_frame = kinds.pop()
         self.labelling = labelling or (given if self.per_frame else every_frame)
@@ -83,7 +84,9 @@ class Videos:
 
         def length(video: Video) -> int:
             try:
-                return len(video.source)
+                frames = len(video.source)
+                self._note_lost(video)
+                return frames
             except SeqclfError as error:
                 self._skip(video, error)
                 return 0
@@ -166,6 +169,7 @@ class Videos:
         video = self.videos[v]
         with self._locks[v]:
             frames = read_frames(video.source, numbers, self.transform, generator)
+            self._note_lost(video)
         if self._first is not None and tuple(frames.shape[1:]) != self._first[1:]:
             raise SeqclfError(
                 f"{video.source.path}: has frames of the shape {tuple(frames.shape[1:])}, but other videos of "
@@ -192,8 +196,13 @@ class Videos:
                     return None
         raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
 
+    def _note_lost(self, video: Video) -> None:
+        """Lists the frames of a video that were left out."""
+        if self.on_error == "skip_frames" and isinstance(video.source, VideoFile) and (lost := video.source.lost()):
+            self.skipped[f"{video.name}, frames"] = lost
+
     def _skip(self, video: Video, error: SeqclfError) -> None:
-        if self.on_error == "raise":
+        if self.on_error != "skip":
             raise error
         self.skipped[video.name] = str(error)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqclf.data.features import FeatureFile
+from seqclf.data.feature_file import FeatureFile
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.frame_times import FrameTimes
 from seqclf.data.source import Source
@@ -83,7 +83,9 @@ def _of_video(source: VideoFile) -> FileFrames:
     shown = source.file_numbers.numpy()  # of each frame of the source, its number in the file
     numbers = np.arange(len(seconds))
     read = np.maximum(np.searchsorted(shown, numbers, side="right") - 1, 0)
-    rate = {} if source.fps is None else {"resampled_fps": source.fps}
+    rate: dict[str, Any] = {} if source.fps is None else {"resampled_fps": source.fps}
+    if lost := source.lost():
+        rate["left_out"] = lost
     if not seconds[-1] > seconds[0]:
         return FileFrames(numbers, read, None, None, rate)
     fps = (len(seconds) - 1) / float(seconds[-1] - seconds[0])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE
 from seqclf.data.annotate import annotate
-from seqclf.data.features import read_labels
+from seqclf.data.segmentation import read_labels
 from seqclf.data.segments import read_segments
 from seqclf.data.source import without_suffix
 from seqclf.prediction.file_frames import FileFrames

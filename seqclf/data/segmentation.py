@@ -1,0 +1,186 @@
+"""Data of temporal action segmentation: a file of features and one of labels for each video.
+
+features/<video>.npy      features of the frames, (D, T) by default
+groundTruth/<video>.txt   the class name of each frame, one a line
+mapping.txt               "index name", one a line
+splits/<split>.bundle     the videos of a split, "<video>.txt", one a line
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from seqclf.batch import SeqclfError
+from seqclf.data.feature_file import FeatureFile, check_layout, open_array
+from seqclf.data.source import Layout, Video
+
+OTHER_RATE = 1.5
+"""If features and labels differ in length by this factor, their frame rates differ."""
+
+
+def segmentation_set(
+    root: str | Path,
+    split: str,
+    sample_rate: int = 1,
+    mapping: str = "mapping.txt",
+    on_length: Literal["cut", "refuse"] = "cut",
+    layout: Layout | Literal["auto"] = "features_first",
+) -> tuple[list[Video], list[str], list[str]]:
+    """The videos of one split, each with a label per frame ``(T,)`` int64 at the sample rate.
+
+    Args:
+        root: the folder of ``features``, ``groundTruth``, ``splits`` and the mapping.
+        split: such as "train.split1".
+        sample_rate: take every ``sample_rate``-th frame, of features and of labels.
+        mapping: the name of the mapping file.
+        on_length: if a video has more features than labels or fewer, "cut" both to the shorter or "refuse".
+        layout: the axes of the feature files; see ``FeatureFile``. "auto" takes the layout under which all videos have
+            as many features and about as many frames as labels, and refuses if both or neither do.
+
+    Returns:
+        the videos, the class names, and lines to print: what was read, and what was cut.
+
+    Raises:
+        SeqclfError: a file is missing or damaged; a class is not in the mapping; features and labels differ in length
+            and that is to be refused, or by so much that their frame rates must differ; numbers of features differ.
+    """
+    if on_length not in ("cut", "refuse"):
+        raise SeqclfError(f'on_length={on_length!r}: expected "cut" or "refuse"')
+    check_layout(layout, ("time_first", "features_first", "auto"))
+    root = Path(root)
+    classes = read_mapping(root / mapping)
+    index = {name: k for k, name in enumerate(classes)}
+    names = _read_bundle(root / "splits", split)
+    labels = [read_labels(root / "groundTruth" / f"{name}.txt", index, root / mapping) for name in names]
+    paths = [root / "features" / f"{name}.npy" for name in names]
+    chosen = _layout_by_labels(paths, labels) if layout == "auto" else layout
+    size = FeatureFile(paths[0], layout=chosen).frame_shape[0]
+    videos, differing, most = [], [], 0
+    for name, path, y in zip(names, paths, labels, strict=True):
+        frames = len(FeatureFile(path, layout=chosen, size=size))
+        short = min(frames, len(y))
+        if frames != len(y):
+            differing.append(_expect_similar(path, frames, root / "groundTruth" / f"{name}.txt", len(y), on_length))
+            most = max(most, abs(frames - len(y)))
+        source = FeatureFile(path, sample_rate, chosen, size, short)
+        videos.append(Video(name, source, y[:short:sample_rate].clone()))
+    total = sum(len(video.source) for video in videos)
+    every = f", one frame of {sample_rate}" if sample_rate > 1 else ""
+    axes = "(D, T)" if chosen == "features_first" else "(T, D)"
+    what = f"{len(videos):,} videos, {total:,} frames of {size} features{every}, {len(classes)} classes"
+    notes = [f"{root}, split {split}: {what}, files {axes} (layout={chosen})"]
+    if differing:
+        notes.append(
+            f"warning: in {len(differing):,} of {len(videos):,} videos the numbers of features and labels differ "
+            f"(by up to {most:,} frames); both are cut to the shorter; the first: {differing[0]}"
+        )
+    return videos, classes, notes
+
+
+def _expect_similar(features: Path, frames: int, labels: Path, count: int, on_length: str) -> str:
+    """What differs, in words; an error where that is to be refused or much."""
+    sizes = f"{features} has {frames:,} frames, but {labels} {count:,} labels"
+    if max(frames, count) >= OTHER_RATE * min(frames, count):
+        raise SeqclfError(f"{sizes}: their frame rates differ, or the axes are swapped (layout=)")
+    if on_length == "refuse":
+        raise SeqclfError(f"{sizes} (on_length=cut takes the shorter)")
+    return sizes
+
+
+def _layout_by_labels(paths: list[Path], labels: list[Tensor]) -> Layout:
+    """The one layout under which files have one number of features, and about as many frames as labels."""
+    shapes = [open_array(path).shape for path in paths]
+
+    def fits(time: int) -> bool:
+        similar = (
+            max(s[time], len(y)) < OTHER_RATE * min(s[time], len(y)) for s, y in zip(shapes, labels, strict=True)
+        )
+        return len({shape[1 - time] for shape in shapes}) == 1 and all(similar)
+
+    first, second = fits(0), fits(1)
+    if first == second:
+        raise SeqclfError(
+            f"{paths[0]}: layout=auto: {'both' if first else 'neither'} of (T, D) and (D, T) agree with the labels "
+            f"({len(labels[0])} labels, an array of {shapes[0]}); give layout=time_first or layout=features_first"
+        )
+    return "time_first" if first else "features_first"
+
+
+def read_mapping(path: str | Path) -> list[str]:
+    """The class names in the order of their indices, from lines of "index name".
+
+    Raises:
+        SeqclfError: the file is missing; a line has another form, or repeats an index or a name; an index is missing.
+    """
+    lines: dict[int, tuple[int, str]] = {}
+    seen: dict[str, int] = {}
+    for number, line in _lines(path):
+        parts = line.split(maxsplit=1)
+        if len(parts) != 2 or not (parts[0].isascii() and parts[0].isdigit()):
+            raise SeqclfError(f'{path}, line {number}: expected "index name", such as "0 background", not {line!r}')
+        k, name = int(parts[0]), parts[1]
+        if k in lines or name in seen:
+            what = f"index {k}" if k in lines else f"class {name}"
+            first = lines[k][0] if k in lines else seen[name]
+            raise SeqclfError(f"{path}, line {number}: {what} is already in line {first}")
+        lines[k], seen[name] = (number, name), number
+    absent = [k for k in range(len(lines)) if k not in lines]
+    if absent:
+        raise SeqclfError(f"{path}: has {len(lines)} classes, but none has index {absent[0]}; indices count from 0")
+    return [lines[k][1] for k in range(len(lines))]
+
+
+def _read_bundle(folder: Path, split: str) -> list[str]:
+    """The videos' names, in the order of the list, without ".txt"."""
+    path = folder / f"{split.removesuffix('.bundle')}.bundle"
+    if not path.is_file():
+        there = ", ".join(sorted(p.stem for p in folder.glob("*.bundle"))) or "none"
+        raise SeqclfError(f"{path}: no such file; available splits: {there}")
+    seen: dict[str, int] = {}
+    for number, line in _lines(path):
+        name = line.removesuffix(".txt").removesuffix(".npy")
+        if name in seen:
+            raise SeqclfError(f"{path}, line {number}: video {name} is already in line {seen[name]}")
+        seen[name] = number
+    return list(seen)
+
+
+def read_labels(path: Path, index: dict[str, int], mapping: str | Path) -> Tensor:
+    """The labels ``(T,)`` int64 of a file that has the class name of one frame a line.
+
+    Args:
+        index: the number of each class name.
+        mapping: where the names come from, for errors.
+
+    Raises:
+        SeqclfError: the file is missing, or a class is not in the index; names the line.
+    """
+    lines = _text(path).rstrip().split("\n")
+    labels = [index.get(line.strip(), -1) for line in lines]
+    if -1 in labels:
+        number = labels.index(-1)
+        name = lines[number].strip()
+        wrong = f"class {name!r} is not in {mapping}" if name else "empty, expected a class name"
+        raise SeqclfError(f"{path}, line {number + 1}: {wrong}")
+    return torch.tensor(labels, dtype=torch.int64)
+
+
+def _lines(path: str | Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, with line numbers from 1."""
+    return [(number, line.strip()) for number, line in enumerate(_text(path).split("\n"), 1) if line.strip()]
+
+
+def _text(path: str | Path) -> str:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SeqclfError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SeqclfError(f"{path}: is not text ({error})") from None
+    if not text.strip():
+        raise SeqclfError(f"{path}: empty")
+    return text
