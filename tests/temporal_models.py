@@ -1,0 +1,92 @@
+"""Small temporal models and random batches for the tests of ``seqclf.models``."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from seqclf.models import (
+    GRU,
+    LSTM,
+    RNN,
+    FrameSequenceClassifier,
+    Identity,
+)
+
+OURS = {
+    "lstm": LSTM,
+    "gru": GRU,
+    "rnn_tanh": partial(RNN, nonlinearity="tanh"),
+    "rnn_relu": partial(RNN, nonlinearity="relu"),
+}
+TORCH = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "rnn_tanh": partial(nn.RNN, nonlinearity="tanh"),
+    "rnn_relu": partial(nn.RNN, nonlinearity="relu"),
+}
+KINDS = list(OURS)
+every_kind = pytest.mark.parametrize("kind", KINDS)
+every_depth = pytest.mark.parametrize("layers", [1, 2, 3])
+quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
+
+
+def make(kind: str, layers: int = 2, D: int = 5, H: int = 4, seed: int = 0, **kwargs) -> nn.Module:
+    torch.manual_seed(seed)
+    return OURS[kind](D, H, layers, **kwargs)
+
+
+def parts_of(state) -> tuple[Tensor, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def random_state(kind: str, layers: int, B: int, H: int = 4):
+    h = [torch.randn(layers, B, H) for _ in range(2 if kind == "lstm" else 1)]
+    return tuple(h) if kind == "lstm" else h[0]
+
+
+def gradients(loss: Tensor, net: nn.Module, *more: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, [*net.parameters(), *more]))
+
+
+def equal_with_gradients(*cases, leaves):
+    """Asserts that all cases (module, outputs) have the same outputs and gradients, of the module and the leaves."""
+    results = []
+    for net, outputs in cases:
+        loss = sum((out * torch.linspace(-1, 2, out.numel()).view_as(out)).sum() for out in outputs)
+        results.append([*outputs, *gradients(loss, net, *leaves)])
+    for a, b in zip(*results, strict=True):
+        close(a, b)
+
+
+def bools(*shape: int) -> Tensor:
+    return torch.rand(shape) < 0.3
+
+
+@st.composite
+def cases(draw, with_lengths=True):
+    """A recurrent model and a batch with or without resets, state and lengths."""
+    kind, layers = draw(st.sampled_from(KINDS)), draw(st.integers(1, 3))
+    B, T = draw(st.integers(1, 4)), draw(st.integers(1, 7))
+    is_first = state = lengths = None
+    if draw(st.booleans()):
+        row = st.lists(st.booleans(), min_size=T, max_size=T)
+        is_first = torch.tensor(draw(st.lists(row, min_size=B, max_size=B)))
+    if with_lengths and draw(st.booleans()):
+        lengths = torch.tensor(draw(st.lists(st.integers(1, T), min_size=B, max_size=B)))
+    net = make(kind, layers, seed=draw(st.integers(0, 1000)))
+    if draw(st.booleans()):
+        state = random_state(kind, layers, B)
+    return kind, net, torch.randn(B, T, 5), is_first, state, lengths
+
+
+def classifier(kind: str = "lstm", frame_shape=(3,), num_classes: int = 4, **kwargs) -> FrameSequenceClassifier:
+    torch.manual_seed(3)
+    temporal = Identity if kind == "identity" else partial(OURS[kind], hidden=4, layers=2, **kwargs)
+    return FrameSequenceClassifier(temporal=temporal, frame_shape=frame_shape, num_classes=num_classes)

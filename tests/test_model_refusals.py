@@ -1,0 +1,112 @@
+"""Wrong arguments of models are refused with what was expected and what was given."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from temporal_models import (
+    classifier,
+    make,
+)
+from torch import nn
+
+from seqclf.batch import SeqclfError
+from seqclf.models import (
+    GRU,
+    LSTM,
+    RNN,
+    FrameSequenceClassifier,
+)
+
+
+@pytest.mark.parametrize("name", ["dropout", "dropout_after"])
+@pytest.mark.parametrize("p", [-0.1, 1.0])
+def test_a_dropout_out_of_range_is_refused(name, p):
+    with pytest.raises(SeqclfError, match=rf"{name} .* not {p}"):
+        LSTM(3, 4, **{name: p})
+
+
+@pytest.mark.parametrize(("hidden", "layers"), [(0, 1), (4, 0)])
+def test_a_net_without_units_or_layers_is_refused(hidden, layers):
+    with pytest.raises(SeqclfError, match=f"not {hidden} and {layers}"):
+        GRU(3, hidden, layers)
+
+
+def test_an_unknown_nonlinearity_is_refused():
+    with pytest.raises(SeqclfError, match="'sigmoid'"):
+        RNN(3, 4, nonlinearity="sigmoid")
+
+
+WRONG = {
+    "frame shape": (dict(frames=torch.zeros(2, 3, 8)), r"\(B, T, 7\).*\(2, 3, 8\)"),
+    "one frame, no clip": (dict(frames=torch.zeros(2, 7)), r"\(B, T, 7\).*\(2, 7\)"),
+    "images for vectors": (dict(frames=torch.zeros(2, 3, 7, 1, 1)), r"\(B, T, 7\).*\(2, 3, 7, 1, 1\)"),
+    "no clips": (dict(frames=torch.zeros(0, 3, 7)), r"at least one.*\(0, 3, 7\)"),
+    "no frames": (dict(frames=torch.zeros(2, 0, 7)), r"at least one.*\(2, 0, 7\)"),
+    "is_first shape": (dict(is_first=torch.zeros(3, 2).bool()), r"bool \(2, 3\).*\(3, 2\)"),
+    "is_first dtype": (dict(is_first=torch.zeros(2, 3)), r"bool \(2, 3\).*float32"),
+    "state shape": (dict(state=(torch.zeros(1, 3, 4),) * 2), r"\(1, 2, 4\).*\(1, 3, 4\)"),
+    "state of one part": (dict(state=torch.zeros(1, 2, 4)), r"pair.*\(1, 2, 4\)"),
+    "state of three parts": (dict(state=(torch.zeros(1, 2, 4),) * 3), r"pair.*\(1, 2, 4\)"),
+    "length 0": (dict(lengths=torch.tensor([0, 3])), r"from 1 to 3, not \[0, 3\]"),
+    "length above T": (dict(lengths=torch.tensor([3, 4])), r"from 1 to 3, not \[3, 4\]"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_refused(case):
+    model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=4), frame_shape=(7,), num_classes=3)
+    arguments, words = WRONG[case]
+    with pytest.raises(SeqclfError, match=words):
+        model(**{"frames": torch.zeros(2, 3, 7), **arguments})
+
+
+@pytest.mark.parametrize("kind", ["gru", "rnn_tanh"])
+def test_a_pair_of_states_is_refused_where_the_state_is_one_tensor(kind):
+    with pytest.raises(SeqclfError, match=r"one tensor \(2, 3, 4\)"):
+        make(kind)(torch.zeros(3, 2, 5), state=(torch.zeros(2, 3, 4),) * 2)
+
+
+def test_features_of_the_wrong_size_are_refused():
+    with pytest.raises(SeqclfError, match=r"LSTM expects features \(B, T, 5\), not \(2, 3, 6\)"):
+        make("lstm")(torch.zeros(2, 3, 6))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        (dict(num_classes=3), "frame_shape= to build its encoder"),
+        (
+            dict(encoder=nn.Flatten(), temporal=partial(LSTM, hidden=4), num_classes=3),
+            "frame_shape= to find .* Flatten",
+        ),
+        (dict(temporal=partial(LSTM, hidden=4), frame_shape=(7,)), "num_classes="),
+    ],
+)
+def test_a_missing_size_is_refused_by_the_name_of_its_argument(kwargs, words):
+    with pytest.raises(SeqclfError, match=words):
+        FrameSequenceClassifier(**kwargs)
+
+
+WRONG_LENGTHS = {
+    "too many": torch.tensor([1, 2, 3]),
+    "too few": torch.tensor([2]),
+    "none": torch.zeros(0, dtype=torch.int64),
+    "not whole": torch.tensor([2.5, 3.0]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_LENGTHS)
+def test_wrong_lengths_are_refused(case):
+    model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=4), frame_shape=(7,), num_classes=3)
+    with pytest.raises(SeqclfError, match=r"lengths must be 2 .* from 1 to 3, not "):
+        model(torch.zeros(2, 3, 7), lengths=WRONG_LENGTHS[case])
+
+
+@pytest.mark.parametrize("case", ["is_first shape", "is_first dtype", "length 0", "length above T"])
+def test_the_single_frame_model_refuses_the_same(case):
+    arguments, words = WRONG[case]
+    with pytest.raises(SeqclfError, match=words):
+        classifier("identity", (7,))(**{"frames": torch.zeros(2, 3, 7), **arguments})
