@@ -86,7 +86,7 @@ def test_a_converted_run_can_be_evaluated_and_fine_tuned(tmp_path, monkeypatch):
         for key, value in case.part("end.").items():
             layer, _, j = key.rpartition(".")
             net.params[layer][int(j)].copy_(torch.from_numpy(value))
-    experiment = seqclf.experiment.config.load_experiment(ROOT / "configs/mnist_lastframe.py", ["data.source=digits"])
+    experiment = seqclf.load_experiment(ROOT / "configs/mnist_lastframe.py", ["data.source=digits"])
     caffe.write_run(net, "run", experiment)
     predictor = seqclf.load("run")
     for image, want in zip(case.arrays["test_u8"][:16], case.arrays["test_prob_last_step"][:16], strict=True):

@@ -17,7 +17,7 @@ from caffe_golden import Case
 
 from seqclf import SeqclfError, caffe
 from seqclf.caffe import draw, inspect, layers_table, sketch, timing
-from seqclf.caffe.layers import CATEGORIES, LAYERS
+from seqclf.caffe.layers import CATEGORIES, LAYERS, Layer
 from seqclf.caffe.load import read_net_structure
 from seqclf.cli.caffe import COMMANDS, convert
 from seqclf.cli.caffe import main as run
@@ -332,7 +332,7 @@ def test_inspect_lists_all_parameters_that_do_not_fit(mini, capsys):
 def test_inspect_shows_solvers_and_saved_nets(folder, capsys):
     assert run(["inspect", "solver.prototxt"]) == 0
     out = capsys.readouterr().out
-    assert "learning rate: 0.1 at 0, 0.05 at 4, 0.05 at 7" in out
+    assert "learning rate: 0.1 at 0, 0.05 at 4, 0.05 at 7" in out and "train_state" not in out
     assert 'lr_policy: "step"' in out and "train net: net.prototxt" in out and "test net #0: net.prototxt" in out
     assert out.count("train-data") == 1 and out.count("test-data") == 1 and out.count("Accuracy") == 1
     run(["train", "--solver", "solver.prototxt"])
@@ -463,6 +463,39 @@ def test_every_layer_type_declares_its_documentation():
         assert layer.category in CATEGORIES and re.fullmatch(r"\w+_layer\.[ch]pp", layer.caffe_source), name
         assert set(layer.bottom_roles) <= {"data", "labels", "cont"}, name
     assert set(draw.COLOURS) == set(CATEGORIES)
+
+
+class Cube(Layer):
+    category = "activation"
+    caffe_source = "cube_layer.cpp"
+    limits = "none"
+
+    def setup(self, shapes):
+        return shapes
+
+    def forward(self, x):
+        return self.param.power_param.scale * x**3
+
+    def operations(self, bottoms, tops):
+        return 3 * prod(bottoms[0])
+
+    @staticmethod
+    def summary(param):
+        return f"times {param.power_param.scale:g}"
+
+
+def test_a_new_layer_type_needs_only_its_class(tmp_path, monkeypatch):
+    monkeypatch.setitem(LAYERS, "Cube", Cube)
+    file = tmp_path / "net.prototxt"
+    file.write_text(
+        'input: "x" input_shape { dim: 2 dim: 5 } '
+        'layer { name: "cube" type: "Cube" bottom: "x" top: "y" power_param { scale: 2 } }'
+    )
+    net = caffe.load_net(file)
+    assert net(x=torch.full((2, 5), 3.0))["y"].unique().tolist() == [54]
+    assert inspect.figures(net)[-1].operations == 30
+    assert "Cube times 2" in draw.to_dot(net.message)
+    assert "| `Cube` | activation | both | none | cube_layer.cpp |" in layers_table.make_table()
 
 
 def test_the_table_of_layers_in_the_documentation_is_up_to_date():

@@ -16,12 +16,12 @@ from seqclf.caffe.save import save_net
 from seqclf.caffe.solver import Solver, load_solver, read_solver
 
 if TYPE_CHECKING:
-    from seqclf.caffe.from_classifier import from_classifier
+    from seqclf.caffe.classifier_to_net import from_classifier
+    from seqclf.caffe.net_to_classifier import to_classifier
     from seqclf.caffe.run import write_run
-    from seqclf.caffe.to_classifier import to_classifier
 
-_LAZY = {"from_classifier": "from_classifier", "to_classifier": "to_classifier", "write_run": "run"}
-"""Names that need the rest of seqclf, imported on first use: ``caffe train`` does without them."""
+_LAZY = {"from_classifier": "classifier_to_net", "to_classifier": "net_to_classifier", "write_run": "run"}
+"""The modules of names that are imported on first use, because they need all of seqclf, unlike ``caffe train``."""
 
 __all__ = [
     "SGD",

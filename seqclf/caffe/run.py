@@ -14,7 +14,7 @@ from torch import nn
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.lrcn import Description, describe
 from seqclf.caffe.net import Net
-from seqclf.caffe.to_classifier import build_classifier, classifier_factory
+from seqclf.caffe.net_to_classifier import build_classifier, classifier_factory
 from seqclf.data import no_data
 from seqclf.data.input_spec import DecisionRule, InputSpec
 from seqclf.experiment.config import Experiment, build_data

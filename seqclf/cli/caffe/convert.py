@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seqclf import FrameSequenceClassifier, SeqclfError, caffe
 from seqclf.caffe.mean import read_mean_image
-from seqclf.caffe.to_classifier import describe_mapping
+from seqclf.caffe.net_to_classifier import describe_mapping
 from seqclf.cli.caffe.inspect import format_shape
 from seqclf.cli.caffe.options import make_command_parser
 from seqclf.experiment.loading import load_experiment

@@ -26,11 +26,11 @@ from seqclf.cli.caffe.options import (
     add_python,
     add_shape,
     add_state,
+    apply_state,
     import_python_layers,
     make_command_parser,
     make_sketch,
     parse_shape,
-    parse_stages,
     phase_of,
     print_notes,
 )
@@ -58,9 +58,7 @@ def main(args: list[str]) -> int:
 
 def inspect_solver(options: Namespace, console: Console) -> None:
     param = caffe.read_solver(options.model, options.flavour)
-    if options.level:
-        param.train_state.level = options.level
-    param.train_state.stage.extend(parse_stages(options.stage))
+    apply_state(options, param)
     console.print(f"{options.model}: a solver")
     for line in solver_settings(param):
         console.print(f"  {line}")

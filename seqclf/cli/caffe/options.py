@@ -64,6 +64,14 @@ def add_shape(parser: ArgumentParser) -> None:
     )
 
 
+def apply_state(options: Namespace, solver: Any) -> None:
+    """Writes the level and stages of the options into a ``SolverParameter``."""
+    if options.level:
+        solver.train_state.level = options.level
+    if options.stage:
+        solver.train_state.stage.extend(parse_stages(options.stage))
+
+
 def parse_stages(text: str) -> list[str]:
     return [stage for stage in text.split(",") if stage]
 

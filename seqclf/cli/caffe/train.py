@@ -21,10 +21,10 @@ from seqclf.cli.caffe.options import (
     add_gpu,
     add_python,
     add_state,
+    apply_state,
     import_python_layers,
     make_command_parser,
     parse_gpus,
-    parse_stages,
     use_device,
 )
 from seqclf.cli.caffe.signals import EFFECTS, signal_effects
@@ -104,10 +104,7 @@ def training_device(text: str | None, param: Any) -> torch.device:
 
 def apply_options(options: Namespace, param: Any) -> None:
     """Writes the options that replace fields of the solver into its message."""
-    if options.level:
-        param.train_state.level = options.level
-    if options.stage:
-        param.train_state.stage.extend(parse_stages(options.stage))
+    apply_state(options, param)
     if options.weights or options.snapshot:
         param.ClearField("weights")
     param.weights.extend([options.weights] if options.weights else [])
