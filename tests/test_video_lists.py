@@ -123,6 +123,14 @@ def test_plain_lists_have_names_or_numbers(tmp_path, root, gap):
         assert read_list(spaced, root).classes == ["playing guitar", "run"]
 
 
+@pytest.mark.parametrize("gap", [",", ";", "\t", " "])
+def test_a_first_line_with_numbers_is_no_header(tmp_path, gap):
+    touch(tmp_path, "video/1.jpg", "clip/1.jpg")
+    for numbers in (("0", "1"), ("120", "0")):
+        lines = [gap.join(("video", *numbers)), gap.join(("clip", *numbers))]
+        assert len(read_list(write(tmp_path / "l.txt", lines), tmp_path).videos) == 2
+
+
 def test_lists_without_labels_take_the_names_of_folders(tmp_path, root):
     found = read_list(write(tmp_path / "l.txt", PATHS), root)
     assert (found.classes, labels_of(found)) == (CLASSES, LABELS) and "folder" in found.description

@@ -128,8 +128,10 @@ def read_rows(
     header = header_of(path, columns)
     if form == "kinetics" or (form == "auto" and header.find("", ("youtubeid",)) is not None and not columns):
         return _kinetics_rows(path, columns)
-    usual = header.find("path", PATH) is not None and (
-        header.find("label", LABEL) is not None or len(header.header) > 2
+    usual = (
+        header.find("path", PATH) is not None
+        and (header.find("label", LABEL) is not None or len(header.header) > 2)
+        and all(whole_number(name) is None for name in header.header)  # a folder may be called "video"
     )
     if form == "csv" or columns or header.records or (form == "auto" and usual):
         return _table_rows(path, columns, clips)
