@@ -1,6 +1,6 @@
-"""The runs that tests of several processes compare with one: ``torchrun ... distributed_runs.py FOLDER`` makes all.
+"""Runs that are compared between one and several processes: ``torchrun ... distributed_runs.py FOLDER`` trains all.
 
-Names after the folder choose some of them, which go on where they are there already.
+Names after the folder select some of them, which are resumed if they exist.
 """
 
 import os
@@ -28,7 +28,7 @@ calls = 0
 
 
 def struck(frames, generator):
-    """Changes nothing, but in the 60th step sends process 1 the signal that ``STRIKE`` names; after a restart, none."""
+    """Sends process 1 the signal of ``STRIKE`` in the 60th step, unless it was restarted. Changes no frames."""
     global calls
     calls += 1
     wanted = os.environ.get("STRIKE")
@@ -38,14 +38,14 @@ def struck(frames, generator):
 
 
 def noted(logits, labels, total):
-    """Cross-entropy; into the file that ``DRAWS`` names goes what this process would drop next."""
+    """Cross-entropy; appends the next random number of this process to the file of ``DRAWS``."""
     with open(f"{os.environ['DRAWS']}_{os.environ['RANK']}", "a") as file:
         print(torch.rand(()).item(), file=file)
     return cross_entropy(logits, labels, total)
 
 
 def toy_data(kind: str) -> Data:
-    """Clips of noise whose class shifts their mean, 41 to learn from and 23 to test: neither number divides evenly."""
+    """Noise whose class shifts its mean: 41 clips to train and 23 to test, which divide unevenly."""
     generator = torch.Generator().manual_seed(1)
 
     def part(clips: int) -> Clips:
@@ -89,11 +89,11 @@ RUNS = {
 }
 
 SAME = [name for name in RUNS if name != "drawn"]
-"""Those that are the same for any number of processes."""
+"""Runs that are equal for any number of processes."""
 
 
 def evaluated(world):
-    """The figures of a drawn model on the toy's clips, whose number neither the batch nor the processes divide."""
+    """Metrics of an untrained model on the toy clips, which batches and processes divide unevenly."""
     torch.manual_seed(0)
     model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=8), frame_shape=(6,), num_classes=3)
     data = {kind: toy_data(kind).train for kind in ("clip", "every", "given")}

@@ -1,4 +1,4 @@
-"""Configs load, change by name, and are written out as Python that gives them again."""
+"""Configs load, change by name, and are written as Python that loads again."""
 
 import shutil
 import sys
@@ -28,7 +28,7 @@ LASTFRAME, PERFRAME = (p for p in CONFIGS if p.stem in ("mnist_lastframe", "mnis
 SMALL = ("steps=2", "batch_size=4", "data.source=digits", "model.temporal.hidden=8")
 all_configs = pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)
 
-FOREIGN = '''"""A config from elsewhere: a class of its own, and a neighbour that it imports."""
+FOREIGN = '''"""A config with its own class and a neighbour that it imports."""
 from functools import partial
 import torch
 from torch import nn
@@ -67,14 +67,14 @@ EXAMPLE = Experiment(
 
 
 def again(text: str) -> Experiment:
-    """What a rendered config gives, run as the Python that it is."""
+    """The experiment of a rendered config."""
     namespace = {}
     exec(compile(text, "rendered", "exec"), namespace)
     return namespace["get_config"]()
 
 
 def plain(value):
-    """An experiment or a part of it in a form that `==` compares deeply (partials compare by identity)."""
+    """An experiment or a part of it as plain values, which compare deeply (partials compare by identity)."""
     if isinstance(value, partial):
         return ("partial", value.func, [plain(a) for a in value.args], {k: plain(v) for k, v in value.keywords.items()})
     if isinstance(value, Experiment):
@@ -82,7 +82,7 @@ def plain(value):
     return (type(value), value)
 
 
-def test_none_true_and_false_are_texts_where_only_a_text_will_do():
+def test_none_and_true_are_strings_where_the_setting_is_a_string():
     def encoder(weights: str | None = None, frozen: str = "all", name: str = "a", wide: bool = False) -> None: ...
 
     for raw, setting, expected in (
@@ -130,10 +130,10 @@ def test_a_rendered_experiment_is_python_that_gives_the_same_experiment(config, 
     assert render(again(text)) == text
     assert plain(again(text)) == plain(experiment)
     for setting in ("steps=", "batch_size=", "seed=", "precision=", "keep="):
-        assert setting in text, "all settings are told, the defaults too"
+        assert setting in text, "defaults are rendered too"
 
 
-def test_symbols_of_one_name_from_two_modules_stay_apart():
+def test_two_functions_of_one_name_are_imported_under_two_names():
     model = partial(FrameSequenceClassifier, preprocess=nn.Identity, temporal=seqclf.Identity)
     experiment = change(EXAMPLE, "steps=1")
     text = render(Experiment(experiment.data, model, experiment.optimizer, steps=1, batch_size=1))
@@ -142,7 +142,7 @@ def test_symbols_of_one_name_from_two_modules_stay_apart():
 
 
 @pytest.mark.parametrize("value", [lambda x: x, nn.Linear(1, 1), object()], ids=("lambda", "module", "object"))
-def test_what_has_no_name_can_not_be_rendered(value):
+def test_a_value_without_a_name_cannot_be_rendered(value):
     experiment = Experiment(EXAMPLE.data, EXAMPLE.model, EXAMPLE.optimizer, steps=1, batch_size=1, augment=value)
     with pytest.raises(SeqclfError, match="a config cannot hold"):
         render(experiment)
@@ -174,7 +174,7 @@ def test_perframe_differs_from_lastframe_by_the_labelling_alone():
         ("model.temporal.init=None", ["model", "temporal", "init"], None),
     ],
 )
-def test_an_override_changes_its_setting_with_its_type_and_no_other(override, path, value):
+def test_an_override_changes_one_setting_and_keeps_its_type(override, path, value):
     changed = change(EXAMPLE, override)
     node = changed
     for name in path:
@@ -190,7 +190,7 @@ def test_an_override_changes_its_setting_with_its_type_and_no_other(override, pa
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("step=5", "the experiment has no setting 'step'; did you mean steps"),
         ("batchsize=5", "did you mean batch_size"),
@@ -219,15 +219,15 @@ def test_an_override_changes_its_setting_with_its_type_and_no_other(override, pa
         ("=3", "expected key=value"),
     ],
 )
-def test_a_wrong_override_is_refused_and_the_near_misses_named(override, told):
-    with pytest.raises(SeqclfError, match=told):
+def test_a_wrong_override_is_refused_with_suggestions(override, message):
+    with pytest.raises(SeqclfError, match=message):
         change(EXAMPLE, override)
 
 
 @pytest.mark.parametrize(
     "override", ["optimizer.lr=" + "9" * 400, "optimizer=..foo", "optimizer.lr=" + "-" * 100_000 + "1"], ids=range(3)
 )
-def test_an_override_that_python_itself_chokes_on_is_refused_too(override):
+def test_an_override_that_python_cannot_parse_is_refused(override):
     with pytest.raises(SeqclfError, match="setting optimizer"):
         change(EXAMPLE, override)
 
@@ -304,7 +304,7 @@ def scaled_schedule(factor: float, step: int = 0, steps: int = 0, power: int = 1
     return factor**power
 
 
-def test_a_swapped_class_keeps_the_keywords_that_it_knows():
+def test_a_swapped_class_keeps_the_arguments_that_it_takes():
     swapped = change(EXAMPLE, "model.temporal=GRU").model.keywords["temporal"]
     assert swapped.func is GRU
     assert swapped.keywords == {"hidden": 100, "layers": 3, "init": seqclf.orthogonal}  # a GRU has no forget_bias
@@ -356,7 +356,7 @@ def foreign(tmp_path):
     return folder
 
 
-def test_a_run_of_a_config_from_elsewhere_is_whole_without_that_config(foreign, tmp_path):
+def test_a_run_loads_without_the_config_it_was_started_from(foreign, tmp_path):
     before = list(sys.path)
     experiment = load_experiment(foreign / "halved.py")
     run = tmp_path / "run"
@@ -408,7 +408,7 @@ NUMBERS = {
 @example(case=("data.root", "'"))
 @example(case=("data.root", "a=b\\n"))
 @example(case=("optimizer.lr", 5e-324))
-def test_any_value_of_a_setting_comes_back_from_its_repr(case):
+def test_an_override_with_the_repr_of_a_value_sets_that_value(case):
     key, value = case
     changed = change(EXAMPLE, f"{key}={value!r}")
     rendered = again(render(changed))
@@ -420,7 +420,7 @@ def test_any_value_of_a_setting_comes_back_from_its_repr(case):
 
 @settings(max_examples=50, deadline=None)
 @given(key=st.sampled_from(sorted(NUMBERS)), raw=st.text(max_size=12))
-def test_any_text_as_a_value_is_taken_or_refused_in_a_sentence(key, raw):
+def test_any_text_as_a_value_is_accepted_or_refused_by_name(key, raw):
     try:
         render(change(EXAMPLE, f"{key}={raw}"))
     except SeqclfError as error:

@@ -1,4 +1,4 @@
-"""Several processes are one: the same losses, weights and figures, however many share a run, stop it or resume it."""
+"""Several processes equal one: losses, weights and metrics, also when a run is stopped and resumed."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def torchrun(processes, *command, restarts=0, **environment):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """All the runs, by one process."""
+    """All runs with one process."""
     folder = tmp_path_factory.mktemp("alone")
     for name in SAME:
         train(RUNS[name], folder / name, "cpu")
@@ -64,7 +64,7 @@ def expect_equal(run, other):
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory):
-    """All the runs, by two processes and by three."""
+    """All runs with two and with three processes."""
     folders = {}
     for processes in (2, 3):
         folders[processes] = tmp_path_factory.mktemp(f"by_{processes}")
@@ -74,7 +74,7 @@ def several(tmp_path_factory):
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_losses_and_weights_are_those_of_one_process_and_figures_are_identical(processes, alone, several):
+def test_several_processes_equal_one(processes, alone, several):
     folder = several[processes]
     for name in SAME:
         expect_equal(folder / name, alone / name)
@@ -85,7 +85,7 @@ def test_losses_and_weights_are_those_of_one_process_and_figures_are_identical(p
         assert norm["running_mean"].tolist() == [(processes - 1) / 2] * 2 and norm["running_var"].tolist() == [1, 1]
 
 
-def test_a_process_that_is_killed_is_started_anew_and_nothing_is_lost(several, tmp_path):
+def test_a_killed_process_is_restarted_and_the_run_is_unchanged(several, tmp_path):
     done = torchrun(2, "distributed_runs.py", tmp_path, "struck", restarts=1, STRIKE="SIGKILL")
     assert done.returncode == 0, done.stderr
     killed, undisturbed = tmp_path / "struck", several[2] / "struck"
@@ -95,7 +95,7 @@ def test_a_process_that_is_killed_is_started_anew_and_nothing_is_lost(several, t
     assert lines(killed) == lines(undisturbed)
 
 
-def test_a_signal_to_one_process_ends_all_with_a_checkpoint_that_any_number_goes_on_from(alone, tmp_path):
+def test_a_signal_to_one_process_stops_all_and_any_number_can_resume(alone, tmp_path):
     stopped = torchrun(2, "distributed_runs.py", tmp_path / "1", "struck", STRIKE="SIGTERM")
     assert stopped.returncode != 0
     assert "stopped by SIGTERM after step 60" in stopped.stderr
@@ -111,7 +111,7 @@ def test_a_signal_to_one_process_ends_all_with_a_checkpoint_that_any_number_goes
         expect_equal(run, alone / "struck")
 
 
-def test_each_process_draws_for_itself_and_the_first_as_one_alone(tmp_path):
+def test_each_process_has_its_own_random_numbers_and_the_first_those_of_one_alone(tmp_path):
     for processes in (1, 2):
         draws = str(tmp_path / f"draws_{processes}")
         done = torchrun(processes, "distributed_runs.py", tmp_path / str(processes), "drawn", DRAWS=draws)
@@ -121,7 +121,7 @@ def test_each_process_draws_for_itself_and_the_first_as_one_alone(tmp_path):
     assert len({*first, *second}) == 6, "other units are dropped by each process, and in each step"
 
 
-def test_the_tool_tells_a_mistake_once_and_writes_one_report(tmp_path):
+def test_an_error_is_printed_once_and_one_report_is_written(tmp_path):
     config = ROOT / "configs" / "mnist_perframe.py"
     settings = ["data.source=digits", "steps=4", "batch_size=9", "eval_batch=100"]
     tool = [ROOT / "tools" / "train.py", "--config", config, "--device", "cpu", "--workdir", tmp_path / "run"]
@@ -138,7 +138,7 @@ def test_the_tool_tells_a_mistake_once_and_writes_one_report(tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["environment"]["processes"] == 2
 
 
-def test_a_restart_needs_a_folder_that_it_finds_again(tmp_path):
+def test_a_restart_needs_a_run_folder(tmp_path):
     done = torchrun(
         2, ROOT / "tools" / "train.py", "--config", ROOT / "configs" / "mnist_perframe.py", "steps=1", restarts=1
     )
@@ -146,7 +146,7 @@ def test_a_restart_needs_a_folder_that_it_finds_again(tmp_path):
     assert done.stderr.count("error: ") == 2, "once by each of the two starts"
 
 
-def test_a_restart_goes_on_with_its_own_run_alone(tmp_path, monkeypatch):
+def test_a_restart_resumes_its_own_run_only(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
     experiment = replace(RUNS["clip"], steps=3)
     train(experiment, tmp_path, "cpu")
@@ -161,7 +161,7 @@ def test_a_restart_goes_on_with_its_own_run_alone(tmp_path, monkeypatch):
         again(False, (), World(restarts=1))
 
 
-def test_other_data_and_too_small_a_batch_are_told():
+def test_other_data_and_a_batch_smaller_than_the_processes_are_refused():
     check_processes([["a", "b"]] * 3, 3)
     with pytest.raises(SeqclfError, match="process 2 of 3 has other data than the first"):
         check_processes([["a", "b"], ["a", "b"], ["a", "c"]], 3)
@@ -169,7 +169,7 @@ def test_other_data_and_too_small_a_batch_are_told():
         check_processes([["a", "b"]] * 3, 2)
 
 
-def test_shares_are_even_and_whole():
+def test_shares_are_even_and_complete():
     for clips in range(1, 20):
         for size in range(1, clips + 1):
             shares = [range(clips)[World(rank, size).share(clips)] for rank in range(size)]
@@ -177,7 +177,7 @@ def test_shares_are_even_and_whole():
             assert {len(share) for share in shares} <= {clips // size, -(-clips // size)}
 
 
-def test_a_launch_has_one_name_through_its_restarts(monkeypatch):
+def test_a_launch_keeps_its_name_through_restarts(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     assert launch() is None
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
@@ -187,7 +187,7 @@ def test_a_launch_has_one_name_through_its_restarts(monkeypatch):
     assert str(os.getppid()) in launch()
 
 
-def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
+def test_each_process_takes_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [pick_device("auto", World(rank, 2, rank)).index for rank in range(2)] == [0, 1]

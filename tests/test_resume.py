@@ -1,4 +1,4 @@
-"""A resumed run is the uninterrupted one, bit for bit, and whatever ends a run leaves its checkpoints whole."""
+"""A resumed run equals an uninterrupted one bit for bit, and checkpoints survive whatever ends a run."""
 
 import errno
 import json
@@ -34,11 +34,11 @@ DIGITS = mnist(source="digits")
 
 
 class Killed(BaseException):
-    """Ends a run where it stands: no handler of the program's catches it, so files are left as by SIGKILL."""
+    """Ends a run as SIGKILL does: no handler catches it."""
 
 
 def digits(labels_from: int = 0) -> Data:
-    """200 of the built-in digits, 30 to choose by, 30 to test on."""
+    """200 of the built-in digits to train, 30 to validate, 30 to test."""
     x, y = DIGITS.train.frames, DIGITS.train.labels
     train_part = Clips(x[:200], y[labels_from : 200 + labels_from])
     return Data(train_part, Clips(x[-30:], y[-30:]), DIGITS.classes, "digits", Clips(x[-60:-30], y[-60:-30]))
@@ -55,7 +55,7 @@ def jitter(frames: torch.Tensor, generator: torch.Generator | None) -> torch.Ten
 
 
 def nan_at(logits: torch.Tensor, labels: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    """The loss, but not a number in one step."""
+    """The loss, but NaN in one step."""
     loss = cross_entropy(logits, labels, total)
     return loss * torch.nan if WHEN["call"] == WHEN["nan"] else loss
 
@@ -84,14 +84,14 @@ RUN = Experiment(
 
 
 def go(experiment: Experiment, run: Path, resume: bool = False, **when: int) -> dict:
-    """Trains; `kill`, `signal` or `nan` say in which step of this process that happens, from 1."""
+    """Trains. `kill`, `signal` and `nan` are the step of this process, from 1, in which that happens."""
     WHEN.update(call=0, kill=None, signal=None, nan=None)
     WHEN.update(when)
     return train(experiment, run, "cpu", resume)
 
 
 def same(a: object, b: object) -> bool:
-    """Deep equality of what a checkpoint holds, tensors bit for bit."""
+    """Deep equality of checkpoints, bit for bit."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
@@ -102,7 +102,7 @@ def same(a: object, b: object) -> bool:
 
 
 def assert_same_run(run: Path, whole: Path) -> None:
-    """The final checkpoints, the metrics lines and the results are equal, and nothing is left lying about."""
+    """Final checkpoints, metrics and results are equal, and no temporary files are left."""
     newest = list_checkpoints(whole / "checkpoints")[0].name
     contents = [torch.load(r / "checkpoints" / newest, weights_only=True) for r in (run, whole)]
     assert same(*contents)
@@ -121,14 +121,14 @@ def whole(tmp_path_factory) -> Path:
     return run
 
 
-def test_the_comparison_sees_a_difference(whole, tmp_path):
+def test_the_comparison_detects_another_seed(whole, tmp_path):
     go(replace(RUN, seed=1), tmp_path / "run")
     with pytest.raises(AssertionError):
         assert_same_run(tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize("kills", [(1,), (5,), (6,), (7,), (8,), (11, 3), (13, 1, 2), (16,), (20,), (9, 9)], ids=str)
-def test_a_run_killed_in_any_step_and_resumed_is_the_uninterrupted_one(whole, tmp_path, kills):
+def test_a_run_killed_in_any_step_and_resumed_equals_the_uninterrupted_run(whole, tmp_path, kills):
     run = tmp_path / "run"
     for i, kill in enumerate(kills):
         with pytest.raises(Killed):
@@ -140,7 +140,7 @@ def test_a_run_killed_in_any_step_and_resumed_is_the_uninterrupted_one(whole, tm
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 @pytest.mark.parametrize("call", [3, 5, 6])
-def test_a_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(
+def test_a_run_killed_while_writing_a_checkpoint_resumes_from_the_previous_one(
     whole, tmp_path, monkeypatch, function, call
 ):
     run, calls = tmp_path / "run", []
@@ -160,7 +160,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_resumes_from_the_one_before(
     assert_same_run(run, whole)
 
 
-def test_strays_of_a_killed_run_are_swept_away(whole, tmp_path):
+def test_leftover_files_of_a_killed_run_are_removed(whole, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(Killed):
         go(RUN, run, kill=14)  # the newest checkpoint is of step 12, the best, or 10
@@ -175,7 +175,7 @@ def test_strays_of_a_killed_run_are_swept_away(whole, tmp_path):
     ("precision", "temporal"),
     [("bf16", "LSTM"), ("fp16", "Identity")],  # PyTorch has no LSTM in fp16 on most CPUs
 )
-def test_runs_of_low_precision_resume_alike(tmp_path, precision, temporal):
+def test_low_precision_runs_resume_bit_for_bit(tmp_path, precision, temporal):
     experiment = change(replace(RUN, precision=precision, accumulate=2), f"model.temporal={temporal}")
     go(experiment, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -186,7 +186,7 @@ def test_runs_of_low_precision_resume_alike(tmp_path, precision, temporal):
     assert (scaler.get("_growth_tracker", 0) > 0) == (precision == "fp16"), "the loss scaling counts its steps"
 
 
-def test_a_signal_in_process_saves_the_step_and_resumes_alike(whole, tmp_path):
+def test_a_signal_saves_a_checkpoint_that_resumes_bit_for_bit(whole, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped, match=r"stopped by SIGTERM after step 9; saved .*step_9\.pt"):
         go(RUN, tmp_path / "run", signal=9)
@@ -202,7 +202,7 @@ def test_a_signal_in_the_last_step_lets_the_run_finish(whole, tmp_path):
     assert_same_run(tmp_path / "run", whole)
 
 
-def test_resuming_a_finished_run_gives_its_results_again(whole, tmp_path):
+def test_resuming_a_finished_run_returns_its_results(whole, tmp_path):
     run = tmp_path / "run"
     go(RUN, run)
     before = json.loads((run / "results.json").read_text())
@@ -211,7 +211,7 @@ def test_resuming_a_finished_run_gives_its_results_again(whole, tmp_path):
     assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
-def test_resuming_with_fewer_steps_than_were_run_is_refused(tmp_path):
+def test_resuming_with_fewer_steps_than_done_is_refused(tmp_path):
     go(RUN, tmp_path / "run")
     before = (tmp_path / "run" / "results.json").read_text()
     with pytest.raises(SeqclfError, match="steps"):
@@ -220,7 +220,7 @@ def test_resuming_with_fewer_steps_than_were_run_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(whole, tmp_path, capsys, damage):
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(whole, tmp_path, capsys, damage):
     run = tmp_path / "run"
     with pytest.raises(Killed):
         go(RUN, run, kill=17)
@@ -239,21 +239,21 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(whole, tmp
     assert_same_run(run, whole)
 
 
-def test_where_all_checkpoints_are_damaged_nothing_is_believed(tmp_path):
+def test_a_run_with_damaged_checkpoints_only_is_refused(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(Killed):
         go(RUN, run, kill=12)
     files = list_checkpoints(run / "checkpoints")
     for path in files:
         path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(SeqclfError, match="all checkpoints are damaged") as told:
+    with pytest.raises(SeqclfError, match="all checkpoints are damaged") as message:
         go(RUN, run, resume=True)
-    assert len(files) == 2 and all(path.name in str(told.value) for path in files)
+    assert len(files) == 2 and all(path.name in str(message.value) for path in files)
     with pytest.raises(SeqclfError, match="all checkpoints are damaged"):
         seqclf.load(run)
 
 
-def test_any_flipped_byte_of_a_checkpoint_is_found_or_harmless(whole, tmp_path):
+def test_any_flipped_byte_of_a_checkpoint_is_detected_or_harmless(whole, tmp_path):
     source = list_checkpoints(whole / "checkpoints")[0]
     content, truth = source.read_bytes(), load_checkpoint(source)
     path, draw, found = tmp_path / "step_1.pt", random.Random(0), 0
@@ -268,7 +268,7 @@ def test_any_flipped_byte_of_a_checkpoint_is_found_or_harmless(whole, tmp_path):
     assert found > 20
 
 
-def test_a_full_disk_leaves_earlier_checkpoints_and_says_so(whole, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_earlier_checkpoints_are_kept(whole, tmp_path, monkeypatch):
     run, real, calls = tmp_path / "run", os.fsync, []
 
     def full(handle):
@@ -279,10 +279,10 @@ def test_a_full_disk_leaves_earlier_checkpoints_and_says_so(whole, tmp_path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(SeqclfError, match=r"cannot be written .*No space left on device") as told:
+        with pytest.raises(SeqclfError, match=r"cannot be written .*No space left on device") as message:
             go(RUN, run)
     kept = [p.name for p in list_checkpoints(run / "checkpoints")]
-    assert len(kept) == 2 and f"Earlier checkpoints are unchanged: {', '.join(kept)}" in str(told.value)
+    assert len(kept) == 2 and f"Earlier checkpoints are unchanged: {', '.join(kept)}" in str(message.value)
     assert not list((run / "checkpoints").glob("*.part"))
     for path in list_checkpoints(run / "checkpoints"):
         load_checkpoint(path)
@@ -290,7 +290,7 @@ def test_a_full_disk_leaves_earlier_checkpoints_and_says_so(whole, tmp_path, mon
     assert_same_run(run, whole)
 
 
-def test_a_write_that_the_system_refuses_midway_is_told_alike(tmp_path, monkeypatch):
+def test_a_write_that_fails_midway_is_reported(tmp_path, monkeypatch):
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     before_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -314,7 +314,7 @@ def test_a_write_that_the_system_refuses_midway_is_told_alike(tmp_path, monkeypa
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_metrics_that_can_not_be_written_are_told_in_a_sentence(tmp_path):
+def test_a_metrics_file_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with (
         pytest.raises(SeqclfError, match=r"metrics\.jsonl: cannot be written .*No space left"),
@@ -323,13 +323,11 @@ def test_metrics_that_can_not_be_written_are_told_in_a_sentence(tmp_path):
         record.add(1, "train", {"loss": 1.0})
 
 
-@pytest.mark.parametrize(("loss", "told"), [(nan_at, "loss is nan"), (steep_at, "gradient norm is (inf|nan)")])
+@pytest.mark.parametrize(("loss", "message"), [(nan_at, "loss is nan"), (steep_at, "gradient norm is (inf|nan)")])
 @pytest.mark.parametrize(("step", "kept"), [(1, "no checkpoint was saved yet"), (9, r"step_6\.pt"), (10, r"step_6")])
-def test_a_loss_or_gradient_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(
-    tmp_path, loss, told, step, kept
-):
+def test_a_loss_or_gradient_that_is_not_finite_ends_the_run(tmp_path, loss, message, step, kept):
     experiment = replace(RUN, loss=loss, eval_every=6, checkpoint_every=6)
-    with pytest.raises(SeqclfError, match=rf"^step {step}: the {told}, at learning rate .*{kept}") as error:
+    with pytest.raises(SeqclfError, match=rf"^step {step}: the {message}, at learning rate .*{kept}") as error:
         go(experiment, tmp_path / "run", nan=step)
     rows = ", ".join(map(str, sample_order(200, 16, 0, step - 1).tolist()[:8]))
     rate = 0.02 * RUN.schedule(step - 1, 20)
@@ -343,13 +341,13 @@ def test_a_loss_or_gradient_that_is_not_finite_ends_the_run_and_keeps_the_last_g
     assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
-def test_a_learning_rate_that_explodes_ends_in_that_sentence(tmp_path):
+def test_a_diverging_run_ends_with_that_error(tmp_path):
     experiment = replace(RUN, optimizer=partial(torch.optim.SGD, lr=1e38), clip_norm=None)
     with pytest.raises(SeqclfError, match=r"^step \d+: the (loss|gradient norm) is (nan|inf), at learning rate"):
         go(experiment, tmp_path / "run")
 
 
-def test_a_run_folder_is_not_written_over(whole, tmp_path):
+def test_a_run_folder_is_not_overwritten(whole, tmp_path):
     before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
     with pytest.raises(SeqclfError, match=r"is not empty: use another --workdir, or --resume"):
         go(RUN, whole)
@@ -427,7 +425,7 @@ def test_an_allowed_setting_takes_effect_and_is_recorded(whole, tmp_path, overri
     train(changed, run, "cpu", resume=True)  # the run's settings are the new ones from now on
 
 
-def test_resuming_on_other_data_under_the_same_settings_is_refused(whole, monkeypatch):
+def test_resuming_with_changed_data_is_refused(whole, monkeypatch):
     labels = DIGITS.train.labels.clone()
     labels[17] = (labels[17] + 1) % 10
     monkeypatch.setattr(DIGITS.train, "labels", labels)
@@ -435,7 +433,7 @@ def test_resuming_on_other_data_under_the_same_settings_is_refused(whole, monkey
         go(RUN, whole, resume=True)
 
 
-def test_what_is_no_number_of_the_run_may_change_on_resuming(whole, tmp_path):
+def test_settings_that_do_not_affect_the_weights_may_change_on_resuming(whole, tmp_path):
     with pytest.raises(Killed):
         go(RUN, tmp_path / "run", kill=8)
     go(replace(RUN, keep=1, checkpoint_every=4, eval_batch=7), tmp_path / "run", resume=True)
@@ -452,7 +450,7 @@ def start_tool(run: Path, *arguments: str) -> subprocess.Popen:
 
 
 def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
-    """Until a checkpoint of this step or a later one is there."""
+    """Waits for a checkpoint of this step or a later one."""
     for _ in range(12_000):
         if any(int(path.stem[5:]) >= step for path in list_checkpoints(run / "checkpoints")):
             return
@@ -462,7 +460,7 @@ def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
     pytest.fail(f"no step {step} in a minute")
 
 
-def test_the_tool_killed_twice_and_told_to_stop_once_ends_as_if_nothing_had_been(tmp_path):
+def test_a_command_killed_twice_and_stopped_once_equals_an_uninterrupted_run(tmp_path):
     settings = "data.source=digits data.validation=50 model.temporal.hidden=24 model.temporal.dropout=0.2 steps=600"
     more = "batch_size=16 checkpoint_every=8 log_every=11 eval_every=90"
     config = str(ROOT / "configs" / "mnist_lastframe.py")
@@ -501,7 +499,7 @@ def test_the_tool_killed_twice_and_told_to_stop_once_ends_as_if_nothing_had_been
     assert len(json.loads((run / "run.json").read_text())["resumed"]) == 3
 
 
-def test_the_second_signal_acts_as_usual_but_where_torchrun_hands_it_on():
+def test_a_second_signal_has_its_usual_effect_except_under_torchrun():
     with stop_signals(repeated=True) as seen:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Training is the loop that it says it is, and a run's folder holds what is needed to use it, read it and trust it."""
+"""Training: equivalence with a hand-written loop, metrics, checkpoints and the files of a run."""
 
 import json
 import math
@@ -37,7 +37,7 @@ DIGITS = mnist(source="digits")
 
 
 def digits() -> Data:
-    """The built-in digits, read once for all tests; their first 1,388 to train on, 50 to choose by, 60 to test on."""
+    """The built-in digits: 1,388 to train, 50 to validate, 60 to test."""
     x, y = DIGITS.train.frames, DIGITS.train.labels
     test = Clips(DIGITS.test.frames[:60], DIGITS.test.labels[:60])
     return Data(Clips(x[:-50], y[:-50]), test, DIGITS.classes, "digits", Clips(x[-50:], y[-50:]))
@@ -54,7 +54,7 @@ TINY = Experiment(
 
 
 def lines_of(run: Path, part: str = "train") -> list[dict]:
-    """The lines of metrics.jsonl that tell of a part of the data."""
+    """The lines of metrics.jsonl of one part of the data."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line["part"] == part]
 
@@ -65,7 +65,7 @@ def checkpoint_of(run: Path, step: int) -> dict:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A run of mnist_lastframe, shrunk, on digits with a validation part; evaluated every 5 of 23 steps."""
+    """A small run of mnist_lastframe on digits with a validation part, evaluated every 5 of 23 steps."""
     folder = tmp_path_factory.mktemp("run") / "run"
     shrink = "data.source=digits data.validation=40 model.temporal.hidden=16 steps=23 batch_size=32 log_every=7 keep=2"
     more = "eval_every=5 checkpoint_every=4 eval_batch=100"
@@ -113,7 +113,7 @@ def test_accumulation_changes_neither_losses_nor_weights(tmp_path, parts):
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=0)
 
 
-def test_clip_norm_bounds_the_update_and_the_norm_told_is_the_one_before_clipping(tmp_path):
+def test_clip_norm_bounds_the_update_and_the_logged_norm_is_unclipped(tmp_path):
     experiment = replace(TINY, steps=1, optimizer=partial(torch.optim.SGD, lr=1.0))
     start = build_model(experiment, DIGITS).state_dict()
     norm, moved = {}, {}
@@ -127,7 +127,7 @@ def test_clip_norm_bounds_the_update_and_the_norm_told_is_the_one_before_clippin
     assert moved[1e-2] == pytest.approx(1e-2, rel=1e-3)
 
 
-def test_the_lines_tell_the_learning_rate_that_the_schedule_gave(tmp_path):
+def test_the_logged_learning_rate_follows_the_schedule(tmp_path):
     schedule = partial(one_cycle, warmup=0.5)
     train(replace(TINY, schedule=schedule), tmp_path / "run", "cpu")
     rates = [line["lr"] for line in lines_of(tmp_path / "run")]
@@ -135,7 +135,7 @@ def test_the_lines_tell_the_learning_rate_that_the_schedule_gave(tmp_path):
     assert len(set(rates)) == 6
 
 
-def test_the_schedule_is_what_the_weights_move_by(tmp_path):
+def test_the_schedule_scales_the_update(tmp_path):
     train(replace(TINY, steps=2, schedule=_first_step_only), tmp_path / "two", "cpu")
     train(replace(TINY, steps=1), tmp_path / "one", "cpu")
     one, two = checkpoint_of(tmp_path / "one", 1)["model"], checkpoint_of(tmp_path / "two", 2)["model"]
@@ -175,7 +175,7 @@ def test_bf16_learns_as_fp32_does_and_keeps_weights_in_fp32(tmp_path):
     assert {x.dtype for x in checkpoint_of(tmp_path / "bf16", 80)["model"].values()} == {torch.float32}
 
 
-def test_augmentation_is_seen_by_training_and_not_by_evaluation(tmp_path):
+def test_augmentation_applies_to_training_only(tmp_path):
     for name, augment in (("plain", None), ("blank", torch.zeros_like)):
         experiment = replace(TINY, steps=1, augment=augment and _blank, optimizer=partial(torch.optim.SGD, lr=0.0))
         results = train(experiment, tmp_path / name, "cpu")
@@ -190,7 +190,7 @@ def _blank(frames: torch.Tensor, generator: torch.Generator | None) -> torch.Ten
 
 
 class _Counting(nn.Module):
-    """Counts what it is shown: frames hold their sample's number."""
+    """Collects the samples that it receives: frames hold their sample's number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class _Counting(nn.Module):
 
 
 @pytest.mark.parametrize("batch", [1, 4, 10, 1000])
-def test_evaluation_counts_every_sample_once_whatever_its_batches(batch):
+def test_evaluation_counts_every_sample_once_for_any_batch_size(batch):
     clips = Clips(torch.arange(10)[:, None, None].expand(10, 2, 1).to(torch.uint8), torch.arange(10) % 3)
     model = _Counting()
     figures = evaluate(model, clips, 3, batch)
@@ -213,7 +213,7 @@ def test_evaluation_counts_every_sample_once_whatever_its_batches(batch):
     assert model.modes == {False} and model.training, "evaluated in evaluation mode, handed back in training mode"
 
 
-def test_metrics_are_json_lines_of_every_interval_and_the_last_step(run):
+def test_metrics_are_logged_at_every_interval_and_at_the_last_step(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(isinstance(line, dict) and isinstance(line["step"], int) for line in lines)
     assert [line["step"] for line in lines if line["part"] == "train"] == [7, 14, 21, 23]
@@ -224,7 +224,7 @@ def test_metrics_are_json_lines_of_every_interval_and_the_last_step(run):
     assert {"loss", "frame_accuracy", "clip_last", "clip_mean"} <= set(lines_of(run, "validation")[0])
 
 
-def test_a_line_of_training_is_the_mean_since_the_line_before(tmp_path):
+def test_a_metrics_line_is_the_mean_since_the_previous_line(tmp_path):
     train(TINY, tmp_path / "each", "cpu")
     train(replace(TINY, log_every=4), tmp_path / "some", "cpu")
     each, some = lines_of(tmp_path / "each"), lines_of(tmp_path / "some")
@@ -233,7 +233,7 @@ def test_a_line_of_training_is_the_mean_since_the_line_before(tmp_path):
         assert [line[name] for line in some] == pytest.approx([sum(values[:4]) / 4, sum(values[4:]) / 2])
 
 
-def test_the_run_folder_holds_its_whole_record(run):
+def test_the_run_folder_holds_the_record_config_and_results(run):
     record = json.loads((run / "run.json").read_text())
     assert record["data"]["train"] == {
         "clips": 1398,
@@ -258,13 +258,13 @@ def test_the_run_folder_holds_its_whole_record(run):
         assert np.array_equal(worst["frames"], DIGITS.test.frames[worst["sample"]].numpy())
 
 
-def test_tensorboard_has_the_figures_of_metrics(run):
+def test_tensorboard_has_the_values_of_the_metrics_file(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run)).Reload()
     for part, name in (("train", "loss"), ("train", "lr"), ("validation", "clip_last")):
-        told = [(event.step, event.value) for event in events.Scalars(f"{part}/{name}")]
-        assert told == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines_of(run, part)]
+        message = [(event.step, event.value) for event in events.Scalars(f"{part}/{name}")]
+        assert message == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines_of(run, part)]
 
 
 def test_the_newest_checkpoints_and_the_best_are_kept_and_load_as_plain_tensors(run):
@@ -281,7 +281,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept_and_load_as_plain_tensors(
         assert content["data"]["train"]["clips"] == 1398
 
 
-def test_an_early_best_outlives_the_newest(tmp_path):
+def test_an_early_best_checkpoint_is_kept(tmp_path):
     falling = replace(TINY, optimizer=partial(torch.optim.SGD, lr=0.0), eval_every=1, checkpoint_every=1, keep=2)
     results = train(falling, tmp_path / "run", "cpu")  # nothing is learned: no later figure is above the first
     assert results["best"]["step"] == 1
@@ -295,7 +295,7 @@ def test_an_early_best_outlives_the_newest(tmp_path):
     assert (best.name, newest.name) == ("step_1.pt", "step_6.pt")
 
 
-def test_without_validation_nothing_is_chosen(tmp_path):
+def test_without_validation_no_checkpoint_is_best(tmp_path):
     experiment = replace(TINY, data=_without_validation, eval_every=2, checkpoint_every=100, keep=1)
     results = train(experiment, tmp_path / "run", "cpu")
     assert results["best"] is None
@@ -336,7 +336,7 @@ def test_a_loaded_run_gives_the_models_own_softmax_and_streams_alike(run, digit)
 
 
 @pytest.mark.parametrize("ink", ["white", "black"])
-def test_the_predict_tool_reads_a_picture_as_the_data_have_it(run, digit, tmp_path, tool, ink):
+def test_predict_reads_a_picture_as_the_data_set_does(run, digit, tmp_path, tool, ink):
     frames, _ = digit
     pixels = frames.numpy() if ink == "white" else 255 - frames.numpy()
     Image.fromarray(pixels).save(tmp_path / "digit.png")
@@ -348,7 +348,7 @@ def test_the_predict_tool_reads_a_picture_as_the_data_have_it(run, digit, tmp_pa
 
 
 @pytest.mark.parametrize(("part", "checkpoint"), [("test", "newest"), ("validation", "newest"), ("validation", "best")])
-def test_the_evaluate_tool_finds_the_figures_that_training_told(run, part, checkpoint, tool):
+def test_evaluate_reproduces_the_metrics_of_training(run, part, checkpoint, tool):
     code, shown, _ = tool("evaluate", run, "--part", part, "--checkpoint", checkpoint)
     assert code == 0
     results = json.loads((run / "results.json").read_text())
@@ -369,14 +369,14 @@ def test_runs_of_one_seed_are_equal_and_of_another_are_not(tmp_path):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_an_evaluation_in_between_is_of_no_influence(tmp_path):
+def test_evaluations_do_not_change_training(tmp_path):
     model = change(TINY, "model.temporal.dropout_after=0.5").model
     for name, every in (("often", 1), ("once", 100)):
         train(replace(TINY, model=model, eval_every=every), tmp_path / name, "cpu")
     assert lines_of(tmp_path / "often") == lines_of(tmp_path / "once")
 
 
-def test_labelling_decides_what_is_counted_not_what_is_answered():
+def test_labelling_changes_the_metrics_not_the_logits():
     per_clip, per_frame = mnist(source="digits"), mnist(source="digits", labelling=seqclf.labelling.every_frame)
     model = build_model(TINY, per_clip)
     a, b = (evaluate(model, data.test, 10) for data in (per_clip, per_frame))
@@ -400,19 +400,19 @@ def test_a_terminal_shows_one_live_line_from_the_first_step_to_the_end(monkeypat
     assert display.bar is not None and not display.bar.live.is_started
 
 
-def test_a_profile_writes_a_trace_and_tells_the_dearest_operations(tmp_path, capsys):
+def test_a_profile_writes_a_trace_and_prints_the_most_expensive_operations(tmp_path, capsys):
     train(replace(TINY, steps=20), tmp_path / "run", "cpu", profile=True)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     trace = json.loads((tmp_path / "run" / "trace.json").read_text())
     assert {event["name"] for event in trace["traceEvents"]} >= {"ProfilerStep#12", "ProfilerStep#16"}
-    assert re.search(r"5 steps of [\d.]+ ms; the CPU is idle for [\d.]+%", said)
-    shares = [float(x) for x in re.findall(r"^ +([\d.]+)% +[\d.]+ ms a step +\d+ x  \S+", said, re.M)]
+    assert re.search(r"5 steps of [\d.]+ ms; the CPU is idle for [\d.]+%", output)
+    shares = [float(x) for x in re.findall(r"^ +([\d.]+)% +[\d.]+ ms a step +\d+ x  \S+", output, re.M)]
     assert len(shares) == 5
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) <= 100
 
 
-def test_a_run_too_short_to_be_profiled_says_so(tmp_path, capsys):
+def test_a_run_too_short_to_be_profiled_prints_a_message(tmp_path, capsys):
     train(TINY, tmp_path / "run", "cpu", profile=True)
     assert "nothing was traced" in capsys.readouterr().out
 
@@ -422,12 +422,12 @@ def test_covered_time_counts_overlaps_once():
     assert covered([], 0, 1) == 0
 
 
-def test_a_step_that_cant_be_recorded_says_why(tmp_path):
+def test_cuda_graph_without_a_gpu_is_refused(tmp_path):
     with pytest.raises(seqclf.SeqclfError, match="setting cuda_graph=True"):
         train(replace(TINY, cuda_graph=True), tmp_path / "run", "cpu")
 
 
-def test_deterministic_runs_are_as_before_and_the_setting_ends_with_them(tmp_path):
+def test_deterministic_changes_nothing_on_the_cpu_and_is_reset_after_the_run(tmp_path):
     for name, wanted in (("free", False), ("bound", True)):
         train(replace(TINY, deterministic=wanted), tmp_path / name, "cpu")
         assert not torch.are_deterministic_algorithms_enabled()
@@ -435,7 +435,7 @@ def test_deterministic_runs_are_as_before_and_the_setting_ends_with_them(tmp_pat
     assert all(torch.equal(free[name], bound[name]) for name in free)
 
 
-def test_an_operation_without_a_deterministic_form_is_told_in_a_sentence():
+def test_an_operation_without_a_deterministic_form_is_refused():
     words = "^setting deterministic=True: put_ does not have a deterministic"
     with pytest.raises(seqclf.SeqclfError, match=words), deterministic(True):
         assert torch.are_deterministic_algorithms_enabled()
@@ -444,7 +444,7 @@ def test_an_operation_without_a_deterministic_form_is_told_in_a_sentence():
         raise RuntimeError("another mistake")
 
 
-def test_waiting_for_data_is_counted_apart():
+def test_the_share_of_time_waiting_for_data_is_measured():
     def slow():
         for i in range(3):
             time.sleep(0.02)
@@ -458,7 +458,7 @@ def test_waiting_for_data_is_counted_apart():
     assert 0.2 < display.waits() < 0.8
 
 
-def test_channels_last_changes_the_layout_and_no_figure():
+def test_channels_last_changes_the_layout_only():
     def model(channels_last: bool) -> FrameSequenceClassifier:
         torch.manual_seed(0)
         parts = {"conv": partial(nn.Conv2d, 3, 4, 3), "relu": nn.ReLU, "flat": nn.Flatten}
@@ -474,7 +474,7 @@ def test_channels_last_changes_the_layout_and_no_figure():
     torch.testing.assert_close(last(frames)[0], plain(frames)[0])
 
 
-def test_what_is_compiled_is_the_encoder(tmp_path, monkeypatch):
+def test_compile_applies_to_the_encoder(tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda module, **_: compiled.append(type(module)))
     train(TINY, tmp_path / "plain", "cpu")
