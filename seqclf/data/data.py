@@ -10,7 +10,7 @@ import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.data.clips import Clips
-from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision, describe_input
+from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision, describe_input, labels_last_frames
 from seqclf.data.videos import Videos
 
 
@@ -71,13 +71,17 @@ class Data:
         """The videos that could not be read, and why, by name."""
         return {name: why for clips in self.parts().values() for name, why in getattr(clips, "skipped", {}).items()}
 
+    def decision_rule(self) -> DecisionRule:
+        """How a clip is labelled: ``decision``, or what follows from the labelling of the training part."""
+        return self.decision or ("last" if labels_last_frames(self.train) else "mean")
+
     def input_spec(self) -> InputSpec:
         """How this data reads input, as a run records it.
 
         Raises:
             SeqclfError: no test clip can be read.
         """
-        return describe_input(self.train, self.test, self.classes, self.background, self.decision)
+        return describe_input(self.train, self.test, self.classes, self.background, self.decision_rule())
 
     def identity(self) -> dict[str, Any]:
         """The identity of the data, as plain values: source, sizes, shapes, classes and fingerprints.

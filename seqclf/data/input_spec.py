@@ -127,22 +127,20 @@ def describe_input(
     train: Clips | Videos,
     test: Clips | Videos,
     classes: Sequence[str],
-    background: Sequence[int] | None = None,
-    decision: DecisionRule | None = None,
+    background: Sequence[int] | None,
+    decision: DecisionRule,
 ) -> InputSpec:
     """How a data set reads input: the reading of its test part, the labelling of its training part.
 
     Args:
         train, test: the parts.
-        classes, background: as of ``Data``.
-        decision: how a clip is labelled; None: "last" where only last frames carry a label in training, else "mean".
+        classes, background, decision: as of ``Data``.
     """
-    check_decision(decision)
     transforms = [to_recipe(getattr(part, "transform", None)) for part in (train, test)]
     return InputSpec(
         frame_shape=tuple(test.frame_shape),
         classes=tuple(map(str, classes)),
-        decision=decision or ("last" if labels_last_frames(train) else "mean"),
+        decision=decision,
         dtype=_dtype(test),
         background=tuple(str(classes[k]) for k in background or ()),
         labelling=to_recipe(getattr(train, "labelling", None)),

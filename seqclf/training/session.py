@@ -29,8 +29,6 @@ from seqclf.training.finite import FiniteCheck
 from seqclf.training.most_wrong import most_wrong_frames
 from seqclf.training.state import TrainState, Window
 
-CHOOSE_BY = "clip_last"
-"""The validation metric that chooses the best checkpoint. Frame accuracy replaces it where clips have no one label."""
 _REPORTING = threading.Lock()
 """Matplotlib's style is global: one thread draws at a time."""
 
@@ -65,6 +63,7 @@ class Session:
         self.finite = FiniteCheck(experiment, data, state.rates[0], folder, world)
         self.skipped_before = state.skipped
         self.figures: dict[str, Any] = {}  # newest metrics by part
+        self.decision = data.decision_rule()
 
     @contextmanager
     def opened(self, profile: bool) -> Iterator[None]:
@@ -104,7 +103,8 @@ class Session:
     def evaluate(self) -> bool:
         """Measures the validation part, or the test part without one; returns whether this is the best step yet.
 
-        Test metrics choose no checkpoint.
+        The accuracy of clips by the decision rule of the data chooses the best checkpoint, or the frame accuracy where
+        clips have several labels. Test metrics choose no checkpoint.
         """
         began, state = time.perf_counter(), self.state
         part = "test" if self.data.validation is None else "validation"
@@ -115,7 +115,7 @@ class Session:
         self.display.say(f"step {state.step}  {part}  {describe(figures)}")
         if part == "test":
             return False
-        value = figures[CHOOSE_BY] if figures["clips"] else figures["frame_accuracy"]
+        value = figures[f"clip_{self.decision}"] if figures["clips"] else figures["frame_accuracy"]
         if state.best is not None and value <= state.best["value"]:
             return False
         state.best = {"step": state.step, "value": value}
@@ -146,6 +146,7 @@ class Session:
         results = {
             "step": state.step,
             "best": state.best,
+            "decision": self.decision,
             "seconds": seconds,
             "parts": self.figures,
             "run": str(self.folder.path),
