@@ -78,7 +78,8 @@ def test_a_wrong_command_line_ends_with_2_and_one_line(words, named, capsys):
     ],
 )
 def test_the_work_of_a_command_is_one_python_call(command, arguments, tmp_path, tool, monkeypatch):
-    (tmp_path / "config.py").touch()
+    for name in ("config.py", "run.json", "results.json"):
+        (tmp_path / name).touch()
     calls = []
 
     def record(*positional, **keywords):

@@ -78,9 +78,11 @@ def test_an_unfinished_run_counts_with_its_last_evaluation_and_is_not_averaged_w
 
 def test_the_files_show_the_rows(tmp_path, tool):
     runs = [make_run(tmp_path / "runs" / f"<{n}>", (n + 1) / 8, seed=n) for n in range(3)]
-    (tmp_path / "runs" / "stray.txt").touch()
-    code, out, err = tool("compare", *runs, tmp_path / "runs" / "stray.txt", "--out", tmp_path / "out")
-    assert code == 0 and "stray.txt" in err
+    (tmp_path / "runs" / "other.txt").touch()
+    early = make_run(tmp_path / "runs" / "early", 0.5, finished=False)
+    (early / "metrics.jsonl").unlink()
+    code, out, err = tool("compare", *runs, early, tmp_path / "runs" / "other.txt", "--out", tmp_path / "out")
+    assert code == 0 and "other.txt" in err and "early" in err
     rows = seqclf.compare(runs)
     with (tmp_path / "out" / "comparison.csv").open() as stream:
         read = list(csv.DictReader(stream))

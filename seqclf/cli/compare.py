@@ -4,7 +4,8 @@ examples:
   seqclf compare runs/*
   seqclf compare runs/small runs/large --out comparison
 
-Prints a table and writes comparison.csv, curves.png and index.html into --out. Folders that are no runs are skipped.
+Prints a table and writes comparison.csv, curves.png and index.html into --out. Folders that are no runs, and
+runs that have not been evaluated yet, are skipped.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ def main(words: Sequence[str]) -> int:
     args = parser.parse_args(words)
 
     from seqclf.reporting.compare_runs import print_comparison
-    from seqclf.runs.folder import RunFolder
+    from seqclf.reporting.comparison import has_figures
 
-    runs = [run for run in args.runs if RunFolder.is_run(run)]
+    runs = [run for run in args.runs if has_figures(run)]
     for other in args.runs:
         if other not in runs:
-            print(f"skipped: {other} is not a run folder", file=sys.stderr)
+            print(f"skipped: {other} is not a run with figures", file=sys.stderr)
     print_comparison(rows := seqclf.compare(runs, args.out))
     print(f"{len(rows)} rows: {Path(args.out, 'index.html')}")
     return 0

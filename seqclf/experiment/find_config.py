@@ -34,6 +34,6 @@ def find_config(path: str | Path) -> Path:
     names = reference_configs()
     if str(path) in names:
         return names[str(path)]
-    near = get_close_matches(path.stem, names)
+    near = get_close_matches(path.stem, names, cutoff=0.75)
     hint = f"did you mean {' or '.join(near)}?" if near else f"reference configs: {', '.join(names)}"
     raise SeqclfError(f"config {path}: no such file or reference config; {hint}")

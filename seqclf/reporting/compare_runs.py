@@ -142,7 +142,8 @@ def curves_picture(runs: Sequence[Run]) -> Figure:
         line = ("-", "--", ":", "-.")[n // len(PALETTE) % 4]
         style: dict[str, Any] = {"color": PALETTE[n % len(PALETTE)], "ls": line, "lw": 1.3}
         for run in group:
-            left.plot(*_curve(run, "train", "loss"), **style)
+            steps, values = _curve(run, "train", "loss")
+            left.plot(steps, values, marker="." if len(steps) <= 30 else None, ms=4, **style)
             steps, values = _curve(run, _measured_part(run), name)
             right.plot(steps, [100 * value for value in values], marker=".", ms=4, **style)
         right.plot([], [], label=label, **style)

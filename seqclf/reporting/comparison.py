@@ -41,6 +41,14 @@ class Run:
     curves: dict[str, list[dict[str, Any]]]
 
 
+def has_figures(path: str | Path) -> bool:
+    """Whether a folder is a run that has been evaluated at least once."""
+    folder = RunFolder(path)
+    if not (folder.config.is_file() and folder.record.is_file()):
+        return False
+    return folder.has_results() or any(line["part"] != "train" for line in folder.read_metrics())
+
+
 def read_run(path: str | Path, name: str) -> Run:
     """Reads a run. An unfinished run has the figures of its last evaluation.
 

@@ -15,6 +15,7 @@ CSS = """
 body { max-width: 62rem; margin: 2rem auto 4rem; padding: 0 1.25rem; background: var(--back); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif }
 body.wide { max-width: 100rem }
+body.wide img { max-width: 62rem; width: 100% }
 h1 { margin: 0; overflow-wrap: anywhere }
 h2 { margin: 2.5rem 0 .75rem; border-bottom: 1px solid var(--line); font-size: 1.25rem }
 p, figcaption, th, dt { color: var(--soft) }
