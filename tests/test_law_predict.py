@@ -98,7 +98,7 @@ def make_videos(folder, lengths=(12, 21, 40)):
 
 def make_npy(folder):
     def write(path, frames):
-        np.save(path.with_suffix(".npy"), frames[:, 0, 0].float().numpy().T / 255)  # (D, T)
+        np.save(path.with_suffix(".npy"), frames[:, 0, 0].float().numpy() / 255)  # (T, D)
         return path.with_suffix(".npy")
 
     return _make_list(folder, (12, 21, 40), write, (4, 6))

@@ -17,7 +17,7 @@ import torch
 from torchvision import datasets
 
 import seqclf
-import seqclf.data.mnist  # the module; seqclf.mnist is its function
+import seqclf.data.mnist_rows  # the module; seqclf.mnist is its function
 from seqclf import Clips, Data, SeqclfError, mnist
 from seqclf.experiment.loading import load_experiment
 from seqclf.runtime.devices import pick_device
@@ -26,7 +26,7 @@ from seqclf.training.loop import train
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "mnist_lastframe.py"
 SMALL = ("steps=2", "batch_size=4", "data.source=digits", "model.temporal.hidden=8")
-MODULE = sys.modules["seqclf.data.mnist"]
+MODULE = sys.modules["seqclf.data.mnist_rows"]
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 FILES = {
     IMAGES: (2051, 60_000, 28, 28),

@@ -5,7 +5,7 @@ from seqclf.data.data import Data, no_data
 from seqclf.data.find import find_videos, open_video
 from seqclf.data.labelling import Labelling, every_frame, given, last_frame
 from seqclf.data.loader import batches
-from seqclf.data.mnist import mnist, read_image
+from seqclf.data.mnist_rows import mnist, read_image
 from seqclf.data.order import mix, sample_order
 from seqclf.data.sampling import dense, uniform, whole, window
 from seqclf.data.sets import annotated_set, feature_set, moving_digits, video_set

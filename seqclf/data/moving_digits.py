@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.mnist import _cache_folder, _raw_files, mnist
+from seqclf.data.mnist_rows import _cache_folder, _raw_files, mnist
 from seqclf.data.order import mix
 
 BACKGROUND = 10
