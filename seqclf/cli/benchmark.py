@@ -20,6 +20,7 @@ parts (ratios of times; ratios of rates where the unit is "per second"):
   ragged     LSTM on clips of unequal length, against nn.LSTM padded and packed; fits the rule that chooses its kernel
   whole      seqclf train with the config mnist_seed, against a plain script (seqclf/benchmark/plain.py): time, memory
   memory     peak memory of a reference run, against the same script
+  video_memory  peak memory of evaluating a 40 s 720p video for a model of 64x64
   processes  training with two processes, against one with as many threads
   gpu        with CUDA: the reference task, LSTM with resets against cuDNN, LRCN and ResNet-LSTM from video files
 
@@ -35,7 +36,7 @@ from seqclf import SeqclfError
 from seqclf.cli.parser import make_parser
 
 QUICK = ("step", "resets", "wide", "start", "caffe", "reader", "lrcn", "streaming", "onnx")
-LONG = ("ragged", "whole", "memory", "processes", "gpu")
+LONG = ("ragged", "whole", "memory", "video_memory", "processes", "gpu")
 
 
 def main(words: Sequence[str]) -> int:
@@ -65,7 +66,7 @@ def main(words: Sequence[str]) -> int:
 
 def benchmarks(root: str, pairs: int, steps: int) -> dict[str, Callable[[], None]]:
     """The benchmarks by name."""
-    from seqclf.benchmark import caffe_nets, gpu, lrcn, lstm, processes, ragged, reader, streaming
+    from seqclf.benchmark import caffe_nets, gpu, lrcn, lstm, processes, ragged, reader, streaming, video_memory
 
     return {
         "step": lstm.step,
@@ -80,6 +81,7 @@ def benchmarks(root: str, pairs: int, steps: int) -> dict[str, Callable[[], None
         "ragged": ragged.ragged,
         "whole": lambda: processes.whole(root, pairs, steps),
         "memory": lambda: processes.memory(root),
+        "video_memory": video_memory.video_memory,
         "processes": lambda: processes.processes(pairs),
         "gpu": lambda: gpu.gpu(root, pairs, steps),
     }

@@ -173,7 +173,7 @@ class Videos:
         if self._first is not None and tuple(frames.shape[1:]) != self._first[1:]:
             raise SeqclfError(
                 f"{video.source.path}: has frames of the shape {tuple(frames.shape[1:])}, but other videos of "
-                f"{self._first[1:]}: resize or crop them to one (transform=)"
+                f"{self._first[1:]}: resize or crop them to one (transform=), or give layout= of arrays"
             )
         if not isinstance(video.labels, Tensor):
             assert video.labels is not None
