@@ -356,7 +356,7 @@ def test_memory_data_goes_round():
         with pytest.raises(CaffeFormatError, match=match):
             layer.set(values, labels)
     refused(MEMORY + "batch_size: 2 channels: 1 height: 1 }", r"\(2, 1, 1, 0\)")
-    refused(MEMORY + "batch_size: 2 channels: 1 height: 1 width: 1 } transform_param {}", "given as they are")
+    refused(MEMORY + "batch_size: 2 channels: 1 height: 1 width: 1 } transform_param {}", "transform_param")
 
 
 # ---- HDF5
@@ -410,7 +410,7 @@ def test_hdf5_data_refuses(tmp_path, monkeypatch):
     file = write_h5(tmp_path, words=np.array([b"a", b"b"]), one=1.0, few=np.zeros((1, 3)))
     kind = {"file": file}
     refused(h5(0), "batch_size 0", **kind)
-    refused(h5(2) + "transform_param {}", "given as they are", **kind)
+    refused(h5(2) + "transform_param {}", "transform_param", **kind)
     refused(h5(2, source="no.txt"), rf"(?s)no\.txt.*missing.*{tmp_path}", **kind)
     refused(h5(2, tops=["z"]), r'no dataset "z", only few, one, words, x, y', **kind)
     refused(h5(2, tops=["words"]), "expected rows of numbers", **kind)
@@ -636,7 +636,7 @@ def test_data_subtracts_a_mean_file_and_mirrors_flow(tmp_path):
     assert set(kinds) == {0, 1}
     blob = schema().BlobProto(data=[1], shape={"dim": [1]})
     (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())
-    refused(db(more=more), "expected an image", file=file, flavour="lisa")
+    refused(db(more=more), "expected a mean", file=file, flavour="lisa")
     refused(db(more="transform_param { mean_value: [1, 2] }"), "key '00000000': 2 mean_values", file=file)
 
 
@@ -650,7 +650,7 @@ def test_data_refuses(tmp_path, monkeypatch):
     refused(db(backend="LEVELDB"), "convert_imageset -backend lmdb", **kind)
     refused('type: "Data" top: "data" data_param { source: "db" batch_size: 1 }', "backend LEVELDB", **kind)
     refused(db("batch_size: 0"), "batch_size 0", **kind)
-    refused(db(more="transform_param { force_color: true force_gray: true }"), "force both", **kind)
+    refused(db(more="transform_param { force_color: true force_gray: true }"), "forces both", **kind)
     refused(db(more="transform_param { force_color: true }"), "key '00000000': .* this one is raw", **kind)
     refused(db().replace('"db"', '"none"'), 'source "none" is missing', **kind)
     refused(db().replace('"db"', '"net.prototxt"'), "missing", **kind)
@@ -660,7 +660,7 @@ def test_data_refuses(tmp_path, monkeypatch):
         with pytest.raises(CaffeFormatError, match=f"key '0000000{n}': {match}"):
             layer()
     flow = write_lmdb(tmp_path, [schema().Datum(data=encoded(RGB), encoded=True)])
-    refused(db(more="transform_param { flow: true }"), "flow is for raw pictures", file=flow, flavour="lisa")
+    refused(db(more="transform_param { flow: true }"), "flow is for raw", file=flow, flavour="lisa")
     (tmp_path / "db" / "data.mdb").write_bytes(b"nothing of the kind" * 1000)
     refused(db(), "not an LMDB database, or damaged", **kind)
     (tmp_path / "db" / "data.mdb").unlink()
@@ -719,9 +719,9 @@ def test_python_layer_refuses():
     refused(PYTHON, r'python=\{"Frames": \.\.\.\}', python={"Other": []})
     refused('bottom: "x" ' + PYTHON, "reads bottoms", python={"Frames": []}, shapes=[(1,)])
     for stand_in, match in [
-        ([], "gives no batches"),
-        (3, "gives a int, expected an iterable"),
-        (lambda param_str: None, "gives a NoneType"),
+        ([], "has no batches"),
+        (3, "int, expected an iterable"),
+        (lambda param_str: None, "NoneType"),
         ([{"data": [1]}], "has data, expected arrays for data, cont"),
         ([{"data": [1], "cont": [1], "more": [1]}], "more"),
         ([([1], [1], [1])], "has 3 arrays"),

@@ -17,7 +17,7 @@ Array: TypeAlias = Tensor | np.ndarray[Any, Any]
 
 
 def as_tensor(x: Any, what: str) -> Tensor:
-    """A tensor as it is; an array as a tensor with its own memory."""
+    """Returns a tensor unchanged, and an array as a tensor with its own memory."""
     if isinstance(x, np.ndarray) and x.dtype.kind in "biuf":
         return torch.from_numpy(np.array(x, dtype=x.dtype.name if x.dtype.name in ("uint8", "float64") else "float32"))
     if isinstance(x, Tensor) and not x.is_complex():
@@ -90,12 +90,12 @@ def as_number(x: Any, what: str) -> float:
 
 
 def permute_images(x: Tensor, order: tuple[int, ...]) -> Tensor:
-    """The last three axes in another order."""
+    """Permutes the last three axes."""
     return x.permute(*range(x.ndim - 3), *(x.ndim - 3 + axis for axis in order))
 
 
 def take_channels(x: Tensor, channels: tuple[int, ...]) -> Tensor:
-    """These entries of the third axis from the end, in new memory."""
+    """Selects entries of the third axis from the end, in new memory."""
     if max(channels) >= x.shape[-3]:
         raise SeqclfError(f"channel swap {channels}: the data have shape {tuple(x.shape)}, expected channels first")
     return torch.stack([x.select(-3, channel) for channel in channels], -3)

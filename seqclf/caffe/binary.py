@@ -24,24 +24,24 @@ M = TypeVar("M")
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _NUMBERS = {5: ("data", "<f4"), 6: ("diff", "<f4"), 8: ("double_data", "<f8"), 9: ("double_diff", "<f8")}
-"""The fields of a ``BlobProto`` that are cut out, and their values' type."""
+"""The fields of a ``BlobProto`` that are cut out, and the types of their values."""
 _BLOBS_IN: dict[str, dict[int | None, int | None]] = {
     "NetParameter": {100: 7, 2: 6},
     "SolverState": {3: None},
     "BlobProto": {None: None},
 }
-"""Where the blobs are: the fields that hold layers and, in those, the one that holds blobs (None: no level between)."""
+"""The fields that hold layers and, within these, the field that holds blobs (None: no level between)."""
 
 
 @dataclass
 class Blob:
-    """A blob as a file holds it.
+    """A blob in a file.
 
     Attributes:
-        shape: as the file says it; of four axes where it is said in 2014's way (num, channels, height, width).
-        legacy: whether it was said in that way, in which shapes of fewer axes have ones before them.
-        data: the values, flat, float32 or float64; a view of the file where that is mapped.
-        absent: whether the file leaves it to another layer that owns it, as HDF5 files do.
+        shape: its shape; four axes if it is in the form of 2014 (num, channels, height, width).
+        legacy: whether it is in that form, where shapes of fewer axes have leading ones.
+        data: the values, flat, float32 or float64; a view of the file if that is mapped.
+        absent: whether the file leaves the blob out because another layer owns it, as HDF5 files do.
     """
 
     shape: tuple[int, ...]
@@ -50,7 +50,7 @@ class Blob:
     absent: bool = False
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether it may fill a blob of this shape (Blob::ShapeEquals)."""
+        """Whether it fits a parameter of this shape (Blob::ShapeEquals)."""
         if not self.legacy:
             return self.shape == shape
         return len(shape) <= 4 and self.shape == (1,) * (4 - len(shape)) + shape
@@ -58,24 +58,29 @@ class Blob:
 
 @dataclass
 class _Cut:
-    """The numbers of one blob, in pieces as they stand in the file."""
+    """The numbers of one blob, in pieces as they are in the file."""
 
     pieces: dict[str, list[Any]] = dataclass_field(default_factory=dict)
 
 
 def parse_binary(data: Any, message: M, name: str) -> M:
-    """A message from protobuf's binary form; ``name`` is the file, for errors.
+    """Parses a message from protobuf's binary form.
+
+    Args:
+        data: the bytes.
+        message: an empty message, which is filled and returned.
+        name: the file, for errors.
 
     Raises:
         CaffeFormatError: the bytes are not such a message.
     """
     try:
         message.ParseFromString(bytes(data))  # type: ignore[attr-defined]
-    except Exception as error:  # DecodeError, and what else damaged bytes make the parser run into
+    except Exception as error:  # damaged bytes make the parser raise more than DecodeError
         raise CaffeFormatError(f"{name}: not a {cast(Any, message).DESCRIPTOR.name}, or damaged ({error})") from None
     missing = message.FindInitializationErrors()  # type: ignore[attr-defined]
     if missing:
-        raise CaffeFormatError(f"{name}: field {missing[0]} is required, and missing")
+        raise CaffeFormatError(f"{name}: required field {missing[0]} is missing")
     try:
         _check_strings(message, name)
     except UnicodeDecodeError as error:
@@ -84,7 +89,7 @@ def parse_binary(data: Any, message: M, name: str) -> M:
 
 
 def _check_strings(message: Any, name: str, within: str = "") -> None:
-    """Refuses text that is not UTF-8: protobuf gives it as bytes, or raises, wherever such a field is read."""
+    """Raises an error for strings that are not UTF-8, as protobuf raises only when such a field is read."""
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING:
             if any(not isinstance(one, str) for one in ((value,) if isinstance(value, (str, bytes)) else value)):
@@ -97,7 +102,7 @@ def _check_strings(message: Any, name: str, within: str = "") -> None:
 
 
 def cut(data: Any, kind: str, name: str) -> tuple[bytes, dict[int | None, list[list[_Cut]]]]:
-    """A binary message's bytes without the numbers of its blobs, and those numbers.
+    """Separates a binary message from the numbers of its blobs.
 
     Args:
         data: the bytes, or a view of them.
@@ -105,11 +110,12 @@ def cut(data: Any, kind: str, name: str) -> tuple[bytes, dict[int | None, list[l
         name: the file, for errors.
 
     Returns:
-        the bytes that are left, themselves a message of that kind; and by field number of the layers, in order, the
-        numbers of each layer's blobs. A ``SolverState``'s are under 3, a ``BlobProto``'s under None, as of one layer.
+        the bytes without the numbers, which are a message of that kind; and for each field number of layers, the
+        numbers of each layer's blobs, in order. A ``SolverState``'s are under 3, a ``BlobProto``'s under None, as one
+        layer.
 
     Raises:
-        CaffeFormatError: the bytes are cut short or no message.
+        CaffeFormatError: the bytes are truncated, or not a message.
     """
     view = memoryview(data).cast("B") if not isinstance(data, bytes) else memoryview(data)
     where = _BLOBS_IN[kind]
@@ -152,7 +158,7 @@ def _cut_blob(view: memoryview, out: bytearray, name: str) -> _Cut:
 
 
 def _fields(view: memoryview, name: str) -> Iterator[tuple[int, int, int, memoryview | None]]:
-    """Each field of a message: its number, where it starts and ends, and its bytes if it is of a kind with a length."""
+    """Each field of a message: number, start, end, and its bytes if it has a length."""
     at, end = 0, len(view)
     while at < end:
         start = at
@@ -191,7 +197,7 @@ def _varint(view: memoryview, at: int, name: str) -> tuple[int, int]:
 
 
 def head(number: int, size: int) -> bytes:
-    """The tag and length of a field that has a length."""
+    """The tag and length of a field with a length."""
     out = bytearray()
     for value in (number << 3 | BYTES, size):
         while value > 127:
@@ -202,14 +208,15 @@ def head(number: int, size: int) -> bytes:
 
 
 def blob_of(message: Any, cut: _Cut | None, name: str) -> Blob:
-    """A blob from its message and the numbers that were cut out of it.
+    """Combines a blob's message and the numbers that were cut out of it.
 
     Args:
         message: the ``BlobProto``.
+        cut: its numbers; None if they are still in the message.
         name: file, layer and blob, for errors.
 
     Raises:
-        CaffeFormatError: the shape is not one, or there are not as many values as it says.
+        CaffeFormatError: the shape is invalid, or does not match the number of values.
     """
     fields = ("num", "channels", "height", "width")
     legacy = any(message.HasField(field) for field in fields)
@@ -221,23 +228,23 @@ def blob_of(message: Any, cut: _Cut | None, name: str) -> Blob:
         pieces, loose = cut.pieces.get(which, []) if cut else [], getattr(message, which)
         kind = _NUMBERS[8 if which == "double_data" else 5][1]
         if any(len(piece) % int(kind[-1]) for piece in pieces):
-            raise CaffeFormatError(f"{name}: field {which} is no whole number of values")
+            raise CaffeFormatError(f"{name}: field {which} does not hold a whole number of values")
         arrays = [np.frombuffer(piece, kind) for piece in pieces if len(piece)]
-        if len(loose):  # one value a field, as nothing of Caffe's writes them
+        if len(loose):  # unpacked, which Caffe itself never writes
             arrays.append(np.array(loose, kind))
         if len(arrays) and values is None:
             values = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     if values is None:
         values = np.empty(0, "<f4")
     if prod(shape) != len(values):
-        raise CaffeFormatError(f"{name}: shape {shape} is of {prod(shape)} values, but there are {len(values)}")
+        raise CaffeFormatError(f"{name}: shape {shape} needs {prod(shape)} values, found {len(values)}")
     return Blob(shape, legacy, values)
 
 
 def write_blob(array: Array) -> list[Any]:
-    """The bytes of an array's ``BlobProto``, as Blob::ToProto makes it, in pieces: values, not copied, and shape."""
+    """The bytes of an array's ``BlobProto``, in pieces as Blob::ToProto orders them; the values are not copied."""
     shape = schema().BlobProto()
-    if array.ndim:  # of a blob without axes it says no shape
+    if array.ndim:  # a blob without axes has no shape field
         shape.shape.dim.extend(array.shape)
     end = shape.SerializeToString()
     double = array.dtype == np.float64
@@ -247,7 +254,7 @@ def write_blob(array: Array) -> list[Any]:
 
 
 def with_blobs(message: Any, number: int, arrays: Iterable[Array]) -> Iterator[Any]:
-    """The bytes of a message, in pieces, with blobs in its field ``number``, at its place in the order of numbers."""
+    """The bytes of a message, in pieces, with blobs inserted as its field ``number``, in the order of field numbers."""
     data = memoryview(message.SerializeToString())
     at = next((start for field, start, _, _ in _fields(data, "") if field > number), len(data))
     yield data[:at]

@@ -13,7 +13,7 @@ from torch import Tensor
 from seqclf.caffe.error import CaffeFormatError
 
 _GREY = {"PNG": (9797, 19234, 3737, 0, 15)}
-"""Weights of red, green and blue, what is added, and bits cut off: libpng's for its files, OpenCV's own for others."""
+"""Weights of red, green and blue, the rounding term, and the shift: libpng's for PNG, OpenCV's own for others."""
 _OWN_GREY = (4899, 9617, 1868, 1 << 13, 14)
 
 
@@ -84,10 +84,10 @@ def _grey(pixels: Any, kind: str) -> Any:
 
 
 def resize(picture: Tensor, height: int, width: int) -> Tensor:
-    """A picture ``(C, H, W)`` uint8 in another size, bit for bit as cv::resize makes it by default.
+    """Resizes an image ``(C, H, W)`` uint8 to the same bytes as cv::resize with its defaults.
 
-    Linear between the centres of the four nearest pixels, without anti-aliasing, in whole numbers: weights in 1/2048,
-    of which each row's sums lose 4 bits and each column's product 16.
+    Bilinear between pixel centres, without anti-aliasing, in integers: weights in units of 1/2048; sums of rows are
+    shifted by 4 bits and products of columns by 16.
     """
     x = picture.numpy()
     left, right, share = _neighbours(x.shape[2], width, edge=True)
@@ -111,9 +111,9 @@ def _weighted(x: Any, which: Any, share: Any, axis: int) -> Any:
 
 
 def _neighbours(size: int, new: int, edge: bool) -> tuple[Any, Any, Any]:
-    """The two pixels that each new one lies between, and their weights ``(2, new)`` in 1/2048.
+    """The two source pixels of each new pixel, and their weights ``(2, new)`` in units of 1/2048.
 
-    ``edge``: one beyond the outermost centres is the outermost pixel alone; else it is that pixel in two parts.
+    ``edge``: beyond the outermost centres, the outermost pixel gets all the weight; otherwise it is split in two parts.
     """
     at = ((np.arange(new) + 0.5) * (size / new) - 0.5).astype(np.float32)
     first = np.floor(at).astype(np.int64)

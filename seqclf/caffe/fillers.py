@@ -59,9 +59,9 @@ def fill(blob: Tensor, filler: Any) -> None:
 
 
 def _fan(blob: Tensor, filler: Any) -> float:
-    """How many values n an output (or an input, or the mean of the two) has, so that a variance is of order 1 / n.
+    """The number n of values per output (or input, or the mean of the two), for a variance of order 1 / n.
 
-    As Caffe counts: values / shape[0] and values / shape[1], which of a grouped convolution is all groups' share.
+    Counts like Caffe: values / shape[0] and values / shape[1], which for a grouped convolution covers all groups.
     """
     fan_in = blob.numel() // (blob.shape[0] if blob.ndim else 1)
     fan_out = blob.numel() // (blob.shape[1] if blob.ndim > 1 else 1)
@@ -84,7 +84,7 @@ def _gaussian(blob: Tensor, filler: Any) -> None:
 
 
 def _bilinear(blob: Tensor) -> None:
-    """The kernel by which a ``Deconvolution`` of stride f = ceil(K / 2) interpolates linearly, for all channels.
+    """The kernel with which a ``Deconvolution`` of stride f = ceil(K / 2) interpolates linearly, for all channels.
 
     w[y, x] = (1 - |x / f - c|) (1 - |y / f - c|), with c = (K - 1) / (2 f).
     """

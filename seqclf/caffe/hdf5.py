@@ -1,4 +1,4 @@
-"""Weights and snapshots in HDF5 (Net::ToHDF5, SGDSolver::SnapshotSolverStateToHDF5), by the ``h5py`` package."""
+"""Weights and snapshots in HDF5 files (Net::ToHDF5, SGDSolver::SnapshotSolverStateToHDF5), read with ``h5py``."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def _h5py() -> Any:
 
 
 def read_weights(path: str | Path) -> dict[str, list[Blob]]:
-    """The parameters in an HDF5 file of Caffe's, by layer: its datasets ``/data/<layer>/<number>``.
+    """Reads the parameters in a Caffe HDF5 file, from its datasets ``/data/<layer>/<number>``.
 
     Returns:
-        by layer its blobs in order; those that are not there, as another layer owns them, are ``absent``.
+        the blobs of each layer, in order; those that another layer owns are ``absent``.
 
     Raises:
-        CaffeFormatError: the file is missing or damaged, or is laid out otherwise.
+        CaffeFormatError: the file is missing, damaged, or has another layout.
     """
     found: dict[str, dict[int, Blob]] = {}
 
     def visit(name: str, item: Any) -> None:
         if not isinstance(item, h5py.Dataset):
-            found.setdefault(name, {})  # the layers of Caffe's that have no parameters of their own are empty groups
+            found.setdefault(name, {})  # layers without parameters of their own are empty groups
             return
         layer, _, number = name.rpartition("/")
         if not layer or not re.fullmatch("0|[1-9][0-9]?", number):
@@ -50,14 +50,14 @@ def read_weights(path: str | Path) -> dict[str, list[Blob]]:
             file["data"].visititems(visit)
     except CaffeFormatError:
         raise
-    except Exception as error:  # what h5py runs into in a damaged file
+    except Exception as error:  # h5py raises various errors for a damaged file
         raise CaffeFormatError(f"{path}: not an HDF5 file of Caffe's weights, or damaged ({error})") from None
     absent = Blob((), False, np.empty(0, "<f4"), absent=True)
     return {layer: [blobs.get(i, absent) for i in range(max(blobs, default=-1) + 1)] for layer, blobs in found.items()}
 
 
 def write_weights(path: str | Path, params: Mapping[str, Sequence[Tensor]]) -> Path:
-    """Writes parameters by layer; one that two layers share is written once, by its owner, as Caffe does."""
+    """Writes parameters by layer. A shared parameter is written once, by its owner, as in Caffe."""
     written: set[int] = set()
 
     def content(file: Any) -> None:
@@ -65,7 +65,7 @@ def write_weights(path: str | Path, params: Mapping[str, Sequence[Tensor]]) -> P
         for layer, blobs in params.items():
             if "\0" in layer or not {"", "."}.isdisjoint(layer.split("/")):
                 raise ValueError(f'HDF5 can\'t have a layer of the name "{layer}"')
-            group = data.require_group(layer)  # one without parameters too
+            group = data.require_group(layer)  # even if it has no parameters
             for j, blob in enumerate(blobs):
                 if blob.data_ptr() not in written or not blob.numel():
                     written.add(blob.data_ptr())
@@ -75,10 +75,10 @@ def write_weights(path: str | Path, params: Mapping[str, Sequence[Tensor]]) -> P
 
 
 def read_state(path: str | Path) -> dict[str, Any]:
-    """A solver's snapshot: ``iter``, ``learned_net``, ``current_step`` and ``history`` (a list of Blob).
+    """Reads a solver's snapshot: ``iter``, ``learned_net``, ``current_step`` and ``history`` (a list of ``Blob``).
 
     Raises:
-        CaffeFormatError: the file is missing or damaged, or is laid out otherwise.
+        CaffeFormatError: the file is missing, damaged, or has another layout.
     """
     h5py = _h5py()
     try:
@@ -95,7 +95,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
             blobs = [_blob(history[str(i)], f"{path}: history {i}") for i in numbers]
     except CaffeFormatError:
         raise
-    except Exception as error:  # what h5py runs into in a damaged file
+    except Exception as error:  # h5py raises various errors for a damaged file
         raise CaffeFormatError(f"{path}: not an HDF5 snapshot of a Caffe solver, or damaged ({error})") from None
     return {**state, "learned_net": learned, "history": blobs}
 
@@ -107,7 +107,7 @@ def write_state(
 
     def content(file: Any) -> None:
         file.create_dataset("iter", data=np.array([iteration], np.int32))
-        ended = f"S{len(learned_net.encode()) + 1}"  # a C string with its end
+        ended = f"S{len(learned_net.encode()) + 1}"  # a C string, with its terminator
         file.create_dataset("learned_net", data=np.array(learned_net.encode(), ended))
         file.create_dataset("current_step", data=np.array([current_step], np.int32))
         group = file.create_group("history")
@@ -124,7 +124,7 @@ def _existing(path: str | Path) -> str:
 
 
 def _array(dataset: Any, name: str) -> Array:
-    """A dataset's values, where the file has as many as the dataset says: one compressed at most a thousandfold."""
+    """A dataset's values. A dataset far larger than its storage is an error, before memory is allocated for it."""
     if getattr(dataset, "nbytes", None) is None:
         raise CaffeFormatError(f"{name}: is a group or empty, expected a dataset")
     if dataset.nbytes > (1100 if dataset.compression else 2) * dataset.id.get_storage_size():
@@ -153,11 +153,11 @@ def _blob(dataset: Any, name: str) -> Blob:
 
 
 def _write(path: str | Path, content: Any) -> Path:
-    """Writes a file whole or not at all."""
+    """Writes a file completely or not at all."""
     path = Path(path)
     try:
         with replacing(path) as beside, _h5py().File(str(beside), "w") as file:
             content(file)
-    except Exception as error:  # OSError, and what h5py makes of names that HDF5 can't have
+    except Exception as error:  # h5py raises various errors for names that HDF5 does not allow
         raise CaffeFormatError(f"{path}: can't be written ({error})") from None
     return path

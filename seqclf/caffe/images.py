@@ -1,4 +1,4 @@
-"""Images as pycaffe reads, resizes, crops and mirrors them."""
+"""Reading, resizing, cropping and mirroring of images as in pycaffe."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from seqclf.caffe.arrays import (
 from seqclf.caffe.interpolation import resample
 
 GREY = (0.2125, 0.7154, 0.0721)
-"""What skimage's ``rgb2gray`` weighs red, green and blue with."""
+"""The weights of red, green and blue in skimage's ``rgb2gray``."""
 ORDERS = (0, 1, 3)
-"""The orders of interpolation: nearest pixel, linear, cubic spline."""
+"""Orders of interpolation: nearest pixel, linear, cubic spline."""
 BORDERS = {"bvlc": "zero", "lisa": "edge"}
-"""What a fork's ``resize_image`` sees outside of an image."""
+"""What ``resize_image`` of each fork reads outside an image."""
 
 
 def load_image(filename: str | Path, color: bool = True) -> Tensor:
-    """An image file as ``(H, W, 3)`` RGB float32 from 0 to 1, or ``(H, W, 1)`` grey where ``color`` is False.
+    """Reads an image file as ``(H, W, 3)`` RGB float32 from 0 to 1, or ``(H, W, 1)`` grey if ``color`` is False.
 
-    Transparency is dropped, not blended; a grey image becomes three equal channels, or stays one. (lisa-caffe left
-    colour images in colour where ``color`` was False.)
+    Transparency is dropped, not blended. A grey image becomes three equal channels, or stays one. (lisa-caffe keeps
+    colour images in colour even if ``color`` is False.)
 
     Raises:
-        SeqclfError: the file is missing, no image, damaged, or of a kind of pixel that has no white (32 bits).
+        SeqclfError: the file is missing, damaged or not an image, or has pixels of 32 bits, which have no white.
     """
     from PIL import Image
 
@@ -46,12 +46,12 @@ def load_image(filename: str | Path, color: bool = True) -> Tensor:
                 raise ValueError(f"its pixels are of mode {image.mode}, expected 8 bits, or 16 bits of grey")
             elif image.mode in ("1", "L", "LA"):
                 pixels = np.array(image.convert("L"))
-            else:  # through RGBA, as a palette's transparency has two forms, one of which PIL warns of
+            else:  # by way of RGBA, as Pillow warns of one form of a palette's transparency
                 palette = image.mode in ("P", "PA")
                 pixels = np.array((image.convert("RGBA") if palette else image).convert("RGB"))
     except FileNotFoundError:
         raise SeqclfError(f"{filename}: no such file") from None
-    except Exception as error:  # PIL's readers raise almost anything where a file is damaged
+    except Exception as error:  # Pillow raises almost anything for a damaged file
         raise SeqclfError(f"{filename}: not an image that can be read ({error})") from None
     x = torch.from_numpy(pixels).float() / white
     if color:
@@ -83,10 +83,10 @@ def resize_image(image: Array, new_dims: Sequence[int], interp_order: int = 1, f
         return resample(x, size, interp_order, "corners")
     low, high = x.amin((-3, -2, -1), keepdim=True), x.amax((-3, -2, -1), keepdim=True)
     span = high - low
-    x = (x - low).div_(torch.where(span > 0, span, 1))  # an image of one value is 0 here, and itself at the end
+    x = (x - low).div_(torch.where(span > 0, span, 1))  # an image of a single value is 0 here, and restored at the end
     x = resample(x, size, interp_order, BORDERS[flavour])
     if interp_order == 3:
-        x = x.clamp_(0, 1)  # skimage cuts where splines overshoot
+        x = x.clamp_(0, 1)  # skimage clips the overshoot of splines
     return x.mul_(span).add_(low)
 
 
@@ -118,9 +118,12 @@ def oversample(images: Array | Iterable[Array], crop_dims: Sequence[int], flow: 
 
 
 def flip_image(image: Array, axis: int = 1, flow: bool = False) -> Tensor:
-    """lisa-caffe's mirror image of images ``(..., H, W, K)``: ``axis`` 0 upside down, 1 left to right.
+    """Mirrors images ``(..., H, W, K)`` as lisa-caffe does.
 
-    With ``flow``, channel 0 becomes 1 - itself, or 128 - itself where an image's values go beyond 1.
+    Args:
+        image: the images.
+        axis: 0 for upside down, 1 for left to right.
+        flow: for optical flow: channel 0 becomes 1 - itself, or 128 - itself if an image has values above 1.
 
     Raises:
         SeqclfError: not such images, or another axis.

@@ -16,7 +16,7 @@ from seqclf.caffe.files import LARGEST_BLOB
 
 
 def resample(x: Tensor, size: tuple[int, int], order: int, border: str) -> Tensor:
-    """Images ``(..., H, W, K)`` interpolated at the pixels of images of another size, one axis after the other."""
+    """Resizes images ``(..., H, W, K)``, one axis after the other."""
     *batch, H, W, K = x.shape
     if math.prod((*batch, *size, K)) > LARGEST_BLOB:
         raise SeqclfError(f"new_dims {times(size)}: more than 2**31 - 1 values, which no blob of Caffe's holds")
@@ -34,12 +34,18 @@ def _along(x: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(False)  # these are kept, and may be used where there are gradients
+@torch.inference_mode(False)  # cached, and also used where gradients are computed
 def _taps(N: int, M: int, K: int, order: int, border: str, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Which of N pixels of K channels, times what, add up to each of M: two times ``(taps, M K)``.
+    """The taps of a resize from N to M pixels of K channels: their indices and weights, each ``(taps, M K)``.
 
-    ``border`` "zero" or "edge" is what is outside; or it is "corners" for the geometry of scipy's ``zoom``, whose
-    splines go on as their mirror image.
+    Args:
+        N: pixels of the source.
+        M: pixels of the result.
+        K: channels.
+        order: 0 nearest, 1 linear, 3 cubic spline.
+        border: what lies outside the image, "zero" or "edge"; or "corners" for the geometry of SciPy's ``zoom``, whose
+            splines continue as their mirror image.
+        device: where the result is.
     """
     k = torch.arange(M, dtype=torch.float64)
     at = k * ((N - 1) / (M - 1) if M > 1 else 1.0) if border == "corners" else (k + 0.5) * (N / M) - 0.5
@@ -61,7 +67,7 @@ def _taps(N: int, M: int, K: int, order: int, border: str, device: torch.device)
     if border == "zero":
         weight = weight * ((index >= 0) & (index < N))
     elif border == "corners":
-        # Where rounding puts the last point beyond the last pixel, scipy sees nothing there, and Caffe had a row of 0.
+        # If rounding puts the last point beyond the last pixel, SciPy reads zeros there, and so did Caffe.
         weight = weight * (at <= N - 1)
         index = index % max(2 * N - 2, 1)
         index = torch.minimum(index, 2 * N - 2 - index)

@@ -24,19 +24,24 @@ from seqclf.caffe.schema import schema
 
 
 def blobproto_to_array(blob: Any, return_diff: bool = False) -> Tensor:
-    """A ``BlobProto``'s data, or its diff, as a float32 tensor of its shape.
+    """Converts a ``BlobProto``'s data, or its diff, to a float32 tensor of its shape.
 
     Raises:
-        CaffeFormatError: the shape is none, or the values are not as many as it says.
+        CaffeFormatError: the shape is invalid, or does not match the number of values.
     """
     return _to_tensor(blob, return_diff, "BlobProto")
 
 
 def array_to_blobproto(array: Array, diff: Array | None = None, flavour: str = "bvlc") -> Any:
-    """An array, and its diff, as a ``BlobProto``; lisa-caffe's has four axes and the fields num to width.
+    """Converts an array, and optionally its diff, to a ``BlobProto``.
+
+    Args:
+        array: the values; four axes for lisa-caffe, whose message has the fields num to width.
+        diff: the gradient, of the same shape.
+        flavour: "bvlc" or "lisa".
 
     Raises:
-        SeqclfError: the diff is of another shape, the array is not one of numbers, or lisa-caffe's is not 4-d.
+        SeqclfError: another shape, or not an array of numbers.
     """
     blob: Any = schema(flavour).BlobProto()
     x = as_tensor(array, "array")
@@ -56,13 +61,13 @@ def array_to_blobproto(array: Array, diff: Array | None = None, flavour: str = "
 
 
 def read_mean(path: str | Path, flavour: str = "bvlc") -> Tensor:
-    """A mean file, ``.binaryproto`` (a ``BlobProto``) or ``.npy``, as ``Transformer.set_mean`` takes it.
+    """Reads a mean file, ``.binaryproto`` (a ``BlobProto``) or ``.npy``, for ``Transformer.set_mean``.
 
     Returns:
-        float32, ``(K, H, W)``, ``(H, W)`` or ``(K,)``; the first axis of a mean ``(1, K, H, W)`` is dropped.
+        float32, ``(K, H, W)``, ``(H, W)`` or ``(K,)``; the first axis of ``(1, K, H, W)`` is dropped.
 
     Raises:
-        CaffeFormatError: the file is missing, damaged, or its mean is none.
+        CaffeFormatError: the file is missing or damaged, or does not hold a mean.
     """
     path = Path(path)
     blob: Any = schema(flavour).BlobProto()
@@ -97,7 +102,7 @@ def _read_npy(content: bytes, path: Path) -> Tensor:
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = read_header(stream)
-    except Exception as error:  # a header is parsed as Python, and fails in many ways
+    except Exception as error:  # NumPy evaluates the header as Python, which can raise anything
         raise CaffeFormatError(f"{path}: a .npy file whose header is damaged ({error})") from None
     data = content[stream.tell() :]
     if dtype.kind not in "fiu" or len(shape) > 4:
@@ -110,7 +115,7 @@ def _read_npy(content: bytes, path: Path) -> Tensor:
 
 def _to_tensor(blob: Any, return_diff: bool, where: str) -> Tensor:
     legacy = ("num", "channels", "height", "width")
-    if any(blob.HasField(name) for name in legacy):  # these go before a shape (Blob::FromProto)
+    if any(blob.HasField(name) for name in legacy):  # these take precedence over a shape (Blob::FromProto)
         field, shape = " x ".join(legacy), [getattr(blob, name) for name in legacy]
     else:
         field, shape = "shape", list(blob.shape.dim)
@@ -128,7 +133,7 @@ def _to_tensor(blob: Any, return_diff: bool, where: str) -> Tensor:
 
 
 def read_mean_image(path: str | Path) -> Tensor:
-    """Like ``read_mean``, for a data layer: an image ``(K, H, W)`` in a ``.binaryproto``."""
+    """Like ``read_mean``, for a data layer: the mean must be an image ``(K, H, W)``."""
     mean = read_mean(path)
     if mean.ndim != 3:
         raise CaffeFormatError(

@@ -191,10 +191,10 @@ OPTIMIZERS: dict[str, type[CaffeOptimizer]] = {c.__name__: c for c in (SGD, Nest
 
 
 def class_for(type: str) -> type[CaffeOptimizer]:
-    """The optimizer for the ``type`` of a ``SolverParameter``.
+    """The optimizer class for the ``type`` of a ``SolverParameter``.
 
     Raises:
-        CaffeFormatError: there is no such solver.
+        CaffeFormatError: an unknown type.
     """
     if type not in OPTIMIZERS:
         raise CaffeFormatError(f'solver type "{type}": expected one of {", ".join(OPTIMIZERS)}')
@@ -202,14 +202,16 @@ def class_for(type: str) -> type[CaffeOptimizer]:
 
 
 def from_solver(param: Any, groups: Iterable[dict[str, Any]], flavour: Flavour = "bvlc") -> CaffeOptimizer:
-    """The optimizer that a ``SolverParameter`` asks for, at its ``base_lr``.
+    """Builds the optimizer of a ``SolverParameter``, at its ``base_lr``.
 
     Args:
-        groups: dicts of ``params``, ``lr_mult`` and ``decay_mult``, in the net's order for ``history()`` to have
-            Caffe's. What is shared under two names counts where it comes first.
+        param: the ``SolverParameter``.
+        groups: dicts of ``params``, ``lr_mult`` and ``decay_mult``, in the net's order, so that ``history()`` has
+            Caffe's order. A parameter that appears again is shared.
+        flavour: the fork whose treatment of shared parameters and ``iter_size`` applies.
 
     Raises:
-        CaffeFormatError: Caffe would refuse it too, or can't work with it.
+        CaffeFormatError: a setting is missing, or Caffe would refuse it.
     """
     build = class_for(param.type)
     if not param.HasField("base_lr"):

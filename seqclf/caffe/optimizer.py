@@ -29,31 +29,32 @@ Settings: TypeAlias = dict[str, Any]
 
 
 class CaffeOptimizer(Optimizer):
-    """What all solvers do; a solver adds its ``update``.
+    """Base class of the solvers, which add their ``update``.
 
-    A parameter group may have ``lr_mult`` and ``decay_mult`` (1 where not given). Groups with the same settings are
-    updated together, so a group for every parameter costs nothing: that is how history comes to have the net's order.
+    A parameter group may have ``lr_mult`` and ``decay_mult`` (default 1). Groups with equal settings are updated
+    together, so one group per parameter, which gives the history the net's order, costs nothing.
 
     Args:
-        params: parameters, or dicts of parameter groups, as for any PyTorch optimizer; each on the device it trains on.
-        lr: the global rate.
-        clip_gradients: the greatest L2 norm of all gradients together; None for no limit.
-        iter_size: how many backward passes a step's gradient is the sum of.
+        params: parameters or parameter groups, as for any PyTorch optimizer.
+        lr: the global learning rate.
+        weight_decay: the global weight decay.
+        clip_gradients: the largest L2 norm of all gradients together; None for no limit.
+        iter_size: the number of backward passes whose gradients are summed for one step.
         regularization_type: "L2" or "L1".
-        flavour: "lisa" divides the weight decay by ``iter_size`` too.
+        flavour: "lisa" divides the weight decay by ``iter_size``, too, and updates shared parameters in its own way.
 
     Raises:
-        CaffeFormatError: a setting that Caffe has not, or a value that it can't work with.
+        CaffeFormatError: an unknown setting, or a value that Caffe can't work with.
     """
 
     histories: ClassVar[tuple[str, ...]] = ("history",)
-    """What it keeps for each parameter, in the order in which a ``.solverstate`` holds them: one after the other."""
+    """The tensors kept for each parameter; a ``.solverstate`` holds them one after the other."""
     own: ClassVar[tuple[str, ...]] = ()
-    """The fields of ``SolverParameter`` that only some solvers know."""
+    """The fields of ``SolverParameter`` that belong to this solver."""
     lisa_iter_size: ClassVar[bool] = False
     """Whether lisa-caffe's treatment of ``iter_size`` is known for this solver."""
     averages: ClassVar[tuple[str, ...]] = ()
-    """Those of them that are the decay of a running average, and less than 1."""
+    """Those of them that are decays of running averages, which must be less than 1."""
 
     order: Sequence[tuple[Tensor, int]] = ()
     """The parameters, and which use of each (0 for its owner), as in a ``.solverstate``; empty: as in the groups."""
@@ -75,14 +76,15 @@ class CaffeOptimizer(Optimizer):
 
     @property
     def iteration(self) -> int:
-        """How many steps were taken."""
+        """The number of steps so far."""
         return self.param_groups[0]["iteration"]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """One more group of parameters, with settings of its own.
+        """Adds a parameter group, with settings of its own.
 
         Raises:
-            CaffeFormatError: as of the class; or the group has its own limit for what is the norm of all gradients.
+            CaffeFormatError: see the class; or the group has another ``clip_gradients``, which limits all gradients
+                together.
         """
         unknown = sorted(param_group.keys() - self.defaults.keys() - {"params"})
         if unknown:
@@ -119,7 +121,7 @@ class CaffeOptimizer(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update. Nothing in it waits for the GPU.
+        """Makes one update, without waiting for the GPU.
 
         Raises:
             CaffeFormatError: a gradient is sparse.
@@ -128,7 +130,7 @@ class CaffeOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        batches: dict[tuple[Any, ...], list[Tensor]] = {}  # what can be updated together
+        batches: dict[tuple[Any, ...], list[Tensor]] = {}  # groups that can be updated together
         for group in self.param_groups:
             settings = [(name, value) for name, value in group.items() if name not in ("params", "param_names")]
             for p in group["params"]:
@@ -138,9 +140,7 @@ class CaffeOptimizer(Optimizer):
         clip = self._clip([g for batch in gradients for g in batch])
         for (key, w), g in zip(batches.items(), gradients, strict=True):
             device, dtype, *settings = key
-            exact = exact_scalar(
-                dtype
-            )  # Caffe's scalars are of the parameters' type before anything is reckoned with them
+            exact = exact_scalar(dtype)  # Caffe computes with scalars of the parameters' type
             s = {name: exact(value) if isinstance(value, float) else value for name, value in settings}
             if clip is not None:
                 g = torch._foreach_mul(g, clip.to(device, dtype))
@@ -188,7 +188,7 @@ class CaffeOptimizer(Optimizer):
         torch._foreach_add_(w, change)
 
     def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
-        """Updates weights and history in place, and leaves the gradients; ``rate`` has the multiplier in it."""
+        """Updates weights and history in place, and keeps the gradients; ``rate`` includes the multiplier."""
         raise NotImplementedError
 
     def history(self) -> list[Tensor]:
@@ -202,10 +202,10 @@ class CaffeOptimizer(Optimizer):
 
     @torch.no_grad()
     def load_history(self, history: list[Tensor], iteration: int) -> None:
-        """Goes on from a ``.solverstate``: its history, in the order of ``history()``, and its iteration.
+        """Resumes from a ``.solverstate``: its history, in the order of ``history()``, and its iteration.
 
         Raises:
-            CaffeFormatError: there are more or fewer tensors, or one has another shape; nothing is changed then.
+            CaffeFormatError: the number of tensors or a shape differs; then nothing is changed.
         """
         ours = self.history()
         if len(history) != len(ours):
@@ -226,7 +226,7 @@ class CaffeOptimizer(Optimizer):
         return state[name]
 
     def _clip(self, gradients: list[Tensor]) -> Tensor | None:
-        """What all gradients are multiplied by; a tensor, for the GPU never to be waited for."""
+        """The factor of all gradients; a tensor, so that the GPU need not be waited for."""
         limit = self.param_groups[0]["clip_gradients"]
         if limit is None:
             return None

@@ -82,12 +82,12 @@ POLICIES: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
 
 @dataclass
 class Policy:
-    """The learning rate of a solver, to be called once for every update, in order: "multistep" counts as it goes.
+    """The learning rate of a solver. Call it once per update, in order, as "multistep" counts.
 
     Attributes:
         param: the ``SolverParameter``.
         schedule: its policy as a schedule, the factor on its ``base_lr``.
-        current_step: the count of steps that a snapshot saves under this name, and a restored solver sets.
+        current_step: the counter that a snapshot saves and a restored solver sets.
     """
 
     param: Any
@@ -95,7 +95,7 @@ class Policy:
     current_step: int = 0
 
     def __call__(self, iteration: int) -> float:
-        """The rate, a float32, of the update that follows after so many."""
+        """The rate (a float32) of the update after this many."""
         param = self.param
         if param.lr_policy == "multistep":
             values = param.stepvalue
@@ -109,10 +109,10 @@ class Policy:
 
 
 def policy(param: Any) -> Policy:
-    """The learning rate that a ``SolverParameter`` asks for.
+    """Builds the learning rate of a ``SolverParameter``.
 
     Raises:
-        CaffeFormatError: the policy is not known, lacks a field that it needs, or can't work with a field's value.
+        CaffeFormatError: the policy is unknown, lacks a field that it needs, or a field has an impossible value.
     """
     if param.lr_policy not in POLICIES:
         raise CaffeFormatError(f'lr_policy "{param.lr_policy}": expected one of {", ".join(POLICIES)}')
@@ -122,7 +122,7 @@ def policy(param: Any) -> Policy:
     if missing:
         raise CaffeFormatError(f'lr_policy "{param.lr_policy}" needs {" and ".join(missing)}')
     keywords = {name: getattr(param, name) for name in needed}
-    schedule(0, 0, **keywords)  # so that a value that won't do is told now
+    schedule(0, 0, **keywords)  # reports an impossible value now
     return Policy(param, partial(schedule, **keywords))
 
 

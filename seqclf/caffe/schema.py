@@ -1,4 +1,4 @@
-"""Caffe's messages, built from ``caffe.proto`` beside this file, for either fork."""
+"""Caffe's protobuf messages, built from ``caffe.proto`` beside this file, for both forks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Flavour = Literal["bvlc", "lisa"]
 FLAVOURS = ("bvlc", "lisa")
 
 LISA: dict[str, dict[str, tuple[str, int] | int | None]] = {
-    # what lisa-caffe's lstm_video_deploy numbers otherwise (a number), adds (a type and a number) or lacks (None)
+    # fields that lisa-caffe's lstm_video_deploy numbers differently (a number), adds (type, number) or lacks (None)
     "LayerParameter": {
         "embed_param": 132,
         "recurrent_param": 134,
@@ -76,7 +76,7 @@ def _schema(flavour: Flavour) -> Schema:
 
 
 def _file_descriptor(flavour: Flavour) -> descriptor_pb2.FileDescriptorProto:
-    """``caffe.proto`` as a descriptor: only the part of proto2's grammar that the file uses."""
+    """Parses ``caffe.proto``, which uses only a part of proto2's grammar."""
     text = (files("seqclf.caffe") / "caffe.proto").read_text(encoding="utf-8")
     proto = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
     enums = set(re.findall(r"enum (\w+) \{", text))

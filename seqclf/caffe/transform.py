@@ -11,14 +11,14 @@ from seqclf.caffe.error import CaffeFormatError
 
 
 class Transform:
-    """(x - mean) · scale of a picture, cropped and mirrored at random: a layer's ``transform_param``.
+    """``(x - mean) * scale`` of an image, with random crops and mirroring: a layer's ``transform_param``.
 
     Args:
-        param: a ``TransformationParameter``, of either fork.
-        mean: the mean picture ``(C, H, W)`` float32 that its ``mean_file`` names, else None.
+        param: a ``TransformationParameter`` of either fork.
+        mean: the mean image ``(C, H, W)`` float32 of its ``mean_file``, or None.
 
     Raises:
-        CaffeFormatError: settings that contradict each other.
+        CaffeFormatError: contradictory settings.
     """
 
     def __init__(self, param: Any, mean: Tensor | None = None) -> None:
@@ -28,10 +28,10 @@ class Transform:
         self.values = torch.tensor(list(param.mean_value), dtype=torch.float32).view(-1, 1, 1)
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """What becomes of a picture of shape ``(C, H, W)``.
+        """The result's shape for an image of shape ``(C, H, W)``.
 
         Raises:
-            CaffeFormatError: crop, mean picture or mean values do not fit it.
+            CaffeFormatError: crop, mean image or mean values do not fit the shape.
         """
         channels, *size = shape
         crop = self.param.crop_size
@@ -44,21 +44,22 @@ class Transform:
         return (channels, crop, crop) if crop else shape
 
     def __call__(self, picture: Tensor, train: bool, generator: torch.Generator) -> Tensor:
-        """The picture as a net takes it.
+        """Transforms an image.
 
-        Crops lie anywhere when ``train`` and else in the middle; half of all pictures are mirrored, when not ``train``
-        too, as in Caffe. With lisa-caffe's ``flow``, a mirrored picture's channel 2 (where x, the horizontal motion, is
-        in BGR order) becomes 255 - x.
+        Crops are random if ``train``, else central. Half of all images are mirrored, even if not ``train``, as in
+        Caffe. With lisa-caffe's ``flow``, channel 2 of a mirrored image (x, the horizontal motion, in BGR order)
+        becomes 255 - x.
 
         Args:
             picture: ``(C, H, W)`` uint8 or float.
-            generator: what is random is drawn from it.
+            train: whether crops are random.
+            generator: the source of random numbers.
 
         Returns:
             ``(C, h, w)`` float32.
 
         Raises:
-            CaffeFormatError: as of ``shape``.
+            CaffeFormatError: see ``shape``.
         """
         channels, height, width = self.shape(tuple(picture.shape))
         mirrored = self.param.mirror and _draw(2, generator)

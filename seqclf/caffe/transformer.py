@@ -1,4 +1,4 @@
-"""pycaffe's ``Transformer``: images as a net's inputs take them, and back."""
+"""pycaffe's ``Transformer``: converts images to a net's inputs, and back."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from seqclf.caffe.schema import FLAVOURS
 
 
 class Transformer:
-    """Images as a net's inputs take them, and back: pycaffe's ``Transformer``.
+    """Converts images to a net's inputs, and back, like pycaffe's ``Transformer``.
 
     Args:
-        inputs: the shape ``(N, K, H, W)`` of each input, by its name.
-        flavour: whose border ``resize_image`` has; lisa-caffe also refuses a mean of another size.
+        inputs: the shape ``(N, K, H, W)`` of each input, by name.
+        flavour: the fork whose ``resize_image`` is used; lisa-caffe also refuses a mean of another size.
 
-    Every method raises ``SeqclfError`` for an input that is not there, or what does not fit the input's shape.
+    Every method raises ``SeqclfError`` for an unknown input, or for values that do not fit the input's shape.
     """
 
     def __init__(self, inputs: Mapping[str, Sequence[int]], flavour: str = "bvlc") -> None:
@@ -45,10 +45,10 @@ class Transformer:
         self.input_scale: dict[str, float] = {}
 
     def preprocess(self, in_: str, data: Array) -> Tensor:
-        """Images ``(..., H', W', K)`` as the input's ``(..., K, H, W)``.
+        """Converts images ``(..., H', W', K)`` to the input's ``(..., K, H, W)``.
 
-        In this order, each where it is set: resized to the input's H x W, axes transposed, channels swapped,
-        times ``raw_scale``, minus ``mean``, times ``input_scale``.
+        Applies these steps in order, each if it is set: resize to the input's H x W, transpose, swap channels, multiply
+        by ``raw_scale``, subtract ``mean``, multiply by ``input_scale``.
         """
         _, _, *size = self._shape(in_)
         x = as_images(data).float()
@@ -59,7 +59,7 @@ class Transformer:
         if in_ in self.channel_swap:
             x = take_channels(x, self.channel_swap[in_])
         else:
-            x = x.clone(memory_format=torch.contiguous_format)  # the caller's data stay as they are
+            x = x.clone(memory_format=torch.contiguous_format)  # the caller's data must not change
         if in_ in self.raw_scale:
             x.mul_(self.raw_scale[in_])
         if in_ in self.mean:
@@ -69,7 +69,7 @@ class Transformer:
         return x
 
     def deprocess(self, in_: str, data: Array) -> Tensor:
-        """The way back, all but the resizing: the input's ``(K, H, W)``, or ``(1, K, H, W)``, as ``(H, W, K)``."""
+        """Inverts ``preprocess``, except for resizing: from ``(K, H, W)`` or ``(1, K, H, W)`` to ``(H, W, K)``."""
         self._shape(in_)
         x = as_tensor(data, "data")
         if x.ndim == 4 and len(x) == 1:
@@ -90,24 +90,24 @@ class Transformer:
         return x.contiguous()
 
     def set_transpose(self, in_: str, order: Sequence[int]) -> None:
-        """The order of an image's axes in the net: (2, 0, 1) from H x W x K to K x H x W."""
+        """Sets the order of an image's axes in the net: (2, 0, 1) from H x W x K to K x H x W."""
         axes = len(self._shape(in_)) - 1
         self.transpose[in_] = as_order(order, axes, "transpose order")
         inverse_order(self.transpose[in_], "the transpose order")
 
     def set_channel_swap(self, in_: str, order: Sequence[int]) -> None:
-        """The order of the channels in the net, the first axis after the transposition: (2, 1, 0) from RGB to BGR."""
+        """Sets the order of the channels, the first axis after the transposition: (2, 1, 0) from RGB to BGR."""
         self.channel_swap[in_] = as_order(order, self._shape(in_)[1], "channel swap")
 
     def set_raw_scale(self, in_: str, scale: float) -> None:
-        """What images are multiplied with before the mean is taken away: 255 for nets that count from 0 to 255."""
+        """Sets the factor applied before the mean is subtracted: 255 for nets that work with values from 0 to 255."""
         self._shape(in_)
         self.raw_scale[in_] = as_number(scale, "raw scale")
 
     def set_mean(self, in_: str, mean: Array) -> None:
-        """What is taken away: per channel ``(K,)``, or an image ``(K, H, W)``, or ``(H, W)`` for all channels.
+        """Sets the mean to subtract: per channel ``(K,)``, or an image ``(K, H, W)``, or ``(H, W)`` for all channels.
 
-        BVLC Caffe resizes an image of another size; lisa-caffe refuses it. A float64 mean is taken away in float64.
+        BVLC Caffe resizes a mean image of another size; lisa-caffe refuses it. A float64 mean is subtracted in float64.
         """
         _, K, *size = self._shape(in_)
         m = as_tensor(mean, "mean")
@@ -122,12 +122,12 @@ class Transformer:
         self.mean[in_] = m.clone()
 
     def set_input_scale(self, in_: str, scale: float) -> None:
-        """What the net's input is multiplied with at last, after the mean is taken away."""
+        """Sets the factor applied last, after the mean is subtracted."""
         self._shape(in_)
         self.input_scale[in_] = as_number(scale, "input scale")
 
     def set_is_flow(self, in_: str, is_flow: bool) -> None:
-        """lisa-caffe's mark that an input is optical flow; there as here it changes nothing that this class does."""
+        """Marks an input as optical flow; as in lisa-caffe, this changes nothing in this class."""
         self._shape(in_)
 
     def _shape(self, in_: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Nets and solvers in the forms of 2014, brought to today's (upgrade_proto.cpp)."""
+"""Upgrade of nets and solvers in the old forms to today's (upgrade_proto.cpp)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.upgrade_v0 import is_v0, upgrade_v0
 
 V1_TYPES = {
-    # what the enum of `layers { type: ... }` is called as a string
+    # the enum of `layers { type: ... }` and the string of today
     "ABSVAL": "AbsVal",
     "ACCURACY": "Accuracy",
     "ARGMAX": "ArgMax",
@@ -53,20 +53,21 @@ V1_TYPES = {
     "WINDOW_DATA": "WindowData",
 }
 SOLVER_TYPES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
-"""What the enum ``solver_type`` is called as a string, by its number."""
+"""The names of the enum ``solver_type``, by number."""
 _TRANSFORMED = {"Data": "data_param", "ImageData": "image_data_param", "WindowData": "window_data_param"}
 _MOVED = ("scale", "mean_file", "crop_size", "mirror")
 _SPECIAL = ("layer", "name", "type", "bottom", "top", "blobs", "blobs_lr", "weight_decay", "param", "blob_share_mode")
 
 
 def upgrade_net(net: Any, name: str) -> None:
-    """Brings a ``NetParameter`` to today's form, in place: ``layer``, an ``Input`` layer, ``transform_param``.
+    """Upgrades a ``NetParameter`` in place: to ``layer`` messages, an ``Input`` layer and ``transform_param``.
 
     Args:
+        net: the net, in any form since 2013.
         name: the file, for errors.
 
     Raises:
-        CaffeFormatError: it is of the form before 2014 (V0), mixes two forms, or miscounts its inputs.
+        CaffeFormatError: the net mixes two forms, or has the wrong number of input sizes.
     """
     if is_v0(net):
         upgrade_v0(net, name)
@@ -87,7 +88,7 @@ def upgrade_net(net: Any, name: str) -> None:
 
 
 def _upgrade_ceil_mode(layer: Any, name: str) -> None:
-    """``ceil_mode`` of other forks becomes BVLC Caffe's ``round_mode``."""
+    """Replaces ``ceil_mode``, which other forks have, by BVLC Caffe's ``round_mode``."""
     p = layer.pooling_param
     mode = p.CEIL if p.ceil_mode else p.FLOOR
     if p.HasField("round_mode") and p.round_mode != mode:
@@ -115,7 +116,7 @@ def _upgrade_layer(old: Any, new: Any, name: str) -> None:
             spec.lr_mult = old.blobs_lr[i]
         if i < len(old.weight_decay):
             spec.decay_mult = old.weight_decay[i]
-    for field, value in old.ListFields():  # the rest is called the same in both forms
+    for field, value in old.ListFields():  # the other fields have the same names in both forms
         if field.name in _SPECIAL:
             continue
         if isinstance(value, Message):
@@ -125,7 +126,7 @@ def _upgrade_layer(old: Any, new: Any, name: str) -> None:
 
 
 def _move_transformations(net: Any) -> None:
-    """The settings of transformations that data layers once had themselves go into ``transform_param``."""
+    """Moves the transformation settings that data layers once had into ``transform_param``."""
     data = [(layer, getattr(layer, where)) for layer in net.layer if (where := _TRANSFORMED.get(layer.type))]
     if not any(param.HasField(setting) for _, param in data for setting in _MOVED):
         return
@@ -139,7 +140,7 @@ def _move_transformations(net: Any) -> None:
 
 
 def _upgrade_inputs(net: Any, name: str) -> None:
-    """``input:`` with ``input_shape`` or ``input_dim`` becomes a first layer of type ``Input``."""
+    """Replaces ``input:`` with ``input_shape`` or ``input_dim`` by a first layer of type ``Input``."""
     if not len(net.input):
         return
     shapes = [list(shape.dim) for shape in net.input_shape]
@@ -156,7 +157,7 @@ def _upgrade_inputs(net: Any, name: str) -> None:
         raise CaffeFormatError(
             f"{name}: field input_shape: has {len(shapes)} shapes, expected one for each of {len(net.input)} inputs"
         )
-    if shapes:  # a saved lisa net has names and no shapes: it is read for its weights alone
+    if shapes:  # a net saved by lisa-caffe has no shapes: only its weights are used
         rest = [type(layer).FromString(layer.SerializePartialToString()) for layer in net.layer]
         net.ClearField("layer")
         first = net.layer.add(name="input", type="Input", top=list(net.input))
@@ -168,10 +169,10 @@ def _upgrade_inputs(net: Any, name: str) -> None:
 
 
 def upgrade_solver(solver: Any, name: str) -> None:
-    """Brings a ``SolverParameter`` to today's form, in place: the solver's type as a string.
+    """Upgrades a ``SolverParameter`` in place: the solver's type becomes a string.
 
     Raises:
-        CaffeFormatError: it has a type in both forms.
+        CaffeFormatError: the type is given in both forms.
     """
     if solver.HasField("solver_type"):
         if solver.HasField("type"):
@@ -181,7 +182,7 @@ def upgrade_solver(solver: Any, name: str) -> None:
 
 
 def read_upgraded(message: Any, name: str) -> Any:
-    """A freshly parsed net or solver, upgraded (the nets inside a solver too); gives it back."""
+    """Upgrades a parsed net or solver, including the nets in a solver, and returns it."""
     if message.DESCRIPTOR.name == "SolverParameter":
         upgrade_solver(message, name)
         inside = [getattr(message, field) for field in ("net_param", "train_net_param") if message.HasField(field)]

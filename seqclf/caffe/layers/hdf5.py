@@ -18,10 +18,10 @@ from seqclf.caffe.layers.source import Source, extra, locate, read_text
 
 
 class HDF5Data(Source):
-    """Rows of the datasets named like the tops, from all files of a list in turn (hdf5_data_layer.cpp).
+    """Rows of the datasets named like the tops, from all files of a list (hdf5_data_layer.cpp).
 
-    A batch goes on from one file to the next, and from the last to the first. ``shuffle`` shuffles the files, and the
-    rows of each, anew every time round.
+    A batch may span files, and the last file is followed by the first. ``shuffle`` shuffles the files and the rows of
+    each file in every epoch.
     """
 
     category = "data"
@@ -33,7 +33,7 @@ class HDF5Data(Source):
         p = self.param.hdf5_data_param
         self.batch_size = self.size(p)
         if self.param.HasField("transform_param"):
-            self.fail("transform_param: data in HDF5 are given as they are, expected none")
+            self.fail("transform_param: HDF5 data are not transformed, expected none")
         source = locate(self, p.source, "source")
         self.files = [locate(self, name, f'file of source "{p.source}"') for name in read_text(self, source).split()]
         if not self.files:
@@ -54,7 +54,7 @@ class HDF5Data(Source):
         return [(self.batch_size, *kind) for kind in kinds]
 
     def read(self, path: Path, what: Callable[[Any], Any]) -> list[Any]:
-        """Something of each top's dataset in a file."""
+        """Applies a function to each top's dataset in a file."""
         h5py = extra(self, "h5py")
         try:
             with h5py.File(path, "r") as file:
@@ -95,10 +95,9 @@ class HDF5Data(Source):
 
 
 class HDF5Output(Layer):
-    """Writes its bottoms as the datasets "data" and "label" of a file (hdf5_output_layer.cpp).
+    """Writes its bottoms as the datasets "data" and "label" of a new file (hdf5_output_layer.cpp).
 
-    As in Caffe, datasets have four axes, and the file is a new one. Where Caffe can write one batch only, more batches
-    are more rows.
+    Datasets have four axes, as in Caffe. Caffe can write only one batch; here further batches are appended.
     """
 
     category = "data"
@@ -109,7 +108,7 @@ class HDF5Output(Layer):
     names: ClassVar = ("data", "label")
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
-        extra(self, "h5py")  # told now rather than after the first batch
+        extra(self, "h5py")  # reports a missing package before the first batch
         self.path = Path(self.param.hdf5_output_param.file_name)
         if not self.path.name:
             self.fail("has no file_name")

@@ -20,10 +20,10 @@ from seqclf.caffe.transform import Transform
 
 
 class ImageSource(Source):
-    """What layers share that give transformed pictures ``(N, C, h, w)``, BGR, and labels ``(N,)``."""
+    """Base class of layers that provide transformed images ``(N, C, h, w)``, BGR, and labels ``(N,)``."""
 
     settings: Any
-    """The layer type's own parameters."""
+    """The parameters of the layer's own type."""
 
     def open(self) -> list[Shape]:
         p = self.param.transform_param
@@ -42,11 +42,11 @@ class ImageSource(Source):
         raise NotImplementedError
 
     def pictures(self, first: int, count: int) -> Iterator[tuple[str, Tensor, int]]:
-        """The pictures from one on, which may be past the last: where they are, ``(C, H, W)``, and their labels."""
+        """Place, pixels ``(C, H, W)`` and label of images from ``first`` on, which may be past the last one."""
         raise NotImplementedError
 
     def caught(self, function: Callable[..., Any], *args: Any, where: str = "") -> Any:
-        """What the function gives; its error becomes the layer's."""
+        """Calls a function; its error becomes the layer's."""
         try:
             return function(*args)
         except CaffeFormatError as error:
@@ -57,7 +57,7 @@ class ImageSource(Source):
         data, labels = torch.empty(0), torch.empty(size)
         for i, (where, picture, label) in enumerate(self.pictures(self.skip + n * size, size)):
             x = self.caught(self.transform, picture, self.training, generator, where=where)
-            if i == 0:  # a batch takes the shape of its first picture
+            if i == 0:  # the first image determines the shape of a batch
                 data = x.new_empty(size, *x.shape)
             if x.shape != data.shape[1:]:
                 self.fail(f"{where}: a picture of shape {tuple(x.shape)} in a batch of {tuple(data.shape[1:])}")
@@ -66,7 +66,7 @@ class ImageSource(Source):
 
 
 class ImageData(ImageSource):
-    """Pictures from files that a list names, each with a label after the last space (image_data_layer.cpp)."""
+    """Images from files in a list, each with a label after the last space (image_data_layer.cpp)."""
 
     category = "data"
     caffe_source = "image_data_layer.cpp"
@@ -115,7 +115,7 @@ class ImageData(ImageSource):
 
 
 def _enlarged(height: int, width: int, param: Any) -> tuple[int, int]:
-    """Lisa-caffe's ``min_height`` and ``min_width``: the side that lacks more gets them, the other keeps its share."""
+    """The size by lisa-caffe's ``min_height`` and ``min_width``: the side that lacks more grows, the ratio is kept."""
     low, narrow = getattr(param, "min_height", 0), getattr(param, "min_width", 0)
     if height >= low and width >= narrow:
         return height, width

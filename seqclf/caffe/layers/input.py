@@ -1,4 +1,4 @@
-"""The layers whose tops come from the caller, or from fillers."""
+"""Layers whose tops come from the caller, or from fillers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqclf.caffe.layers.source import Source, as_floats, for_top
 
 
 class Input(Layer):
-    """Stands for values that the caller gives, of ``input_param.shape`` (input_layer.cpp)."""
+    """The inputs of a net, with the shapes of ``input_param.shape`` (input_layer.cpp)."""
 
     category = "data"
     caffe_source = "input_layer.cpp"
@@ -37,7 +37,7 @@ class Input(Layer):
 
 
 class DummyData(Source):
-    """Tops of given shapes, filled by fillers anew for each batch (dummy_data_layer.cpp)."""
+    """Tops of given shapes, filled anew for each batch (dummy_data_layer.cpp)."""
 
     category = "data"
     caffe_source = "dummy_data_layer.cpp"
@@ -63,7 +63,7 @@ class DummyData(Source):
         for shape in self.shapes:
             self.check_size(shape)
         self.check_memory(sum(map(prod, self.shapes)), "its tops")
-        self.batch(0)  # what a filler can't do is told now
+        self.batch(0)  # reports settings that a filler can't use
         return list(self.shapes)
 
     def batch(self, n: int) -> tuple[Tensor, ...]:
@@ -80,7 +80,7 @@ class DummyData(Source):
 
 
 class MemoryData(Source):
-    """Batches of arrays that ``set`` is given, over and over (memory_data_layer.cpp)."""
+    """Batches of the arrays passed to ``set``, repeated endlessly (memory_data_layer.cpp)."""
 
     category = "data"
     caffe_source = "memory_data_layer.cpp"
@@ -93,15 +93,15 @@ class MemoryData(Source):
         if not prod(self.shape):
             self.fail(f"batch_size, channels, height, width are {self.shape}, expected 1 or more of each")
         if self.param.HasField("transform_param"):
-            self.fail("transform_param: arrays in memory are given as they are, expected none")
+            self.fail("transform_param: arrays in memory are not transformed, expected none")
         self.data: Tensor | None = None
         return [self.shape, self.shape[:1]]
 
     def set(self, data: Any, labels: Any) -> None:
-        """Takes other data, from their first batch on (MemoryDataLayer::Reset).
+        """Sets the data, and starts with their first batch (MemoryDataLayer::Reset).
 
         Args:
-            data: ``(n, C, H, W)`` of any kind of number, n a multiple of the batch size.
+            data: ``(n, C, H, W)``, numbers of any type; n is a multiple of the batch size.
             labels: ``(n,)`` or ``(n, 1, 1, 1)``.
 
         Raises:

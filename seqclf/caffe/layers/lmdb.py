@@ -20,13 +20,13 @@ from seqclf.caffe.layers.source import extra, locate
 from seqclf.caffe.schema import schema
 
 LMDB = 1
-"""``DataParameter.DB``, whose 0 is LEVELDB."""
+"""The value of ``DataParameter.DB``; LEVELDB is 0."""
 _META = struct.Struct("=16x II 16x I 92x QQ")
-"""How an LMDB page of the two that say the newest state begins: magic number, version, page size, last page, count."""
+"""The fields of an LMDB meta page: magic number, version, page size, last page, transaction."""
 
 
 class Data(ImageSource):
-    """Pictures from the ``Datum`` messages of an LMDB database, in the order of their keys (data_layer.cpp)."""
+    """Images from the ``Datum`` messages of an LMDB database, in the order of their keys (data_layer.cpp)."""
 
     category = "data"
     caffe_source = "data_layer.cpp"
@@ -38,12 +38,12 @@ class Data(ImageSource):
         self.settings, self.flow = p, getattr(t, "flow", False)
         if p.backend != LMDB:
             self.fail(
-                "backend LEVELDB (Caffe's own choice where none is set) can't be read: make the database anew with "
+                "backend LEVELDB (Caffe's default) can't be read: create the database again with "
                 "convert_imageset -backend lmdb, and set backend: LMDB"
             )
         colour, grey = p.force_encoded_color or getattr(t, "force_color", False), getattr(t, "force_gray", False)
         if colour and grey:
-            self.fail("is to force both colour and grey, expected one of them")
+            self.fail("forces both colour and grey, expected one of them")
         self.colour = True if colour else False if grey else None
         self.database = locate(self, p.source, "source")
         self.check_length()
@@ -52,7 +52,7 @@ class Data(ImageSource):
             self.fail(f"source {self.database} has no entries")
 
     def check_length(self) -> None:
-        """Refuses a database that is cut short: LMDB maps its file, and looking past its end would end the process."""
+        """Raises an error for a truncated database: LMDB maps its file, and a read past its end kills the process."""
         file = self.database / "data.mdb" if self.database.is_dir() else self.database
         try:
             size = file.stat().st_size
@@ -61,13 +61,13 @@ class Data(ImageSource):
                 opened.seek(_META.unpack(first)[2])  # the size of a page
                 both = [_META.unpack(meta) for meta in (first, opened.read(_META.size))]
         except (OSError, struct.error):
-            return  # it is told by LMDB itself
+            return  # LMDB itself reports it
         magic, version, page, last, _ = max(both, key=lambda meta: meta[4])
         if (magic, version) == (0xBEEFC0DE, 1) and size < (last + 1) * page:
             self.fail(f"source {self.database}: cut short: {size} bytes of {last + 1} pages of {page}")
 
     def read(self, what: Callable[[Any], Any]) -> Any:
-        """Something of the database, which is open no longer: LMDB lets a process open one only once."""
+        """Reads from the database, which is closed again, as LMDB lets a process open one only once."""
         lmdb = extra(self, "lmdb")
         options = {"readonly": True, "lock": False, "subdir": self.database.is_dir()}
         try:
@@ -85,13 +85,13 @@ class Data(ImageSource):
             yield where, self.decoded(datum, where), datum.label
 
     def decoded(self, datum: Any, where: str) -> Tensor:
-        """The picture of a ``Datum``: ``(C, H, W)`` uint8, or float32 where it holds floats."""
+        """The image of a ``Datum``: ``(C, H, W)`` uint8, or float32 if it holds floats."""
         if datum.encoded:
             if self.flow:
-                self.fail(f"{where}: transform_param: flow is for raw pictures, this one is encoded")
+                self.fail(f"{where}: transform_param: flow is for raw images, this one is encoded")
             return self.caught(decode, BytesIO(datum.data), self.colour, where=where)
         if self.colour is not None:
-            self.fail(f"{where}: colour or grey is to be forced on encoded pictures, this one is raw")
+            self.fail(f"{where}: colour or grey can be forced for encoded images only, this one is raw")
         shape, values = (datum.channels, datum.height, datum.width), datum.data or datum.float_data
         if min(shape) < 1 or len(values) != prod(shape):
             self.fail(f"{where}: {len(values)} values, expected those of a picture of shape {shape}")

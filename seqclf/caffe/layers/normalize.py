@@ -14,11 +14,11 @@ from seqclf.caffe.schema import schema
 
 
 class BatchNorm(Layer):
-    """``(x - mean) / sqrt(var + eps)`` by channel of ``(N, C, ...)``, or all of ``(N,)`` as one (batch_norm_layer.cpp).
+    """``(x - mean) / sqrt(var + eps)`` per channel of ``(N, C, ...)``, or of all of ``(N,)`` (batch_norm_layer.cpp).
 
-    In training, mean and var are the batch's; in testing, or with ``use_global_stats``, they are the stored ones.
-    Blobs: sums of means ``(C,)``, of unbiased variances ``(C,)`` and of weights ``(1,)``, which decay by
-    ``moving_average_fraction`` each time that training adds to them. Used is sum / weight, or 0 where the weight is 0.
+    In training, mean and var are the batch's; in testing, or with ``use_global_stats``, the stored ones. Blobs: sums of
+    means ``(C,)``, of unbiased variances ``(C,)`` and of weights ``(1,)``, which decay by ``moving_average_fraction``
+    at each update. The stored value is sum / weight, or 0 if the weight is 0. Statistics with names are shared.
     """
 
     category = "normalization"
@@ -68,9 +68,9 @@ class BatchNorm(Layer):
 
 
 class MVN(Layer):
-    """``(x - mean) / (std + eps)`` of each channel, or with ``across_channels`` of each whole image (mvn_layer.cpp).
+    """``(x - mean) / (std + eps)`` of each channel, or with ``across_channels`` of each image (mvn_layer.cpp).
 
-    Without ``normalize_variance`` only ``x - mean``. ``(N, C, H, W)``: axes that a bottom lacks are 1 in the top.
+    Without ``normalize_variance``, only ``x - mean``. The top is ``(N, C, H, W)``; axes that a bottom lacks are 1.
     """
 
     category = "normalization"
@@ -97,10 +97,10 @@ class MVN(Layer):
 
 
 class _Standardize(torch.autograd.Function):
-    """``(x - mean) / (sqrt(var + inside) + outside)`` along some axes, with mean and var, along which sizes are 1.
+    """``(x - mean) / (sqrt(var + inside) + outside)`` along some axes; also returns mean and var, with axes of size 1.
 
-    Backward is Caffe's: ``dx = (dy - mean(dy) - y mean(dy y)) / std``, which is exact for ``inside`` alone, and finite
-    with ``outside`` alone where var is 0.
+    The backward pass is Caffe's: ``dx = (dy - mean(dy) - y mean(dy y)) / std``. It is exact if only ``inside`` is set,
+    and finite if only ``outside`` is set and var is 0.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Layers that make one value of each window of an image."""
+"""Layers that reduce each window of an image to one value."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from seqclf.caffe.layers.window import window_summary
 Pair: TypeAlias = tuple[int, int]
 
 MAX, AVE, STOCHASTIC = 0, 1, 2
-"""``PoolMethod``, as both messages number it."""
+"""The values of ``PoolMethod`` in both messages."""
 
 FLOAT = torch.finfo(torch.float32)
 
 
 class Window(NamedTuple):
-    """A window that steps over images; its settings are for height and width.
+    """A window that moves over images; settings are (height, width).
 
-    It takes ``(size + 2 pad - kernel) / stride + 1`` places, rounded up (or down). A last one that would begin behind
-    the image and its padding is dropped, but only if there is padding: else it stays, and sees nothing.
+    It has ``(size + 2 pad - kernel) / stride + 1`` positions, rounded up, or down with ``down``. A last position that
+    would begin behind the image and its padding is dropped, but only if there is padding: otherwise it stays, and is
+    empty.
     """
 
     kernel: Pair
@@ -33,7 +34,7 @@ class Window(NamedTuple):
     down: bool = False
 
     def places(self, size: Pair) -> Pair:
-        """How many places it takes on an image (PoolingLayer::Reshape)."""
+        """The number of positions on an image (PoolingLayer::Reshape)."""
         counts = []
         for n, k, s, p in zip(size, self.kernel, self.stride, self.pad, strict=True):
             room = n + 2 * p - k
@@ -42,12 +43,12 @@ class Window(NamedTuple):
         return counts[0], counts[1]
 
     def suits_pytorch(self, size: Pair) -> bool:
-        """Whether PyTorch's pooling takes it: padding up to half the kernel, and no place that sees nothing."""
+        """Whether PyTorch's pooling supports it: padding up to half the kernel, and no empty window."""
         axes = zip(size, self.places(size), self.kernel, self.stride, self.pad, strict=True)
         return all(2 * p <= k and (count - 1) * s < n + p for n, count, k, s, p in axes)
 
     def fit(self, x: Tensor, value: float) -> Tensor:
-        """x padded with ``value``, or cropped, to all that the places cover."""
+        """x padded with ``value``, or cropped, to what all positions cover."""
         size = (x.shape[2], x.shape[3])
         ends: list[int] = []
         for n, count, k, s, p in zip(size, self.places(size), self.kernel, self.stride, self.pad, strict=True):
@@ -56,9 +57,9 @@ class Window(NamedTuple):
 
 
 def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-    """The largest value of each window, and where it stands: row * W + column.
+    """The largest value of each window, and its position row * W + column.
 
-    Of equal ones the first, which alone gets the gradient. Where a window sees nothing: -FLT_MAX and -1.
+    The first of equal values counts, and gets the gradient. An empty window gives -FLT_MAX and -1.
     """
     height, width = x.shape[2:]
     if window.suits_pytorch((height, width)):
@@ -72,9 +73,9 @@ def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
 
 
 def average_pool(x: Tensor, window: Window) -> Tensor:
-    """The mean of each window, where padding, but nothing behind it, counts as zeros.
+    """The mean of each window, where padding counts as zeros, but nothing beyond it does.
 
-    Where a window sees nothing: 0 divided by its area, which is 0 (so NaN) or negative.
+    An empty window gives 0 divided by its area, which is 0 (so NaN) or negative.
     """
     height, width = x.shape[2:]
     k, s, p, down = window
@@ -88,9 +89,9 @@ def average_pool(x: Tensor, window: Window) -> Tensor:
 
 
 def stochastic_pool(x: Tensor, window: Window, training: bool) -> Tensor:
-    """In training one value of each window, drawn in proportion to it; else their mean, weighted by themselves.
+    """In training, a value of each window, drawn in proportion to it; otherwise their mean, weighted by themselves.
 
-    Of values that are not negative, without padding (Zeiler and Fergus 2013; in Caffe only pooling_layer.cu has it).
+    For values that are not negative, without padding (Zeiler and Fergus 2013; in Caffe only in pooling_layer.cu).
     """
     (kh, kw), (sh, sw), _, _ = window
     values = window.fit(x, 0).unfold(2, kh, sh).unfold(3, kw, sw).flatten(4)
@@ -103,7 +104,7 @@ def stochastic_pool(x: Tensor, window: Window, training: bool) -> Tensor:
 
 
 class _Pool(Layer):
-    """What the two share. ``method``: MAX, AVE or STOCHASTIC."""
+    """Base class of both layers. ``method``: MAX, AVE or STOCHASTIC."""
 
     category = "pooling"
     method: int
@@ -118,7 +119,7 @@ class _Pool(Layer):
             self.fail(f"a bottom of shape {shape}, expected 4 axes (N, C, H, W)")
 
     def check_window(self, window: Window, shape: Shape) -> Pair:
-        """The window's places on a bottom of this shape, at least one by one."""
+        """The window's positions on a bottom of this shape, at least one by one."""
         if 0 in window.kernel or 0 in window.stride:
             self.fail(f"kernel {window.kernel} and stride {window.stride}, expected 1 or more")
         if any(p >= k for p, k in zip(window.pad, window.kernel, strict=True)):
@@ -139,7 +140,8 @@ class _Pool(Layer):
 class Pooling(_Pool):
     """``(N, C, H, W)`` to ``(N, C, h, w)``: MAX, AVE or STOCHASTIC of each window (pooling_layer.cpp).
 
-    With MAX a second top holds where each value stands, row * W + column (-1: nowhere), as floats.
+    With MAX, a second top holds each value's position, row * W + column (-1: none), as floats. ``round_mode: FLOOR``,
+    or ``ceil_mode: false`` of other forks, rounds the output size down.
     """
 
     caffe_source = "pooling_layer.cpp"
@@ -162,7 +164,7 @@ class Pooling(_Pool):
         return [top] * len(self.param.top)
 
     def _pair(self, name: str, field: str) -> Pair:
-        """A setting for height and width: ``field`` for both, or ``name``_h with ``name``_w."""
+        """A setting for height and width: ``field`` for both, or ``name``_h and ``name``_w."""
         p = self.param.pooling_param
         h, w = p.HasField(f"{name}_h"), p.HasField(f"{name}_w")
         if h != w or (h and p.HasField(field)) or (name == "kernel" and not h and not p.HasField(field)):
@@ -195,8 +197,8 @@ class Pooling(_Pool):
 class SPP(_Pool):
     """Spatial pyramid pooling, ``(N, C, H, W)`` to ``(N, F)`` (spp_layer.cpp).
 
-    Level i pools the image, whole, by 2^i times 2^i windows without overlap; the levels are flattened and joined, so F
-    is C times the number of windows. A pyramid of one level stays ``(N, C, 1, 1)``.
+    Level i divides the image into 2^i times 2^i windows without overlap. The levels are flattened and concatenated, so
+    F is C times the number of windows. A pyramid of one level stays ``(N, C, 1, 1)``.
     """
 
     caffe_source = "spp_layer.cpp"
@@ -214,7 +216,7 @@ class SPP(_Pool):
         return [(N, C, *places[0]) if len(places) == 1 else (N, C * sum(h * w for h, w in places))]
 
     def _levels(self, shape: Shape) -> list[Window]:
-        """Each level's window on a bottom of this shape."""
+        """Each level's window for a bottom of this shape."""
         self.check_bottom(shape)
         levels: list[Window] = []
         for level in range(self.param.spp_param.pyramid_height):
@@ -222,7 +224,7 @@ class SPP(_Pool):
             kernel = (-(-shape[2] // bins), -(-shape[3] // bins))
             pad = ((kernel[0] * bins - shape[2] + 1) // 2, (kernel[1] * bins - shape[3] + 1) // 2)
             levels.append(Window(kernel, kernel, pad))
-            self.check_window(levels[-1], shape)  # which also ends a pyramid that is too high
+            self.check_window(levels[-1], shape)  # also the error for a pyramid that is too high
         return levels
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""The layer whose batches Python code provides."""
+"""The layer whose batches come from Python code."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from seqclf.caffe.layers.source import Source, as_floats
 
 
 class Python(Source):
-    """Batches that Python code gives, standing in for a ``Python`` layer without bottoms (python_layer.hpp).
+    """Batches from Python code, as a replacement for a ``Python`` layer without bottoms (python_layer.hpp).
 
-    ``python={"<layer>": ...}`` maps the layer's class name to an iterable of batches, or to what is called as
-    ``f(param_str=...)`` for one. A batch is the tops' arrays: a mapping by name, or a tuple or list in their order. At
-    its end the iterable is gone through again.
+    ``python={"<layer>": ...}`` maps the layer's class name to an iterable of batches, or to a function that is called
+    as ``f(param_str=...)`` and returns one. A batch is a mapping of arrays by top name, or a tuple or list in the tops'
+    order. When the iterable ends, it is iterated again.
     """
 
     category = "data"
@@ -28,11 +28,11 @@ class Python(Source):
     def open(self) -> list[Shape]:
         name = self.param.python_param.layer
         if self.param.bottom:
-            self.fail(f'Python layer "{name}" reads bottoms; only those that give data can be stood in for')
+            self.fail(f'Python layer "{name}" reads bottoms; only data layers can be replaced')
         if name not in self.net.python:
             self.fail(
-                f'nothing stands in for the Python layer "{name}": pass python={{"{name}": ...}} with an iterable of '
-                "batches, or with what gives one when it is called with param_str="
+                f'the Python layer "{name}" has no replacement: pass python={{"{name}": ...}} with an iterable of '
+                "batches, or a function that takes param_str= and returns one"
             )
         self.batches: Iterator[Any] | None = None
         self.start()
@@ -46,18 +46,18 @@ class Python(Source):
         if not isinstance(given, Iterable) and callable(given):
             given = given(param_str=self.param.python_param.param_str)
         if not isinstance(given, Iterable):
-            self.fail(f"what stands in for it gives a {type(given).__name__}, expected an iterable of batches")
+            self.fail(f"its replacement returns a {type(given).__name__}, expected an iterable of batches")
         batches = iter(given)
         if batches is self.batches:
-            self.fail("what stands in for it can be gone through only once, as a generator: give a list, or a function")
+            self.fail("its replacement can be iterated only once, like a generator: pass a list or a function")
         self.batches, self.ahead = batches, None
 
     def next_batch(self) -> tuple[Tensor, ...]:
-        for _ in range(2):  # the second time from the start
+        for _ in range(2):  # the second time from the beginning
             for batch in self.batches or ():
                 return self.as_tops(batch)
             self.start()
-        self.fail("what stands in for it gives no batches")
+        self.fail("its replacement has no batches")
 
     def as_tops(self, batch: Any) -> tuple[Tensor, ...]:
         names = list(self.param.top)

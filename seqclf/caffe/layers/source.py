@@ -21,18 +21,18 @@ from seqclf.caffe.layers.base import Layer, Shape
 
 
 def locate(layer: Layer, name: str, what: str) -> Path:
-    """The file that a layer names: relative to the working directory as in Caffe, or else to the net's own file."""
+    """Finds a file that a layer names: relative to the working directory, as in Caffe, or else to the net's file."""
     if not name:
         layer.fail(f"has no {what}")
     places = dict.fromkeys((Path(name).absolute(), Path(layer.net.file).absolute().parent / name))
     for place in places:
-        if os.path.isfile(place) or os.path.isdir(place):  # and no device, which may never end
+        if os.path.isfile(place) or os.path.isdir(place):  # not a device, whose content may never end
             return place
     layer.fail(f'{what} "{name}" is missing: looked for {" and ".join(map(str, places))}')
 
 
 def extra(layer: Layer, package: str) -> Any:
-    """A package that only some layers need."""
+    """Imports a package that only some layers need."""
     try:
         return import_module(package)
     except ImportError:
@@ -40,7 +40,7 @@ def extra(layer: Layer, package: str) -> Any:
 
 
 def as_floats(layer: Layer, value: Any, what: str) -> Tensor:
-    """Numbers of any kind as a float32 tensor that may be written to."""
+    """Converts numbers of any kind to a writable float32 tensor."""
     if isinstance(value, Tensor) and not value.is_complex():
         return value.detach().float()
     try:
@@ -54,7 +54,7 @@ def as_floats(layer: Layer, value: Any, what: str) -> Tensor:
 
 
 class Source(Layer):
-    """What all layers that give batches share: ``batch(n)`` gives batch n, and ``forward`` one after the other."""
+    """Base class of the layers that provide batches: ``batch(n)`` returns batch n, ``forward`` the next one."""
 
     bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
 
@@ -64,7 +64,7 @@ class Source(Layer):
         return self.open()
 
     def open(self) -> list[Shape]:
-        """Opens the source and gives the shapes of the tops."""
+        """Opens the source and returns the shapes of the tops."""
         raise NotImplementedError
 
     def batch(self, n: int) -> tuple[Tensor, ...]:
@@ -77,11 +77,11 @@ class Source(Layer):
         return tops
 
     def position(self) -> int:
-        """How many batches were drawn."""
+        """The number of batches drawn so far."""
         return self.drawn
 
     def seek(self, n: int) -> None:
-        """Goes to where n batches were drawn."""
+        """Continues as if n batches had been drawn."""
         self.drawn = n
 
     def size(self, param: Any) -> int:
@@ -91,7 +91,7 @@ class Source(Layer):
         return param.batch_size
 
     def random_seed(self, *what: object) -> int:
-        """A number as if at random, the same for the same seed, layer and ``what``."""
+        """A random-looking number, a function of the seed, the layer's name and ``what``."""
         return int.from_bytes(
             blake2b(repr((self.seed, self.param.name, *what)).encode(), digest_size=8).digest(), "big"
         )
@@ -100,14 +100,14 @@ class Source(Layer):
         return torch.Generator().manual_seed(self.random_seed(*what))
 
     def order(self, rows: int, *what: object) -> Tensor:
-        """``(rows,)`` int64, the rows shuffled; the last order is kept."""
+        """A permutation of the rows, ``(rows,)`` int64; the last one is cached."""
         if self.last_order[0] != what:
             self.last_order = what, torch.randperm(rows, generator=self.generator(*what))
         return self.last_order[1]
 
 
 def for_top(given: Any, i: int) -> Any:
-    """What is given once for all tops, or once for each."""
+    """The entry for top i of a field that is given once for all tops, or once for each."""
     return given[i if len(given) > 1 else 0]
 
 
