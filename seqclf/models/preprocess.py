@@ -1,4 +1,4 @@
-"""What raw frames go through first; a part of the model, saved with it, so that training and use see the same."""
+"""Preprocessing of raw frames, as a part of the model: its settings are saved with the weights."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from seqclf.batch import SeqclfError
 
 
 class Normalize(nn.Module):
-    """Frames of raw values as ``(x - mean) / std``, where x runs from 0 to 1.
+    """Normalises raw frames to ``(x - mean) / std``.
 
-    uint8 frames are divided by 255; float frames are taken to run from 0 to 1 already, as torchvision takes them.
+    uint8 frames are divided by 255 first; float frames are used as they are, like in torchvision.
 
     Args:
-        mean, std: on the scale from 0 to 1; a number for all; or one per channel of ``(..., C, H, W)`` pictures, or
-            per feature of ``(..., D)`` frames.
-        bgr: whether RGB frames become BGR first, the order of OpenCV's models; mean and std are then in that order.
+        mean, std: a number, or one value per channel of images ``(..., C, H, W)`` or per feature of vectors
+            ``(..., D)``. For uint8 frames they are on the scale from 0 to 1.
+        bgr: whether to reorder RGB frames to BGR first, as for models trained with OpenCV. mean and std are then in
+            the order BGR, too.
     """
 
     mean: Tensor
@@ -49,7 +50,7 @@ class Normalize(nn.Module):
         return torch.addcmul(-mean / std, frames.to(mean.dtype), scale)
 
     def _fitted(self, statistic: Tensor, frames: Tensor) -> Tensor:
-        """A statistic, shaped to broadcast over the channels of pictures or over the features."""
+        """Reshapes a statistic to broadcast over the channels of images or over the features."""
         if not statistic.dim():
             return statistic
         pictures = frames.dim() >= 4
