@@ -288,32 +288,32 @@ def hold(run, files, part_of_all=None):
     Args:
         part_of_all: how many of the test clips have files; None for all.
     """
-    expected, said = predict_part(run, device="cpu"), predict(run, files, device="cpu")
-    assert said["failed"] == {} and len(said["videos"]) == len(files)
-    clips = [clip for video in said["videos"] for clip in video["clips"]]
+    expected, found = predict_part(run, device="cpu"), predict(run, files, device="cpu")
+    assert found["failed"] == {} and len(found["videos"]) == len(files)
+    clips = [clip for video in found["videos"] for clip in video["clips"]]
     if part_of_all is None:
         assert len(clips) == len(expected)
     for clip, row in zip(clips, expected, strict=part_of_all is None):
         for rule in ("last", "mean"):
             assert np.allclose(clip["probabilities"][rule], row.by_rule[rule], atol=1e-5), (row.video, row.clip, rule)
-        assert clip["label"] == said["classes"][int(row.by_rule[said["decision"]].argmax())]
-    for video in said["videos"]:
+        assert clip["label"] == found["classes"][int(row.by_rule[found["decision"]].argmax())]
+    for video in found["videos"]:
         if len(video["clips"]) == 1:
             assert video["label"] == video["clips"][0]["label"]
     known = [(clip, row) for clip, row in zip(clips, expected, strict=False) if row.truth is not None]
     if part_of_all is None and known:
-        right = sum(clip["label"] == said["classes"][row.truth] for clip, row in known)
+        right = sum(clip["label"] == found["classes"][row.truth] for clip, row in known)
         reported = json.loads((run / "results.json").read_text())["parts"]["test"]
-        assert right / len(known) == reported[f"clip_{said['decision']}"]
-    return said
+        assert right / len(known) == reported[f"clip_{found['decision']}"]
+    return found
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_predict_is_what_evaluate_counted(tmp_path, name):
     row = ROWS[name]
     run, files = trained(tmp_path, row)
-    said = hold(run, files, 40 if "mnist" in row.body else None)
-    assert said["decision"] == row.decision
+    found = hold(run, files, 40 if "mnist" in row.body else None)
+    assert found["decision"] == row.decision
 
 
 def test_a_converted_caffe_net_predicts_what_evaluate_counted(tmp_path, monkeypatch):
@@ -325,8 +325,8 @@ def test_a_converted_caffe_net_predicts_what_evaluate_counted(tmp_path, monkeypa
             layer, _, j = key.rpartition(".")
             net.params[layer][int(j)].copy_(torch.from_numpy(value))
     caffe.write_run(net, "run", load_experiment(ROOT / "configs/mnist_lastframe.py", ["data.source=digits"]))
-    said = hold("run", digit_files(tmp_path), 40)
-    assert said["decision"] == "last"
+    found = hold("run", digit_files(tmp_path), 40)
+    assert found["decision"] == "last"
 
 
 @pytest.mark.parametrize("name", ["annotated frames", "features"])
@@ -335,16 +335,16 @@ def test_the_frames_of_the_files_are_what_evaluate_counted(tmp_path, name):
     run, files = trained(tmp_path, ROWS[name])
     accuracy = evaluate(run, device="cpu")["parts"]["test"]["frame_accuracy"]
     out = tmp_path / "out"
-    said = predict(run, files, device="cpu", out=out, timelines=False)
+    found = predict(run, files, device="cpu", out=out, timelines=False)
     videos = load_experiment(run / "config.py").data().test.videos
     right = total = 0
-    for video, known in zip(said["videos"], videos, strict=True):
+    for video, known in zip(found["videos"], videos, strict=True):
         rows = read_csv(out / f"{video['name']}.csv")
         assert [int(row["frame"]) for row in rows] == list(range(len(known.labels)))
         for row, label in zip(rows, known.labels.tolist(), strict=True):
             if label >= 0:
                 total += 1
-                right += row["class"] == said["classes"][label]
+                right += row["class"] == found["classes"][label]
     assert right / total == accuracy
 
 
@@ -356,8 +356,8 @@ def test_what_has_no_importable_name_is_refused_with_the_way_out(tmp_path):
         predict(run, files, device="cpu")
     assert "lambda" in str(error.value)
     rows = predict_part(run, device="cpu")
-    said = predict(run, files, device="cpu", transform=lambda clip, generator: clip[..., :8, :8])
-    for video, expected in zip(said["videos"], rows, strict=True):
+    found = predict(run, files, device="cpu", transform=lambda clip, generator: clip[..., :8, :8])
+    for video, expected in zip(found["videos"], rows, strict=True):
         assert np.allclose(video["clips"][0]["probabilities"]["mean"], expected.by_rule["mean"], atol=1e-5)
 
 
@@ -377,14 +377,14 @@ def test_the_decision_can_be_changed(tmp_path):
     assert evaluate(run, device="cpu")["decision"] == load(run).decision == "mean"
     results = evaluate(run, device="cpu", decision="last", predictions=tmp_path / "clips.csv")
     assert results["accuracy"] == results["parts"]["test"]["clip_last"] and results["decision"] == "last"
-    said = predict(run, files, device="cpu", decision="last")
-    clips = [clip for video in said["videos"] for clip in video["clips"]]
+    found = predict(run, files, device="cpu", decision="last")
+    clips = [clip for video in found["videos"] for clip in video["clips"]]
     written = read_csv(tmp_path / "clips.csv")
     assert len(written) == len(clips) == len(rows)
     for clip, row, line in zip(clips, rows, written, strict=True):
-        assert clip["label"] == line["label"] == said["classes"][int(row.by_rule["last"].argmax())]
+        assert clip["label"] == line["label"] == found["classes"][int(row.by_rule["last"].argmax())]
         assert float(line["probability"]) == pytest.approx(clip["probability"], abs=1e-5)
-        assert line["truth"] == said["classes"][row.truth]
+        assert line["truth"] == found["classes"][row.truth]
     assert [line["clip"] for line in written[:2]] == ["0", "1"] and written[0]["video"] == "test_0"
     with pytest.raises(SeqclfError, match="decision='first'"):
         predict(run, files, decision="first")

@@ -32,7 +32,7 @@ Runs = str | Path | Sequence[str | Path]
 
 @dataclass
 class Progress:
-    """Called as prediction goes on; the default does nothing.
+    """Callbacks of `predict`; the default does nothing.
 
     Attributes:
         begin: with the number of files.
@@ -83,7 +83,7 @@ def predict(
         segments, unit: the true segments, for the timelines; see ``Truth``.
         out: a folder for ``predictions.json``, and for each file a CSV and a timeline; None: nothing is written.
         timelines: whether timelines are drawn.
-        progress: called as prediction goes on.
+        progress: called for each file.
 
     Returns:
         What ``predictions.json`` holds: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per

@@ -1,4 +1,4 @@
-"""The prediction of a source of frames: its clips, as evaluation samples them, and what they say of each frame."""
+"""The prediction of a source of frames: its clips, as evaluation samples them, merged frame by frame."""
 
 from __future__ import annotations
 
@@ -132,15 +132,15 @@ def _predict_batch(
 @torch.inference_mode()
 def _predict_in_pieces(predictor: BatchPredictor, frames: _Frames, numbers: list[int]) -> Clip:
     """One clip piece by piece, the state carried, so that a clip of any length fits into memory."""
-    said: list[Tensor] = []
+    pieces: list[Tensor] = []
     state: State = None
     for start in range(0, len(numbers), PIECE):
         piece = numbers[start : start + PIECE]
         frames.forget(min(piece))
         crops = torch.stack([predictor.check(crop, frames.source.path) for crop in frames.read(piece)])
         logits, state = predictor.model(crops.to(predictor.device), state=state)
-        said.append(logits.float().softmax(-1).mean(0).cpu())
-    return Clip(numbers, Prediction(torch.cat(said), predictor.classes, predictor.decision))
+        pieces.append(logits.float().softmax(-1).mean(0).cpu())
+    return Clip(numbers, Prediction(torch.cat(pieces), predictor.classes, predictor.decision))
 
 
 class _Frames:
