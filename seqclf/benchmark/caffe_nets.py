@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import tempfile
 from pathlib import Path
@@ -14,9 +13,10 @@ from seqclf import caffe
 from seqclf.benchmark.timing import compare, seconds
 from seqclf.caffe.threads import suitable_threads
 
+TINY = "a net of a few units"
 CAFFE_MS = {
     # forward, and forward + backward: lowest and highest median of the original Caffe; None: not measured
-    "a net of a few units": (None, (0.06, 0.06)),
+    TINY: (None, (0.06, 0.06)),
     "LSTM 28 x 64 x 28, H=100, and its loss": ((8.3, 10.9), (17.4, 24.2)),
     "the same with 3 layers": ((25.0, 31.0), (55.0, 70.0)),
     "LSTM 16 x 24 x 4096, H=256": ((23.0, 23.0), (63.0, 67.0)),
@@ -118,16 +118,15 @@ def caffe_nets() -> None:
                     tensor.grad = None
 
             for what, run, times in zip(("forward", "+ backward"), (forward, both), theirs, strict=True):
-                low, high = times or (math.nan, math.nan)
                 run(), run()
+                slow, fast = times is not None and times[1] > 100, title == TINY
                 with suitable_threads(net):
-                    count = 7 if high > 100 else 200 if high < 1 else 25
-                    ms = statistics.median(seconds(run) for _ in range(count)) * 1e3
-                print(
-                    f"{title:<40} {what:<10} {ms:7.2f} ms   Caffe {low:g} to {high:g} ms   "
-                    f"ratio {ms / high:.2f} to {ms / low:.2f}",
-                    flush=True,
+                    ms = statistics.median(seconds(run) for _ in range(7 if slow else 200 if fast else 25)) * 1e3
+                rival = (
+                    times
+                    and f"Caffe {times[0]:g} to {times[1]:g} ms   ratio {ms / times[1]:.2f} to {ms / times[0]:.2f}"
                 )
+                print(f"{title:<40} {what:<10} {ms:7.2f} ms   {rival or ''}", flush=True)
         caffe.save_net(net, weights)
         compare(
             f"load_net, {weights.stat().st_size / 1e6:.0f} MB of weights",
