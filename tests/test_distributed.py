@@ -163,7 +163,7 @@ def test_a_restart_resumes_its_own_run_only(tmp_path, monkeypatch):
 
 def test_other_data_and_a_batch_smaller_than_the_processes_are_refused():
     check_processes([["a", "b"]] * 3, 3)
-    with pytest.raises(SeqclfError, match="process 2 of 3 has other data than the first"):
+    with pytest.raises(SeqclfError, match="process 2 of 3 has other data"):
         check_processes([["a", "b"], ["a", "b"], ["a", "c"]], 3)
     with pytest.raises(SeqclfError, match="batch_size=2: must be at least 3"):
         check_processes([["a", "b"]] * 3, 2)
@@ -193,5 +193,5 @@ def test_each_process_takes_its_own_gpu(monkeypatch):
     assert [pick_device("auto", World(rank, 2, rank)).index for rank in range(2)] == [0, 1]
     with pytest.raises(SeqclfError, match="PyTorch finds 2 CUDA devices"):
         pick_device("cuda", World(2, 3, 2))
-    with pytest.raises(SeqclfError, match="each of the 2 processes takes a GPU of its own"):
+    with pytest.raises(SeqclfError, match="--device cuda:0: with 2 processes"):
         pick_device("cuda:0", World(1, 2, 1))
