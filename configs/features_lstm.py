@@ -1,14 +1,18 @@
-"""Temporal action segmentation: a label for each frame of long videos, by two layers of LSTM over features of frames.
+"""Temporal action segmentation: a label for each frame of long videos, from precomputed features.
 
-seqclf train --config features_lstm data.root=<folder> data.split=1
+    seqclf train --config features_lstm data.root=DIR data.split=1
 
-Needs on the disk the layout of the field under the root: features/*.npy as (D, T), groundTruth/*.txt, mapping.txt and
-splits/{train,test}.split<n>.bundle. data.sample_rate=2 takes every second frame, as is usual for 50Salads, and
-"data.background=['SIL']" leaves a class out of the segment metrics.
+Needs: a folder DIR with features/*.npy of shape (D, T), groundTruth/*.txt, mapping.txt, and
+splits/{train,test}.split<n>.bundle. This is the usual layout of public data sets such as 50Salads.
+"seqclf prepare features" writes it, too.
 
-Whole videos are read, padded to the longest of a batch, and learnt from in windows of 512 frames with the memory
-carried on: memory on the device stays bounded by the window. Not trained here: there are no such features on this
-machine.
+Settings: data.sample_rate=2 takes every second frame, as is usual for 50Salads. "data.background=['SIL']" leaves a
+class out of the segment metrics.
+
+Model: two LSTM layers. Training reads whole videos, padded to the longest of a batch, and backpropagates within windows
+of 512 frames (truncate=512). The state is carried from window to window. The window bounds the memory on the device.
+
+Scores: not trained on a public data set yet.
 """
 
 from functools import partial

@@ -1,14 +1,16 @@
-"""LRCN (Donahue et al. 2015) on optical flow as pictures: configs/lrcn_rgb.py, and what differs.
+"""LRCN (Donahue et al. 2015) on optical flow, stored as pictures. It changes a few settings of lrcn_rgb.
 
-seqclf train --config lrcn_flow --init runs/<a run of lrcn_single_frame on flow>
+    seqclf train --config lrcn_flow --init runs/<single-frame run on flow>
 
-Needs on the disk ``<root>/<video>/*.jpg``, pictures of 240x320 whose channels R and G are the flow to the right and
-downwards, 128 for none, and LRCN's lists (see configs/lrcn_single_frame.py, which also has the command of the
-single-frame run on flow). A mirrored clip's flow to the right is negated. Not trained here: there is no UCF101 on
-this machine. Cost: as of lrcn_rgb.
+Needs: <root>/<video>/*.jpg, pictures of 240x320. Channel R is the flow to the right and channel G the flow downwards;
+128 is no motion. The lists of LRCN. lrcn_single_frame describes them and has the command of the single-frame run.
 
-From the original's files: gradients clipped at 15, rate 0.001 in steps of 20,000, 70,000 iterations (the weights that
-its ``classify_video.py`` loads are of 50,000), the mean 128.
+Cost: as lrcn_rgb.
+
+From the original files: gradients clipped at 15; learning rate 0.001, divided by 10 every 20,000 steps; 70,000
+iterations (classify_video.py loads weights of 50,000); mean 128. A mirrored clip has its horizontal flow negated.
+
+Scores: not trained on UCF101 yet.
 """
 
 from __future__ import annotations

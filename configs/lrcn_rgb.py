@@ -1,18 +1,22 @@
-"""LRCN (Donahue et al. 2015) on the frames of UCF101: an LSTM over the single-frame net's fc6, labelled at every frame.
+"""LRCN (Donahue et al. 2015) on UCF101: an LSTM over fc6 of the single-frame network, labelled at every frame.
 
-seqclf train --config lrcn_rgb --init runs/<a run of lrcn_single_frame> data.root=data/UCF101/frames
+    seqclf train --config lrcn_rgb --init runs/<single-frame run> data.root=data/UCF101/frames
 
-Cost: for one clip of 16 frames (batch_size=1) a step takes 1.25 s on two cores of a Xeon with AVX-512, and the process
-2.9 GB with its evaluation and checkpoint. The batch of 24 takes a process of 13.5 GB; ``accumulate=24`` runs
-it one clip after the other, with the same gradient, in 2.5 GB.
+Needs: the data of lrcn_single_frame, which also describes the settings "faithful". --init takes the convolutions, fc6
+and the bias of the last layer from a run of lrcn_single_frame. The LSTM and the weights of the last layer start at
+random.
 
-Needs on the disk what configs/lrcn_single_frame.py says, where the quirks of the original, and ``faithful``, are told
-too. ``--init`` takes the convolutions and fc6 of a single-frame run; the LSTM and the last layer's weights are drawn
-anew (its bias, of the same shape, comes along). Not trained here: there is no UCF101 on this machine.
+Cost: 1.25 s a step on two cores of a Xeon with AVX-512 for one clip of 16 frames (batch_size=1), in a process of 2.9 GB
+with evaluation and checkpoint. The batch of 24 clips needs 13.5 GB. With accumulate=24 it runs clip by clip, with the
+same gradient, in 2.5 GB.
 
-From the original's files: the net, its initial weights, 24 clips of 16 frames a step, rate 0.001 in steps of 10,000,
-gradients clipped at 5, weight decay 0.005, and the multipliers of rates; 30,000 iterations are in the name of its
-weights. Chosen here: evaluation on windows of 16 frames every 8, in the middle of the frame.
+From the original files: the network, its initial weights and the factors of the learning rates; 24 clips of 16 frames a
+step; learning rate 0.001, divided by 10 every 10,000 steps; gradients clipped at 5; weight decay 0.005. The 30,000
+iterations are those in the name of its published weights.
+
+Different from the original: evaluation takes windows of 16 frames, one every 8 frames, and the center of each frame.
+
+Scores: not trained on UCF101 yet.
 """
 
 from __future__ import annotations

@@ -1,31 +1,31 @@
-"""LRCN's single-frame net (Donahue et al. 2015) on UCF101: each frame is classified by itself.
+"""LRCN's single-frame network (Donahue et al. 2015) on UCF101: classifies each frame on its own.
 
-seqclf train --config lrcn_single_frame data.root=data/UCF101/frames
+    seqclf train --config lrcn_single_frame data.root=data/UCF101/frames
 
-It is what the LSTM runs start from: configs/lrcn_rgb.py, and configs/lrcn_flow.py after a run on flow pictures:
+The LSTM runs start from its weights. lrcn_rgb starts from the run above, lrcn_flow from a run on optical flow:
 
-seqclf train --config lrcn_single_frame data.root=data/UCF101/flow_images \
-    data.transform.negate_x=true model.preprocess=flow_input steps=50000
+    seqclf train --config lrcn_single_frame data.root=data/UCF101/flow_images \
+        data.transform.negate_x=true model.preprocess=flow_input steps=50000
 
-Needs on the disk: the frames of UCF101 as 240x320 pictures, ``<root>/<video>/*.jpg``, and LRCN's lists of split 1,
-``ucf101_split1_trainVideos.txt`` and ``ucf101_split1_testVideos.txt``, here or under the root. Not trained here:
-there is no UCF101 on this machine.
+Needs: the frames of UCF101 as 240x320 pictures, <root>/<video>/*.jpg. The lists of split 1 of LRCN,
+ucf101_split1_trainVideos.txt and ucf101_split1_testVideos.txt, in the current folder or under the root.
 
-From the original's files: the net (with fc7, which the LSTM nets leave out), its initial weights, batches of 128,
-rate 0.001 in steps of 3,000, weight decay 0.005, rates x10 and x20 on the last layer, x2 and no decay on other
-biases, and 5,000 iterations (its flow weights are of 50,000). It began from weights of ImageNet; here they are drawn,
-or of ``--init``. Chosen here: a step takes a random frame of each of 128 videos, where the original went through a
-list of frames; and evaluation takes every eighth frame.
+From the original files: the network (with fc7, which the LSTM networks leave out) and its initial weights; batches of
+128; learning rate 0.001, divided by 10 every 3,000 steps; weight decay 0.005; rates x10 and x20 for weight and bias of
+the last layer; rate x2 and no decay for other biases; 5,000 iterations (50,000 for flow).
 
-Where the original has a quirk, ``faithful`` repeats it, and the default does the sane thing:
+Different from the original:
+    Initial weights are random, or taken from --init. The original started from ImageNet weights.
+    A step takes one random frame from each of 128 videos. The original read a list of frames in order.
+    Evaluation takes every eighth frame.
 
-* ``model.preprocess.faithful=true``: the mean of red is 128.68, as the LSTM nets' data layer has it (the digits of
-  123.68, ImageNet's, in another order);
-* ``data.transform.faithful=true``: a frame is cropped only when it is mirrored, else squeezed (see ``lrcn_crop``); of
-  the LSTM nets too, as the single-frame ones had their crops from Caffe itself;
-* the LSTM nets' data layer lists frames unsorted, but takes no more of the list than its length and one name, from
-  which it builds the others: nothing to repeat. Nor are repeated that it takes the videos in the list's order, never
-  shuffled, and that no clip starts at a video's first frame.
+Two quirks of the original are off by default:
+    model.preprocess.faithful=true   The mean of red is 128.68, as in the data layer of the LSTM networks, not
+                                     ImageNet's 123.68.
+    data.transform.faithful=true     A frame is cropped only if it is mirrored, and else squeezed to 227x227. See
+                                     transforms.lrcn_crop. The single-frame network of the original used Caffe's crop.
+
+Scores: not trained on UCF101 yet.
 """
 
 from __future__ import annotations

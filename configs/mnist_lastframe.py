@@ -1,10 +1,15 @@
-"""MNIST rows as frames: 28 frames of 28 pixels, labelled at the last frame.
+"""MNIST, row by row: 28 frames of 28 pixels, labelled at the last frame.
 
-seqclf train --config mnist_lastframe
+    seqclf train --config mnist_lastframe
+
+Needs: MNIST, downloaded to ~/.cache/seqclf or read from data.root=DIR. Without a network, the config trains on the
+built-in digits and prints a warning.
 
 Cost: about 80 s on one core of a Xeon with AVX-512 (OMP_NUM_THREADS=1).
-Scores: 99.14 % of the 10,000 MNIST test images, mean of seeds 0, 1, 2 (99.22, 98.98, 99.21); on the built-in digits
-(data.source=digits) 99.16 % of 359, with each of the seeds.
+
+Scores by the last frame, seeds 0, 1, 2:
+    10,000 MNIST test images:                         99.22, 98.98, 99.21 %, mean 99.14 %
+    359 built-in digits (data.source=digits):         99.16, 99.16, 99.16 %
 """
 
 from functools import partial

@@ -1,15 +1,21 @@
-"""A clip's class by a ResNet of ImageNet, frozen, and an LSTM over its features: the modern twin of LRCN.
+"""One label per video: a frozen ResNet-18 from ImageNet, and an LSTM over its features.
 
-seqclf train --config resnet_lstm data.root=videos data.train=train.txt data.test=test.txt
+    seqclf train --config resnet_lstm data.root=videos data.train=train.txt data.test=test.txt
 
-Needs on the disk videos, or folders of frames, and lists of them (a path and a label a line); and once the network,
-for torchvision's weights (45 MB). Without it: model.encoder.weights=resnet18.pth, a file of them, or =none to draw
-them. For a label at each frame: data=annotated_set data.segments=segments.csv data.classes=classes.txt, and where some
-frames are of no segment data.background=<class>.
+Needs: the extra "video"; videos or folders of frames; lists with a path and a label per line. torchvision downloads the
+weights (45 MB) on first use. Offline, set model.encoder.weights=resnet18.pth to read a file, or =none for random
+weights.
 
-model.encoder.frozen=layer3 lets the last part learn too, =none all of it. Memory stays bounded, however long clips
-are: frames are encoded 64 at a time, and where they learn each chunk is computed anew on the way back. Not trained
-here: there are no such weights on this machine.
+Settings:
+    data=annotated_set data.segments=segments.csv data.classes=classes.txt
+        One label per frame. data.background=<class> is the class of frames outside all segments.
+    model.encoder.frozen=layer3
+        Freeze the layers up to layer3 and train the rest; =none trains all layers.
+
+Memory does not grow with the length of a clip: the encoder takes 64 frames at a time, and layers that learn are
+computed again in the backward pass.
+
+Scores: not trained yet.
 """
 
 from functools import partial
