@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqclf import caffe
+    from seqclf import caffe, labelling, losses, sampling, schedules, transforms
     from seqclf.batch import IGNORE, Batch
     from seqclf.data import (
         Clips,
@@ -18,16 +18,12 @@ if TYPE_CHECKING:
         Videos,
         annotated_set,
         feature_set,
-        labelling,
         mnist,
         moving_digits,
-        sampling,
         shard_set,
-        transforms,
         video_set,
     )
     from seqclf.errors import SeqclfError
-    from seqclf.experiment import losses, schedules
     from seqclf.experiment.config import Experiment
     from seqclf.experiment.loading import load_experiment
     from seqclf.exporting import export
@@ -89,14 +85,7 @@ _MODULES = {
     "seqclf.reporting.html": ("report",),
     "seqclf.training.loop": ("train",),
 }
-_NAMESPACES = {
-    "caffe": "seqclf.caffe",
-    "labelling": "seqclf.data.labelling",
-    "losses": "seqclf.experiment.losses",
-    "sampling": "seqclf.data.sampling",
-    "schedules": "seqclf.experiment.schedules",
-    "transforms": "seqclf.data.transforms",
-}
+_NAMESPACES = ("caffe", "labelling", "losses", "sampling", "schedules", "transforms")
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
@@ -148,7 +137,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _NAMESPACES:
-        value: Any = import_module(_NAMESPACES[name])
+        value: Any = import_module(f"seqclf.{name}")
     elif name in _MODULE_OF:
         value = getattr(import_module(_MODULE_OF[name]), name)
     else:

@@ -1,0 +1,29 @@
+"""Changes to the frames of a clip: resizing, cropping, augmentation."""
+
+from seqclf.data.transforms import (
+    center_crop,
+    colour,
+    compose,
+    corner_crop,
+    flip,
+    framewise,
+    in_turn,
+    lrcn_crop,
+    random_crop,
+    resize,
+    shift,
+)
+
+__all__ = [
+    "center_crop",
+    "colour",
+    "compose",
+    "corner_crop",
+    "flip",
+    "framewise",
+    "in_turn",
+    "lrcn_crop",
+    "random_crop",
+    "resize",
+    "shift",
+]

@@ -1,0 +1,78 @@
+"""The packages form layers: a file imports only from layers below its own, and no two files import each other."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = (  # the lowest first
+    ("errors",),
+    ("batch",),
+    ("runtime",),
+    ("data", "models"),
+    ("evaluation", "experiment"),
+    ("labelling", "losses", "sampling", "schedules", "transforms"),
+    ("runs",),
+    ("reporting",),
+    ("training", "prediction"),
+    ("exporting", "caffe"),
+    ("benchmark",),
+    ("cli",),
+    ("tools", "configs", "__main__"),
+)
+LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for package in packages}
+PUBLIC = "seqclf"  # seqclf/__init__.py imports the public names on first use
+LAYER_OF[PUBLIC] = LAYER_OF["caffe"]
+VERSION_ONLY = "runs"  # imports seqclf.__version__, which it records
+FILES = sorted(file for folder in ("seqclf", *LAYERS[-1]) for file in (ROOT / folder).rglob("*.py"))
+
+
+def module_of(file: Path) -> str:
+    """The dotted name of a file: seqclf.data.clips for seqclf/data/clips.py, seqclf.data for its __init__.py."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def package_of(module: str) -> str:
+    """The name in LAYERS: the part after "seqclf.", or tools, configs, or "seqclf" itself."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == PUBLIC and len(parts) > 1 else parts[0]
+
+
+def imports_of(file: Path) -> set[str]:
+    """The modules of the project that a file imports, at its top or inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    known = {module_of(f) for f in FILES} | {module_of(f).removeprefix("configs.") for f in FILES}
+    found = set()
+    for name in names:  # the longest prefix that is a file: the rest is a name inside it
+        prefixes = [name.rsplit(".", cut)[0] if cut else name for cut in range(name.count(".") + 1)]
+        found |= set([prefix for prefix in prefixes if prefix in known][:1])
+    return found
+
+
+def test_every_package_has_a_layer():
+    packages = {package_of(module_of(file)) for file in FILES} - {PUBLIC}
+    assert packages == set(LAYER_OF) - {PUBLIC}
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if module_of(f) != PUBLIC], ids=module_of)
+def test_a_file_imports_only_from_layers_below(file):
+    package = package_of(module_of(file))
+    for module in imports_of(file):
+        other = package_of(module)
+        if package == "configs" and other not in LAYER_OF:
+            other = "configs"  # a config may change another one
+        if other != package and (package, other) != (VERSION_ONLY, PUBLIC):
+            assert LAYER_OF[other] < LAYER_OF[package], f"{file} imports {module}"
+
+
+def test_no_import_cycles():
+    graph = {module_of(f): imports_of(f) - {module_of(f), PUBLIC} for f in FILES if module_of(f) != PUBLIC}
+    assert set(TopologicalSorter(graph).static_order()) >= set(graph)  # raises CycleError for a cycle
