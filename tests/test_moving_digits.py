@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from seqclf import SeqclfError
-from seqclf.data.moving_digits import BACKGROUND, draw_video, make_moving_digits
+from seqclf import SeqclfError, annotated_set
+from seqclf.data.digit_videos import BACKGROUND, draw_video
+from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.order import mix
 
 pytest.importorskip("av")
@@ -79,7 +80,7 @@ def test_files_and_lists_are_what_the_tasks_need(tmp_path, task, form):
         if form == "folders":
             names = sorted(file.name for file in (root / path).iterdir())
             stem = path.split("/")[1]
-            assert names == [f"{stem}.{n:04}.jpg" for n in range(1, T + 1)]
+            assert names == [f"{stem}.{n:04}.jpg" for n in range(T)]
 
 
 def test_the_data_sets_read_what_was_made(tmp_path):
@@ -100,6 +101,18 @@ def test_the_data_sets_read_what_was_made(tmp_path):
         assert torch.equal(batch.labels[row, :length], expected)
         pictures = batch.frames[row, :length].permute(0, 2, 3, 1).numpy()
         assert (shows_digit(pictures) == (expected != BACKGROUND).numpy()).mean() > 0.95
+
+
+def test_folders_have_the_labels_of_the_video_files(tmp_path):
+    lists = ("train.txt", "test.txt", "segments.csv", "classes.txt")
+    small = {**SMALL, "videos": 4, "test_videos": 2, "task": "frames"}
+    sets = [
+        annotated_set(str(make_moving_digits(tmp_path / form, form=form, **small)), *lists, background="background")
+        for form in ("mp4", "folders")
+    ]
+    for part in ("train", "test"):
+        for file, folder in zip(*(data.parts()[part].videos for data in sets), strict=True):
+            assert torch.equal(file.labels, folder.labels)
 
 
 @pytest.mark.parametrize("form", ["mp4", "folders"])
@@ -147,7 +160,7 @@ def test_a_finished_folder_is_kept_and_a_half_made_one_is_made_anew(tmp_path):
     with pytest.raises(Enough):
         make_moving_digits(root, progress=stop, **small)
     assert not (root / "made.json").exists()
-    (root / "videos" / "train_00000" / "train_00000.0001.jpg").write_bytes(b"cut short")
+    (root / "videos" / "train_00000" / "train_00000.0000.jpg").write_bytes(b"cut short")
     make_moving_digits(root, **small)
     assert (root / "made.json").exists() and not (root / "making.json").exists()
     assert decode(root / "videos" / "train_00000").shape[1:] == (64, 64, 3)

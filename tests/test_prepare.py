@@ -47,7 +47,7 @@ def test_pngs_are_the_videos_frames_exactly(made, tmp_path, prepare, fps):
     for video in sorted((made / "videos").glob("*.mp4")):
         source, folder = VideoFile(video, fps), FrameFolder(tmp_path / "out" / video.stem)
         assert torch.equal(folder.read(range(len(folder))), source.read(range(len(source))))
-        assert folder.names[0] == f"{video.stem}.0001.png" and len(folder) == len(source)
+        assert folder.names[0] == f"{video.stem}.0000.png" and len(folder) == len(source)
         total += len(source)
     assert f"6 videos of {total} frames" in out and "0 passed over as done, 0 failed" in out
 
@@ -62,7 +62,7 @@ def test_class_folders_are_kept_and_frames_are_scaled(made, tmp_path, prepare):
     assert {Path(name).parent.as_posix() for name in files(tmp_path / "out")} == {
         ".", "Run/fast/train_00000", "Walk/train_00001", "Walk/v.1.x",
     }  # fmt: skip
-    picture = tmp_path / "out/Walk/v.1.x/v.1.x.0003.jpg"
+    picture = tmp_path / "out/Walk/v.1.x/v.1.x.0002.jpg"
     frame = resize(VideoFile(made / "videos/train_00002.mp4").read([2]), None, (24, 40))[0]
     difference = read_picture(picture).astype(int) - frame.permute(1, 2, 0).numpy()
     assert np.abs(difference).mean() < 8
@@ -70,7 +70,7 @@ def test_class_folders_are_kept_and_frames_are_scaled(made, tmp_path, prepare):
     (tmp_path / "list.txt").write_text("Run/fast/train_00000 0\nWalk/train_00001 1\n")
     lists = ("--list", tmp_path / "list.txt", "--root", tmp_path / "set")
     assert prepare("frames", *lists, "--size", 24, "--out", tmp_path / "of_list")[0] == 0
-    assert read_picture(tmp_path / "of_list/Run/fast/train_00000/train_00000.0001.jpg").shape == (24, 24, 3)
+    assert read_picture(tmp_path / "of_list/Run/fast/train_00000/train_00000.0000.jpg").shape == (24, 24, 3)
     assert not (tmp_path / "of_list/Walk/v.1.x").exists()
 
 
@@ -92,7 +92,7 @@ def test_what_is_done_is_passed_over_and_what_is_half_done_is_made_anew(made, tm
     before = {name: (out / name).stat().st_mtime_ns for name in files(out)}
     part = out / ".train_00001.part"  # what a killed process leaves
     (out / "train_00001").rename(part)
-    (part / "train_00001.0002.jpg").write_bytes(b"half a pict")
+    (part / "train_00001.0001.jpg").write_bytes(b"half a pict")
     (part / "train_00001.9999.jpg").write_bytes(b"of another time")
     code, told, _ = prepare("frames", made / "videos", "--out", out)
     assert code == 0 and "1 videos of" in told and "5 passed over" in told
@@ -193,6 +193,23 @@ def test_mistakes_are_told_in_a_sentence(made, tmp_path, prepare, words, sentenc
     assert not (tmp_path / "o").exists()
 
 
+def test_segments_of_a_video_fit_its_extracted_frames(made, tmp_path, prepare):
+    lists = ("train.txt", "test.txt", "segments.csv", "classes.txt")
+    videos = annotated_set(str(made), *lists, background="background")
+    for fps in (None, 10, 20, 40):
+        root = tmp_path / str(fps)
+        options = () if fps is None else ("--fps", fps)
+        assert prepare("frames", made / "videos", "--out", root / "videos", *options)[0] == 0
+        for name in lists:
+            shutil.copy(made / name, root / name)
+        folders = annotated_set(str(root), *lists, background="background")
+        assert folders.details["frame_numbers"]["choice"] == "names"
+        for video, folder in zip(videos.train.videos, folders.train.videos, strict=True):
+            kept = sorted(set(VideoFile(video.source.path, fps).file_numbers.tolist()))
+            assert folder.source.frame_times().numbers.tolist() == kept
+            assert folder.labels.tolist() == video.labels[kept].tolist()
+
+
 # ---- features
 
 
@@ -227,7 +244,10 @@ def test_features_of_a_run_are_what_its_encoder_gives_in_evaluation(made, run, t
         expected = model.encoder(model.preprocess(frames))
     assert features.dtype == np.float32 and features.shape == (3 * 16 * 16, len(frames))
     torch.testing.assert_close(torch.from_numpy(features.T), expected, atol=1e-6, rtol=0)
-    assert torch.equal(open_video(tmp_path / "features/train_00000.npy").read([3, 1]), torch.tensor(features.T[[3, 1]]))
+    assert torch.equal(
+        open_video(tmp_path / "features/train_00000.npy", layout="features_first").read([3, 1]),
+        torch.tensor(features.T[[3, 1]]),
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["features", "prepare.json"]
     folder = tmp_path / "frames/v.1"  # of pictures, whose name has a dot
     assert prepare("frames", video, "--form", "png", "--out", tmp_path / "png")[0] == 0
@@ -239,7 +259,7 @@ def test_features_of_a_run_are_what_its_encoder_gives_in_evaluation(made, run, t
 def test_annotated_videos_become_a_feature_set_that_is_trained_on(made, run, tmp_path, prepare):
     words = [word.format(made) for word in ANNOTATED]
     code, _, err = prepare("features", run, *words, "--out", tmp_path / "without")
-    assert code == 2 and "every frame needs a label" in err and not (tmp_path / "without/splits").exists()
+    assert code == 2 and "--background" in err and not (tmp_path / "without/splits").exists()
     code, _, err = prepare("features", run, *words, "--background", "background", "--out", tmp_path / "set")
     assert (code, err) == (0, "")
     lists = ("train.txt", "test.txt", "segments.csv", "classes.txt")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def frames(words: Sequence[str]) -> int:
-    """Extracts the frames of videos: <out>/<video>/<video>.0001.jpg and so on.
+    """Extracts the frames of videos: <out>/<video>/<video>.0000.jpg and so on.
 
     seqclf prepare frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
     seqclf prepare frames --list train.txt --root DIR --out DIR

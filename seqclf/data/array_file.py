@@ -1,4 +1,4 @@
-"""One clip in an ``.npy`` file, as arrays in memory hold it: ``(T, *frame_shape)``, its dtype kept."""
+"""One clip in an ``.npy`` file, read as ``Clips`` would read the array."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from seqclf.data.source import Source
 
 
 class ArrayFile(Source):
-    """A clip in an ``.npy`` file, read as it was in memory.
+    """A clip in an ``.npy`` file, read as ``Clips`` would read the array.
 
     Args:
-        path: the file, an array ``(T, *frame_shape)``; of frames of one value ``(T,)`` is taken, too.
-        frame_shape: the shape of one frame.
-        dtype: of the frames that the run was trained on, "float32" or "uint8"; None for what ``Clips`` would make of
-            the file. A file of the other kind is refused, since values are not scaled.
+        path: The file: an array ``(T, *frame_shape)``, or ``(T,)`` for frames of one value.
+        frame_shape: The shape of one frame.
+        dtype: The dtype that the run was trained on, "float32" or "uint8"; None for that of
+            ``Clips``. Integers are refused where floats are expected and vice versa, because values are not scaled.
 
     Raises:
-        SeqclfError: on first use: the file is missing or damaged, or its array has another shape.
+        SeqclfError: On first use: the file is missing or damaged, or its array has another shape.
     """
 
     kind = "array"
@@ -35,7 +35,7 @@ class ArrayFile(Source):
         self._path, self._shape, self.dtype = str(path), tuple(frame_shape), dtype
 
     def reader(self) -> Callable[..., Source]:
-        """Opens another file in the same way."""
+        """A function of a path that opens another file in the same way."""
         return partial(ArrayFile, frame_shape=self._shape, dtype=self.dtype)
 
     @property
@@ -51,7 +51,7 @@ class ArrayFile(Source):
         return self._shape
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """The frames of these numbers, ``(n, *frame_shape)``."""
+        """Read the frames at these places, ``(n, *frame_shape)``."""
         frames, _, _ = as_frames([self._array[list(numbers)]])
         wanted = frames.dtype if self.dtype is None else getattr(torch, self.dtype)
         if torch.uint8 in (wanted, frames.dtype) and wanted != frames.dtype:

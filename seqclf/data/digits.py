@@ -1,4 +1,4 @@
-"""The built-in digits: UCI's optdigits, 1,797 handwritten digits of 8x8, at MNIST's size. See optdigits.md beside."""
+"""The built-in digits: UCI's optdigits, 1,797 handwritten digits scaled to MNIST's size. See optdigits.md."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TEST_EVERY = 5
-"""Every fifth digit (numbers 4, 9, 14, ...) is a test sample: 359 of them; the other 1,438 are for training."""
+"""Every fifth digit (numbers 4, 9, 14, ...) is a test sample: 359 test and 1,438 training samples."""
 
 
 def read_digits() -> tuple[Tensor, Tensor]:
-    """Images ``(1797, 28, 28)`` uint8, white on black, and labels ``(1797,)`` int64 from 0 to 9.
+    """Read the digits.
 
-    The 8x8 images (values 0 to 16) are scaled bilinearly to 20x20 and framed by 4 pixels of black, as MNIST's are.
+    The 8x8 images (values 0 to 16) are scaled to 20x20 with bilinear interpolation and padded by 4 black pixels, as in
+    MNIST.
+
+    Returns:
+        Images ``(1797, 28, 28)`` uint8, white on black, and labels ``(1797,)`` int64 from 0 to 9.
     """
     with files("seqclf.data").joinpath("optdigits.npz").open("rb") as stream, np.load(stream) as arrays:
         small, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])

@@ -1,7 +1,7 @@
-"""What is made of a video, whole or not at all: its frames as pictures, or features of its frames, with their labels.
+"""Write the frames of a video as pictures, the features of its frames, and the labels of annotated videos.
 
-The first two are made by generators that yield how many frames a piece of the work was; one that is closed, or fails,
-leaves nothing.
+``write_frames`` and ``write_features`` are generators: they yield the number of frames of each piece of work. One that
+is closed early, or fails, leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -16,46 +16,54 @@ import numpy as np
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data.frame_times import frame_times
 from seqclf.data.source import Source, Video
 from seqclf.data.transforms import Size, resize
 from seqclf.runtime.files import write_atomic
 
 PIECE = 16
-"""Frames that are held at a time."""
+"""Frames that are held in memory at a time."""
 
 
 def write_frames(
     source: Source, folder: Path, size: Size | None = None, form: Literal["jpg", "png"] = "jpg", quality: int = 95
 ) -> Generator[int, None, None]:
-    """The frames of a video as ``<folder>/<its name>.0001.jpg`` and so on, numbered from 1 with 4 digits or more.
+    """Write the frames of a video as ``<folder>/<its name>.0000.jpg`` and so on.
+
+    The number in a name is that of the frame in the video file, from 0, whatever rate the file is read at. So segments
+    of the file fit the folder. A frame that a higher rate would repeat is written once.
 
     Args:
-        source: frames ``(3, H, W)`` uint8.
-        folder: for the pictures; it is there when all of them are.
-        size: height and width to scale to, or the shorter side; None for the frames as they are.
+        source: Frames ``(3, H, W)`` uint8.
+        folder: The folder for the pictures. It appears when all of them are written.
+        size: The height and width to scale to, or the shorter side; None keeps the size.
         form: "png" keeps the frames bit for bit.
-        quality: of a JPEG, 1 to 100.
+        quality: The quality of JPEG, 1 to 100.
+
+    Yields:
+        The number of frames written since the last time.
 
     Raises:
-        SeqclfError: a frame can't be read, or is no picture.
+        SeqclfError: A frame can't be read, or is not a picture.
     """
     from PIL import Image
 
     options: dict[str, Any] = {"quality": quality} if form == "jpg" else {}
-    digits = max(4, len(str(len(source))))
-    part = folder.with_name(f".{folder.name}.part")  # hidden, so that half a video is no video
+    numbers, places = np.unique(frame_times(source).numbers, return_index=True)
+    digits = max(4, len(str(numbers[-1])))
+    part = folder.with_name(f".{folder.name}.part")  # hidden, so that an unfinished folder is not taken for a video
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        for piece in _pieces(len(source), PIECE):
-            frames = source.read(piece)
+        for piece in _pieces(len(numbers), PIECE):
+            frames = source.read(places[piece.start : piece.stop].tolist())
             if frames.dim() != 4:
-                raise SeqclfError(f"{source.path}: its frames are {tuple(frames.shape[1:])}, which are no pictures")
+                raise SeqclfError(f"{source.path}: its frames are {tuple(frames.shape[1:])}, expected pictures")
             if size is not None:
                 frames = resize(frames, None, size)
-            for number, picture in zip(piece, frames.permute(0, 2, 3, 1).contiguous().numpy(), strict=True):
-                path = part / f"{folder.name}.{number + 1:0{digits}}.{form}"
-                Image.fromarray(picture).save(path, **options)
+            pictures = frames.permute(0, 2, 3, 1).contiguous().numpy()
+            for number, picture in zip(numbers[piece.start : piece.stop], pictures, strict=True):
+                Image.fromarray(picture).save(part / f"{folder.name}.{number:0{digits}}.{form}", **options)
             yield len(piece)
         os.replace(part, folder)
     finally:
@@ -65,14 +73,19 @@ def write_frames(
 def write_features(
     source: Source, path: Path, encode: Callable[[Tensor], Tensor], chunk: int
 ) -> Generator[int, None, None]:
-    """The features of a video's frames as an ``.npy`` file of ``(D, T)`` float32.
+    """Write the features of a video's frames as an ``.npy`` file of ``(D, T)`` float32.
 
     Args:
-        encode: frames ``(n, *frame_shape)`` as the source has them, to features ``(n, D)``.
-        chunk: n, how many frames are read and encoded at a time.
+        source: The frames.
+        path: The file. It appears when all features are written.
+        encode: Maps frames ``(n, *frame_shape)``, as the source reads them, to features ``(n, D)``.
+        chunk: n, the number of frames that are read and encoded together.
+
+    Yields:
+        The number of frames encoded since the last time.
 
     Raises:
-        SeqclfError: a frame can't be read or encoded; features of a frame are not finite.
+        SeqclfError: A frame can't be read or encoded; a feature is not finite.
     """
     T, features = len(source), np.empty(0)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,25 +97,27 @@ def write_features(
             if not finite.all():
                 at = piece[int((~finite).nonzero()[0])]
                 raise SeqclfError(f"{source.path}: the features of frame {at} are not finite")
-            if piece.start == 0:  # frame after frame in the file, so that a clip is one piece of it
+            if piece.start == 0:  # Fortran order keeps the frames of a clip together in the file
                 shape = (encoded.shape[1], T)
                 features = np.lib.format.open_memmap(part, "w+", np.float32, shape, fortran_order=True)
             features[:, piece.start : piece.stop] = encoded.numpy().T
             yield len(piece)
-        del features  # which writes what is left
+        del features  # closes the file, which writes the rest
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
 def write_annotations(out: Path, classes: Sequence[str], parts: Mapping[str, Sequence[tuple[str, Video]]]) -> None:
-    """Writes ``groundTruth/``, ``mapping.txt`` and ``splits/`` beside features, as ``feature_set`` reads them.
+    """Write ``groundTruth/``, ``mapping.txt`` and ``splits/`` for features, as ``feature_set`` reads them.
 
     Args:
-        parts: of "train" and "test" the videos, each with its name and the labels of its frames.
+        out: The folder that holds ``features/``.
+        classes: The names of the classes.
+        parts: The videos of "train" and "test", each with its name and the labels of its frames.
 
     Raises:
-        SeqclfError: a frame has no label.
+        SeqclfError: A frame has no label.
     """
     files = {"mapping.txt": [f"{k} {name}" for k, name in enumerate(classes)]}
     for part, videos in parts.items():
@@ -112,13 +127,12 @@ def write_annotations(out: Path, classes: Sequence[str], parts: Mapping[str, Seq
             labels = video.labels.tolist()
             if IGNORE in labels:
                 raise SeqclfError(
-                    f"{video.name}: frame {labels.index(IGNORE)} is in no segment, and here every frame needs a label: "
-                    "say which class is meant by --background"
+                    f"{video.name}: frame {labels.index(IGNORE)} is in no segment, but features need a label at every "
+                    "frame: background= (--background) names the class of such frames"
                 )
             files[f"groundTruth/{name}.txt"] = [classes[k] for k in labels]
     for file, lines in files.items():
-        path = out / file
-        write_atomic(path, "".join(f"{line}\n" for line in lines))
+        write_atomic(out / file, "".join(f"{line}\n" for line in lines))
 
 
 def _pieces(length: int, size: int) -> Iterator[range]:

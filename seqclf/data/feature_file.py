@@ -19,15 +19,18 @@ from seqclf.data.source import Layout, Source
 class FeatureFile(Source):
     """The feature vectors of one video in an ``.npy`` file; frames of ``(D,)`` float32.
 
-    The file is memory-mapped: a clip reads only its own frames. Each ``read`` opens it anew, so thousands of videos
-    keep no file open, and a pickled object is little more than its path.
+    The file is memory-mapped, so that a clip reads only its own frames. Each ``read`` opens and closes it, so that
+    thousands of videos keep no file open.
 
     Args:
-        path: the file, an array of two axes and of numbers of any type; ``(T,)`` is one feature per frame.
-        sample_rate: take every ``sample_rate``-th frame of the file, from the first on.
+        path: The file: numbers of any type in two axes, or ``(T,)`` for one feature per frame.
+        sample_rate: Take every ``sample_rate``-th frame of the file, starting with the first.
         layout: "time_first" for files of ``(T, D)``, "features_first" for ``(D, T)``.
-        size: D. A file with another number of features is refused. None: as many as the file has.
-        length: use only the first ``length`` frames of the file; None for all.
+        size: The expected D; a file with another is refused. None accepts any.
+        length: Use only the first ``length`` frames of the file; None for all.
+
+    Raises:
+        SeqclfError: An argument is out of range. On first use: see ``read``.
     """
 
     kind = "array"
@@ -41,7 +44,7 @@ class FeatureFile(Source):
         length: int | None = None,
     ) -> None:
         if sample_rate < 1:
-            raise SeqclfError(f"sample_rate={sample_rate}: must be at least 1")
+            raise SeqclfError(f"sample_rate={sample_rate}: expected at least 1")
         check_layout(layout)
         self._path = str(path)
         self.sample_rate, self.layout, self.size, self.length = sample_rate, layout, size, length
@@ -52,7 +55,7 @@ class FeatureFile(Source):
         return self._path
 
     def reader(self) -> Callable[..., Source]:
-        """Opens another file in the same way: with this file's layout and number of features."""
+        """A function of a path that opens another file with the same layout and number of features."""
         return partial(FeatureFile, sample_rate=self.sample_rate, layout=self.layout, size=self._sizes[0])
 
     @property
@@ -72,11 +75,11 @@ class FeatureFile(Source):
         return (self._sizes[0],)
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """The frames ``numbers``, ``(n, D)`` float32.
+        """Read the frames at these places, ``(n, D)`` float32.
 
         Raises:
-            SeqclfError: the file is missing, damaged or of another shape; there is no such frame; a value of a frame
-                is not finite.
+            SeqclfError: The file is missing, damaged or of another shape; there is no such frame; a value is not
+                finite.
         """
         chosen = np.asarray(numbers, dtype=np.int64).reshape(-1)
         outside = chosen[(chosen < 0) | (chosen >= len(self))]
@@ -87,11 +90,11 @@ class FeatureFile(Source):
         if len(steps) == 1 and steps[0] > 0:
             rows = slice(rows[0], rows[-1] + 1, steps[0])  # a view: only the conversion copies
         frames = torch.empty(len(chosen), self._sizes[0])
-        with np.errstate(over="ignore"):  # what float32 can't hold becomes infinite, and is refused below
+        with np.errstate(over="ignore"):  # values too large for float32 become infinite, and are refused below
             frames.numpy()[:] = self._time_first()[rows]
-        if not frames.sum().isfinite() and not (finite := frames.isfinite().all(1)).all():  # the sum is quick
+        if not frames.sum().isfinite() and not (finite := frames.isfinite().all(1)).all():  # the sum is a quick test
             at = int(chosen[int((~finite).nonzero()[0])]) * self.sample_rate
-            raise SeqclfError(f"{self.path}: frame {at} of the file holds values that are not finite (NaN or infinite)")
+            raise SeqclfError(f"{self.path}: frame {at} of the file has NaN or infinite values")
         return frames
 
     @cached_property
@@ -100,10 +103,9 @@ class FeatureFile(Source):
         T, D = self._time_first().shape
         if self.size is not None and self.size != D:
             other = "features_first" if self.layout == "time_first" else "time_first"
-            hint = f'; with layout="{other}" it would' if self.size == T else ""
+            hint = f"; layout={other} would give {T}" if self.size == T else ""
             raise SeqclfError(
-                f"{self.path}: has {D} features of {T} frames (layout={self.layout}), expected {self.size} features"
-                + (f"{hint} have that" if hint else "")
+                f"{self.path}: has {T} frames of {D} features (layout={self.layout}), expected D={self.size}{hint}"
             )
         return D, T if self.length is None else min(T, self.length)
 
@@ -114,16 +116,16 @@ class FeatureFile(Source):
 
 
 def check_layout(layout: str, known: Sequence[str] = get_args(Layout)) -> None:
-    """Raises SeqclfError where a layout is none of the known ones."""
+    """Raise a ``SeqclfError`` for a layout that is not known."""
     if layout not in known:
         raise SeqclfError(f"layout={layout!r}: expected one of {', '.join(known)}")
 
 
 def open_array(path: str | Path) -> np.ndarray[Any, Any]:
-    """The array of an ``.npy`` file, mapped, with two axes.
+    """Memory-map an ``.npy`` file as an array of two axes.
 
     Raises:
-        SeqclfError: the file is missing or damaged, or holds something else.
+        SeqclfError: The file is missing or damaged, or does not hold numbers in one or two axes.
     """
     try:
         mapped = np.lib.format.open_memmap(path, mode="r")
@@ -133,5 +135,5 @@ def open_array(path: str | Path) -> np.ndarray[Any, Any]:
         raise SeqclfError(f"{path}: not an .npy file of numbers, or damaged ({error})") from None
     array = mapped[:, None] if mapped.ndim == 1 else mapped
     if array.ndim != 2 or not array.size or array.dtype.kind not in "fiub":
-        raise SeqclfError(f"{path}: holds {mapped.dtype} {mapped.shape}, expected numbers of two axes, none empty")
+        raise SeqclfError(f"{path}: holds {mapped.dtype} {mapped.shape}, expected numbers in two axes")
     return array

@@ -101,7 +101,9 @@ class FrameFolder(Source):
     def frame_times(self) -> FrameTimes:
         """The number of each frame, and its time where ``fps`` is known."""
         numbers = self._numbers()
-        end = int(numbers[-1]) + summary(numbers).step
+        # extracted at a lower rate, the last frame stands for those that follow it in the video
+        step = int(np.ceil(np.median(np.diff(numbers)))) if len(numbers) > 1 else 1
+        end = int(numbers[-1]) + step
         return FrameTimes(numbers, end) if self.fps is None else at_rate(numbers, end, self.fps)
 
     @property

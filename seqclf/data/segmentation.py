@@ -1,9 +1,9 @@
-"""Data of temporal action segmentation: a file of features and one of labels for each video.
+"""Feature sequences in the layout of temporal action segmentation.
 
-features/<video>.npy      features of the frames, (D, T) by default
-groundTruth/<video>.txt   the class name of each frame, one a line
-mapping.txt               "index name", one a line
-splits/<split>.bundle     the videos of a split, "<video>.txt", one a line
+features/<video>.npy      the features of the frames, (D, T) by default
+groundTruth/<video>.txt   the class name of each frame, one per line
+mapping.txt               the classes, "index name", one per line
+splits/<split>.bundle     the videos of a split, "<video>.txt", one per line
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.feature_file import FeatureFile, check_layout, open_array
 from seqclf.data.source import Layout, Video
+from seqclf.data.tables import numbered_lines, read_text
 
 OTHER_RATE = 1.5
-"""If features and labels differ in length by this factor, their frame rates differ."""
+"""Features and labels whose lengths differ by this factor are taken to have different frame rates."""
 
 
 def segmentation_set(
@@ -30,23 +31,23 @@ def segmentation_set(
     on_length: Literal["cut", "refuse"] = "cut",
     layout: Layout | Literal["auto"] = "features_first",
 ) -> tuple[list[Video], list[str], list[str]]:
-    """The videos of one split, each with a label per frame ``(T,)`` int64 at the sample rate.
+    """Open the videos of one split, with their labels.
 
     Args:
-        root: the folder of ``features``, ``groundTruth``, ``splits`` and the mapping.
-        split: such as "train.split1".
-        sample_rate: take every ``sample_rate``-th frame, of features and of labels.
-        mapping: the name of the mapping file.
-        on_length: if a video has more features than labels or fewer, "cut" both to the shorter or "refuse".
-        layout: the axes of the feature files; see ``FeatureFile``. "auto" takes the layout under which all videos have
-            as many features and about as many frames as labels, and refuses if both or neither do.
+        root: The folder of ``features``, ``groundTruth``, ``splits`` and the mapping.
+        split: The name of the split, such as "train.split1".
+        sample_rate: Take every ``sample_rate``-th frame of features and labels.
+        mapping: The name of the mapping file.
+        on_length: "cut" features and labels of a video to the shorter of both, or "refuse" a difference.
+        layout: The axes of the feature files; see ``FeatureFile``. "auto" takes the layout in which all videos have the
+            same number of features and about as many frames as labels. It refuses if both or neither do.
 
     Returns:
-        the videos, the class names, and lines to print: what was read, and what was cut.
+        The videos with labels ``(T,)`` int64, the class names, and notes on what was read and cut.
 
     Raises:
-        SeqclfError: a file is missing or damaged; a class is not in the mapping; features and labels differ in length
-            and that is to be refused, or by so much that their frame rates must differ; numbers of features differ.
+        SeqclfError: A file is missing or damaged; a class is not in the mapping; the videos differ in their number of
+            features; features and labels differ in length, and ``on_length`` is "refuse" or the difference is large.
     """
     if on_length not in ("cut", "refuse"):
         raise SeqclfError(f'on_length={on_length!r}: expected "cut" or "refuse"')
@@ -76,23 +77,23 @@ def segmentation_set(
     if differing:
         notes.append(
             f"warning: in {len(differing):,} of {len(videos):,} videos the numbers of features and labels differ "
-            f"(by up to {most:,} frames); both are cut to the shorter; the first: {differing[0]}"
+            f"by up to {most:,} frames; both are cut to the shorter. The first is {differing[0]}"
         )
     return videos, classes, notes
 
 
 def _expect_similar(features: Path, frames: int, labels: Path, count: int, on_length: str) -> str:
-    """What differs, in words; an error where that is to be refused or much."""
-    sizes = f"{features} has {frames:,} frames, but {labels} {count:,} labels"
+    """A description of the difference; an error where it is refused or large."""
+    sizes = f"{features} has {frames:,} frames, but {labels} has {count:,} labels"
     if max(frames, count) >= OTHER_RATE * min(frames, count):
         raise SeqclfError(f"{sizes}: their frame rates differ, or the axes are swapped (layout=)")
     if on_length == "refuse":
-        raise SeqclfError(f"{sizes} (on_length=cut takes the shorter)")
+        raise SeqclfError(f"{sizes} (on_length=cut cuts both to the shorter)")
     return sizes
 
 
 def _layout_by_labels(paths: list[Path], labels: list[Tensor]) -> Layout:
-    """The one layout under which files have one number of features, and about as many frames as labels."""
+    """The layout in which all files have one number of features, and about as many frames as labels."""
     shapes = [open_array(path).shape for path in paths]
 
     def fits(time: int) -> bool:
@@ -105,20 +106,20 @@ def _layout_by_labels(paths: list[Path], labels: list[Tensor]) -> Layout:
     if first == second:
         raise SeqclfError(
             f"{paths[0]}: layout=auto: {'both' if first else 'neither'} of (T, D) and (D, T) agree with the labels "
-            f"({len(labels[0])} labels, an array of {shapes[0]}); give layout=time_first or layout=features_first"
+            f"({len(labels[0])} labels, an array of {shapes[0]}); set layout=time_first or layout=features_first"
         )
     return "time_first" if first else "features_first"
 
 
 def read_mapping(path: str | Path) -> list[str]:
-    """The class names in the order of their indices, from lines of "index name".
+    """Read the class names, in the order of their indices, from lines of "index name".
 
     Raises:
-        SeqclfError: the file is missing; a line has another form, or repeats an index or a name; an index is missing.
+        SeqclfError: The file is missing; a line has another form, or repeats an index or a name; an index is missing.
     """
     lines: dict[int, tuple[int, str]] = {}
     seen: dict[str, int] = {}
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path, comments=False):
         parts = line.split(maxsplit=1)
         if len(parts) != 2 or not (parts[0].isascii() and parts[0].isdigit()):
             raise SeqclfError(f'{path}, line {number}: expected "index name", such as "0 background", not {line!r}')
@@ -130,18 +131,18 @@ def read_mapping(path: str | Path) -> list[str]:
         lines[k], seen[name] = (number, name), number
     absent = [k for k in range(len(lines)) if k not in lines]
     if absent:
-        raise SeqclfError(f"{path}: has {len(lines)} classes, but none has index {absent[0]}; indices count from 0")
+        raise SeqclfError(f"{path}: has {len(lines)} classes, but index {absent[0]} is missing")
     return [lines[k][1] for k in range(len(lines))]
 
 
 def _read_bundle(folder: Path, split: str) -> list[str]:
-    """The videos' names, in the order of the list, without ".txt"."""
+    """The names of the videos in a split, without ".txt"."""
     path = folder / f"{split.removesuffix('.bundle')}.bundle"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in folder.glob("*.bundle"))) or "none"
         raise SeqclfError(f"{path}: no such file; available splits: {there}")
     seen: dict[str, int] = {}
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path, comments=False):
         name = line.removesuffix(".txt").removesuffix(".npy")
         if name in seen:
             raise SeqclfError(f"{path}, line {number}: video {name} is already in line {seen[name]}")
@@ -150,16 +151,17 @@ def _read_bundle(folder: Path, split: str) -> list[str]:
 
 
 def read_labels(path: Path, index: dict[str, int], mapping: str | Path) -> Tensor:
-    """The labels ``(T,)`` int64 of a file that has the class name of one frame a line.
+    """Read the labels ``(T,)`` int64 of a file with one class name per line.
 
     Args:
-        index: the number of each class name.
-        mapping: where the names come from, for errors.
+        path: The file.
+        index: The number of each class name.
+        mapping: The file of the class names, for error messages.
 
     Raises:
-        SeqclfError: the file is missing, or a class is not in the index; names the line.
+        SeqclfError: The file is missing, or a class is not in the index; names the line.
     """
-    lines = _text(path).rstrip().split("\n")
+    lines = read_text(path).rstrip().split("\n")
     labels = [index.get(line.strip(), -1) for line in lines]
     if -1 in labels:
         number = labels.index(-1)
@@ -167,20 +169,3 @@ def read_labels(path: Path, index: dict[str, int], mapping: str | Path) -> Tenso
         wrong = f"class {name!r} is not in {mapping}" if name else "empty, expected a class name"
         raise SeqclfError(f"{path}, line {number + 1}: {wrong}")
     return torch.tensor(labels, dtype=torch.int64)
-
-
-def _lines(path: str | Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, with line numbers from 1."""
-    return [(number, line.strip()) for number, line in enumerate(_text(path).split("\n"), 1) if line.strip()]
-
-
-def _text(path: str | Path) -> str:
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SeqclfError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SeqclfError(f"{path}: is not text ({error})") from None
-    if not text.strip():
-        raise SeqclfError(f"{path}: empty")
-    return text

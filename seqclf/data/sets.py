@@ -388,6 +388,5 @@ def moving_digits(
         "segments.csv",
         "classes.txt",
         background="background",
-        frame_numbers="order",
         **settings,
     )
