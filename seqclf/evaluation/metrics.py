@@ -126,8 +126,8 @@ class Metrics:
             - ``confusion``: K rows, one per true class, of K columns, one per predicted class;
             - ``accuracy_by_frame``: T numbers, the accuracy of labelled frames at each index;
             - ``known_by_frame``: T numbers, the share of clips whose label is predicted at each index;
-            - ``most_wrong``: the clips misclassified at their last frame with the highest loss, as [sample, true class,
-              predicted class, its probability, loss].
+            - ``most_wrong``: the clips misclassified at their last frame with the highest loss, as
+                [sample, true class, predicted class, its probability, loss].
         """
         confusion = self.confusion.cpu()
         in_top, clips, by_last, by_mean = self.counts.tolist()
