@@ -1,7 +1,9 @@
-"""Shared by all tests: few threads, and a fixture that runs the commands of ``seqclf``."""
+"""Shared by all tests: few threads, fixtures that run commands, and a folder that stands for a checkout."""
 
 import os
+import sys
 from functools import partial
+from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # read when PyTorch is imported
@@ -33,6 +35,26 @@ def tool(capsys):
 def prepare(tool):
     """Runs ``seqclf prepare``, as ``tool`` does."""
     return partial(tool, "prepare")
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder with the tools and configs of this checkout, where ``python`` and ``seqclf`` are those of the tests."""
+    for name in ("tools", "configs"):
+        (tmp_path / name).symlink_to(Path(__file__).resolve().parents[1] / name)
+    programs = tmp_path / ".bin"
+    programs.mkdir()
+    for name, words in (("python", ""), ("seqclf", "-m seqclf ")):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if name not in before and str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,9 @@ SPECIAL = {"data": "function or `Data`", "precision": '`"fp32"`, `"bf16"` or `"f
 def meanings():
     """The description of each field in the docstring."""
     text = inspect.getdoc(Experiment).split("Attributes:\n")[1].split("\n\nRaises:")[0]
-    entries = re.findall(r"^    ([\w, ]+): (.*?)(?=\n    \w|\Z)", text, re.M | re.S)
-    return {name: " ".join(text.split()).replace("``", "`") for names, text in entries for name in names.split(", ")}
+    entries = re.findall(r"^    (\w+): (.*?)(?=\n    \w|\Z)", text, re.M | re.S)
+    texts = {name: " ".join(text.split()).replace("``", "`") for name, text in entries}
+    return {name: text[0].upper() + text[1:] for name, text in texts.items()}
 
 
 def type_of(field):

@@ -1,31 +1,34 @@
-"""The Python of the README runs, one block after the other, as one script."""
+"""The README's commands and Python run as they stand, on videos that lie as it describes."""
 
-import re
-import subprocess
-import sys
-from pathlib import Path
+import shutil
 
 import pytest
+import torch
+from documents import README, blocks, run_blocks
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+from seqclf.data.moving_digits import make_moving_digits
+
+
+def lay_out_videos(folder):
+    """Videos in ``videos/run`` and ``videos/jump``, and the lists of them that the README describes."""
+    made = make_moving_digits(folder / "made", videos=12, test_videos=4, frames=(10, 14), source="digits")
+    for part in ("train", "test"):
+        lines = []
+        for n, video in enumerate(sorted(made.glob(f"videos/{part}_*.mp4"))):
+            label = ("run", "jump")[n % 2]
+            (folder / "videos" / label).mkdir(parents=True, exist_ok=True)
+            shutil.move(video, folder / "videos" / label / video.name)
+            lines.append(f"{label}/{video.name} {label}\n")
+        (folder / f"{part}.txt").write_text("".join(lines))
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    checks = """
-assert results["step"] == 20 and prediction.probabilities.shape == (9, 2)
-assert torch.allclose(probabilities, prediction.probabilities[-1], atol=1e-6), "streamed frame by frame, the same"
-assert logits.shape == (1, 9, 2)
-assert torch.allclose(z.transpose(0, 1), blobs["z"], atol=1e-6), "the classifier's logits are the net's"
-"""
-    (tmp_path / "script.py").write_text("".join(blocks) + checks)
-    done = subprocess.run([sys.executable, "-W", "error", "script.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_every_file_that_the_readme_names_is_there():
-    root = Path(__file__).resolve().parents[1]
-    named = set(re.findall(r"\b(?:configs|tools|tests|seqclf)/[\w/]+\.(?:py|md)\b", README))
-    assert len(named) >= 8
-    assert [name for name in named if not (root / name).exists()] == []
+def test_its_blocks_run_as_they_stand(checkout):
+    lay_out_videos(checkout)
+    config = next(text for language, _, text in blocks(README) if language == "python")
+    (checkout / "my_config.py").write_text(config)  # as the README asks its reader to
+    variables = run_blocks(README)
+    assert (checkout / "runs/mine/predictions/predictions.json").is_file()
+    assert (checkout / "runs/mine/export/README.md").is_file()
+    assert variables["results"]["parts"]["test"]["clip_last"] > 0.9
+    torch.testing.assert_close(variables["probabilities"], variables["prediction"].probabilities[-1])

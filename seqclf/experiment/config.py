@@ -31,7 +31,7 @@ class Experiment:
         optimizer: a function that takes the parameters, or the groups of ``groups``, and returns the optimizer.
         steps: the number of updates.
         batch_size: clips per update, of all processes together.
-        seed: of initial weights, sample order, augmentation and dropout; from 0 to 2 ** 63 - 1.
+        seed: the seed of initial weights, sample order, augmentation and dropout, from 0 to 2 ** 63 - 1.
         schedule: ``schedule(step, steps)`` returns the factor on the optimizer's learning rate; see
             ``seqclf.schedules``.
         loss: ``loss(logits, labels, total)`` returns the loss to minimise; see ``seqclf.losses``.
@@ -43,14 +43,17 @@ class Experiment:
         accumulate: the number of parts in which a batch is run, to save memory. The gradient is the whole batch's.
         truncate: the number of frames that the gradient is propagated back. Longer clips are run in windows of this
             length, with the state carried from one to the next. None for no limit.
-        precision: "fp32", or with autocast "bf16" or "fp16" (with loss scaling).
+        precision: the precision of the model's operations: "fp32", or with autocast "bf16" or "fp16". "fp16" scales the
+            loss.
         compile: whether to compile the encoder with ``torch.compile``.
         cuda_graph: whether to capture a step, without the optimizer's update, as a CUDA graph and replay it. The clips
             must be in memory and of one length, and the run must have one process.
         deterministic: whether the same seed gives the same weights bit for bit on a GPU. Some operations are slower
             then, or not available.
-        eval_every, log_every, checkpoint_every: in steps. The last step is always evaluated, logged and saved.
+        eval_every: the number of steps between evaluations. The last step is always evaluated.
         eval_batch: clips per batch in evaluation. None for 1,000 in memory, or 16 from files.
+        log_every: the number of steps between lines of training figures. The last step is always logged.
+        checkpoint_every: the number of steps between checkpoints. The last step is always saved.
         keep: how many of the newest checkpoints to keep, besides the best one.
         sources: the modules of the config file; set by ``load_experiment``.
 
