@@ -5,7 +5,8 @@ Per clip the probabilities are equal to 1e-5 and the labels are the same, so the
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import torch
 from caffe_golden import Case
 from PIL import Image
 
-from seqclf import SeqclfError, caffe, load_experiment
+from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, caffe, load_experiment, video_set
 from seqclf.data.digits import TEST_EVERY, read_digits
+from seqclf.data.frame_folder import FrameFolder
 from seqclf.prediction import evaluate, load, predict, predict_part
 from seqclf.training.loop import train
 
@@ -146,11 +148,12 @@ def make_features(folder):
 
 @dataclass
 class Row:
-    """A data set: the config's lines, what makes its files, and the rule that labels its clips."""
+    """A data set: the config's lines, what makes its files, the rule that labels its clips, and overrides."""
 
     body: str
     make: object = None
     decision: str = "last"
+    settings: tuple[str, ...] = ()
 
 
 def videos(*settings):
@@ -244,6 +247,15 @@ ROWS = {
         'data = partial(feature_set, "{folder}", sample_rate=3, workers=0)', make_features, "mean"
     ),
     "a bidirectional model": Row(BILSTM + videos("labelling=last_frame"), make_folders),
+    "arrays in bfloat16": Row(ARRAYS + "data = arrays", settings=("precision=bf16",)),
+    "folders in bfloat16, dense": Row(
+        videos("test_sampling=partial(dense, frames=6, stride=4)"), make_folders, "mean", ("precision=bf16",)
+    ),
+    "a transform with a list": Row(
+        "def divide(clip, generator, by): return clip // (by + [1])[0]\n" + videos("transform=partial(divide, by=[3])"),
+        make_folders,
+        "mean",
+    ),
     "MNIST rows": Row('data = partial(mnist, source="digits")'),
     "MNIST columns": Row('data = partial(mnist, source="digits", axis="columns", labelling=every_frame)', None, "mean"),
 }
@@ -260,7 +272,7 @@ def trained(folder, row):
     files = row.make(folder) if row.make else None
     body = row.body.replace("{folder}", str(folder))
     (folder / "config_of_row.py").write_text(CONFIG.replace("{body}", body).replace("{folder}", str(folder)))
-    experiment = load_experiment(folder / "config_of_row.py")
+    experiment = load_experiment(folder / "config_of_row.py", row.settings)
     train(experiment, folder / "run", "cpu")
     if files is None:
         files = digit_files(folder) if "mnist" in row.body else array_files(folder, experiment.data().test)
@@ -282,13 +294,15 @@ def digit_files(folder, most=40):
     return sorted(folder.glob("digit_*.png"))
 
 
-def hold(run, files, part_of_all=None):
+def hold(run, files, part_of_all=None, experiment=None):
     """Asserts the law for a run and the files of its test clips, in order; returns what ``predict`` returned.
 
     Args:
         part_of_all: how many of the test clips have files; None for all.
+        experiment: in place of the run's config.
     """
-    expected, found = predict_part(run, device="cpu"), predict(run, files, device="cpu")
+    expected = predict_part(run, device="cpu", experiment=experiment)
+    found = predict(run, files, device="cpu", experiment=experiment)
     assert found["failed"] == {} and len(found["videos"]) == len(files)
     clips = [clip for video in found["videos"] for clip in video["clips"]]
     if part_of_all is None:
@@ -359,6 +373,58 @@ def test_what_has_no_importable_name_is_refused_with_the_way_out(tmp_path):
     found = predict(run, files, device="cpu", transform=lambda clip, generator: clip[..., :8, :8])
     for video, expected in zip(found["videos"], rows, strict=True):
         assert np.allclose(video["clips"][0]["probabilities"]["mean"], expected.by_rule["mean"], atol=1e-5)
+
+
+def test_an_experiment_takes_the_place_of_what_a_record_can_not_name(tmp_path):
+    files = make_folders(tmp_path, size=(14, 11))
+
+    def cut(clip, generator):
+        return clip[..., :8, :8]
+
+    def data():
+        found = video_set(str(tmp_path), "train.txt", "test.txt", form="plain", workers=0, transform=cut)
+        found.test.sampling = lambda length, generator: [list(range(0, length, 2))]
+        for part in (found.train, found.test):
+            part.videos = [replace(video, source=OwnSource(video.source.path)) for video in part.videos]
+        return found
+
+    class OwnSource(FrameFolder):
+        def reader(self):
+            return OwnSource
+
+    model = partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=8))
+    experiment = Experiment(data, model, partial(torch.optim.SGD, lr=0.1), steps=2, batch_size=4)
+    run = tmp_path / "run"
+    train(experiment, run, "cpu")
+    for call in (lambda: evaluate(run), lambda: predict_part(run), lambda: predict(run, files)):
+        with pytest.raises(SeqclfError, match="experiment="):
+            call()
+    accuracy = evaluate(run, device="cpu", experiment=experiment)["accuracy"]
+    hold(run, files, experiment=experiment)
+    assert accuracy == json.loads((run / "results.json").read_text())["parts"]["test"]["clip_mean"]
+    with pytest.raises(SeqclfError, match="experiment="):
+        predict([run, run], files, experiment=experiment)
+
+
+def test_a_source_without_a_reader_is_refused_by_prediction(tmp_path):
+    body = (
+        "from seqclf.data.frame_folder import FrameFolder\n"
+        "class Own(FrameFolder):\n    reader = property()\n"
+        "def data():\n    found = video_set(**VIDEOS)\n"
+        "    for video in found.test.videos: video.source = Own(video.source.path)\n    return found"
+    )
+    run, files = trained(tmp_path, Row(body, make_folders))
+    failed = predict(run, files, device="cpu")["failed"]
+    assert set(failed) == set(map(str, files)) and all(
+        "Own" in error and "reader()" in error for error in failed.values()
+    )
+
+
+def test_data_with_other_classes_is_refused(tmp_path):
+    run, _ = trained(tmp_path, ROWS["arrays"])
+    data = load_experiment(run / "config.py").data()
+    with pytest.raises(SeqclfError, match="b, a, c"):
+        evaluate(run, device="cpu", data=replace(data, classes=["b", "a", "c"]))
 
 
 def test_a_run_without_a_record_of_its_input_is_refused(tmp_path):

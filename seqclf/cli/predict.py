@@ -30,7 +30,7 @@ from seqclf.errors import SeqclfError
 
 if TYPE_CHECKING:
     from seqclf.data.sampling import Sampling
-    from seqclf.prediction.api import Progress
+    from seqclf.prediction.predict_files import Progress
 
 REPORT_SECONDS = 10.0
 """Seconds between lines of progress where there is no terminal."""
@@ -143,8 +143,8 @@ def _show() -> tuple[Progress, Callable[[str], None]]:
     from rich.console import Console
     from rich.table import Table
 
-    from seqclf.prediction.api import Progress
     from seqclf.prediction.output import describe_rate
+    from seqclf.prediction.predict_files import Progress
     from seqclf.runtime.progress import Display
 
     displays: list[Display] = []

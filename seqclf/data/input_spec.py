@@ -115,10 +115,16 @@ class InputSpec:
 
     def _build(self, name: str, recipe: Recipe, sources: Path | None) -> Any:
         opaque = opaque_parts(recipe)
+        if opaque and name == "reader":
+            raise SeqclfError(
+                f"the run can't open files as training did: it recorded no importable reader ({opaque[0]}); give the "
+                "source a method reader() (see seqclf.data.Source) in a module and train again, or pass experiment="
+            )
         if opaque:
             raise SeqclfError(
                 f"the run's {name} {opaque[0]} can't be loaded from disk: it has no importable name (a lambda, a "
-                f"closure, an object, or a function of __main__); pass it as {name}=, or define it in a module"
+                f"closure, an object, or a function of __main__); pass it as {name}=, pass experiment=, or define it "
+                "in a module"
             )
         return from_recipe(recipe, sources)
 
@@ -191,14 +197,14 @@ def _readers(clips: Clips | Videos) -> dict[str, Recipe]:
         except SeqclfError:  # a file that can't be read, which evaluation reports
             continue
         if found.setdefault(kind, recipe) != recipe:
-            found[kind] = {"opaque": f"of {kind} files, which are read in several ways ({video.source.path})"}
+            found[kind] = {"opaque": f"{kind} files are read in several ways, such as {video.source.path}"}
     return found
 
 
 def _reader(source: Source) -> Recipe:
     reader = getattr(source, "reader", None)
     if reader is None:
-        return {"opaque": f"of {type(source).__module__}.{type(source).__qualname__}, which has no method reader()"}
+        return {"opaque": f"{type(source).__module__}.{type(source).__qualname__} has no method reader()"}
     return to_recipe(reader())
 
 

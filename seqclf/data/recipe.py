@@ -1,9 +1,9 @@
 """Settings as plain values: what a data set was built with, written as JSON and built again from it.
 
-A number, a string, None or a list stays as it is (a tuple becomes a list). A function or class is stored by its
-importable name, a ``functools.partial`` by the name and its arguments:
+A number, a string, None or a list stays as it is; a tuple becomes ``{"tuple": [...]}``. A function or class is stored
+by its importable name, a ``functools.partial`` by the name and its arguments:
 
-    partial(resize, size=(8, 8))  <->  {"call": "seqclf.data.transforms:resize", "keywords": {"size": [8, 8]}}
+    partial(resize, size=112)  <->  {"call": "seqclf.data.transforms:resize", "keywords": {"size": 112}}
 
 What has no importable name (a lambda, a closure, an object with hidden state) is stored as ``{"opaque": description}``
 and can't be built again.
@@ -33,8 +33,10 @@ def to_recipe(value: Any) -> Recipe:
         return value
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [to_recipe(item) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [to_recipe(item) for item in value]}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {"mapping": {key: to_recipe(item) for key, item in value.items()}}
     if isinstance(value, partial):
@@ -56,7 +58,7 @@ def to_recipe(value: Any) -> Recipe:
 
 
 def from_recipe(recipe: Recipe, sources: Path | None = None) -> Any:
-    """The value that a recipe describes; lists become tuples.
+    """The value that a recipe describes.
 
     Args:
         sources: a folder of modules that is searched first, such as ``sources`` in a run folder.
@@ -65,9 +67,11 @@ def from_recipe(recipe: Recipe, sources: Path | None = None) -> Any:
         SeqclfError: a part has no importable name, or can't be imported.
     """
     if isinstance(recipe, list):
-        return tuple(from_recipe(item, sources) for item in recipe)
+        return [from_recipe(item, sources) for item in recipe]
     if not isinstance(recipe, dict):
         return recipe
+    if "tuple" in recipe:
+        return tuple(from_recipe(item, sources) for item in recipe["tuple"])
     if "mapping" in recipe:
         return {key: from_recipe(item, sources) for key, item in recipe["mapping"].items()}
     if "opaque" in recipe:
@@ -91,8 +95,9 @@ def parts_of(recipe: Recipe) -> Iterator[dict[str, Any]]:
         for item in recipe:
             yield from parts_of(item)
     elif isinstance(recipe, dict):
-        if "mapping" not in recipe:
+        if "mapping" not in recipe and "tuple" not in recipe:
             yield recipe
+        yield from parts_of(recipe.get("tuple", []))
         for key in ("mapping", "keywords"):
             yield from parts_of(list(recipe.get(key, {}).values()))
         yield from parts_of(recipe.get("arguments", []))

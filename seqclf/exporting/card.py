@@ -141,11 +141,14 @@ def _preparation(spec: dict[str, Any]) -> list[str]:
 
 
 def recipe_text(recipe: Any) -> str:
-    """A recorded setting as text, such as ``resize(size=[8, 8])``."""
+    """A recorded setting as text, such as ``resize(size=(8, 8))``."""
     if isinstance(recipe, list):
         return f"[{', '.join(map(recipe_text, recipe))}]"
     if not isinstance(recipe, dict):
         return repr(recipe)
+    if "tuple" in recipe:
+        inner = ", ".join(map(recipe_text, recipe["tuple"]))
+        return f"({inner},)" if len(recipe["tuple"]) == 1 else f"({inner})"
     if "mapping" in recipe:
         return "{" + ", ".join(f"{key}: {recipe_text(value)}" for key, value in recipe["mapping"].items()) + "}"
     name = str(recipe.get("call") or recipe.get("built") or recipe.get("opaque")).rpartition(":")[2]

@@ -14,7 +14,8 @@ import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.data.input_spec import InputSpec
-from seqclf.experiment.rendering import render
+from seqclf.experiment.config import Experiment
+from seqclf.experiment.rendering import render_record
 from seqclf.exporting.card import write_card
 from seqclf.exporting.files import forms_of, measure_latencies, signature, write_files, write_int8
 from seqclf.exporting.program import Frames
@@ -39,6 +40,7 @@ def export(
     clips: int = 1000,
     dtype: str | None = None,
     settings: Sequence[str] = (),
+    experiment: Experiment | None = None,
 ) -> dict[str, Any]:
     """Writes the model of a run as files that need no seqclf, with a model card.
 
@@ -55,6 +57,7 @@ def export(
         clips: how many test clips, evenly spaced, to measure that accuracy on.
         dtype: of the frames, "uint8" or "float32"; None for that of the test clips.
         settings: ``key=value`` changes of the config, such as ``data.root=DIR``.
+        experiment: in place of the run's config, for a run whose config could not be written in full.
 
     Returns:
         The content of ``model.json``: files with sizes, differences and latencies, figures, classes and versions.
@@ -65,7 +68,7 @@ def export(
     """
     out = RunFolder(run).export if out is None else Path(out)
     _check_arguments(out, formats, opset, int8, clips)
-    experiment, model, record, path = load_run(run, checkpoint, settings)
+    experiment, model, record, path = load_run(run, checkpoint, settings, experiment)
     spec = InputSpec.from_record(record, run)
     sample = sample_frames(experiment, spec, record["data"]["source"], dtype)
     about = _describe(RunFolder(run), model, record, spec, step_of(path))
@@ -87,7 +90,7 @@ def export(
         about["latency"] = {f: measure_latencies(folder, model, f, sample, about["files"]) for f in forms_of(model)}
         about["threads"] = torch.get_num_threads()
         write_json(folder / "model.json", about)
-        write_card(folder / "README.md", about, render(experiment))
+        write_card(folder / "README.md", about, render_record(experiment)[0])
 
     _write_folder(out, write)
     return about

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
 from seqclf.data.input_spec import DecisionRule, InputSpec
+from seqclf.evaluation.evaluator import autocast
+from seqclf.models import State
 from seqclf.prediction.frames import Frames, to_tensor, wrong_shape
 from seqclf.prediction.prediction import Prediction
 
@@ -24,6 +26,7 @@ class BatchPredictor:
         decision: how a clip is labelled: by its "last" frame, or by the "mean" of the probabilities over its frames.
         spec: how the run reads input; None where the model is of no run.
         sources: the folder of the user's modules that the spec refers to.
+        precision: that of the run's evaluation, "fp32", "bf16" or "fp16".
     """
 
     def __init__(
@@ -34,9 +37,10 @@ class BatchPredictor:
         decision: DecisionRule = "last",
         spec: InputSpec | None = None,
         sources: Path | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.model, self.classes, self.device = model.to(device).eval(), list(classes), torch.device(device)
-        self.decision, self.spec, self.sources = decision, spec, sources
+        self.decision, self.spec, self.sources, self.precision = decision, spec, sources, precision
 
     @property
     def frame_shape(self) -> tuple[int, ...] | None:
@@ -73,14 +77,26 @@ class BatchPredictor:
         if not tensors:
             return []
         lengths = torch.tensor([len(clip) for clip in tensors])
-        padded = nn.utils.rnn.pad_sequence(tensors, batch_first=True).to(self.device)
+        padded = nn.utils.rnn.pad_sequence(tensors, batch_first=True)
         full = int(lengths.min()) == padded.shape[1]
-        logits, _ = self.model(padded, lengths=None if full else lengths.to(self.device))
-        p = logits.float().softmax(-1).cpu()
+        p, _ = self.run(padded, lengths=None if full else lengths.to(self.device))
         return [
             Prediction(row[:length], self.classes, self.decision)
             for row, length in zip(p, lengths.tolist(), strict=True)
         ]
+
+    @torch.inference_mode()
+    def run(self, clips: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Probabilities ``(B, T, K)`` on the CPU of clips ``(B, T, *frame_shape)``, and the state after them.
+
+        Args:
+            clips: checked frames, padded to one length.
+            state: what the call before returned, to continue its sequences.
+            lengths: ``(B,)`` valid frames of each; None: all.
+        """
+        with autocast(self.device, self.precision):
+            logits, state = self.model(clips.to(self.device), state=state, lengths=lengths)
+        return logits.float().softmax(-1).cpu(), state
 
     def check(self, frames: Frames, name: str = "the clip") -> Tensor:
         """Frames as a tensor ``(T, *frame_shape)``; errors as of a call."""

@@ -129,7 +129,6 @@ def _predict_batch(
         yield Clip(numbers, Prediction(p, predictor.classes, predictor.decision))
 
 
-@torch.inference_mode()
 def _predict_in_pieces(predictor: BatchPredictor, frames: _Frames, numbers: list[int]) -> Clip:
     """One clip piece by piece, the state carried, so that a clip of any length fits into memory."""
     pieces: list[Tensor] = []
@@ -138,8 +137,8 @@ def _predict_in_pieces(predictor: BatchPredictor, frames: _Frames, numbers: list
         piece = numbers[start : start + PIECE]
         frames.forget(min(piece))
         crops = torch.stack([predictor.check(crop, frames.source.path) for crop in frames.read(piece)])
-        logits, state = predictor.model(crops.to(predictor.device), state=state)
-        pieces.append(logits.float().softmax(-1).mean(0).cpu())
+        p, state = predictor.run(crops, state)
+        pieces.append(p.mean(0))
     return Clip(numbers, Prediction(torch.cat(pieces), predictor.classes, predictor.decision))
 
 

@@ -25,10 +25,12 @@ from seqclf.data.source import Source
 from seqclf.data.transforms import LRCN_FRAME, Size, Transform, in_turn
 from seqclf.data.transforms import resize as resized
 from seqclf.data.video_file import VideoFile
+from seqclf.experiment.config import Experiment
 from seqclf.prediction.clips import SourcePrediction, predict_source
 from seqclf.prediction.fit import Fit
 from seqclf.prediction.predictor import Predictor
 from seqclf.prediction.run import load_run
+from seqclf.prediction.run_input import RunInput
 from seqclf.runs.folder import RunFolder
 
 CROPS = ("center_crop", "random_crop", "corner_crop", "flip")
@@ -43,7 +45,7 @@ class RunReader:
         folder: the run's.
         checkpoint: the file of the weights.
         predictor: the model.
-        spec: how the run reads input.
+        input: how the run reads files.
         fit: what is done to frames.
         sampling: which frames of a file make its clips; None: what evaluation does.
         fps: the frame rate to read files at; None: what the run recorded.
@@ -53,7 +55,7 @@ class RunReader:
     folder: str
     checkpoint: Path
     predictor: Predictor
-    spec: InputSpec
+    input: RunInput
     fit: Fit
     sampling: Sampling | None = None
     fps: float | None = None
@@ -73,6 +75,7 @@ class RunReader:
         crops: int = 1,
         fps: float | None = None,
         root: str | None = None,
+        experiment: Experiment | None = None,
     ) -> RunReader:
         """A run from its folder.
 
@@ -82,6 +85,7 @@ class RunReader:
             crops: 10 for ten crops, which take the place of the crops of the recorded transform.
             fps: resample video files to this rate; of folders and arrays, the rate that they have.
             root: the folder of the videos, where it is another than in training.
+            experiment: in place of the run's config; also read for parts of the input that have no importable name.
 
         Raises:
             SeqclfError: as of ``load_run``; the record does not say how input is read, or says it by code that can't be
@@ -90,14 +94,20 @@ class RunReader:
         check_decision(decision)
         if fps is not None and not 0 < fps < float("inf"):
             raise SeqclfError(f"fps={fps}: expected a positive number")
-        _, model, record, path = load_run(folder, checkpoint)
+        loaded, model, record, path = load_run(folder, checkpoint, experiment=experiment)
         spec = InputSpec.from_record(record, folder)
-        sources = RunFolder(folder).sources
+        files = RunInput(spec, RunFolder(folder).sources, experiment)
         if transform is None and resize is None and not crop:
-            transform = _ten_crop_transform(spec, sources) if crops != 1 else spec.build_transform(sources)
-        predictor = Predictor(model, spec.classes, device, decision or spec.decision, spec)
+            transform = _ten_crop_transform(spec, files.sources) if crops != 1 else files.transform()
+        rule = decision or spec.decision
+        predictor = Predictor(model, spec.classes, device, rule, spec, files.sources, loaded.precision)
         fit = Fit(transform, resize, crop, crops, spec.flow)
-        return RunReader(str(folder), path, predictor, spec, fit, sampling, fps, root or spec.root)
+        return RunReader(str(folder), path, predictor, files, fit, sampling, fps, root or spec.root)
+
+    @property
+    def spec(self) -> InputSpec:
+        """The record of how the run reads input."""
+        return self.input.spec
 
     @property
     def classes(self) -> list[str]:
@@ -136,7 +146,7 @@ class RunReader:
         if not path.exists():
             raise SeqclfError(f"{path}: no such file or folder")
         kind = kind_of_path(path)
-        reader = self.spec.build_reader(kind, RunFolder(self.folder).sources) or self._default_reader(kind, path)
+        reader = self.input.reader(kind) or self._default_reader(kind, path)
         if self.fps is not None and kind == "video":
             reader = partial(reader, fps=self.fps)
         return reader(path)
@@ -159,8 +169,7 @@ class RunReader:
 
     def predict(self, source: Source) -> SourcePrediction:
         """Classifies a source as evaluation does; errors as of ``predict_source``."""
-        sampling = self.sampling or self.spec.build_sampling(RunFolder(self.folder).sources)
-        return predict_source(self.predictor, source, sampling, self.fit)
+        return predict_source(self.predictor, source, self.sampling or self.input.sampling(), self.fit)
 
     def setting(self, kind: str, name: str) -> Any:
         """A setting of the reader of a kind of file, such as "fps" of "video"; None where the run has none."""
@@ -177,11 +186,12 @@ def _ten_crop_transform(spec: InputSpec, sources: Path) -> Transform | None:
         return spec.build_transform(sources)  # raises
     name = recipe["call"].rpartition(":")[2] if isinstance(recipe, dict) and "call" in recipe else ""
     if name == "in_turn":
-        kept = [step for step in recipe.get("keywords", {}).get("steps", []) if _name(step) not in CROPS]
-        steps = tuple(
+        steps = recipe.get("keywords", {}).get("steps", [])
+        kept = [step for step in (steps if isinstance(steps, list) else steps["tuple"]) if _name(step) not in CROPS]
+        left = tuple(
             partial(resized, size=LRCN_FRAME) if _name(s) == "lrcn_crop" else from_recipe(s, sources) for s in kept
         )
-        return partial(in_turn, steps=steps) if steps else None
+        return partial(in_turn, steps=left) if left else None
     if name in CROPS:
         return None
     return partial(resized, size=LRCN_FRAME) if name == "lrcn_crop" else spec.build_transform(sources)

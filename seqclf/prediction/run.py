@@ -71,6 +71,6 @@ def load(
     experiment: Experiment | None = None,
 ) -> Predictor:
     """A run as a ``Predictor``: ``seqclf.load("runs/<run>")(frames)``. Arguments and errors as of ``load_run``."""
-    _, model, record, _ = load_run(run, checkpoint, experiment=experiment)
+    experiment, model, record, _ = load_run(run, checkpoint, experiment=experiment)
     spec = InputSpec.from_record(record, run)
-    return Predictor(model, spec.classes, device, spec.decision, spec, RunFolder(run).sources)
+    return Predictor(model, spec.classes, device, spec.decision, spec, RunFolder(run).sources, experiment.precision)

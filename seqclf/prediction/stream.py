@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from seqclf.models import State, require_streaming
@@ -22,13 +21,11 @@ class Stream:
         self.predictor = predictor
         self.state: State = None
 
-    @torch.inference_mode()
     def __call__(self, frame: Frames) -> Tensor:
         """Probabilities ``(K,)`` after one more frame ``(*frame_shape)``; errors as of the predictor's call."""
         clip = self.predictor.check(to_tensor(frame)[None], "the frame")
-        logits, self.state = self.predictor.model(clip[None].to(self.predictor.device), state=self.state)
-        probabilities: Tensor = logits[0, 0].float().softmax(-1).cpu()
-        return probabilities
+        probabilities, self.state = self.predictor.run(clip[None], self.state)
+        return probabilities[0, 0]
 
     def reset(self) -> None:
         """Starts a new sequence with the next frame."""

@@ -1,0 +1,153 @@
+"""Evaluation of a run as a single call; the command ``seqclf evaluate`` wraps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from seqclf.batch import SeqclfError
+from seqclf.data import Clips, Data, Videos
+from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision
+from seqclf.evaluation.evaluator import evaluate as evaluate_clips
+from seqclf.experiment.config import Experiment, build_data
+from seqclf.prediction.part import ClipRow, ClipRows, write_rows
+from seqclf.prediction.run import load_run
+from seqclf.runs.checkpoint import step_of
+from seqclf.runtime.devices import pick_device
+from seqclf.runtime.distributed import ALONE, World
+from seqclf.runtime.files import write_json
+
+
+def evaluate(
+    run: str | Path,
+    part: str = "test",
+    checkpoint: str = "newest",
+    settings: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    decision: DecisionRule | None = None,
+    data: Data | None = None,
+    predictions: str | Path | None = None,
+    out: str | Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    world: World = ALONE,
+    experiment: Experiment | None = None,
+) -> dict[str, Any]:
+    """Evaluates a run's checkpoint on a part of its data.
+
+    Args:
+        run: the run's folder.
+        part: "test", "validation" or "train".
+        checkpoint: "newest", "best" or the number of a step.
+        settings: ``key=value`` changes of the run's config, such as ``data.root=DIR``.
+        device: "auto", "cpu", "cuda" or "cuda:<n>".
+        decision: how a clip is labelled, in place of what the run recorded.
+        data: in place of the config's.
+        predictions: a CSV to write, with a row for each clip; see ``write_rows``.
+        out: a JSON file to write; None for none.
+        say: called with lines of progress.
+        world: the processes that share the work.
+        experiment: in place of the run's config, for a run whose config could not be written in full.
+
+    Returns:
+        ``run``, ``checkpoint``, ``step``, ``decision``, ``accuracy`` (of clips, by that rule; None where clips have
+        several labels), ``parts`` (the figures; see ``Metrics.result``), ``data`` and ``skipped``.
+
+    Raises:
+        SeqclfError: the run or its data can't be loaded, or the data has no such part.
+    """
+    results, rows = _evaluate(
+        run, part, checkpoint, settings, device, decision, data, predictions is not None, say, world, experiment
+    )
+    if world.leads:
+        if predictions is not None:
+            write_rows(predictions, rows, results["data"]["classes"], results["decision"])
+        if out is not None:
+            write_json(out, results)
+    return results
+
+
+def predict_part(
+    run: str | Path,
+    part: str = "test",
+    checkpoint: str = "newest",
+    settings: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    data: Data | None = None,
+    experiment: Experiment | None = None,
+) -> list[ClipRow]:
+    """The clips of a part of a run's data one by one, as ``evaluate`` counts them, in order; arguments as there."""
+    return _evaluate(run, part, checkpoint, settings, device, None, data, True, lambda text: None, ALONE, experiment)[1]
+
+
+def _evaluate(
+    run: str | Path,
+    part: str,
+    checkpoint: str,
+    settings: Sequence[str],
+    device: str,
+    decision: DecisionRule | None,
+    data: Data | None,
+    with_rows: bool,
+    say: Callable[[str], None],
+    world: World,
+    experiment: Experiment | None,
+) -> tuple[dict[str, Any], list[ClipRow]]:
+    check_decision(decision)
+    where = pick_device(device, world)
+    experiment, model, record, path = world.everywhere(lambda: load_run(run, checkpoint, settings, experiment))
+    spec = InputSpec.from_record(record, run)
+    data = data or world.everywhere(lambda: build_data(experiment))
+    if data.warning:
+        say(f"*** {data.warning} ***")
+    clips, rule = _part(data, part, spec, run), decision or spec.decision
+    say(f"{path} on {part}: {data.source}; clips are labelled by their {_IN_WORDS[rule]}")
+    rows = ClipRows(clips)
+    figures = evaluate_clips(
+        model.to(where),
+        clips.to(where),
+        data.num_classes,
+        experiment.eval_batch,
+        experiment.precision,
+        data.background,
+        world,
+        rows.update if with_rows else None,
+    )
+    skipped = {name: why for each in world.gather(data.skipped()) for name, why in each.items()}
+    for name, why in skipped.items():
+        say(f"left out: {name} ({why})")
+    results = {
+        "run": str(run),
+        "checkpoint": str(path),
+        "step": step_of(path),
+        "decision": rule,
+        "accuracy": figures[f"clip_{rule}"],
+        "parts": {part: figures},
+        "data": data.identity(),
+        "skipped": skipped,
+    }
+    every = [row for each in world.gather(rows.rows) for row in each] if with_rows else []
+    return results, sorted(every, key=lambda row: row.index)
+
+
+def _part(data: Data, part: str, spec: InputSpec, run: str | Path) -> Clips | Videos:
+    """A part of the data.
+
+    Raises:
+        SeqclfError: there is none, or the classes are not the run's.
+    """
+    clips = data.parts().get(part)
+    if clips is None:
+        raise SeqclfError(f"the data of this run has no {part} part (data.validation= makes one)")
+    if tuple(data.classes) != spec.classes:
+        raise SeqclfError(f"{data.source}: has the classes {_few(data.classes)}, but {run} has {_few(spec.classes)}")
+    return clips
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join([*names[:5], *(["..."] if len(names) > 5 else [])])
+
+
+_IN_WORDS = {"last": "last frame", "mean": "mean over frames"}

@@ -1,0 +1,146 @@
+"""Several runs that classify the same files together, or a single one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seqclf.batch import SeqclfError
+from seqclf.data.source import Source
+from seqclf.experiment.config import Experiment
+from seqclf.prediction.file_frames import FilePrediction, cut, file_frames, on_file
+from seqclf.prediction.prediction import fuse, shares
+from seqclf.prediction.reader import RunReader
+from seqclf.runtime.devices import pick_device
+
+
+@dataclass(frozen=True)
+class FusedRuns:
+    """Runs whose predictions are fused.
+
+    Attributes:
+        readers: the runs.
+        weights: their shares, which sum to 1.
+        has_roots: whether the user named the roots, so that a file must be under each.
+    """
+
+    readers: Sequence[RunReader]
+    weights: Sequence[float]
+    has_roots: bool
+
+    @staticmethod
+    def load(
+        folders: Sequence[str | Path],
+        weights: Sequence[float] | None = None,
+        roots: Sequence[str] | None = None,
+        checkpoint: str = "newest",
+        device: str = "auto",
+        experiment: Experiment | None = None,
+        **changes: Any,
+    ) -> FusedRuns:
+        """Loads runs and checks that they fit each other.
+
+        Args:
+            folders: of the runs.
+            weights: one number for each run; None: all the same.
+            roots: the folder of the videos of each run. A file under the first run's root is read by each run under its
+                own root, such as frames and flow.
+            experiment: in place of the config of a single run.
+            changes: further arguments of ``RunReader.load``.
+
+        Raises:
+            SeqclfError: as of ``RunReader.load``; classes, decision rules or numbers of arguments differ.
+        """
+        if not folders:
+            raise SeqclfError("there is no run to predict with")
+        if roots is not None and len(roots) != len(folders):
+            raise SeqclfError(f"there are {len(folders)} runs, but {len(roots)} roots")
+        if experiment is not None and len(folders) > 1:
+            raise SeqclfError(f"experiment= is of one run, but there are {len(folders)}")
+        where, share = pick_device(device), shares(len(folders), weights)
+        places = [None] * len(folders) if roots is None else list(roots)
+        readers = [
+            RunReader.load(folder, checkpoint, where, root=root, experiment=experiment, **changes)
+            for folder, root in zip(folders, places, strict=True)
+        ]
+        first = readers[0]
+        for other in readers[1:]:
+            if other.classes != first.classes:
+                raise SeqclfError(f"{other.folder} has other classes than {first.folder}, or in another order")
+            rules = other.predictor.decision, first.predictor.decision
+            if rules[0] != rules[1]:
+                raise SeqclfError(
+                    f"{other.folder} labels clips by {rules[0]}, but {first.folder} by {rules[1]}: choose one "
+                    "(decision=, --decision)"
+                )
+        return FusedRuns(readers, share, roots is not None)
+
+    @property
+    def classes(self) -> list[str]:
+        return self.readers[0].classes
+
+    @property
+    def background(self) -> tuple[str, ...]:
+        """The classes that have no segments."""
+        return self.readers[0].spec.background
+
+    def describe(self) -> dict[str, Any]:
+        """The runs as plain values, for ``predictions.json``."""
+        return {
+            "runs": [reader.folder for reader in self.readers],
+            "weights": list(self.weights),
+            "classes": self.classes,
+            "decision": self.readers[0].predictor.decision,
+        }
+
+    def find(self, path: str | Path) -> list[Path]:
+        """The files that a path leads to; errors as of ``RunReader.find``."""
+        return self.readers[0].find([path])
+
+    def places(self, path: Path) -> list[Path]:
+        """Where each run finds a file: under its own root if it is under the first run's, or else where it is."""
+        root = self.readers[0].root
+        first = None if root is None else Path(root).expanduser().resolve()
+        if first is None or not path.resolve().is_relative_to(first):
+            return [path] * len(self.readers)
+        places = [path]
+        for run in self.readers[1:]:
+            place = path if run.root is None else Path(run.root).expanduser() / path.resolve().relative_to(first)
+            places.append(place if place.exists() or self.has_roots else path)
+        return places
+
+    def predict(self, places: Sequence[Path]) -> tuple[FilePrediction, list[Source]]:
+        """The prediction of a file by all runs together, and what each has read.
+
+        Raises:
+            SeqclfError: as of ``RunReader.open`` and ``predict``; the runs read different numbers of frames.
+        """
+        sources = [run.open(place) for run, place in zip(self.readers, places, strict=True)]
+        each = [
+            on_file(run.predict(source), file_frames(source, run.fps))
+            for run, source in zip(self.readers, sources, strict=True)
+        ]
+        if len(each) == 1:
+            return each[0], sources
+        lengths = [len(one.frames.numbers) for one in each]
+        if max(lengths) > min(lengths) + 1:  # flow, which is between two frames, has one less than its video
+            raise SeqclfError(f"{places[0]}: the runs read it as {' and '.join(map(str, lengths))} frames")
+        each = [cut(one, min(lengths)) for one in each]
+        fused = fuse([one.prediction for one in each], self.weights)
+        fused.clips = []  # those of several runs need not be the same
+        return FilePrediction(fused, each[0].frames), sources
+
+    def notes(self, places: Sequence[Path], sources: Sequence[Source]) -> list[str]:
+        """What the user should know of how a file is read."""
+        notes = []
+        if len({run.spec.flow for run in self.readers}) > len(set(places)):
+            notes.append(f"runs on frames and on flow both read {places[0]}: --roots says where flow is")
+        for run, place, source in zip(self.readers, places, sources, strict=True):
+            if run.is_default(place):
+                kind = getattr(source, "kind", "other")
+                notes.append(
+                    f"{run.folder} was not trained on files of this kind ({kind}): every frame is read as it is"
+                )
+        return notes

@@ -1,0 +1,175 @@
+"""Prediction of files as a single call; the command ``seqclf predict`` wraps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from seqclf.batch import SeqclfError
+from seqclf.data.input_spec import DecisionRule
+from seqclf.data.sampling import Sampling
+from seqclf.data.transforms import Size, Transform
+from seqclf.experiment.config import Experiment
+from seqclf.prediction.file_frames import FilePrediction
+from seqclf.prediction.fused_runs import FusedRuns
+from seqclf.prediction.output import as_plain, write_frames, write_timeline
+from seqclf.prediction.reader import file_names
+from seqclf.prediction.truth import Truth
+from seqclf.runtime.files import write_json
+
+
+@dataclass
+class Progress:
+    """Callbacks of `predict`; the default does nothing.
+
+    Attributes:
+        begin: with the number of files.
+        done: with the prediction of a file and its plain values.
+        failed: with a path and what is wrong with it.
+        note: with what the user should know.
+    """
+
+    begin: Callable[[int], None] = lambda count: None
+    done: Callable[[FilePrediction, dict[str, Any]], None] = lambda found, plain: None
+    failed: Callable[[str, str], None] = lambda path, error: None
+    note: Callable[[str], None] = lambda text: None
+
+
+def predict(
+    run: str | Path | Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
+    *,
+    weights: Sequence[float] | None = None,
+    roots: Sequence[str] | None = None,
+    checkpoint: str = "newest",
+    device: str = "auto",
+    decision: DecisionRule | None = None,
+    sampling: Sampling | None = None,
+    transform: Transform | None = None,
+    resize: Size | None = None,
+    crop: bool = False,
+    crops: int = 1,
+    fps: float | None = None,
+    segments: str | Path | None = None,
+    unit: Literal["frames", "seconds"] = "frames",
+    out: str | Path | None = None,
+    timelines: bool = True,
+    progress: Progress | None = None,
+    experiment: Experiment | None = None,
+) -> dict[str, Any]:
+    """Classifies files with a run, exactly as its evaluation does, or with several runs together.
+
+    Args:
+        run: a run folder, or several that are fused (see ``fuse``).
+        paths: videos, folders of frames, ``.npy`` files, folders of such; images for a run that reads images.
+        weights, roots: of several runs, one each; see ``FusedRuns.load``.
+        checkpoint: "newest", "best" or the number of a step.
+        device: "auto", "cpu", "cuda" or "cuda:<n>".
+        decision, sampling, transform, resize, crop, crops, fps: in place of what the run recorded; see
+            ``RunReader.load``.
+        segments, unit: the true segments, for the timelines; see ``Truth``.
+        out: a folder for ``predictions.json``, and for each file a CSV and a timeline; None: nothing is written.
+        timelines: whether timelines are drawn.
+        progress: called for each file.
+        experiment: of one run, in place of its config; for a run whose config could not be written in full.
+
+    Returns:
+        What ``predictions.json`` holds: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per
+        file) and ``failed`` (of files that can't be read, the error).
+
+    Raises:
+        SeqclfError: a run can't be loaded or does not say how it reads input; runs don't fit each other; an argument is
+            out of range. An error with one file is not raised, but listed in ``failed``.
+    """
+    runs = FusedRuns.load(
+        [run] if isinstance(run, str | Path) else list(run),
+        weights,
+        roots,
+        checkpoint,
+        device,
+        experiment,
+        decision=decision,
+        sampling=sampling,
+        transform=transform,
+        resize=resize,
+        crop=crop,
+        crops=crops,
+        fps=fps,
+    )
+    truth = None if segments is None else Truth(segments, runs.classes, next(iter(runs.background), None), unit)
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    return _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress()).predict(given)
+
+
+@dataclass
+class _Files:
+    """The files of one call of ``predict``, and what became of them."""
+
+    runs: FusedRuns
+    truth: Truth | None
+    out: Path | None
+    timelines: bool
+    progress: Progress
+    videos: list[dict[str, Any]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: set[str] = field(default_factory=set)
+
+    def predict(self, paths: Sequence[str | Path]) -> dict[str, Any]:
+        """Classifies all files that the paths lead to; returns what ``predict`` does."""
+        found: dict[Path, None] = {}
+        for path in paths:
+            try:
+                found.update(dict.fromkeys(self.runs.find(path)))
+            except SeqclfError as error:
+                self._fail(path, error)
+        self.progress.begin(len(found))
+        for file, name in zip(found, file_names(list(found)), strict=True):
+            try:
+                self._predict_file(file, name)
+            except SeqclfError as error:
+                self._fail(file, error)
+        result = {**self.runs.describe(), "videos": self.videos, "failed": self.failed}
+        if self.out is not None and self.videos:
+            write_json(self.out / "predictions.json", result)
+        return result
+
+    def _predict_file(self, file: Path, name: str) -> None:
+        places = self.runs.places(file)
+        prediction, sources = self.runs.predict(places)
+        for note in self.runs.notes(places, sources):
+            if note not in self.notes:
+                self.progress.note(note)
+                self.notes.add(note)
+        changes = getattr(sources[0], "changes", None)
+        plain = {
+            "name": name,
+            "path": str(file),
+            "read": [source.path for source in sources],
+            **as_plain(prediction),
+            **({} if changes is None else {"changes": changes}),
+        }
+        self.videos.append(plain)
+        truth = self._truth(file, prediction)
+        if self.out is not None:
+            write_frames(self.out / f"{name}.csv", prediction)
+            if self.timelines and getattr(sources[0], "kind", None) != "image":
+                write_timeline(self.out / f"{name}.png", prediction, file.name, truth, self.runs.background)
+        self.progress.done(prediction, plain)
+
+    def _truth(self, file: Path, prediction: FilePrediction) -> Tensor | None:
+        """The true labels of a file's frames; None where they are not known, which is no error of the prediction."""
+        if self.truth is None:
+            return None
+        try:
+            return self.truth.of(file, prediction.frames)[: len(prediction.prediction.probabilities)]
+        except SeqclfError as error:
+            self._fail(file, error)
+            return None
+
+    def _fail(self, path: str | Path, error: SeqclfError) -> None:
+        self.failed[str(path)] = str(error) if str(path) in str(error) else f"{path}: {error}"
+        self.progress.failed(str(path), self.failed[str(path)])
