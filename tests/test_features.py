@@ -72,7 +72,7 @@ def test_any_numbers_in_any_order(tmp_path, features, numbers):
 
 def test_a_number_of_features_that_is_not_expected_is_refused_with_the_layout_that_would_fit(tmp_path, features):
     assert len(FeatureFile(tmp_path / "td.npy", size=3)) == 11
-    with pytest.raises(SeqclfError, match=r"dt\.npy: 3 frames of 11 features .*layout=features_first would give 3"):
+    with pytest.raises(SeqclfError, match=r"dt\.npy: has 3 frames of 11 features .*layout=features_first would give 3"):
         len(FeatureFile(tmp_path / "dt.npy", size=3))
     with pytest.raises(SeqclfError, match=r"td\.npy: has 3 features of 11 frames .* expected 5 features$"):
         len(FeatureFile(tmp_path / "td.npy", size=5))
@@ -81,7 +81,7 @@ def test_a_number_of_features_that_is_not_expected_is_refused_with_the_layout_th
 def test_the_reader_of_a_file_opens_others_in_the_same_way(tmp_path, features):
     source = FeatureFile(tmp_path / "dt.npy", 2, "features_first")
     assert torch.equal(source.reader()(tmp_path / "dt.npy").read([1]), source.read([1]))
-    with pytest.raises(SeqclfError, match="expected 3 features"):
+    with pytest.raises(SeqclfError, match="expected D=3"):
         len(source.reader()(tmp_path / "td.npy"))  # never turned by itself
 
 
@@ -244,7 +244,7 @@ def test_lengths_that_differ_are_refused_by_setting_and_where_they_differ_much(t
     with pytest.raises(SeqclfError, match=r"b\.npy has 20 frames, but .*b\.txt has 21 labels .*on_length=cut"):
         segmentation_set(root, "train.split1", on_length="refuse")
     make_set(tmp_path, {"a": 20, "b": 20}, {"b": 40})
-    with pytest.raises(SeqclfError, match=r"b\.npy has 20 frames, but .*b\.txt 40 labels: .*frame rate"):
+    with pytest.raises(SeqclfError, match=r"b\.npy has 20 frames, but .*b\.txt has 40 labels: .*frame rate"):
         segmentation_set(root, "train.split1")
     with pytest.raises(SeqclfError, match="on_length"):
         segmentation_set(root, "train.split1", on_length="maybe")
@@ -264,7 +264,7 @@ def test_lengths_that_differ_are_refused_by_setting_and_where_they_differ_much(t
         ("mapping.txt", "0 cut\nmix\n", r"mapping\.txt, line 2: expected \"index name\""),
         ("mapping.txt", "0 cut\n0 mix\n", r"mapping\.txt, line 2: index 0 is already in line 1"),
         ("mapping.txt", "0 cut\n1 cut\n", r"mapping\.txt, line 2: class cut is already in line 1"),
-        ("mapping.txt", "1 cut\n2 mix\n", r"mapping\.txt: has 2 classes, but none has index 0"),
+        ("mapping.txt", "1 cut\n2 mix\n", r"mapping\.txt: has 2 classes, but index 0 is missing"),
         ("splits/train.split1.bundle", "a.txt\nb.txt\na.txt\n", r"bundle, line 3: video a is already in line 1"),
         ("splits/train.split1.bundle", "\n", r"bundle: is empty"),
     ],
@@ -289,7 +289,7 @@ def test_a_split_that_is_not_there_is_answered_with_those_that_are(tmp_path):
 def test_features_of_different_sizes_are_refused(tmp_path):
     make_set(tmp_path, {"a": 9, "b": 8})
     np.save(tmp_path / "features" / "b.npy", np.ones((4, 8)))
-    with pytest.raises(SeqclfError, match=r"b\.npy: 8 frames of 4 features"):
+    with pytest.raises(SeqclfError, match=r"b\.npy: has 8 frames of 4 features"):
         segmentation_set(tmp_path, "train.split1")
 
 

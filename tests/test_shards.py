@@ -22,8 +22,8 @@ from seqclf.data import Shards, Video, batches, mix
 from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.sampling import window
 from seqclf.data.shard_index import read_part, scan
+from seqclf.data.video_container import Place
 from seqclf.data.video_file import VideoFile
-from seqclf.data.video_index import Place
 from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,6 +1,7 @@
 """Video files that are joined, damaged in the middle, or have several video streams."""
 
 import subprocess
+from functools import partial
 
 import av
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from PIL import Image
 
 from seqclf import SeqclfError
-from seqclf.data import open_video
+from seqclf.data import Video, Videos, open_video
+from seqclf.data.sampling import whole
+from seqclf.data.transforms import resize
 from seqclf.data.video_file import VideoFile
 
 ENCODERS = {
@@ -52,11 +55,14 @@ PIECES = [{"frames": 25}, {"frames": 31, "start": 60}, {"frames": 17, "start": 1
 
 
 @pytest.mark.parametrize("pieces", [PIECES[:2], PIECES], ids=["two", "three"])
-@pytest.mark.parametrize(("encoder", "suffix"), [("h264", "ts"), ("mpeg2", "ts"), ("mpeg4", "ts"), ("h264", "264")])
+@pytest.mark.parametrize(
+    ("encoder", "suffix"), [("h264", "ts"), ("mpeg2", "ts"), ("mpeg4", "ts"), ("h264", "264"), ("h264", "mkv")]
+)
 def test_every_frame_of_a_joined_file_is_read_in_display_order(encoder, suffix, pieces, tmp_path):
     path = joined(tmp_path, encoder, suffix, *pieces)
     source, expected = VideoFile(path), decoded(path)
-    assert len(source) == len(expected) == count(path) == sum(piece["frames"] for piece in pieces)
+    assert len(source) == len(expected) == sum(piece["frames"] for piece in pieces)
+    assert suffix == "mkv" or len(source) == count(path)  # ffmpeg stops after two joined Matroska files
     assert torch.equal(source.read(range(len(source))), expected)
     for numbers in ([24, 25, 26], [55, 3], [30], [len(source) - 1, 0]):
         assert torch.equal(source.read(numbers), expected[numbers])
@@ -68,8 +74,29 @@ def test_every_frame_of_a_joined_file_is_read_in_display_order(encoder, suffix, 
 
 def test_pieces_of_different_sizes_are_refused(tmp_path):
     path = joined(tmp_path, "h264", "ts", {"frames": 10}, {"frames": 10, "size": "80x64"})
-    with pytest.raises(SeqclfError, match=r"joined\.ts: frame 10 is 80 x 64, and another 160 x 120"):
-        VideoFile(path).read(range(20))
+    for on_error in ("raise", "skip_frames"):
+        with pytest.raises(SeqclfError, match=r"joined\.ts: frame 10 is 80x64, but the first frame is 160x120"):
+            len(VideoFile(path, on_error=on_error))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_pieces_of_different_sizes_in_one_container_are_never_mixed(suffix, tmp_path):
+    pieces = [{"frames": 30}, {"frames": 30, "size": "80x64"}]
+    files = [make(tmp_path / f"{k}.{suffix}", "h264", **piece) for k, piece in enumerate(pieces)]
+    (tmp_path / "list.txt").write_text("".join(f"file {file.name}\n" for file in files))
+    path = tmp_path / f"both.{suffix}"
+    command = ["ffmpeg", "-v", "error", "-f", "concat", "-i", str(tmp_path / "list.txt"), "-c", "copy", str(path)]
+    subprocess.run(command, check=True)
+    source = VideoFile(path)
+    assert len(source) == 60 and torch.equal(source.read([29]), decoded(files[0])[29:])
+    for numbers in ([30], [59], [3, 45]):
+        with pytest.raises(SeqclfError, match=r"both\.\w+: frame \d+ is 80x64, but the first frame is 160x120"):
+            VideoFile(path).read(numbers)
+    clip = Videos([Video("v", VideoFile(path), 0)], sampling=whole, transform=partial(resize, size=32), training=False)
+    with pytest.raises(SeqclfError, match=r"80x64, but the first frame is 160x120"):
+        clip.batch(torch.tensor([0]))
+    with pytest.raises(SeqclfError, match=r"80x64, but the first frame is 160x120"):
+        len(VideoFile(path, on_error="skip_frames"))
 
 
 def damage(path, part, size):
@@ -102,6 +129,54 @@ def test_a_damaged_file_is_refused_or_read_around_its_damage_and_reported(encode
     resampled = VideoFile(path, fps=12.5, on_error="skip_frames")
     assert set(resampled.frame_times().numbers.tolist()) <= set(numbers)
     assert source.reader()(path).lost() == source.lost()
+
+
+def chunks(avi):
+    """The place and size of each packet in an AVI file."""
+    at, found = avi.index(b"movi") + 4, []
+    while avi[at : at + 4] == b"00dc":
+        found.append((at, int.from_bytes(avi[at + 4 : at + 8], "little")))
+        at += 8 + found[-1][1] + found[-1][1] % 2
+    return found
+
+
+@pytest.mark.parametrize("encoder", ["h264", "mpeg4"])
+@pytest.mark.parametrize("loss", ["headers", "headers and index", "removed"])
+def test_an_avi_file_that_lost_packets_is_refused(encoder, loss, tmp_path):
+    whole = bytearray(make(tmp_path / "a.avi", encoder, frames=60).read_bytes())
+    places = chunks(whole)
+    assert len(places) == 60
+    if loss == "removed":
+        whole = whole[: places[31][0]] + whole[places[34][0] :]
+    else:
+        for at, _ in places[31:34]:
+            whole[at : at + 8] = b"\x11\x22\x33\x44\x55\x66\x77\x88"
+    if loss == "headers and index":
+        at = whole.rindex(b"idx1")
+        whole[at : at + 4] = b"JUNK"
+    path = tmp_path / "lost.avi"
+    path.write_bytes(whole)
+    for on_error in ("raise", "skip_frames"):
+        with pytest.raises(SeqclfError, match=r"lost\.avi: .*3 of 60 frames are missing"):
+            len(VideoFile(path, on_error=on_error))
+
+
+def test_frames_near_damage_are_left_out_where_their_order_is_not_known(tmp_path):
+    whole = make(tmp_path / "a.avi", "h264", frames=60)
+    content, expected = bytearray(whole.read_bytes()), decoded(whole)
+    for at, size in chunks(content)[31:34]:
+        content[at + 8 : at + 8 + size] = bytes(size)
+    path = tmp_path / "damaged.avi"
+    path.write_bytes(content)
+    source = VideoFile(path, on_error="skip_frames")
+    numbers = source.file_numbers.tolist()
+    assert numbers == [*range(24), *range(36, 60)] and "24 to 35" in source.lost()
+    assert torch.equal(source.read(range(len(source))), expected[numbers])
+    strict = VideoFile(path)
+    assert torch.equal(strict.read(numbers), expected[numbers])
+    for number in range(24, 36):
+        with pytest.raises(SeqclfError, match=rf"damaged\.avi: frame {number} "):
+            strict.read([number])
 
 
 def test_a_file_that_is_cut_off_is_read_up_to_there(tmp_path):
@@ -154,7 +229,8 @@ def test_one_of_several_video_streams_is_chosen(suffix, marks, tmp_path):
             open_video(path).frame_shape == (3, picture.height, picture.width) and open_video(path).frame_shape in sizes
         )
     assert open_video(path, stream=0).frame_shape == (3, 48, 64)
-    assert VideoFile(path).streams() == 2
+    count, chosen = VideoFile(path).streams()
+    assert count == 2 and open_video(path).frame_shape == sizes[chosen]
     assert VideoFile(path, stream=0).reader()(path).frame_shape == (3, 48, 64)
     with pytest.raises(SeqclfError, match=r"two\.\w+: stream=2: the file has 2 video streams"):
         len(VideoFile(path, stream=2))

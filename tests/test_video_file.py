@@ -20,7 +20,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from seqclf import SeqclfError
-from seqclf.data import video_file, video_index
+from seqclf.data import video_decoder, video_file, video_index
 from seqclf.data.video_file import VideoFile
 
 av = pytest.importorskip("av")
@@ -278,8 +278,8 @@ def test_a_video_of_one_frame(video):
 
 def test_reading_on_needs_no_seek(video, monkeypatch):
     sought = []
-    seek = video_file._Decoder._seek
-    monkeypatch.setattr(video_file._Decoder, "_seek", lambda self, start: sought.append(start) or seek(self, start))
+    seek = video_decoder.Decoder._seek
+    monkeypatch.setattr(video_decoder.Decoder, "_seek", lambda self, start: sought.append(start) or seek(self, start))
     source = VideoFile(video("h264.mp4"))
     for first in range(0, 40, 8):
         source.read(range(first, first + 8))
@@ -350,7 +350,7 @@ def test_workers_that_are_forked_and_threads_read_the_same(video):
     assert wrong == []
 
 
-def test_a_wrong_number_of_frames_in_the_header_is_not_believed(video, tmp_path):
+def test_a_wrong_number_of_frames_in_the_header_is_ignored(video, tmp_path):
     data = bytearray(video("mpeg4_b.avi").read_bytes())
     for chunk, at in ((b"avih", 8 + 16), (b"strh", 8 + 32)):
         place = data.find(chunk) + at
@@ -362,7 +362,7 @@ def test_a_wrong_number_of_frames_in_the_header_is_not_believed(video, tmp_path)
 
 
 @pytest.mark.parametrize("angle", [90, 180, -90, 0])
-def test_a_video_is_turned_as_it_says(angle, tmp_path):
+def test_the_rotation_in_a_file_is_applied(angle, tmp_path):
     plain = write(tmp_path / "plain.mp4", "mpeg4", frames=2)
     data = plain.read_bytes()
     place = data.find(b"tkhd") + 44  # the matrix: a b u c d v x y w
@@ -471,15 +471,15 @@ def test_a_stream_that_begins_in_the_middle_is_damage(video, tmp_path):
         len(VideoFile(tmp_path / "late.ts"))
 
 
-def test_frames_of_several_sizes_are_not_one_clip(tmp_path, video):
+def test_frames_of_different_sizes_are_refused(tmp_path, video):
     small, large = video("vp8.webm"), write(tmp_path / "large.webm", "libvpx", size=(80, 64), frames=10)
     with av.open(str(large)) as file:
         more = [(bytes(p), 1600 + p.pts, 1600 + p.dts, p.is_keyframe) for p in file.demux(video=0) if p.size]
     source = VideoFile(remake(small, tmp_path / "both.webm", lambda packets: packets + more))
     assert len(source) == 50 and source.frame_shape == (3, 48, 64)
-    assert source.read([45]).shape == (1, 3, 64, 80)
-    with pytest.raises(SeqclfError, match=r"both.webm: frame 45 is 80 x 64, and another 64 x 48"):
-        source.read([3, 45])
+    for numbers in ([45], [3, 45]):
+        with pytest.raises(SeqclfError, match=r"both.webm: frame 4\d is 80x64, but the first frame is 64x48"):
+            source.read(numbers)
 
 
 def picture(form):
@@ -499,19 +499,19 @@ def sound():
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("missing.mp4", None, "there is no such file"),
-        ("folder", "folder", "a video file was expected, and this is no file"),
-        ("empty.mp4", b"", "the file is empty, a video was expected"),
-        ("noise.mp4", np.random.default_rng(0).bytes(3000), "this can't be read as a video"),
-        ("text.mp4", b"this is text\n" * 30, "this can't be read as a video"),
-        ("text.txt", b"hello, this is text\n" * 50, "(a video file was expected, and this is text|this can't be read)"),
-        ("a.png", picture("PNG"), r"a video file was expected, and this is an image \(png\)"),
-        ("a.mp4", picture("JPEG"), r"a video file was expected, and this is an image \(jpeg\)"),
-        ("a:b.bmp", picture("BMP"), r"a video file was expected, and this is an image \(bmp\)"),
-        ("sound.wav", sound(), r"the file has no video \(wav\)"),
+        ("missing.mp4", None, "no such file"),
+        ("folder", "folder", "not a file"),
+        ("empty.mp4", b"", "the file is empty"),
+        ("noise.mp4", np.random.default_rng(0).bytes(3000), "can't be read as a video"),
+        ("text.mp4", b"this is text\n" * 30, "can't be read as a video"),
+        ("text.txt", b"hello, this is text\n" * 50, "(is text|can't be read)"),
+        ("a.png", picture("PNG"), r"is a picture \(png\)"),
+        ("a.mp4", picture("JPEG"), r"is a picture \(jpeg\)"),
+        ("a:b.bmp", picture("BMP"), r"is a picture \(bmp\)"),
+        ("sound.wav", sound(), r"has no video stream \(wav\)"),
     ],
 )
-def test_what_is_no_video_is_told_in_a_sentence(name, content, says, tmp_path):
+def test_a_file_that_is_not_a_video_is_refused(name, content, says, tmp_path):
     path = tmp_path / name
     if content == "folder":
         path.mkdir()
@@ -525,7 +525,7 @@ def test_what_is_no_video_is_told_in_a_sentence(name, content, says, tmp_path):
 
 def test_a_video_without_frames(tmp_path, video):
     path = remake(video("h264_open.mkv"), tmp_path / "none.mkv", lambda packets: [])
-    with pytest.raises(SeqclfError, match=r"none.mkv: (the video has no frame|this can't be read)"):
+    with pytest.raises(SeqclfError, match=r"none.mkv: (the video has no frame|can't be read)"):
         len(VideoFile(path))
 
 
@@ -535,7 +535,7 @@ def test_numbers_and_rates_out_of_range(video):
         with pytest.raises(SeqclfError, match=rf"mpeg4.mp4: there is no frame {number}, the frames are 0 to 39"):
             source.read([0, number])
     for fps in (0, -3, float("nan"), float("inf")):
-        with pytest.raises(SeqclfError, match=rf"a.mp4: fps is {fps}"):
+        with pytest.raises(SeqclfError, match=rf"a.mp4: fps={fps}"):
             VideoFile("a.mp4", fps)
 
 

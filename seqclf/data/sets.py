@@ -270,14 +270,22 @@ def _leak(parts: dict[str, Videos]) -> str | None:
 
 def _choices(videos: Sequence[Video], stream: int | None) -> str:
     """What was chosen where files could be read in several ways, for the source line."""
-    several = 0
+    several, chosen = 0, set()
     for video in videos:
-        with suppress(SeqclfError):  # left out, and reported as such
-            several += isinstance(video.source, VideoFile) and video.source.streams() > 1
+        if isinstance(video.source, VideoFile):
+            with suppress(SeqclfError):  # left out, and reported as such
+                count, number = video.source.streams()
+                several += count > 1
+                chosen |= {number} if count > 1 else set()
     arrays = next((video.source for video in videos if isinstance(video.source, FeatureFile)), None)
     notes = f", arrays {'(T, D)' if arrays.layout == 'time_first' else '(D, T)'}" if arrays else ""
-    which = "FFmpeg's choice" if stream is None else f"number {stream}"
-    return notes + (f", {several:,} files have several video streams, {which} is read (stream=)" if several else "")
+    numbers = " or ".join(map(str, sorted(chosen)))
+    why = "FFmpeg's choice" if stream is None else "as set"
+    return notes + (
+        f", {several:,} files have several video streams; stream {numbers} is read ({why}, stream= changes it)"
+        if several
+        else ""
+    )
 
 
 def _damage(on_error: str) -> Literal["raise", "skip_frames"]:

@@ -22,8 +22,8 @@ from seqclf.data.sampling import CLIP, Sampling, whole
 from seqclf.data.shard_index import Part, Sample, read_part
 from seqclf.data.source import VIDEOS, Source, Video
 from seqclf.data.transforms import Transform
+from seqclf.data.video_container import Place
 from seqclf.data.video_file import VideoFile
-from seqclf.data.video_index import Place
 from seqclf.data.videos import Videos
 
 LANES = 8

@@ -1,0 +1,188 @@
+"""Open a video file, and demux and decode one of its video streams."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from seqclf.batch import SeqclfError
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
+    from av.video.stream import VideoStream
+
+Frames: TypeAlias = "Iterator[tuple[int, VideoFrame | None]]"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a video is stored: in a file, or in ``size`` bytes of it that begin at ``start``.
+
+    Attributes:
+        file: The path of the file.
+        start: The first byte.
+        size: The number of bytes; None for the whole file.
+        name: The name in error messages; "" for the path.
+        stream: Which video stream of the file, from 0 (FFmpeg's ``v:<n>``); None for the one that FFmpeg chooses.
+    """
+
+    file: str
+    start: int = 0
+    size: int | None = None
+    name: str = ""
+    stream: int | None = None
+
+    def __str__(self) -> str:
+        return self.name or self.file
+
+
+def open_container(place: Place) -> tuple[InputContainer, VideoStream]:
+    """Open a file.
+
+    Returns:
+        The open file, and its chosen video stream.
+
+    Raises:
+        SeqclfError: PyAV is not installed; the file is missing, empty, or not a video; there is no such stream, or no
+            decoder for it.
+    """
+    try:
+        import av
+    except ImportError:
+        raise SeqclfError(f"{place}: reading video files needs PyAV: pip install 'seqclf[video]'") from None
+    path = Path(place.file)
+    if not path.exists():
+        raise SeqclfError(f"{place}: no such file")
+    if not path.is_file():
+        raise SeqclfError(f"{place}: not a file; a video file was expected")
+    if (path.stat().st_size if place.size is None else place.size) == 0:
+        raise SeqclfError(f"{place}: the file is empty; a video was expected")
+    url = f"file:{path}"  # without the prefix, a colon in a name would end a protocol
+    if place.size is not None:
+        url = f"subfile,,start,{place.start},end,{place.start + place.size},,:{url}"
+    try:
+        container = av.open(url, metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        with open(path, "rb") as file:
+            file.seek(place.start)
+            head = file.read(12)
+        is_video = head[4:8] == b"ftyp" or head.startswith((b"\x1aE\xdf\xa3", b"RIFF"))
+        hint = "; it begins like a video, and is cut off or damaged" if is_video else ""
+        raise SeqclfError(f"{place}: can't be read as a video ({error.strerror}){hint}") from None
+    stream = _choose(place, container)
+    stream.codec_context.thread_count = 1  # readers are threads themselves, and a fork is safe without others
+    return container, stream
+
+
+def _choose(place: Place, container: InputContainer) -> VideoStream:
+    form = container.format.name
+    if form.endswith("_pipe") or form in ("image2", "tty"):  # FFmpeg opens pictures and text, too
+        what = "text" if form == "tty" else f"a picture ({form.removesuffix('_pipe')})"
+        raise SeqclfError(f"{place}: is {what}; a video file was expected")
+    streams = video_streams(container)
+    if not streams:
+        raise SeqclfError(f"{place}: has no video stream ({form})")
+    if place.stream is not None and not 0 <= place.stream < len(streams):
+        raise SeqclfError(f"{place}: stream={place.stream}: the file has {len(streams)} video streams, from 0")
+    stream = max(streams, key=_preference) if place.stream is None else streams[place.stream]
+    if stream.codec_context is None:
+        raise SeqclfError(f"{place}: FFmpeg has no decoder for this video")
+    return stream
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The video streams of a file, without cover pictures."""
+    from av.stream import Disposition
+
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def _preference(stream: VideoStream) -> int:
+    """The score by which the program ffmpeg chooses a video stream: the default one, then the largest."""
+    from av.stream import Disposition
+
+    default = bool(stream.disposition & Disposition.default)
+    return 5_000_000 * default + int(stream.width or 0) * int(stream.height or 0)
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The packets of a stream from the current position on, without empty ones."""
+    return (packet for packet in container.demux(stream) if packet.size)
+
+
+def until_fault(packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+    """The packets before the first one that can't be read."""
+    from av import FFmpegError
+
+    try:
+        yield from packets
+    except (FFmpegError, IndexError):  # PyAV raises an IndexError where a new stream begins after damage
+        return
+
+
+def decode(
+    codec: VideoCodecContext, packets: Iterable[tuple[int, Packet[VideoStream]]], trusted: Container[int] = ()
+) -> Frames:
+    """Decode packets.
+
+    A decoder passes the timestamp of a packet on to its frame, however it reorders them. So the number of the packet
+    replaces its timestamp.
+
+    Args:
+        codec: The decoder.
+        packets: The packets with their numbers.
+        trusted: Numbers of packets that are decoded although they are flagged as corrupt.
+
+    Yields:
+        The frames in display order, each with the number of its packet, or -1 for a frame without one. A damaged frame
+        is None; it comes when its packet is decoded, not in display order.
+    """
+    from av import FFmpegError
+
+    for number, packet in chain(packets, [(-1, None)]):
+        frames: list[VideoFrame] = []
+        damaged = packet is not None and packet.is_corrupt and number not in trusted
+        if not damaged:
+            if packet is not None:
+                packet.pts = number
+            try:
+                frames = codec.decode(packet)
+            except MemoryError:
+                raise
+            except FFmpegError:
+                damaged = True
+        if damaged:
+            yield number, None
+        for frame in frames:
+            yield -1 if frame.pts is None else frame.pts, None if frame.is_corrupt else frame
+
+
+def decode_all(place: Place, trusted: Container[int] = ()) -> Frames:
+    """Decode a whole file; see ``decode``.
+
+    Raises:
+        SeqclfError: Frames differ in size.
+    """
+    container, stream = open_container(place)
+    first: tuple[int, int] | None = None
+    with container:
+        packets = enumerate(until_fault(packets_of(container, stream)))
+        for place_in_order, (number, frame) in enumerate(decode(stream.codec_context, packets, trusted)):
+            if frame is not None:
+                first = first or (frame.width, frame.height)
+                expect_size(place, place_in_order, (frame.width, frame.height), first)
+            yield number, frame
+
+
+def expect_size(place: Place, number: int, size: tuple[int, int], first: tuple[int, int]) -> None:
+    """Raise a ``SeqclfError`` for a frame whose size, width and height, is not that of the first frame."""
+    if size != first:
+        raise SeqclfError(
+            f"{place}: frame {number} is {size[0]}x{size[1]}, but the first frame is {first[0]}x{first[1]}; "
+            "all frames of a video must have the same size"
+        )

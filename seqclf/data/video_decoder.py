@@ -1,0 +1,159 @@
+"""An open video file that decodes frames by their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqclf.batch import SeqclfError
+from seqclf.data.video_container import Frames, Place, decode, expect_size, open_container, packets_of, until_fault
+from seqclf.data.video_index import FrameIndex
+from seqclf.data.video_pixels import to_planes
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.video.stream import VideoStream
+
+I_PICTURES = (0, 1)
+"""PyAV's kinds of pictures that are built on no other, and of codecs that have no other."""
+
+
+class Decoder:
+    """An open file with its decoder, at some position.
+
+    Args:
+        place: The file.
+        index: The index of its frames.
+    """
+
+    def __init__(self, place: Place, index: FrameIndex) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self.place, self.index = place, index
+        self.number_of = np.full(len(index.seeks), -1)  # of each packet, the number of its frame
+        self.number_of[index.packet] = np.arange(len(index.packet))
+        self.frames: Frames = iter(())
+        self.newest = -1
+        self._open()
+        self.size = self.stream.codec_context.width, self.stream.codec_context.height
+        self.reformatter = VideoReformatter()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.frames = iter(())
+        self.container.close()
+
+    def planes(self, number: int) -> list[NDArray[np.uint8]]:
+        """Red, green and blue ``(H, W)`` of a frame of the file.
+
+        Raises:
+            SeqclfError: The frame can't be decoded, is built on one that can't be, or differs in size from frame 0.
+        """
+        frame = self._frame(number)
+        if self.size != (size := (frame.width, frame.height)):
+            self._check_size(number, size)
+        turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
+        planes = to_planes(self.reformatter, frame)
+        return [np.rot90(plane, turns) for plane in planes] if turns else planes
+
+    def _check_size(self, number: int, size: tuple[int, int]) -> None:
+        """Refuse a frame that differs from the first one. The header's size is no proof: it may be wrong."""
+        first = int(self.index.intact[0]) if self.index.intact is not None else 0
+        if number != first:
+            other = Decoder(self.place, self.index)
+            try:
+                frame = other._frame(first)
+                expect_size(self.place, number, size, (frame.width, frame.height))
+            finally:
+                other.close()
+        self.size = size
+
+    def _frame(self, number: int) -> VideoFrame:
+        packet, start = int(self.index.packet[number]), int(self.index.start[number])
+        if self.index.doubtful is not None and self.index.doubtful[number]:
+            raise SeqclfError(
+                f"{self.place}: frame {number} can't be decoded: the file is damaged near it, and does not say in "
+                "which order the frames there are shown"
+            )
+        ahead = self.newest < number and self.start <= start <= self.fed
+        if not ahead:
+            self._seek(start)
+        frame = self._forward(number, packet, start)
+        if frame is None and self.sought:  # no clean start there, or the container can't find it: from the beginning
+            self.close()
+            self._open()
+            frame = self._forward(number, packet, start)
+        if frame is None:
+            raise SeqclfError(f"{self.place}: frame {number} can't be decoded, FFmpeg gives none")
+        return frame
+
+    def _forward(self, number: int, packet: int, start: int) -> VideoFrame | None:
+        """Decodes up to a frame; None where frames do not come in the order of the index."""
+        for came_from, frame in self.frames:
+            if frame is None:
+                self.damaged.append(came_from)
+            self._expect_intact(number, packet, start)
+            if frame is None:  # damage is reported before frames that are shown earlier
+                continue
+            if self.sought and came_from == self.start and frame.pict_type not in I_PICTURES:
+                return None
+            now = -1 if came_from < 0 else int(self.number_of[came_from])
+            if now > self.newest:  # the first frames after a seek may be shown before the keyframe
+                if now > self.newest + 1 and not self.damaged and self.index.intact is None:
+                    return None
+                self.newest = now
+                if now >= number:
+                    return frame if now == number else None
+        return None
+
+    def _expect_intact(self, number: int, packet: int, start: int) -> None:
+        """Raises an error where a packet that a frame needs is damaged."""
+        for damaged in self.damaged:
+            if start <= damaged <= packet:
+                other = self.number_of[damaged]
+                which = "it" if other == number else f"frame {other}" if other >= 0 else "a frame it is built on"
+                raise SeqclfError(f"{self.place}: frame {number} can't be decoded, {which} is damaged")
+
+    def _open(self) -> None:
+        """Goes to the beginning of the file."""
+        self.container, self.stream = open_container(self.place)
+        self._begin(0, sought=False)
+
+    def _seek(self, start: int) -> None:
+        """Goes to a packet, or to the beginning of the file."""
+        from av import FFmpegError
+
+        if self.index.names is not None:
+            self.frames = iter(())  # packets that were read before the seek are not decoded
+            with suppress(FFmpegError):  # some formats can't seek
+                self.container.seek(int(self.index.seeks[start]), stream=self.stream)
+                self._begin(start, sought=True)
+                self.newest = int(np.argmax(self.index.start == start)) - 1
+                return
+        self.close()
+        self._open()
+
+    def _begin(self, start: int, sought: bool) -> None:
+        self.sought = sought
+        self.start = self.fed = start  # the packet that decoding begins with, and the next one to decode
+        self.newest = -1  # the number of the frame that came last
+        self.damaged: list[int] = []  # the packets since the start that could not be decoded
+        self.frames = decode(self.stream.codec_context, self._packets(), self.index.trusted)
+
+    def _packets(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
+        """The packets from the start on with their numbers; after a seek, their timestamps identify them."""
+        names = self.index.names if self.sought else None
+        for packet in until_fault(packets_of(self.container, self.stream)):
+            if names is not None:
+                if self.fed == len(names):
+                    return
+                if names[self.fed] != (packet.dts if self.index.by_dts else packet.pts):
+                    if self.fed > self.start:
+                        return
+                    continue  # a seek may end some packets early
+            self.fed += 1
+            yield self.fed - 1, packet

@@ -1,0 +1,162 @@
+"""What the packets of a video file tell without being decoded."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from seqclf.batch import SeqclfError
+from seqclf.data.video_container import Place, open_container, packets_of, video_streams
+
+if TYPE_CHECKING:
+    from av import Packet
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+PICTURE = re.compile(b"\x00\x00\x01\xb6(.)", re.DOTALL)
+"""An MPEG-4 picture; the byte after its start code begins with its kind."""
+SMALL = 19
+"""An MPEG-4 packet of at most so many bytes holds no coded picture: it repeats one, or stands for an earlier one."""
+
+
+@dataclass
+class Scan:
+    """The P packets of a video stream.
+
+    Attributes:
+        forms: The names of the container's format.
+        codec: The name of the codec.
+        reorders: Whether the codec reorders frames.
+        times: For each packet, when it is shown and when it is decoded, in ticks; None where unknown.
+        keys: For each packet, whether it is a keyframe.
+        shown: For each packet, whether it is shown.
+        corrupt: For each packet, whether it is flagged as corrupt.
+        pictures: For each MPEG-4 packet, whether it is small, and the kinds of its pictures.
+        tick: Seconds per tick.
+        rate: Frames per second.
+        begin: When the earliest stream of the file starts, in seconds.
+        fault: Why packets are missing at the end; None where none are.
+        lost: Why packets are missing at unknown places; None where none are.
+        streams: The number of video streams in the file.
+        stream: The number of this one among them.
+    """
+
+    forms: set[str]
+    codec: str
+    reorders: bool
+    times: list[tuple[int | None, int | None]] = field(default_factory=list)
+    keys: list[bool] = field(default_factory=list)
+    shown: list[bool] = field(default_factory=list)
+    corrupt: list[bool] = field(default_factory=list)
+    pictures: list[tuple[bool, list[int]]] = field(default_factory=list)
+    tick: float = 0.0
+    rate: float = 0.0
+    begin: float = 0.0
+    fault: str | None = None
+    lost: str | None = None
+    streams: int = 1
+    stream: int = 0
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        """Note a packet."""
+        self.times.append((packet.pts, packet.dts))
+        self.keys.append(packet.is_keyframe)
+        hidden = self.codec == "vp8" and not bytes(packet)[0] & 0x10
+        self.shown.append(not hidden and not packet.is_discard)  # an edit list discards
+        self.corrupt.append(packet.is_corrupt)
+        if self.codec == "mpeg4":
+            kinds = [kind[0] >> 6 for kind in PICTURE.findall(bytes(packet))]
+            self.pictures.append((packet.size <= SMALL, kinds))
+            self.keys[-1] &= len(kinds) == 1  # a picture packed with a keyframe would be shown in a wrong place
+
+    def jumps(self) -> list[int]:
+        """The packets where timestamps jump back, as they do where files were joined."""
+        known = [(k, dts) for k, (_, dts) in enumerate(self.times) if dts is not None]
+        return [k for (_, before), (k, dts) in pairwise(known) if dts < before]
+
+
+def scan_packets(place: Place) -> Scan:
+    """Read all packets of a file.
+
+    Raises:
+        SeqclfError: As of ``open_container``; the video has no frame.
+    """
+    fault = "the file is cut off" if _matroska_is_cut(place) else None
+    container, stream = open_container(place)
+    from av import FFmpegError
+
+    with container:
+        codec = stream.codec_context.codec
+        scan = Scan(set(container.format.name.split(",")), codec.name, bool(codec.reorder))
+        try:
+            for packet in packets_of(container, stream):
+                scan.add(packet)
+        except (FFmpegError, IndexError) as error:  # PyAV raises an IndexError where a new stream begins after damage
+            why = getattr(error, "strerror", "a stream begins in its middle")
+            fault = f"the file is damaged ({why})"
+        if not scan.times:
+            raise SeqclfError(f"{place}: the video has no frame" + (f": {fault}" if fault else ""))
+        if "mov" in scan.forms and len(scan.times) < sum(entry.size > 0 for entry in stream.index_entries):
+            fault = fault or "the file is cut off"
+        if scan.corrupt[-1]:
+            fault = fault or "the file is cut off"
+        if fault is None and "avi" in scan.forms:
+            fault, scan.lost = _missing_in_avi(place, scan, stream)
+        _describe(scan, container, stream)
+    if fault is not None:
+        scan.fault = f"{fault} after {len(scan.times) - scan.corrupt[-1]} frames"
+    return scan
+
+
+def _describe(scan: Scan, container: InputContainer, stream: VideoStream) -> None:
+    scan.tick, scan.rate = float(stream.time_base or 0), float(stream.guessed_rate or 25)
+    streams = video_streams(container)
+    scan.streams, scan.stream = len(streams), [other.index for other in streams].index(stream.index)
+    scan.begin = max(0.0, (container.start_time or 0) / 1_000_000)
+
+
+def _missing_in_avi(place: Place, scan: Scan, stream: VideoStream) -> tuple[str | None, str | None]:
+    """Why packets of an AVI file are missing at its end, and why at unknown places.
+
+    FFmpeg skips damaged parts of an AVI file without an error, and counts the packets that are left. The index at the
+    end of the file holds the right number, or else the header.
+    """
+    with open(place.file, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        end = len(data) if place.size is None else place.start + place.size
+        at = data.rfind(b"idx1", place.start, end)
+        entries = at + 8, at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
+        if at >= 0 and entries[1] <= end:
+            ids = tuple(b"%02d%s" % (stream.index, kind) for kind in (b"dc", b"db"))
+            index = data[entries[0] : entries[1]]
+            count = sum(index[k : k + 4] in ids and any(index[k + 12 : k + 16]) for k in range(0, len(index) - 15, 16))
+            if count > len(scan.times):
+                return None, f"{count - len(scan.times)} of {count} frames are missing"
+            return None, None
+        cut = place.start + 8 + int.from_bytes(data[place.start + 4 : place.start + 8], "little") > end
+    newest = max((dts for _, dts in scan.times if dts is not None), default=len(scan.times) - 1)
+    if stream.frames <= newest + 1:
+        return None, None
+    if cut:
+        return "the file is cut off", None
+    return None, f"{stream.frames - newest - 1} of {stream.frames} frames are missing, and so is the index"
+
+
+def _matroska_is_cut(place: Place) -> bool:
+    """Whether a Matroska file is shorter than its header says. FFmpeg reads such a file without an error."""
+    try:
+        with open(place.file, "rb") as file:
+            there = os.fstat(file.fileno()).st_size if place.size is None else place.size
+            file.seek(place.start)
+            head = file.read(128)
+    except OSError:
+        return False
+    at = head.find(b"\x18\x53\x80\x67") + 4  # the segment, which holds everything after the header
+    if not head.startswith(b"\x1a\x45\xdf\xa3") or at < 4 or at >= len(head) or not head[at]:
+        return False
+    width = 9 - head[at].bit_length()
+    size = int.from_bytes(head[at : at + width], "big") & (1 << 7 * width) - 1
+    return size != (1 << 7 * width) - 1 and at + width + size > there
