@@ -66,9 +66,9 @@ class Batch:
         return [Batch(*part) for part in zip(*fields, strict=False)]  # type: ignore[arg-type]
 
     def windows(self, frames: int | None) -> list[Batch]:
-        """The batch cut along time into windows of at most ``frames`` frames, the memory of one going on in the next.
+        """The batch cut along time into windows of at most ``frames`` frames, the state of one continuing in the next.
 
-        A stream that has ended by then goes on with one frame of padding, which has no label.
+        A stream that has ended by then gets one frame of padding, which has no label.
         """
         T = self.frames.shape[1]
         if frames is None or frames >= T:

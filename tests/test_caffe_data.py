@@ -698,15 +698,15 @@ def test_python_layer_gives_what_stands_in_for_it():
     layer = stood_in(batches)
     assert layer.top_shapes == [(2, 3), (2,)]
     assert rows(layer, 5) == [[0, 0], [1, 1], [0, 0], [1, 1], [0, 0]]
-    told = []
+    message = []
 
     def generate(param_str):
-        told.append(param_str)
+        message.append(param_str)
         for i in range(3):
             yield torch.full((1, 2), i), torch.ones(1, dtype=torch.int64)
 
     layer = stood_in(generate)
-    assert rows(layer, 5) == [[0], [1], [2], [0], [1]] and set(told) == {"{'n': 2}"}
+    assert rows(layer, 5) == [[0], [1], [2], [0], [1]] and set(message) == {"{'n': 2}"}
     layer.seek(2)
     assert rows(layer, 2) == [[2], [0]] and layer.position() == 4
     once = stood_in(generate(""))

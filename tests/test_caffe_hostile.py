@@ -71,9 +71,9 @@ def test_nothing_is_refused_without_a_change(kind, folder, monkeypatch):
         subject = Subject(folder, kind, case, file, random.Random(0))
         monkeypatch.chdir(subject.folder)
         subject.run()
-        for told in subject.refused:
+        for message in subject.refused:
             # a .caffemodel of lisa-caffe or of 2014 is no net, as it doesn't say its inputs' shapes; labels are random
-            assert (kind == "weights" and "is the top of no earlier layer" in told) or "a label of -" in told
+            assert (kind == "weights" and "is the top of no earlier layer" in message) or "a label of -" in message
 
 
 @pytest.mark.parametrize("seeds", cases(), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
@@ -118,7 +118,7 @@ class Subject:
 
     Attributes:
         what: the case, the file, and what was changed in it.
-        refused: what was told of all that was refused.
+        refused: the messages of all refusals.
     """
 
     def __init__(self, root, kind, case, file, random):
@@ -157,11 +157,11 @@ class Subject:
         try:
             return function(*args, **keywords)
         except CaffeFormatError as error:
-            told = str(error)
-            there = any(file.name in told for file in self.folder.iterdir())
-            assert there or re.search(r"saved\.|_iter_\d", told), f"names no file: {told}"
-            assert len(told) < 3000, f"tells too much: {told}"
-            self.refused.append(told)
+            message = str(error)
+            there = any(file.name in message for file in self.folder.iterdir())
+            assert there or re.search(r"saved\.|_iter_\d", message), f"names no file: {message}"
+            assert len(message) < 3000, f"tells too much: {message}"
+            self.refused.append(message)
             return None
 
     # what is done with each kind of file
@@ -704,7 +704,7 @@ CHANGES = {
 }
 
 
-# ---- what is wrong on purpose, and how it is told
+# ---- what is wrong on purpose, and the message
 
 INPUTS = 'input: "x" input_shape { dim: 2 dim: 3 } input: "label" input_shape { dim: 2 } '
 IP = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 4 } %s } '
@@ -834,14 +834,14 @@ WRONG_NETS = {
 
 @pytest.mark.parametrize("what", WRONG_NETS)
 def test_a_wrong_net_is_told_by_layer_and_field(what, tmp_path):
-    text, *told = WRONG_NETS[what]
+    text, *expected = WRONG_NETS[what]
     path = tmp_path / "wrong.prototxt"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     before = address_space()
     with pytest.raises(CaffeFormatError) as error:
         caffe.load_net(path)
     assert address_space() - before < 100
-    for part in (str(path), *told):
+    for part in (str(path), *expected):
         assert part in str(error.value)
     assert str(error.value).replace("\n", "").isprintable()
 
@@ -913,14 +913,14 @@ def small(tmp_path, monkeypatch):
 def test_wrong_weights_are_told_by_layer_and_blob(what, small):
     Path("right.caffemodel").write_bytes(small.SerializeToString())
     caffe.load_net("net.prototxt", "right.caffemodel")
-    change, *told = WRONG_WEIGHTS[what]
+    change, *expected = WRONG_WEIGHTS[what]
     change(small)
     Path("wrong.caffemodel").write_bytes(small.SerializeToString())
     before = address_space()
     with pytest.raises(CaffeFormatError) as error:
         caffe.load_net("net.prototxt", "wrong.caffemodel")
     assert address_space() - before < 100
-    for part in ("wrong.caffemodel", *told):
+    for part in ("wrong.caffemodel", *expected):
         assert part in str(error.value)
 
 
@@ -1006,13 +1006,13 @@ WRONG_H5 = {
 def test_wrong_weights_in_hdf5_are_told_by_layer_and_blob(what, small):
     h5_weights(lambda file: None)
     caffe.load_net("net.prototxt", "wrong.h5")
-    change, *told = WRONG_H5[what]
+    change, *expected = WRONG_H5[what]
     h5_weights(change)
     before = address_space()
     with pytest.raises(CaffeFormatError) as error:
         caffe.load_net("net.prototxt", "wrong.h5")
     assert address_space() - before < 100
-    for part in ("wrong.h5", *told):
+    for part in ("wrong.h5", *expected):
         assert part in str(error.value)
 
 
@@ -1040,11 +1040,11 @@ WRONG_SOLVERS = {
 
 @pytest.mark.parametrize("what", WRONG_SOLVERS)
 def test_a_wrong_solver_is_told_by_its_field(what, small):
-    text, *told = WRONG_SOLVERS[what]
+    text, *expected = WRONG_SOLVERS[what]
     Path("solver.prototxt").write_text(text)
     with pytest.raises(CaffeFormatError) as error:
         caffe.load_solver("solver.prototxt")
-    for part in ("solver.prototxt", *told):
+    for part in ("solver.prototxt", *expected):
         assert part in str(error.value)
 
 
@@ -1073,12 +1073,12 @@ def test_a_wrong_snapshot_is_told_by_its_field(what, small):
         state.history.add().CopyFrom(blob)
     Path("right.solverstate").write_bytes(state.SerializeToString())
     assert caffe.load_solver("solver.prototxt", snapshot="right.solverstate").iter == 3
-    change, *told = WRONG_STATES[what]
+    change, *expected = WRONG_STATES[what]
     change(state)
     Path("wrong.solverstate").write_bytes(state.SerializeToString())
     with pytest.raises(CaffeFormatError) as error:
         caffe.load_solver("solver.prototxt", snapshot="wrong.solverstate")
-    for part in ("wrong.solverstate", *told):
+    for part in ("wrong.solverstate", *expected):
         assert part in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""Videos made ready ahead of training: exact frames, features to learn from, work that is cut short."""
+"""Prepared videos: exact frames, features to learn from, work that is cut short."""
 
 import json
 import shutil
@@ -80,9 +80,9 @@ def test_what_was_made_among_the_videos_is_not_taken_for_one(made, run, tmp_path
     frames = ("frames", tmp_path / "set", "--out", tmp_path / out)
     features = ("features", run, tmp_path / "set/class", "--out", tmp_path / "set/class", "--device", "cpu")
     for words in (features, frames):
-        for told in ("6 videos of", "6 passed over as done, 0 failed"):
+        for message in ("6 videos of", "6 passed over as done, 0 failed"):
             code, output, err = prepare(*words)
-            assert (code, err) == (0, "") and told in output
+            assert (code, err) == (0, "") and message in output
         shutil.rmtree(tmp_path / "set/class/features", ignore_errors=True)
 
 
@@ -94,8 +94,8 @@ def test_what_is_done_is_passed_over_and_what_is_half_done_is_made_anew(made, tm
     (out / "train_00001").rename(part)
     (part / "train_00001.0001.jpg").write_bytes(b"half a pict")
     (part / "train_00001.9999.jpg").write_bytes(b"of another time")
-    code, told, _ = prepare("frames", made / "videos", "--out", out)
-    assert code == 0 and "1 videos of" in told and "5 passed over" in told
+    code, message, _ = prepare("frames", made / "videos", "--out", out)
+    assert code == 0 and "1 videos of" in message and "5 passed over" in message
     assert files(out) == sorted(before) and not part.exists()
     for name, written in before.items():
         assert ((out / name).stat().st_mtime_ns != written) == name.startswith("train_00001")

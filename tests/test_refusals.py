@@ -40,10 +40,15 @@ def refused(tool):
     """Runs a tool that must refuse; gives its one sentence."""
 
     def run(name: str, *arguments: object) -> str:
-        code, _, told = tool(name, *arguments)
+        code, _, message = tool(name, *arguments)
         assert code == 2
-        assert told.startswith("error: ") and told.count("\n") == 1 and told.endswith("\n") and "Traceback" not in told
-        return told
+        assert (
+            message.startswith("error: ")
+            and message.count("\n") == 1
+            and message.endswith("\n")
+            and "Traceback" not in message
+        )
+        return message
 
     return run
 
@@ -98,7 +103,7 @@ def closed_port() -> str:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("model.temporal.hiden=5", "did you mean hidden"),
         ("stepps=5", "did you mean steps"),
@@ -114,9 +119,9 @@ def closed_port() -> str:
         ("justaword", "expected key=value"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_train(refused, tmp_path, override, told):
+def test_a_wrong_setting_is_refused_by_train(refused, tmp_path, override, message):
     sentence = refused("train", "--config", CONFIG, "--workdir", tmp_path / "run", *SMALL, override)
-    assert told in sentence
+    assert message in sentence
 
 
 @pytest.mark.parametrize(
@@ -136,7 +141,7 @@ def test_fp16_on_the_cpu_trains_or_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (None, "no such file"),
         ("def get_config(:\n", "SyntaxError"),
@@ -151,12 +156,12 @@ def test_fp16_on_the_cpu_trains_or_is_refused(tmp_path):
         ("def get_config(size):\n    pass\n", "TypeError"),
     ],
 )
-def test_a_broken_config_is_refused_by_path_and_line(refused, tmp_path, text, told):
+def test_a_broken_config_is_refused_by_path_and_line(refused, tmp_path, text, message):
     path = tmp_path / "mine.py"
     if text is not None:
         path.write_text(text)
     sentence = refused("train", "--config", path, "--workdir", tmp_path / "run")
-    assert sentence.startswith(f"error: config {path}") and told in sentence
+    assert sentence.startswith(f"error: config {path}") and message in sentence
     assert not (tmp_path / "run").exists()
 
 
@@ -175,8 +180,8 @@ def test_train_names_missing_options(refused, tmp_path):
 
 def test_show_prints_the_config_and_runs_nothing(tool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, shown, told = tool("train", "--config", CONFIG, "--show", "model.temporal.hidden=256")
-    assert (code, told, list(tmp_path.iterdir())) == (0, "", [])
+    code, shown, message = tool("train", "--config", CONFIG, "--show", "model.temporal.hidden=256")
+    assert (code, message, list(tmp_path.iterdir())) == (0, "", [])
     assert "hidden=256" in shown and compile(shown, "shown", "exec")
 
 
@@ -195,9 +200,9 @@ def test_a_damaged_mnist_file_is_named_whatever_its_damage(raw, tmp_path, name, 
     else:
         size = {"truncated": path.stat().st_size - 1, "longer": path.stat().st_size + 1, "empty": 0, "header": 6}
         os.truncate(path, size[damage])
-    with pytest.raises(SeqclfError, match=r"damaged.* delete it") as told:
+    with pytest.raises(SeqclfError, match=r"damaged.* delete it") as message:
         mnist(root=str(tmp_path), source="auto")  # files that are there and wrong are no reason to fall back
-    assert str(told.value).startswith(f"{path}: ")
+    assert str(message.value).startswith(f"{path}: ")
 
 
 def test_a_damaged_mnist_file_ends_the_train_tool_in_that_sentence(refused, raw, tmp_path):
@@ -408,7 +413,7 @@ def test_a_folder_that_is_not_a_run_is_refused(refused, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--checkpoint", "best"], "has no best checkpoint"),
         (["--checkpoint", "99"], "step_99.pt: no such file"),
@@ -419,8 +424,8 @@ def test_a_folder_that_is_not_a_run_is_refused(refused, tmp_path):
         (["model.temporal.layers=2"], "temporal.weight_ih_l2 is (32, 8) in the checkpoint and absent in the model"),
     ],
 )
-def test_what_a_run_does_not_have_is_refused(refused, run, arguments, told):
-    assert told in refused("evaluate", run, *arguments)
+def test_what_a_run_does_not_have_is_refused(refused, run, arguments, message):
+    assert message in refused("evaluate", run, *arguments)
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.py"])
@@ -465,7 +470,7 @@ class _Harmful:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "no such file"),
         (b"no image at all", "not a picture that can be read"),
@@ -473,11 +478,11 @@ class _Harmful:
         (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "not a picture that can be read"),
     ],
 )
-def test_a_file_that_is_no_image_is_refused_by_its_name(refused, run, tmp_path, content, told):
+def test_a_file_that_is_no_image_is_refused_by_its_name(refused, run, tmp_path, content, message):
     path = tmp_path / "digit.png"
     if content is not None:
         path.write_bytes(content)
-    assert f"{path}: {told}" in refused("predict", run, path)
+    assert f"{path}: {message}" in refused("predict", run, path)
 
 
 def test_a_folder_among_the_images_is_refused(refused, run, tmp_path):

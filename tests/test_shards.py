@@ -129,8 +129,8 @@ def pack(made, tmp_path, prepare):
             options += ["--segments", root / "segments.csv", "--background", "background"]
         for part in ("train", "test"):
             words = ("shards", root / f"{part}.txt", "--root", root, "--out", tmp_path / out, "--part", part, *options)
-            code, told, err = prepare(*words)
-            assert (code, err) == (0, "") and "0 failed" in told
+            code, message, err = prepare(*words)
+            assert (code, err) == (0, "") and "0 failed" in message
         return tmp_path / out
 
     return run
@@ -271,8 +271,8 @@ def test_a_video_that_cant_be_read_is_told_and_left_out(tmp_path, made, prepare)
     shutil.copytree(made["clip", "mp4"], root)
     (root / "videos/train_00003.mp4").write_bytes(b"nothing of a video")
     words = ("shards", root / "train.txt", "--root", root, "--out", tmp_path / "out", "--classes", root / "classes.txt")
-    code, told, err = prepare(*words)
-    assert code == 2 and "train_00003.mp4" in err and "9 videos of" in told and "1 failed" in told
+    code, message, err = prepare(*words)
+    assert code == 2 and "train_00003.mp4" in err and "9 videos of" in message and "1 failed" in message
     part = read_part(tmp_path / "out", "train")
     assert sum(map(len, part.shards.values())) == 9 and len(part.classes) == 10
     code, _, err = prepare(*words)
@@ -364,9 +364,13 @@ def test_webdataset_reads_what_we_write(made, pack):
         ours = shard_set(str(root)).train.videos
         assert len(samples) == len(ours) == 10
         for sample, video in zip(samples, ours, strict=True):
-            told = json.loads(sample["json"])
-            assert told["name"] == video.name and told["label"] == video.labels and told["class"] == str(video.labels)
-            assert told["frames"] == len(video.source) and sample["__key__"] == video.source.path.rpartition(" ")[2]
+            message = json.loads(sample["json"])
+            assert (
+                message["name"] == video.name
+                and message["label"] == video.labels
+                and message["class"] == str(video.labels)
+            )
+            assert message["frames"] == len(video.source) and sample["__key__"] == video.source.path.rpartition(" ")[2]
             path = made["clip", form] / video.name
             if form == "mp4":
                 assert sample["mp4"] == path.read_bytes()

@@ -1,4 +1,4 @@
-"""Video files: any frames equal those of a decoding of the whole file; what is no whole video is told in a sentence."""
+"""Video files: any frames equal those of a decoding of the whole file; a file that is no whole video is refused."""
 
 import io
 import os

@@ -195,15 +195,15 @@ def test_what_is_left_out_may_be_the_first_or_a_whole_batch_or_a_file_that_does_
 
 
 @pytest.mark.parametrize(
-    ("videos", "told"),
+    ("videos", "message"),
     [
         ([], "it has no video"),
         ([Video("a", Numbers(3), 0), Video("b", Numbers(3), torch.zeros(3))], "all of them labels per frame"),
         ([Video("a", Numbers(3), None)], "have a label each"),
     ],
 )
-def test_videos_refuse(videos, told):
-    with pytest.raises(SeqclfError, match=told):
+def test_videos_refuse(videos, message):
+    with pytest.raises(SeqclfError, match=message):
         Videos(videos)
 
 

@@ -105,7 +105,7 @@ class _Graph:
     Attributes:
         rows: the layers of each node: one layer, and those that work in place on its top.
         blobs: of each node, its tops.
-        source: for the name of each blob, as of the last layer added, the node and top that hold it.
+        source: the node and top that hold each blob, by its name, after the last layer added.
         reads: triples (node, top, reading node).
     """
 

@@ -10,7 +10,7 @@ import torch
 from seqclf.caffe.net import Net
 
 WORTH_SHARING = 4_000_000
-"""Operations of a layer's forward pass from which more threads pay off, as of a product of two 128 x 128 matrices."""
+"""Operations of a layer's forward pass from which more threads pay off, such as a product of two 128 x 128 matrices."""
 
 
 def largest_work(net: Net) -> int:

@@ -1,4 +1,4 @@
-"""Makes videos ready ahead of training: their frames as pictures, features of their frames, shards of many.
+"""Prepares videos for training: frames as pictures, features of frames, or shards of many videos.
 
 seqclf prepare frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
 seqclf prepare frames --list train.txt --root DIR --out DIR
@@ -6,9 +6,9 @@ seqclf prepare features runs/<run> video.mp4 more_videos/ --out DIR
 seqclf prepare features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
 seqclf prepare shards train.txt --root DIR --out DIR [--part train] [--size 256]
 
-Every command has --help. Frames and features that are done are passed over: a command that was stopped is given again
-to go on. Shards are written whole or not at all.
-Exit code 2 where a video could not be read; each such is told, and the others are made.
+Every command has --help. Frames and features that are done are skipped, so repeat a stopped command to continue it.
+Shards are written whole or not at all.
+Exit code 2 where a video could not be read; it is reported, and the others are processed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def frames(words: Sequence[str]) -> int:
         str(video): partial(write_frames, VideoFile(video, args.fps), place, size, args.form, args.quality)
         for video, place in todo.items()
     }
-    return told(work_off(jobs, args.workers), len(found) - len(todo), out)
+    return print_summary(work_off(jobs, args.workers), len(found) - len(todo), out)
 
 
 def features(words: Sequence[str]) -> int:
@@ -142,7 +142,7 @@ def features(words: Sequence[str]) -> int:
         print("not written: groundTruth, mapping.txt and splits, as features are missing", file=sys.stderr)
     elif parts:
         write_annotations(out, data.classes, parts)
-    return told(done, len(found) - len(todo), out)
+    return print_summary(done, len(found) - len(todo), out)
 
 
 def shards(words: Sequence[str]) -> int:
@@ -207,7 +207,7 @@ def shards(words: Sequence[str]) -> int:
         videos, out, args.part, classes, args.background, args.fps, int(args.size * 1e6), args.lanes, seed, args.workers
     )
     print(f"{len(tars):,} shards, {sum(tar.stat().st_size for tar in tars) / 1e6:,.1f} MB, {len(classes)} classes")
-    return told(done, 0, out)
+    return print_summary(done, 0, out)
 
 
 def encoder_of(args: Namespace, resize: Any, crop: Any) -> tuple[Encoder, list[str]]:
@@ -237,8 +237,8 @@ def annotated(args: Namespace, train: str, test: str, fps: float | None, pattern
     return annotated_set(args.root, train, test, args.segments, args.classes, **labels)
 
 
-def told(done: Done, there: int, out: Path) -> int:
-    """Prints the summary; gives the exit code."""
+def print_summary(done: Done, there: int, out: Path) -> int:
+    """Prints the summary and returns the exit code."""
     rate = f" ({done.frames / done.seconds:,.0f} frames/s)" if done.made else ""
     print(
         f"{out}: {done.made:,} videos of {done.frames:,} frames made in {done.seconds:.1f} s{rate}, "

@@ -99,17 +99,17 @@ class InputSpec:
             ) from None
 
     def build_sampling(self, sources: Path | None = None) -> Sampling:
-        """The sampling of evaluation; errors as of ``from_recipe``."""
+        """The sampling of evaluation; errors as in ``from_recipe``."""
         built: Sampling = whole if self.sampling is None else self._build("sampling", self.sampling, sources)
         return built
 
     def build_transform(self, sources: Path | None = None) -> Transform | None:
-        """The transform of evaluation, or None; errors as of ``from_recipe``."""
+        """The transform of evaluation, or None; errors as in ``from_recipe``."""
         built: Transform | None = self._build("transform", self.transform, sources)
         return built
 
     def build_reader(self, kind: str, sources: Path | None = None) -> Reader | None:
-        """What opens files of a kind, or None where the run has read none; errors as of ``from_recipe``."""
+        """What opens files of a kind, or None where the run has read none; errors as in ``from_recipe``."""
         built: Reader | None = self._build("reader", self.readers.get(kind), sources)
         return built
 
@@ -140,7 +140,7 @@ def describe_input(
 
     Args:
         train, test: the parts.
-        classes, background, decision: as of ``Data``.
+        classes, background, decision: as in ``Data``.
     """
     transforms = [to_recipe(getattr(part, "transform", None)) for part in (train, test)]
     return InputSpec(

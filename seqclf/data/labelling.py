@@ -28,7 +28,7 @@ def last_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
 
 
 def every_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
-    """The clip's label at each of its valid frames, as LRCN trains; arguments as of ``last_frame``."""
+    """The clip's label at each of its valid frames, as LRCN trains; arguments as in ``last_frame``."""
     _expect(labels, 1, "every_frame")
     per_frame = labels[:, None].expand(-1, frames)
     return per_frame.where(valid_frames(lengths, per_frame.shape, labels.device), IGNORE)

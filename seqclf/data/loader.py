@@ -36,7 +36,7 @@ def batches(data: Clips | Videos, plan: Iterable[tuple[Tensor, int]]) -> Generat
 
 
 def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch | None, None, None]:
-    """The batches, read and put together ahead of time by the data's workers."""
+    """The batches, read and assembled ahead of time by the data's workers."""
     if data.workers < 1:
         for indices, key in plan:
             yield _together(data, [data.try_sample(int(i), key) for i in indices])

@@ -62,7 +62,7 @@ def decode_picture(content: bytearray, name: str | Path) -> NDArray[np.uint8]:
 
 
 def picture_size(path: str) -> tuple[int, int]:
-    """Height and width of a picture, from its header; errors as of ``read_picture``."""
+    """Height and width of a picture, from its header; errors as in ``read_picture``."""
     with _opened(path, path) as image:
         return image.height, image.width
 

@@ -54,13 +54,13 @@ def write_shard(
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
         for key, video in samples:
             frames, labels = len(video.source), video.labels
-            told: dict[str, Any] = {"name": video.name, "frames": frames}
+            record: dict[str, Any] = {"name": video.name, "frames": frames}
             if isinstance(labels, Tensor):
-                told |= {"labels": labels.tolist()} | ({"fps": fps} if fps is not None else {})
+                record |= {"labels": labels.tolist()} | ({"fps": fps} if fps is not None else {})
             else:
                 assert labels is not None
-                told |= {"label": labels, "class": classes[labels]}
-            text = json.dumps(told).encode()
+                record |= {"label": labels, "class": classes[labels]}
+            text = json.dumps(record).encode()
             _add(tar, f"{key}.json", len(text), BytesIO(text))
             files = _files(video)
             digits = max(4, len(str(len(files))))

@@ -42,7 +42,7 @@ class Sample:
         label: its class, or ``labels`` of its frames; the other is None.
         kind: the suffix of its video, or ".jpg" and the like: of its frames.
         at, sizes: where in the shard its video or frames begin, and their bytes.
-        class_name: of the label, where it is told.
+        class_name: of the label, where it is given.
         fps: the rate that the video was read at when its labels were counted; None for its own.
     """
 
@@ -147,7 +147,7 @@ def _plain(sample: Sample) -> dict[str, Any]:
 
 
 def scan(shard: Path) -> list[Sample]:
-    """The samples of a shard, by looking through all its heads; errors as of ``read_part``."""
+    """The samples of a shard, by looking through all its heads; errors as in ``read_part``."""
     members, texts = [], {}
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -197,18 +197,18 @@ def _sample(where: str, key: str, files: list[tuple[str, int, int]], texts: dict
         raise SeqclfError(f"{where}: holds two frames of one name")
     frames.sort(key=lambda file: natural_key(file[0]))
     suffixes, at, sizes = zip(*(videos or frames), strict=True)
-    told: Any = {}
+    record: Any = {}
     if (key, "json") in texts:
         try:
-            told = json.loads(texts[key, "json"])
+            record = json.loads(texts[key, "json"])
         except ValueError as error:
             raise SeqclfError(f"{where}: its .json is damaged ({error})") from None
-        if not isinstance(told, dict):
-            raise SeqclfError(f"{where}: its .json is {told!r}, an object with a label was expected")
-    if (key, "cls") in texts and "label" not in told and "labels" not in told:
+        if not isinstance(record, dict):
+            raise SeqclfError(f"{where}: its .json is {record!r}, an object with a label was expected")
+    if (key, "cls") in texts and "label" not in record and "labels" not in record:
         text = texts[key, "cls"].decode("utf-8", "replace").strip()
-        told["label"] = int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
-    label, labels, name = told.get("label"), told.get("labels"), told.get("name", key)
+        record["label"] = int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
+    label, labels, name = record.get("label"), record.get("labels"), record.get("name", key)
     if (label is None) == (labels is None):
         what = "no label" if label is None else "both a label and labels of frames"
         raise SeqclfError(f"{where}: has {what}; one is expected, by its .json or .cls")
@@ -216,7 +216,7 @@ def _sample(where: str, key: str, files: list[tuple[str, int, int]], texts: dict
         raise SeqclfError(f"{where}: its label is {label!r}, a class's number was expected")
     if labels is not None and not (isinstance(labels, list) and all(type(k) is int for k in labels)):
         raise SeqclfError(f"{where}: its labels are no list of classes' numbers")
-    if frames and told.get("frames", len(frames)) != len(frames):
-        raise SeqclfError(f"{where}: holds {len(frames)} frames, but {told['frames']} by its .json")
+    if frames and record.get("frames", len(frames)) != len(frames):
+        raise SeqclfError(f"{where}: holds {len(frames)} frames, but {record['frames']} by its .json")
     kind = "." + suffixes[0].rpartition(".")[2]
-    return Sample(key, str(name), kind, list(at), list(sizes), label, labels, told.get("class"), told.get("fps"))
+    return Sample(key, str(name), kind, list(at), list(sizes), label, labels, record.get("class"), record.get("fps"))

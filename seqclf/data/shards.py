@@ -75,7 +75,7 @@ def shard_set(
     background = background or next((part.background for part in parts.values() if part.background), None)
     if background is not None and background not in names:
         raise SeqclfError(f"{root}: background {background!r} is none of the classes {', '.join(names[:8])}")
-    data, told = {}, []
+    data, notes = {}, []
     for name, part in parts.items():
         data[name] = Shards(
             [[_video(path, sample, fps) for sample in samples] for path, samples in part.shards.items()],
@@ -87,12 +87,12 @@ def shard_set(
             workers=workers,
             on_error=on_error,
         )
-        told.append(f"{name}: {len(data[name].videos):,} videos in {len(part.shards):,} shards")
+        notes.append(f"{name}: {len(data[name].videos):,} videos in {len(part.shards):,} shards")
     marked = None
     if data["test"].per_frame:
         marked = [] if background is None else [names.index(background)]
     return Data(
-        data["train"], data["test"], names, f"{root} ({'; '.join(told)})", data.get("validation"), background=marked
+        data["train"], data["test"], names, f"{root} ({'; '.join(notes)})", data.get("validation"), background=marked
     )
 
 
@@ -221,7 +221,7 @@ class Shards(Videos):
     Args:
         shards: the videos of each shard.
         lanes: at most; never more than shards, or samples of a batch.
-        keywords: as of ``Videos``.
+        keywords: as in ``Videos``.
     """
 
     def __init__(self, shards: Sequence[Sequence[Video]], lanes: int = LANES, **keywords: Any) -> None:

@@ -82,7 +82,7 @@ def resize(frames: Tensor, generator: torch.Generator | None, size: Size, antial
 
     Args:
         size: ``(height, width)``, or the length of the shorter side; the aspect ratio is then kept.
-        antialias: as of ``torchvision.transforms.v2.functional.resize``.
+        antialias: as in ``torchvision.transforms.v2.functional.resize``.
     """
     H, W = _picture(frames, "resize")
     if isinstance(size, int):

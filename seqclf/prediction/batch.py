@@ -67,7 +67,7 @@ class BatchPredictor:
         """Classifies several clips in one call of the model; shorter clips are padded.
 
         Args:
-            clips: each as of a call.
+            clips: each as in a call.
             names: of the clips, for errors.
         """
         tensors = [
@@ -99,7 +99,7 @@ class BatchPredictor:
         return logits.float().softmax(-1).cpu(), state
 
     def check(self, frames: Frames, name: str = "the clip") -> Tensor:
-        """Frames as a tensor ``(T, *frame_shape)``; errors as of a call."""
+        """Frames as a tensor ``(T, *frame_shape)``; errors as in a call."""
         clip, shape = to_tensor(frames), self.frame_shape
         if shape is not None and tuple(clip.shape[1:]) != shape:
             raise wrong_shape(tuple(clip.shape[1:]), shape, name)

@@ -51,7 +51,7 @@ class FusedRuns:
             changes: further arguments of ``RunReader.load``.
 
         Raises:
-            SeqclfError: as of ``RunReader.load``; classes, decision rules or numbers of arguments differ.
+            SeqclfError: as in ``RunReader.load``; classes, decision rules or numbers of arguments differ.
         """
         if not folders:
             raise SeqclfError("there is no run to predict with")
@@ -96,7 +96,7 @@ class FusedRuns:
         }
 
     def find(self, path: str | Path) -> list[Path]:
-        """The files that a path leads to; errors as of ``RunReader.find``."""
+        """The files that a path leads to; errors as in ``RunReader.find``."""
         return self.readers[0].find([path])
 
     def places(self, path: Path) -> list[Path]:
@@ -115,7 +115,7 @@ class FusedRuns:
         """The prediction of a file by all runs together, and what each has read.
 
         Raises:
-            SeqclfError: as of ``RunReader.open`` and ``predict``; the runs read different numbers of frames.
+            SeqclfError: as in ``RunReader.open`` and ``predict``; the runs read different numbers of frames.
         """
         sources = [run.open(place) for run, place in zip(self.readers, places, strict=True)]
         each = [

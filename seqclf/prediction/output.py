@@ -87,7 +87,7 @@ def write_frames(path: Path, found: FilePrediction) -> None:
 def write_timeline(
     path: Path, found: FilePrediction, title: str, truth: Tensor | None, background: Sequence[str]
 ) -> None:
-    """Draws the timeline, with the true segments where they are known; errors as of ``timeline``."""
+    """Draws the timeline, with the true segments where they are known; errors as in ``timeline``."""
     prediction = found.prediction
     timeline(
         prediction.probabilities,

@@ -108,7 +108,7 @@ def fuse(predictions: Sequence[AnyPrediction], weights: Sequence[float] | None =
 
 
 def shares(count: int, weights: Sequence[float] | None) -> list[float]:
-    """The weights of ``count`` models as shares of 1; errors as of ``fuse``."""
+    """The weights of ``count`` models as shares of 1; errors as in ``fuse``."""
     weights = [1.0] * count if weights is None else list(weights)
     if len(weights) != count:
         raise SeqclfError(f"there are {count} models to fuse, but {len(weights)} weights")

@@ -1,4 +1,4 @@
-"""Videos made ready ahead of training, many at a time: frames as pictures, features of frames, shards."""
+"""Prepares videos for training, many at a time: frames as pictures, features of frames, shards."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Done:
 
 
 def work_off(jobs: Mapping[str, Callable[[], Job]], workers: int, unit: str = "video") -> Done:
-    """Does the jobs by so many threads, and shows how far they are; what fails is told, and the others go on.
+    """Runs jobs in threads and shows their progress. A job that fails is reported, and the others continue.
 
     Args:
         jobs: by name, what is called to begin each. On an interrupt those that are on their way are closed.
@@ -99,7 +99,7 @@ def places(paths: Iterable[str | Path], out: Path) -> dict[Path, Path]:
     That is ``out/<video>``, or for the videos of a folder ``out/<where it is in the folder>/<video>``.
 
     Raises:
-        SeqclfError: as of ``find_videos``; two videos would have one place.
+        SeqclfError: as in ``find_videos``; two videos would have one place.
     """
     found: dict[Path, Path] = {}
     for given in map(Path, paths):
@@ -167,7 +167,7 @@ def encoder_of_run(run: str, checkpoint: str, fps: float | None, device: torch.d
     """A run's preprocessing and encoder, on frames that are resized and cropped as in the run's evaluation.
 
     Raises:
-        SeqclfError: as of ``load_run``; the run's model has no encoder.
+        SeqclfError: as in ``load_run``; the run's model has no encoder.
     """
     read = RunReader.load(run, checkpoint, device)
     parts = [getattr(read.predictor.model, name, None) for name in ("preprocess", "encoder")]
@@ -178,8 +178,8 @@ def encoder_of_run(run: str, checkpoint: str, fps: float | None, device: torch.d
     def fit(frames: Tensor) -> Tensor:
         return read.fit(frames, read.predictor.frame_shape, "the video")[0]
 
-    told = {"run": str(Path(run).resolve()), "checkpoint": read.checkpoint.name, "fps": fps}
-    return Encoder(_encode(nn.Sequential(*parts), fit, device), fps, pattern, told)  # type: ignore[arg-type]
+    settings = {"run": str(Path(run).resolve()), "checkpoint": read.checkpoint.name, "fps": fps}
+    return Encoder(_encode(nn.Sequential(*parts), fit, device), fps, pattern, settings)  # type: ignore[arg-type]
 
 
 def encoder_of_backbone(
@@ -191,7 +191,7 @@ def encoder_of_backbone(
     device: torch.device,
 ) -> Encoder:
     """A torchvision model without its classifier, on frames that are resized, cropped in the middle, and normalised as
-    ImageNet's; arguments and errors as of ``Backbone``, ``resize`` and ``center_crop``."""
+    ImageNet's; arguments and errors as in ``Backbone``, ``resize`` and ``center_crop``."""
     from seqclf.models.backbone import Backbone
 
     torch.manual_seed(0)  # weights=None draws
@@ -202,8 +202,8 @@ def encoder_of_backbone(
     def fit(frames: Tensor) -> Tensor:
         return center_crop(resize(frames, None, size), None, crop)
 
-    told = {"backbone": name, "weights": weights, "resize": size, "crop": crop, "fps": fps}
-    return Encoder(_encode(model, fit, device), fps, None, told)
+    settings = {"backbone": name, "weights": weights, "resize": size, "crop": crop, "fps": fps}
+    return Encoder(_encode(model, fit, device), fps, None, settings)
 
 
 def _encode(model: nn.Module, fit: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -234,7 +234,7 @@ def write_part(
     Args:
         videos: with a label, or labels of their frames, which are counted at ``fps``.
         root: the folder.
-        size, lanes, seed: as of ``in_shards``.
+        size, lanes, seed: as in ``in_shards``.
 
     Returns:
         what came of the videos, and the shards.

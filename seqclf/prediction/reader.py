@@ -88,7 +88,7 @@ class RunReader:
             experiment: in place of the run's config; also read for parts of the input that have no importable name.
 
         Raises:
-            SeqclfError: as of ``load_run``; the record does not say how input is read, or says it by code that can't be
+            SeqclfError: as in ``load_run``; the record does not say how input is read, or says it by code that can't be
                 imported; an argument is out of range.
         """
         check_decision(decision)
@@ -117,7 +117,7 @@ class RunReader:
         """The files that paths lead to, as this run reads them: videos, or images where an image is a clip.
 
         Raises:
-            SeqclfError: as of ``find_videos``; a folder holds no images.
+            SeqclfError: as in ``find_videos``; a folder holds no images.
         """
         if "image" not in self.spec.readers:
             return find_videos(paths)
@@ -168,7 +168,7 @@ class RunReader:
         )
 
     def predict(self, source: Source) -> SourcePrediction:
-        """Classifies a source as evaluation does; errors as of ``predict_source``."""
+        """Classifies a source as evaluation does; errors as in ``predict_source``."""
         return predict_source(self.predictor, source, self.sampling or self.input.sampling(), self.fit)
 
     def setting(self, kind: str, name: str) -> Any:

@@ -70,7 +70,7 @@ def load(
     device: torch.device | str = "cpu",
     experiment: Experiment | None = None,
 ) -> Predictor:
-    """A run as a ``Predictor``: ``seqclf.load("runs/<run>")(frames)``. Arguments and errors as of ``load_run``."""
+    """A run as a ``Predictor``: ``seqclf.load("runs/<run>")(frames)``. Arguments and errors as in ``load_run``."""
     experiment, model, record, _ = load_run(run, checkpoint, experiment=experiment)
     spec = InputSpec.from_record(record, run)
     return Predictor(model, spec.classes, device, spec.decision, spec, RunFolder(run).sources, experiment.precision)

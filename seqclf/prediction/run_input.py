@@ -30,21 +30,21 @@ class RunInput:
     experiment: Experiment | None = None
 
     def sampling(self) -> Sampling:
-        """Which frames of a file make its clips; errors as of ``InputSpec.build_sampling``."""
+        """Which frames of a file make its clips; errors as in ``InputSpec.build_sampling``."""
         if self._needs_experiment(self.spec.sampling):
             found: Sampling = getattr(self._test, "sampling", whole)
             return found
         return self.spec.build_sampling(self.sources)
 
     def transform(self) -> Transform | None:
-        """What is done to the frames of a clip, or None; errors as of ``InputSpec.build_transform``."""
+        """What is done to the frames of a clip, or None; errors as in ``InputSpec.build_transform``."""
         if self._needs_experiment(self.spec.transform):
             found: Transform | None = getattr(self._test, "transform", None)
             return found
         return self.spec.build_transform(self.sources)
 
     def reader(self, kind: str) -> Reader | None:
-        """What opens files of a kind, or None where the run has read none; errors as of ``InputSpec.build_reader``."""
+        """What opens files of a kind, or None where the run has read none; errors as in ``InputSpec.build_reader``."""
         if self._needs_experiment(self.spec.readers.get(kind)):
             test = self._test
             if isinstance(test, Clips):

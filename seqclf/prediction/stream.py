@@ -22,7 +22,7 @@ class Stream:
         self.state: State = None
 
     def __call__(self, frame: Frames) -> Tensor:
-        """Probabilities ``(K,)`` after one more frame ``(*frame_shape)``; errors as of the predictor's call."""
+        """Probabilities ``(K,)`` after one more frame ``(*frame_shape)``; errors as in the predictor's call."""
         clip = self.predictor.check(to_tensor(frame)[None], "the frame")
         probabilities, self.state = self.predictor.run(clip[None], self.state)
         return probabilities[0, 0]

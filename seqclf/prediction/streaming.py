@@ -59,7 +59,7 @@ def stream_source(run: RunReader, source: Source) -> Iterator[StreamedFrame]:
 
 
 def write_stream(path: str | Path, frames: Sequence[StreamedFrame], classes: Sequence[str], file: FileFrames) -> None:
-    """Writes streamed frames as a CSV with a row for each frame of the file; errors as of ``write_frames``."""
+    """Writes streamed frames as a CSV with a row for each frame of the file; errors as in ``write_frames``."""
     p = torch.stack([frame.probabilities for frame in frames])
     seen = torch.ones(len(frames), dtype=torch.int64)
     prediction = SourcePrediction(p, list(classes), seen=seen)

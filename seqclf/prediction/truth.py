@@ -45,7 +45,7 @@ class Truth:
         """The labels ``(N,)`` of the frames of a file, ``IGNORE`` where nothing is known.
 
         Raises:
-            SeqclfError: as of ``annotate`` and ``read_labels``.
+            SeqclfError: as in ``annotate`` and ``read_labels``.
         """
         if self.table is not None:
             return annotate(self.table, video.as_posix(), frames.times()).labels

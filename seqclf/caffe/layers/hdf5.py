@@ -48,7 +48,7 @@ class HDF5Data(Source):
                 if shape[0] != shapes[0][0] or shape[0] < 1 or shape[1:] != kind:
                     self.fail(
                         f'{path}: dataset "{name}" has shape {shape}, expected rows of shape {kind}, '
-                        f'as many as of "{self.param.top[0]}" and at least one'
+                        f'as many as in "{self.param.top[0]}" and at least one'
                     )
             self.rows.append(shapes[0][0])
         return [(self.batch_size, *kind) for kind in kinds]
