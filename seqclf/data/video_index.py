@@ -62,7 +62,7 @@ def index_frames(place: Place, skip_damaged: bool = False) -> FrameIndex:
         skip_damaged: Decode the whole file to find out which frames are intact.
 
     Raises:
-        SeqclfError: As of ``open_container``; the file has no frame; frames differ in size; packets are missing at
+        SeqclfError: As in ``open_container``; the file has no frame; frames differ in size; packets are missing at
             unknown places; the file is cut off or damaged, and ``skip_damaged`` is False.
     """
     scan = scan_packets(place)
@@ -208,6 +208,6 @@ def _order_of_decoding(place: Place, trusted: Container[int]) -> tuple[Ints, lis
             faults += [number] if frame is None else []
     if len(set(order)) < len(order) or -1 in order:
         raise SeqclfError(
-            f"{place}: its frames can't be told apart; convert it to another format, such as H.264 in MP4"
+            f"{place}: its frames can't be distinguished; convert it to another format, such as H.264 in MP4"
         )
     return np.array(order, np.int64), faults

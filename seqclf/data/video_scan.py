@@ -83,7 +83,7 @@ def scan_packets(place: Place) -> Scan:
     """Read all packets of a file.
 
     Raises:
-        SeqclfError: As of ``open_container``; the video has no frame.
+        SeqclfError: As in ``open_container``; the video has no frame.
     """
     fault = "the file is cut off" if _matroska_is_cut(place) else None
     container, stream = open_container(place)
