@@ -4,7 +4,7 @@
 
 Needs: the extra "video". The config first makes its 3,200 videos, in ~/.cache/seqclf/moving_digits.
 
-Cost: 11.8 minutes on one core of a Xeon with AVX-512 (OMP_NUM_THREADS=1), of which making the videos takes 1.2.
+Cost: 11.8 minutes on one core of a Xeon with AVX-512 (OMP_NUM_THREADS=1), including 1.2 to make the videos.
 
 Scores on the 200 test videos, seed 0: 96.64 % of frames, edit score 96.0, F1@10 95.7, F1@25 95.4, F1@50 94.3.
 
