@@ -12,9 +12,9 @@ import torch
 
 from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, annotated_set, feature_set
 from seqclf.data import open_video
+from seqclf.data.digit_videos import make_moving_digits
 from seqclf.data.extract import write_features, write_frames
 from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.pictures import read_picture
 from seqclf.data.transforms import center_crop, in_turn, random_crop, resize
 from seqclf.data.video_file import VideoFile

@@ -473,9 +473,9 @@ class _Harmful:
     ("content", "message"),
     [
         (None, "no such file"),
-        (b"no image at all", "not a picture that can be read"),
-        (b"", "not a picture that can be read"),
-        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "not a picture that can be read"),
+        (b"no image at all", "not a picture"),
+        (b"", "not a picture"),
+        (b"\x89PNG\r\n\x1a\n" + b"\x00" * 40, "not a picture"),
     ],
 )
 def test_a_file_that_is_no_image_is_refused_by_its_name(refused, run, tmp_path, content, message):

@@ -354,7 +354,7 @@ def test_files_of_classes(tmp_path, lines, classes):
         (["1 a", "1 b"], "line 2: class 'b'"),
         (["1 a", "2 a"], "line 2: class 'a'"),
         (["a", "", "a"], "line 3: class 'a'"),
-        (["0 a", "b"], "line 2: 'b'"),
+        (["0 a", "b"], "line 2: "),
         ([], "empty"),
         (["# nothing"], "comments"),
     ],

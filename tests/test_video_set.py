@@ -15,7 +15,7 @@ from PIL import Image
 
 import seqclf
 from seqclf import SeqclfError, annotated_set, feature_set, moving_digits, video_set
-from seqclf.data.moving_digits import make_moving_digits
+from seqclf.data.digit_videos import make_moving_digits
 from seqclf.data.sampling import dense, uniform, whole, window
 from seqclf.data.spans import VideoSpan
 from seqclf.experiment.loading import load_experiment
@@ -145,7 +145,7 @@ def test_one_name_in_a_csv_of_two_videos_is_refused(tmp_path):
     root = odd_set(tmp_path)
     (tmp_path / "good.txt").write_text("a b/v 1\nc/v 1\n")
     (tmp_path / "s.csv").write_text("video,start,end,label\nv 1,1,3,x\n")
-    with pytest.raises(SeqclfError, match=r"s\.csv: video v 1 .*a b/v 1 or c/v 1"):
+    with pytest.raises(SeqclfError, match=r"s\.csv: video v 1 .*a b/v 1 and c/v 1"):
         annotated_set(root, "good.txt", "good.txt", "s.csv", ["x"])
 
 

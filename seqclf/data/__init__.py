@@ -2,13 +2,15 @@
 
 from seqclf.data.clips import Clips
 from seqclf.data.data import Data, no_data
+from seqclf.data.digit_videos import moving_digits
 from seqclf.data.find import find_videos, open_video
 from seqclf.data.labelling import Labelling, every_frame, given, last_frame
 from seqclf.data.loader import batches
 from seqclf.data.mnist_rows import mnist, read_image
 from seqclf.data.order import mix, sample_order
 from seqclf.data.sampling import dense, uniform, whole, window
-from seqclf.data.sets import annotated_set, feature_set, moving_digits, video_set
+from seqclf.data.segmentation import feature_set
+from seqclf.data.sets import annotated_set, video_set
 from seqclf.data.shards import Shards, shard_set
 from seqclf.data.source import Source, Video
 from seqclf.data.transforms import Transform, shift

@@ -33,27 +33,28 @@ class Annotation:
 def annotate(segments: Segments, name: str, times: FrameTimes, past_end: float | None = None) -> Annotation:
     """Label the frames of a video.
 
-    A frame is in a segment if its number in the file is (unit "frames"), or the middle of the time that the file
-    shows it for (unit "seconds"). So frames that are left out, missing or resampled do not move the others.
+    With unit "frames", a frame belongs to the segment that contains its number in the file. With unit "seconds", it
+    belongs to the segment that contains the middle of its display time. Dropping or resampling frames therefore never
+    shifts the labels of the others.
 
     Args:
         segments: The table.
-        name: The video, as ``name_of`` finds it.
-        times: The place of its T frames in the file.
-        past_end: How far a segment may reach past the end of the video, and over the start of the next segment, in the
-            unit of the table; None: one frame of the file. The excess is cut off and counted.
+        name: The path or name of the video; see ``name_of``.
+        times: The numbers and times of its T frames in the file.
+        past_end: How far a segment may extend past the end of the video or into the next segment, in the unit of the
+            table. None allows one frame of the file. The excess is cut off and counted.
 
     Raises:
-        SeqclfError: The video is not in the table; a segment reaches too far past the end; two segments of different
-            classes overlap by more; none of its segments contains a frame; times are in seconds, and the frame rate
-            is not known. Names the line.
+        SeqclfError: The video is not in the table; a segment extends too far past the end; two segments of different
+            classes overlap by more than ``past_end``; no segment contains a frame; times are in seconds and the frame
+            rate is unknown. The message names the line.
     """
     name = name_of(segments, name)
     if name in segments.bad:
         raise SeqclfError(segments.bad[name])
     in_seconds = segments.unit == "seconds"
     if in_seconds and times.middles is None:
-        raise SeqclfError(f"{segments.path}: is in seconds, and the frame rate of {name} is not known; fps= gives it")
+        raise SeqclfError(f"{segments.path}: times are in seconds, but the frame rate of {name} is unknown: set fps=")
     end, period = (times.end_seconds, times.period) if in_seconds else (float(times.end), 1.0)
     assert end is not None and period is not None
     tolerance = (period if past_end is None else past_end) + (ROUNDING if in_seconds else 0)
@@ -79,10 +80,8 @@ def annotate(segments: Segments, name: str, times: FrameTimes, past_end: float |
         out.labels[first:stop], owner[first:stop] = segment.label, k
     if ordered and out.empty == len(ordered):
         span = f"frames {int(times.numbers[0])} to {times.end - 1}"
-        hint = "" if in_seconds else "; frame_numbers='order' counts the frames of a folder from 0"
-        raise SeqclfError(
-            f"{segments.path}, line {ordered[0].line}: no segment of {name} contains one of its {span}{hint}"
-        )
+        hint = "" if in_seconds else "; frame_numbers='order' numbers the frames of a folder from 0"
+        raise SeqclfError(f"{segments.path}, line {ordered[0].line}: no segment of {name} contains any of {span}{hint}")
     return out
 
 
@@ -92,8 +91,8 @@ def _check_end(
     if segment.start < end and segment.end <= end + tolerance:
         return
     span = span_text(segment.start, segment.end, segments.unit)
-    size = f"{end:g} s long" if segments.unit == "seconds" else f"numbered up to frame {times.end - 1}"
+    last = f"{end:g} s" if segments.unit == "seconds" else f"frame {times.end - 1}"
     raise SeqclfError(
-        f"{segments.path}, line {segment.line}: {span} reach {segment.end - end:.6g} past the end of {name}, which is "
-        f"{size} (past_end= allows more than {tolerance:.3g})"
+        f"{segments.path}, line {segment.line}: segment {span} extends {segment.end - end:.6g} past the end of {name} "
+        f"at {last}; to allow more than {tolerance:.3g}, set past_end="
     )

@@ -1,4 +1,4 @@
-"""Videos of lists with the labels that a table of segments gives their frames."""
+"""The videos of lists, with frame labels from a table of segments."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from seqclf.data.lists import VideoList
 from seqclf.data.segments import Segments, name_of
 from seqclf.data.source import Source, Video
 
-MOST = 20  # folders with missing numbers that a run records
+MOST = 20
+"""The largest number of incompletely numbered folders that a run records."""
 
 
 @dataclass
 class Annotated:
-    """The videos of each part, with labels of their frames.
+    """Videos with frame labels, by part of the data.
 
     Attributes:
-        videos: Of each part.
-        damaged: Of each part, the names of videos that were left out, and why.
-        descriptions: What was read, one line per part.
-        notes: What was decided and adjusted.
-        details: The same as plain values, for the record of a run.
+        videos: The videos of each part.
+        damaged: For each part, the skipped videos: name -> reason.
+        descriptions: One line per part about its list.
+        notes: Lines about choices and adjustments.
+        details: The notes as plain values, for the record of a run.
     """
 
     videos: dict[str, list[Video]] = field(default_factory=dict)
@@ -52,18 +53,19 @@ def annotate_lists(
     on_error: str = "raise",
     reader: Callable[..., Source] = open_video,
 ) -> Annotated:
-    """Open the videos of each part, and label their frames.
+    """Open the videos of each part and label their frames.
 
     Args:
         table: The segments.
         lists: The list of each part.
-        fps: The frame rate that files are resampled to, and that folders have.
+        fps: The frame rate to resample video files to; for folders, the rate they were recorded at.
         pattern: Which pictures of a folder are frames.
-        frame_numbers: What numbers in segments of folders count; None decides by evidence.
-        past_end: How far segments may reach past the end of their video; see ``annotate``.
-        workers: Threads that open videos.
-        on_error: "raise", or "skip" to leave out a video that can't be read or whose segments are wrong.
-        reader: ``open_video``, with further settings.
+        frame_numbers: How segments number the frames of folders, "names" or "order"; None: see
+            ``choose_frame_numbers``.
+        past_end: How far segments may extend past the end of their video; see ``annotate``.
+        workers: The number of threads that open videos.
+        on_error: "raise", or "skip" to leave out videos that can't be read or that have invalid segments.
+        reader: ``open_video`` with further arguments.
 
     Raises:
         SeqclfError: A video can't be read or a segment is wrong; names the file and line.
@@ -86,7 +88,7 @@ def annotate_lists(
         out.descriptions.append(f"{lists[part].description}, {len(labels):,} frames, {inside:,} of them in segments")
     for count, what in (
         (sum(a.clipped for a in adjusted), "segments clipped at the end of their video"),
-        (sum(a.trimmed for a in adjusted), "segments cut off where the next one starts"),
+        (sum(a.trimmed for a in adjusted), "segments clipped at the start of the next one"),
         (sum(a.empty for a in adjusted), "segments contain no frame"),
         (len(table.videos.keys() - names), f"videos of {Path(table.path).name} are in no list"),
     ):
@@ -97,7 +99,10 @@ def annotate_lists(
 
 
 def choose_frame_numbers(table: Segments, folders: Iterable[tuple[str, FrameFolder]]) -> tuple[str, str]:
-    """Decide what numbers in segments of frame folders count.
+    """Decide how segments number the frames of folders.
+
+    "names" uses the numbers in the file names. "order" counts the pictures from 0; it is chosen if the names count from
+    1 but a segment starts at 0.
 
     Args:
         table: The segments.
@@ -107,8 +112,8 @@ def choose_frame_numbers(table: Segments, folders: Iterable[tuple[str, FrameFold
         "names" or "order", and the reason.
 
     Raises:
-        SeqclfError: A segment starts at 0 though frames are named from 1, and another folder has gaps or starts late,
-            so that numbers in names may be off by one.
+        SeqclfError: The evidence is contradictory: a segment starts at 0 although the names count from 1, and another
+            folder is not numbered consecutively, so "order" would be wrong for it.
     """
     from_zero = irregular = ""
     for name, folder in folders:
@@ -125,7 +130,7 @@ def choose_frame_numbers(table: Segments, folders: Iterable[tuple[str, FrameFold
     if irregular:
         raise SeqclfError(
             f"{table.path}: a segment of {from_zero} starts at frame 0, but its frames are named from 1, and those of "
-            f"{irregular} are not numbered one by one: say frame_numbers='names' or 'order'"
+            f"{irregular} are not numbered consecutively: set frame_numbers='names' or frame_numbers='order'"
         )
     return "order", f"a segment of {from_zero} starts at 0, and its frames are named from 1"
 
@@ -133,7 +138,7 @@ def choose_frame_numbers(table: Segments, folders: Iterable[tuple[str, FrameFold
 def _number_frames(
     out: Annotated, table: Segments, folders: list[tuple[str, FrameFolder]], setting: str | None
 ) -> None:
-    """Sets what the numbers of folders are, and reports it with the folders whose numbers are not complete."""
+    """Set how folders number their frames, and report the choice and the incompletely numbered folders."""
     choice, reason = (setting, "as set") if setting else choose_frame_numbers(table, folders)
     gaps = {}
     for name, folder in folders:
@@ -153,14 +158,14 @@ def _number_frames(
         step = f", every {first['step']}th" if first["step"] > 1 else ""
         missing = f", {first['missing']:,} missing" if first["missing"] else ""
         out.notes.append(
-            f"{len(gaps):,} folders are not numbered one by one from 0 or 1, such as {name} ({span}{step}{missing})"
+            f"{len(gaps):,} folders are not numbered consecutively from 0 or 1, such as {name} ({span}{step}{missing})"
         )
 
 
 def _annotate(
     table: Segments, videos: list[tuple[str, Source]], past_end: float | None, workers: int, on_error: str
 ) -> tuple[list[Video], dict[str, str], list[Annotation]]:
-    """The videos of a list with labels, why others are left out, and what was adjusted."""
+    """The labelled videos of a list, the skipped ones with reasons, and the annotations."""
 
     def label(video: tuple[str, Source]) -> Annotation | SeqclfError:
         name, source = video
@@ -185,7 +190,7 @@ def _annotate(
 
 
 def _names(table: Segments, lists: Mapping[str, VideoList], on_error: str) -> set[str]:
-    """The names in the table that the lists' videos have; one name must not mean two videos."""
+    """The names in the table of all listed videos; a name must match one video only."""
     paths: dict[str, str] = {}
     for entry in (entry for found in lists.values() for entry in found.videos):
         try:
@@ -195,5 +200,7 @@ def _names(table: Segments, lists: Mapping[str, VideoList], on_error: str) -> se
                 raise
             continue
         if paths.setdefault(name, entry.name) != entry.name:
-            raise SeqclfError(f"{table.path}: video {name} may be {paths[name]} or {entry.name}; give its path there")
+            raise SeqclfError(
+                f"{table.path}: video {name} matches both {paths[name]} and {entry.name}: write its path in the table"
+            )
     return set(paths)

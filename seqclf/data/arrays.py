@@ -1,4 +1,4 @@
-"""Clips in memory from what users have: tensors, NumPy arrays, lists of clips of unequal length."""
+"""Conversion of users' arrays to tensors: tensors, NumPy arrays, and lists of clips of unequal length."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor
 from seqclf.batch import IGNORE, SeqclfError
 
 Array = Any
-"""A tensor, a NumPy array, or anything that NumPy makes an array of."""
+"""A tensor, a NumPy array, or anything that ``numpy.asarray`` accepts."""
 
 
 def as_frames(frames: Array | Sequence[Array]) -> tuple[Tensor, Tensor | None, list[str]]:
-    """Frames as one tensor.
+    """Convert frames to one tensor.
 
-    uint8 and float32 are kept. Other floats become float32; bool becomes uint8, as do other integers from 0 to 255.
+    uint8 and float32 are kept. Other floats become float32; bool and other integers from 0 to 255 become uint8.
 
     Args:
         frames: ``(N, T, *frame_shape)``, ``(N, T)`` for one feature per frame, or a list of N clips
             ``(T_i, *frame_shape)``, which are padded with zeros to the longest.
 
     Returns:
-        the frames ``(N, T, *frame_shape)``; the lengths ``(N,)`` of a list of unequal clips, else None; what was
-        converted, in words.
+        the frames ``(N, T, *frame_shape)``; the lengths ``(N,)`` of a list of unequal clips, else None; and a note for
+        each conversion.
 
     Raises:
-        SeqclfError: there is no frame; clips of a list have frames of different shapes; integers that uint8 can't hold.
+        SeqclfError: there are no frames; clips of a list have frames of different shapes; integers do not fit uint8.
     """
     lengths = None
     if isinstance(frames, (list, tuple)) or (isinstance(frames, np.ndarray) and frames.dtype == object):
@@ -65,11 +65,12 @@ def as_frames(frames: Array | Sequence[Array]) -> tuple[Tensor, Tensor | None, l
 
 
 def as_labels(labels: Array | Sequence[Array], frames: Tensor, lengths: Tensor | None) -> Tensor:
-    """Labels ``(N,)`` or ``(N, T)`` int64 of frames ``(N, T, ...)``.
+    """Convert labels to an int64 tensor ``(N,)`` or ``(N, T)`` that fits frames ``(N, T, ...)``.
 
     Args:
-        labels: whole numbers of any dtype; for a list of unequal clips also a list of labels ``(T_i,)`` for each clip.
-        lengths: of the clips of a list; None where all have T frames.
+        labels: whole numbers of any dtype; for a list of clips also a list with labels ``(T_i,)`` for each clip.
+        frames: the frames.
+        lengths: the lengths of the clips of a list; None if all have T frames.
 
     Raises:
         SeqclfError: they are not whole numbers, or their shape does not fit the frames.
@@ -80,9 +81,9 @@ def as_labels(labels: Array | Sequence[Array], frames: Tensor, lengths: Tensor |
         sizes = [T] * n if lengths is None else lengths.tolist()
         if [tuple(row.shape) for row in rows] != [(size,) for size in sizes]:
             wrong = next((i for i, row in enumerate(rows) if i >= n or tuple(row.shape) != (sizes[i],)), len(rows))
-            frames_there = f"{sizes[wrong]} frames" if wrong < n else "no frames"
-            labels_there = f"labels {tuple(rows[wrong].shape)}" if wrong < len(rows) else "no labels"
-            raise SeqclfError(f"clip {wrong} has {frames_there}, but {labels_there}")
+            frames_found = f"{sizes[wrong]} frames" if wrong < n else "no frames"
+            labels_found = f"labels {tuple(rows[wrong].shape)}" if wrong < len(rows) else "no labels"
+            raise SeqclfError(f"clip {wrong} has {frames_found}, but {labels_found}")
         tensor = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORE)
     else:
         tensor = _tensor(labels, "the labels")
@@ -97,10 +98,10 @@ def as_labels(labels: Array | Sequence[Array], frames: Tensor, lengths: Tensor |
 
 
 def as_lengths(lengths: Array, frames: Tensor) -> Tensor:
-    """Lengths ``(N,)`` int64 of clips, from 1 to T.
+    """Convert lengths to an int64 tensor ``(N,)`` of values from 1 to T.
 
     Raises:
-        SeqclfError: they are no integers, not as many as clips, or out of range.
+        SeqclfError: they are not integers, not one per clip, or out of range.
     """
     tensor, (n, T) = _tensor(lengths, "the lengths"), frames.shape[:2]
     if tensor.is_floating_point() or tuple(tensor.shape) != (n,):
@@ -114,13 +115,13 @@ def as_lengths(lengths: Array, frames: Tensor) -> Tensor:
 
 
 def _tensor(values: Array, name: str) -> Tensor:
-    """A tensor of numbers; it shares memory with an array where it can."""
+    """Convert values to a tensor that shares their memory if possible."""
     if isinstance(values, Tensor):
         return values
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "fiub":
-            hint = ": number them, as by numpy.unique(labels, return_inverse=True)" if array.dtype.kind in "US" else ""
+            hint = ": use numpy.unique(labels, return_inverse=True)" if array.dtype.kind in "US" else ""
             raise SeqclfError(f"{name}: holds {array.dtype}, expected numbers{hint}")
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
@@ -130,7 +131,7 @@ def _tensor(values: Array, name: str) -> Tensor:
 
 
 def _converted(frames: Tensor) -> Tensor:
-    """uint8 or float32."""
+    """Convert frames to uint8 or float32."""
     if frames.dtype in (torch.uint8, torch.float32):
         return frames
     if frames.is_floating_point():

@@ -1,4 +1,4 @@
-"""Which class a label means: names, or numbers that may count from 0 or from 1."""
+"""Class names and the meaning of labels: names, or numbers that count from 0 or from 1."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from seqclf.data.list_lines import Row
 from seqclf.data.paths import resolve_path
 from seqclf.data.tables import numbered_lines
 
-MOST = 1_000_000  # a larger number is something else than a class, such as a date
+MOST = 1_000_000
+"""The largest label accepted as a class number; larger numbers are dates or ids."""
 
 
 @dataclass
 class ClassIndex:
-    """The class names of a file, in order, and the number of the first one where the file numbers them."""
+    """The class names of a file, in order, and the number of the first class if the file has numbers."""
 
     path: Path
     names: list[str]
@@ -28,13 +29,13 @@ class ClassIndex:
 
 @dataclass
 class Labels:
-    """What the labels of a list mean.
+    """The labels of a list as class indices.
 
     Attributes:
         classes: The class names, in the order of their indices.
         indices: The class index of each row.
-        numbers: The index of the class that each number in the list means; empty where labels are names.
-        description: Where the names come from and how numbers count.
+        numbers: The class index of each number in the list; empty if labels are names.
+        description: The source of the names, and the first number.
     """
 
     classes: list[str]
@@ -44,16 +45,17 @@ class Labels:
 
 
 def read_classes(path: str | Path) -> list[str]:
-    """Read class names, one a line: ``name``, or ``number name`` with numbers from 0 or 1 in any order.
+    """Read class names, one per line: ``name``, or ``number name`` with numbers from 0 or 1 in any order.
 
     Raises:
-        SeqclfError: A number or name is missing or there twice, or only some lines have a number; names file and line.
+        SeqclfError: A number or name is missing or repeated, or only some lines have a number. The message names the
+            file and line.
     """
     return read_class_index(path).names
 
 
 def read_class_index(path: str | Path) -> ClassIndex:
-    """As ``read_classes``, with the number of the first class where the file has numbers."""
+    """Read class names and the number of the first class. Format and errors as in ``read_classes``."""
     path = Path(path)
     lines, first = numbered_lines(path), None
     found = [re.fullmatch(r"(\d{1,18})(?:\s*[,;]\s*|\s+)(.+)", text) for _, text in lines]
@@ -62,7 +64,7 @@ def read_class_index(path: str | Path) -> ClassIndex:
         numbered = []
         for (line, text), match in zip(lines, found, strict=True):
             if match is None:
-                raise SeqclfError(f"{path}, line {line}: {text!r}: expected the number of a class and its name")
+                raise SeqclfError(f"{path}, line {line}: expected a class number and a name, not {text!r}")
             numbered.append((int(match[1]), line, match[2]))
         first = min(numbered)[0]
         for expected, (number, line, name) in enumerate(sorted(numbered), first):
@@ -78,7 +80,7 @@ def read_class_index(path: str | Path) -> ClassIndex:
 
 
 def find_class_index(path: Path, root: Path, class_index: str | Path | None) -> ClassIndex | None:
-    """The class index that a setting names (from here, beside the list or under root), or ``classInd.txt`` there."""
+    """The class index of a setting, or else ``classInd.txt`` beside the list, if it exists."""
     if class_index is not None:
         return read_class_index(resolve_path(class_index, path.parent, root))
     beside = path.parent / "classInd.txt"
@@ -86,31 +88,32 @@ def find_class_index(path: Path, root: Path, class_index: str | Path | None) -> 
 
 
 def named_labels(rows: Sequence[Row], classes: Sequence[str] | None, source: str) -> Labels:
-    """The meaning of labels that are class names.
+    """Convert labels that are class names to class indices.
 
     Args:
         rows: The rows of a list; ``label`` is a string.
-        classes: The known class names, or None to take the names in the list.
-        source: What the names are, for the description, such as "named in the list".
+        classes: The known class names; None takes the names in the list.
+        source: The description of the names, such as "named in the list".
+
+    Raises:
+        SeqclfError: A label is not one of the classes, names several classes, or is a decimal number.
     """
     if classes is None:
         several = next((row for row in rows if "|" in str(row.label)), None)
         if several is not None:
             raise SeqclfError(
-                f"{several.where}: {several.label!r} names several classes; a video has one here "
-                "(class_index= names the classes where '|' belongs to a name)"
+                f"{several.where}: {several.label!r} names several classes, expected one (if '|' is part of a name, "
+                "list the names with class_index=)"
             )
         numeric = next((row for row in rows if re.fullmatch(r"-?\d*[.,]\d+", str(row.label))), None)
         if numeric is not None:
-            raise SeqclfError(
-                f"{numeric.where}: label {numeric.label!r} is no class; whole numbers or names are expected"
-            )
+            raise SeqclfError(f"{numeric.where}: label {numeric.label!r}: expected a whole number or a class name")
         classes = sorted({str(row.label) for row in rows}, key=natural_key)
     index = {name: number for number, name in enumerate(classes)}
     for row in rows:
         if row.label not in index:
             near = get_close_matches(str(row.label), classes, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else " (class_index= names a file of all classes)"
+            hint = f"; did you mean {near[0]!r}?" if near else " (list all classes with class_index=)"
             raise SeqclfError(f"{row.where}: class {row.label!r} is not one of the {len(index)} classes{hint}")
     return Labels(list(classes), [index[str(row.label)] for row in rows], {}, source)
 
@@ -123,24 +126,23 @@ def numbered_labels(
     first: int | None = None,
     check_folders: bool = True,
 ) -> Labels:
-    """The meaning of labels that are numbers.
+    """Convert labels that are numbers to class indices.
 
-    Where no classes are known, every number in the list becomes a class, named by the list, by the folder of its
-    videos, or by the number itself; so a class without a video is never made. Else the numbers count from 0 or 1 along
-    the known classes, by the first of these that decides it: ``numbers``, class names that are the numbers themselves,
-    ``first``, the folders of the videos, a label 0, a label as large as the number of classes, ``index_first``.
+    If no classes are known, each number in the list becomes a class, named by the list, the folder of its videos, or
+    the number itself. There is never a class without a video. If classes are known, numbers count from 0 or 1 along
+    them. The first of these that applies decides: ``numbers``, class names that are numbers, ``first``, the folders of
+    the videos, a label 0, a label equal to the number of classes, ``index_first``.
 
     Args:
         rows: The rows of a list; ``label`` is an integer.
         classes: The known class names, or None.
-        numbers: The class index that each number means, as the training list gave them.
+        numbers: The class index of each number in the training list.
         index_first: The number of the first class in the class index.
-        first: The number of the first class, as the caller says.
-        check_folders: Refuse a video in the folder of another class.
+        first: The number of the first class, if the caller knows it.
+        check_folders: Whether to refuse a video in the folder of another class.
 
     Raises:
-        SeqclfError: It is not decided whether labels count from 0 or 1, or a label is out of range or at odds with its
-            video's folder.
+        SeqclfError: Labels may count from 0 or from 1, or a label is out of range or contradicts its video's folder.
     """
     for row in rows:
         if not (first or 0) <= int(row.label) <= MOST:
@@ -159,7 +161,7 @@ def numbered_labels(
             known = f"{min(numbers)} to {max(numbers)}" if numbers else "given by name"
             raise SeqclfError(
                 f"{row.where}: label {row.label}, but the {len(classes)} classes are {known} "
-                "(class_index= names a file of all classes)"
+                "(list all classes with class_index=)"
             )
         if check_folders and row.folder in classes and classes[index] != row.folder:
             raise SeqclfError(
@@ -171,7 +173,7 @@ def numbered_labels(
 
 
 def _from_list(rows: Sequence[Row]) -> Labels:
-    """Every number in the list as a class."""
+    """Make a class of every number in the list."""
     used = sorted({int(row.label) for row in rows})
     written = {int(row.label): row.written for row in reversed(rows)}
     by_name: dict[int, set[str]] = {n: set() for n in used}
@@ -193,7 +195,7 @@ def _from_list(rows: Sequence[Row]) -> Labels:
 
 
 def _first_number(rows: Sequence[Row], classes: Sequence[str], index_first: int | None) -> int:
-    """Whether labels count from 0 or from 1 along these classes."""
+    """The number of the first class, 0 or 1."""
     labels = [int(row.label) for row in rows]
     bases = [int(row.label) - classes.index(row.folder) for row in rows if row.folder in classes]
     if 0 in bases or 1 in bases:
@@ -205,6 +207,6 @@ def _first_number(rows: Sequence[Row], classes: Sequence[str], index_first: int 
     if index_first is not None:
         return index_first
     raise SeqclfError(
-        f"{rows[0].where}: labels {min(labels)} to {max(labels)} may count from 0 or from 1; first_label=0 or "
-        "first_label=1 says which, or class_index= names a file of numbered classes"
+        f"{rows[0].where}: labels {min(labels)} to {max(labels)} may count from 0 or from 1: set first_label=0 or "
+        "first_label=1, or class_index= to a file of numbered classes"
     )

@@ -1,4 +1,4 @@
-"""A data set of clips in memory, whose batches are gathered on the device that holds it."""
+"""A data set of clips in memory, on any device."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ from seqclf.data.source import Source
 
 
 class Clips:
-    """N clips of up to T frames in one tensor.
+    """A data set of N clips of up to T frames, in one tensor.
 
-    Tensors, NumPy arrays and lists are taken. Frames of other types than uint8 and float32 are converted, which
-    ``notes`` says; see ``as_frames``.
+    Tensors, NumPy arrays and lists are accepted. Frames that are neither uint8 nor float32 are converted; see
+    ``as_frames``.
 
     Args:
         frames: ``(N, T, *frame_shape)``, ``(N, T)`` for one feature per frame, or a list of N clips
             ``(T_i, *frame_shape)`` of any lengths, which are padded at their end.
         labels: ``(N,)`` integers, one per clip; or ``(N, T)``, or a list of N times ``(T_i,)``, one per frame, with
             ``IGNORE`` where a frame has no label.
-        lengths: ``(N,)`` integers, valid frames per clip from 1 to T. None: all T, or those of the list.
+        lengths: ``(N,)`` integers from 1 to T, the valid frames of each clip. None: T, or the lengths in the list.
         labelling: which frames carry a label: ``last_frame``, ``every_frame`` or ``given``.
-        readers: ``reader(path)`` by the kind of file that new clips come from ("image", "video", "folder", "array"),
-            for prediction; None for ``.npy`` arrays ``(T, *frame_shape)`` only.
+        readers: for prediction, a function ``reader(path)`` for each kind of file ("image", "video", "folder",
+            "array"). ``.npy`` arrays ``(T, *frame_shape)`` can always be read.
 
     Attributes:
-        notes: what was converted, in words.
+        notes: a line for each conversion.
 
     Raises:
-        SeqclfError: there is no clip; shapes do not agree; a frame holds values that are not finite; the labelling does
-            not fit the labels.
+        SeqclfError: there are no clips; shapes do not agree; values are not finite; labelling and labels do not fit.
     """
 
     def __init__(
@@ -49,11 +48,11 @@ class Clips:
     ) -> None:
         self.frames, known, self.notes = as_frames(frames)
         if known is not None and lengths is not None:
-            raise SeqclfError("lengths are those of the clips in the list: leave lengths out")
+            raise SeqclfError("lengths: a list of clips has its own lengths, leave this argument out")
         self.labels = as_labels(labels, self.frames, known)
         self.lengths = known if lengths is None else as_lengths(lengths, self.frames)
         self.labelling, self.readers = labelling, dict(readers or {})
-        labelling(self.labels, self.lengths, self.num_frames)  # refuses labels that it cannot read
+        labelling(self.labels, self.lengths, self.num_frames)  # raises if the labels do not fit
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -68,7 +67,7 @@ class Clips:
         return self.frames.shape[1]
 
     def to(self, device: torch.device | str) -> Clips:
-        """The same clips on another device, where ``batch`` then gathers them."""
+        """A copy of the data set on another device, where ``batch`` then gathers clips."""
         lengths = None if self.lengths is None else self.lengths.to(device)
         return Clips(self.frames.to(device), self.labels.to(device), lengths, self.labelling, self.readers)
 
@@ -78,18 +77,18 @@ class Clips:
         return self.frames.device
 
     def order(self, batch_size: int, seed: int, step: int) -> Tensor:
-        """The clips ``(batch_size,)`` int64 of a training step's batch; see ``sample_order``."""
+        """The sample numbers ``(batch_size,)`` int64 of a training step; see ``sample_order``."""
         return sample_order(len(self), batch_size, seed, step)
 
     def batch(self, indices: Tensor, key: int = 0) -> Batch:
-        """The clips ``indices`` ``(B,)`` as a batch on the clips' device. ``key`` is not used, as nothing is random."""
+        """Gather a batch of the clips ``indices`` ``(B,)``. ``key`` is unused, because nothing is random."""
         rows = indices.to(self.frames.device, non_blocking=True)
         lengths = None if self.lengths is None else self.lengths[rows]
         labels = self.labelling(self.labels[rows], lengths, self.num_frames)
         return Batch(self.frames[rows], labels, lengths, indices=rows)
 
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
-        """Raises SeqclfError where a label is neither ``IGNORE`` nor from 0 to num_classes - 1, or all are IGNORE."""
+        """Raise SeqclfError if a label is neither ``IGNORE`` nor from 0 to num_classes - 1, or all are ``IGNORE``."""
         if (self.labels == IGNORE).all():
             raise SeqclfError(f"{name}: no frame has a label, all are IGNORE ({IGNORE})")
         wrong = (self.labels != IGNORE) & ((self.labels < 0) | (self.labels >= num_classes))
@@ -104,7 +103,7 @@ class Clips:
             )
 
     def fingerprint(self) -> str:
-        """SHA-256 over frames, labels and lengths: the data's identity in a run's record."""
+        """The SHA-256 of frames, labels and lengths, which identifies the data in a run's record."""
         digest = hashlib.sha256()
         for x in (self.frames, self.labels, self.lengths):
             if x is not None:

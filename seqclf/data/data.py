@@ -1,4 +1,4 @@
-"""The data of a task: its training, validation and test part."""
+"""The data of a task: its training, validation and test parts."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Data:
 
     Attributes:
         train: the clips to train on, in memory or from videos.
-        test: the clips of the reported figures; nothing is chosen by them.
-        validation: clips held out of the training set to choose the best checkpoint by; None for none.
+        test: the clips to report metrics on. They never choose a checkpoint.
         classes: the names of the classes, in the order of their indices.
-        source: a description, in one line.
-        warning: a line that is printed prominently, such as that this is a stand-in; None for none.
+        source: a one-line description.
+        validation: clips that choose the best checkpoint; None for none.
+        warning: a line to print prominently, for example that built-in digits replace MNIST; None for none.
         details: further plain values for the run's record.
-        background: the indices of the classes without segments, if test clips are whole videos with a label per frame;
-            asks for the segment metrics. None: no segment metrics.
-        decision: how a clip is labelled: by its "last" frame, or by the "mean" of the probabilities over its frames.
-            None follows the labelling of the training part: "last" if only last frames carry a label, else "mean".
+        background: the indices of the classes that have no segments. Segment metrics are computed if this is given;
+            test clips must then be whole videos with a label per frame. None: no segment metrics.
+        decision: how a clip is classified: by its "last" frame, or by the "mean" of the probabilities over its frames.
+            None: "last" if only the last frames of training clips are labelled, else "mean".
     """
 
     train: Clips | Videos
@@ -68,15 +68,15 @@ class Data:
         return replace(self, train=self.train.to(device), test=self.test.to(device), validation=validation)
 
     def skipped(self) -> dict[str, str]:
-        """The videos that could not be read, and why, by name."""
+        """The videos that could not be read: name -> reason."""
         return {name: why for clips in self.parts().values() for name, why in getattr(clips, "skipped", {}).items()}
 
     def decision_rule(self) -> DecisionRule:
-        """How a clip is labelled: ``decision``, or what follows from the labelling of the training part."""
+        """The rule that classifies a clip: ``decision``, or the default for the labelling of the training part."""
         return self.decision or ("last" if labels_last_frames(self.train) else "mean")
 
     def input_spec(self) -> InputSpec:
-        """How this data reads input, as a run records it.
+        """How this data reads input, for the run's record.
 
         Raises:
             SeqclfError: no test clip can be read.
@@ -84,7 +84,7 @@ class Data:
         return describe_input(self.train, self.test, self.classes, self.background, self.decision_rule())
 
     def identity(self) -> dict[str, Any]:
-        """The identity of the data, as plain values: source, sizes, shapes, classes and fingerprints.
+        """What identifies the data, as plain values: source, sizes, shapes, classes and fingerprints.
 
         Raises:
             SeqclfError: the parts have frames of different shapes, or no frame can be read.
@@ -92,8 +92,8 @@ class Data:
         for name, clips in self.parts().items():
             if clips.frame_shape != self.train.frame_shape:
                 raise SeqclfError(
-                    f"{self.source}: train clips have frames of the shape {self.train.frame_shape}, but {name} clips "
-                    f"of {clips.frame_shape}: resize or crop them to one (transform=)"
+                    f"{self.source}: train clips have frames of shape {self.train.frame_shape}, but {name} clips have "
+                    f"{clips.frame_shape}: resize or crop them to one shape (transform=)"
                 )
         return {
             "source": self.source,
@@ -114,7 +114,7 @@ class Data:
 
 
 def no_data(reason: str) -> Data:
-    """Stands for the data of a run that has none, such as one converted from another program.
+    """The ``data`` function of a run without data, such as one converted from Caffe.
 
     Raises:
         SeqclfError: always, with the reason.

@@ -1,151 +1,259 @@
-"""The pictures of the moving digits: a digit that moves, turns and grows in front of a moving texture."""
+"""A made data set of moving digits: video files or folders of pictures, with lists and labels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import shutil
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.data import Data
+from seqclf.data.digit_pictures import BACKGROUND, draw_video
+from seqclf.data.mnist_files import cache_folder, raw_files
+from seqclf.data.mnist_rows import mnist
+from seqclf.data.order import mix
+from seqclf.data.sampling import CLIP, Sampling
+from seqclf.data.sets import annotated_set, video_set
+from seqclf.data.transforms import Transform
 
-BACKGROUND = 10
-"""The class of frames without a digit. The class of a digit is its value."""
-SIZE = 64
+RATE = 25
+VERSIONS = {"mp4": 1, "folders": 2}
+"""The version of each form. It counts changes of the pictures or names, so that old folders are not reused."""
 
 
-@dataclass
-class Segment:
-    """Frames ``start`` to ``end - 1`` of a video, with one class: a digit or ``BACKGROUND``."""
+def moving_digits(
+    root: str = "~/.cache/seqclf/moving_digits",
+    task: Literal["clip", "frames"] = "clip",
+    form: Literal["mp4", "folders"] = "mp4",
+    videos: int = 1000,
+    test_videos: int = 200,
+    seed: int = 0,
+    sampling: Sampling = CLIP,
+    transform: Transform | None = None,
+    workers: int = 2,
+) -> Data:
+    """Synthetic videos of moving digits, written to files on first use (see ``make_moving_digits``).
 
-    start: int
-    end: int
-    label: int
-
-
-def draw_video(
-    images: Tensor, labels: Tensor, task: str, frames: tuple[int, int], generator: torch.Generator, digit: int
-) -> tuple[Tensor, list[Segment]]:
-    """Draw one video.
+    Evaluation uses whole videos.
 
     Args:
-        images: ``(N, 28, 28)`` uint8, white digits on black, centred in 20x20 pixels.
-        labels: ``(N,)`` int64, their classes.
-        task: "clip" shows ``digit`` in all frames; "frames" shows it first, or second after background.
-        frames: The smallest and the largest number of frames.
-        generator: The source of all randomness.
-        digit: The first digit.
+        root: The folder of the data; each combination of settings has its own subfolder.
+        task: "clip" for one label per video (the digit), "frames" for a label per frame (the digit or "background").
+        form: "mp4" files, or "folders" of pictures.
+        videos: The number of training videos.
+        test_videos: The number of test videos.
+        seed: The seed of the videos.
+        sampling: Which frames form a clip in training.
+        transform: The transform of a clip's frames; None for none.
+        workers: The number of threads that read ahead.
+    """
+    folder = Path(root).expanduser() / f"{task}_{form}_{videos}_{test_videos}_{seed}"
+    began = time.perf_counter()
+
+    def progress(done: int, total: int) -> None:
+        if done % 500 == 0:
+            left = (total - done) * (time.perf_counter() - began) / done
+            print(f"{done:,} of {total:,} videos written to {folder}, {left:.0f} s left", flush=True)
+
+    make_moving_digits(folder, videos, test_videos, task, form, seed, progress=progress)
+    settings: dict[str, Any] = {
+        "sampling": sampling,
+        "transform": transform,
+        "test_transform": transform,
+        "workers": workers,
+    }
+    if task == "clip":
+        return video_set(str(folder), "train.txt", "test.txt", form="plain", class_index="classes.txt", **settings)
+    return annotated_set(
+        str(folder),
+        "train.txt",
+        "test.txt",
+        "segments.csv",
+        "classes.txt",
+        background="background",
+        **settings,
+    )
+
+
+def make_moving_digits(
+    root: str | Path,
+    videos: int = 1000,
+    test_videos: int = 200,
+    task: Literal["clip", "frames"] = "clip",
+    form: Literal["mp4", "folders"] = "mp4",
+    seed: int = 0,
+    frames: tuple[int, int] = (24, 60),
+    source: Literal["auto", "digits", "mnist"] = "auto",
+    mnist_root: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write videos of digits that move, bounce, turn and grow in front of a moving texture.
+
+    Frames are 64x64 RGB at 25 frames per second. From time to time about half of the digit is hidden for some frames,
+    so that only earlier frames show which digit it is. Training and test videos show different handwritten digits. The
+    pictures depend on the arguments only.
+
+    ``root`` then holds:
+
+    - ``videos/train_00000.mp4``, or ``videos/train_00000/train_00000.0000.jpg`` and so on, numbered from 0;
+    - ``train.txt`` and ``test.txt`` with a line ``path label`` per video, or ``path`` for ``task="frames"``;
+    - ``classes.txt`` with a name per line;
+    - for ``task="frames"``, ``segments.csv`` (video, start, end, label) with the digits' segments. They are in frames,
+      and ``end`` is exclusive. All other frames are background;
+    - ``made.json`` with the settings. It is written last. A folder that has it, with the same settings, is left as it
+      is; an unfinished folder is made again.
+
+    Args:
+        root: The folder: missing, empty, or made by this function.
+        videos: The number of training videos.
+        test_videos: The number of test videos.
+        task: "clip" for one digit per video; "frames" for segments of digits and of background (class 10).
+        form: "mp4" for video files (needs PyAV, the extra ``video``), or "folders" for folders of JPEG pictures.
+        seed: The same arguments and seed give the same pictures.
+        frames: The smallest and the largest number of frames of a video.
+        source: Where the digits come from: "mnist", "digits" (built in), or "auto": MNIST if it is on this machine,
+            else the built-in digits. "auto" downloads nothing, and accepts a folder made from either source.
+        mnist_root: The folder that holds ``MNIST/raw``; None for ``~/.cache/seqclf``.
+        progress: Called after each video with the number of videos done and the total.
 
     Returns:
-        The frames ``(T, 3, 64, 64)`` uint8 RGB, and the segments, which cover all frames in order.
+        The folder.
 
     Raises:
-        SeqclfError: No image shows a digit that is needed.
+        SeqclfError: An argument is out of range; the folder holds something else, or was made with other settings; PyAV
+            is not installed.
     """
-    T = int(_between(*frames, generator))
-    segments = [Segment(0, T, digit)] if task == "clip" else _plan(T, digit, generator)
-    video = _texture(T, generator)
-    for segment in segments:
-        if segment.label != BACKGROUND:
-            own = (labels == segment.label).nonzero()[:, 0]
-            if not len(own):
-                raise SeqclfError(f"moving digits: no image shows the digit {segment.label}")
-            image = images[own[int(_between(0, len(own) - 1, generator))]]
-            shown = video[segment.start : segment.end]
-            alpha = _cover(image, len(shown), generator)
-            shown += alpha * (_colour(generator) - shown)
-    return video.round_().clamp_(0, 255).to(torch.uint8), segments
+    root = Path(root).expanduser()
+    _check(videos, test_videos, task, form, frames, source)
+    settings = {
+        "what": "moving digits",
+        "version": VERSIONS[form],
+        "videos": videos,
+        "test_videos": test_videos,
+        "task": task,
+        "form": form,
+        "seed": seed,
+        "frames": list(frames),
+        "source": source,
+    }
+    if _is_made(root, settings):
+        return root
+    parts, settings["source"] = _digits(source, mnist_root)
+    write = _write_mp4 if form == "mp4" else _write_folder
+    if form == "mp4":
+        _pyav()  # before anything is written
+    root.mkdir(parents=True, exist_ok=True)
+    making = root / "making.json"
+    making.write_text(json.dumps(settings, indent=1))
+    shutil.rmtree(root / "videos", ignore_errors=True)
+    (root / "videos").mkdir()
+    segments = ["video,start,end,label"]
+    for p, (part, count) in enumerate({"train": videos, "test": test_videos}.items()):
+        lines = []
+        for v in range(count):
+            generator = torch.Generator().manual_seed(mix(seed, p, v))
+            pictures, shown = draw_video(*parts[part], task, frames, generator, digit=v % 10)
+            path = f"videos/{part}_{v:05}" + (".mp4" if form == "mp4" else "")
+            write(root / path, pictures.permute(0, 2, 3, 1).contiguous().numpy())
+            lines.append(path if task == "frames" else f"{path} {shown[0].label}")
+            segments += [f"{path},{s.start},{s.end},{s.label}" for s in shown if s.label != BACKGROUND]
+            if progress is not None:
+                progress(v + 1 + p * videos, videos + test_videos)
+        _write_lines(root / f"{part}.txt", lines)
+    _write_lines(root / "classes.txt", [*map(str, range(10)), *(["background"] if task == "frames" else [])])
+    if task == "frames":
+        _write_lines(root / "segments.csv", segments)
+    making.replace(root / "made.json")
+    return root
 
 
-def _plan(T: int, digit: int, generator: torch.Generator) -> list[Segment]:
-    """Segments: digits of 12 to 24 frames, mostly followed by 6 to 14 frames of background, no class twice in a row."""
-    segments: list[Segment] = []
-    end = 0
-    label = BACKGROUND if _uniform(0, 1, generator) < 0.5 else digit
-    while end < T:
-        start = end
-        end = start + int(_between(6, 14, generator) if label == BACKGROUND else _between(12, 24, generator))
-        if T - end < 6:
-            end = T
-        segments.append(Segment(start, end, label))
-        if label == BACKGROUND:  # the digit before it may follow again
-            label = int(_between(0, 9, generator)) if len(segments) > 1 else digit
-        else:
-            following = (label + int(_between(1, 9, generator))) % 10
-            label = BACKGROUND if _uniform(0, 1, generator) < 0.7 else following
-    return segments
+def _write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def _texture(T: int, generator: torch.Generator) -> Tensor:
-    """A window that moves over a dark coloured texture, with noise in every frame: ``(T, 3, 64, 64)`` float."""
-    coarse = 60 + 20 * torch.randn(1, 3, 12, 12, generator=generator)
-    texture = F.interpolate(coarse, size=(2 * SIZE, 2 * SIZE), mode="bicubic", align_corners=False).clamp(0, 120)[0]
-    windows = texture.unfold(1, SIZE, 1).unfold(2, SIZE, 1)  # (3, 65, 65, 64, 64), a view
-    down, right = (_bounce(T, 0, SIZE, 1.5, generator).long() for _ in range(2))
-    return windows[:, down, right].transpose(0, 1) + 8 * torch.randn(T, 1, SIZE, SIZE, generator=generator)
+def _check(videos: int, test_videos: int, task: str, form: str, frames: tuple[int, int], source: str) -> None:
+    for name, value, known in (
+        ("task", task, ("clip", "frames")),
+        ("form", form, ("mp4", "folders")),
+        ("source", source, ("auto", "digits", "mnist")),
+    ):
+        if value not in known:
+            raise SeqclfError(f"moving digits: {name}={value!r}, expected one of {', '.join(known)}")
+    if videos < 1 or test_videos < 1:
+        raise SeqclfError(f"moving digits: videos={videos}, test_videos={test_videos}, expected at least 1 of each")
+    if len(frames) != 2 or not 1 <= frames[0] <= frames[1]:
+        raise SeqclfError(f"moving digits: frames={tuple(frames)}, expected two numbers, such as (24, 60)")
 
 
-def _cover(image: Tensor, T: int, generator: torch.Generator) -> Tensor:
-    """How much of each pixel the moving digit covers: ``(T, 1, 64, 64)`` from 0 to 1."""
-    time = torch.arange(T)
-    turn = _wave(time, generator) * 0.35  # at most 20 degrees, so that 6 and 9 stay distinct
-    scale = _uniform(1.0, 1.25, generator) * (1 + 0.12 * _wave(time, generator))  # the ink is 18 to 28 pixels high
-    x, y = (_bounce(T, 14, SIZE - 14, 2.0, generator) for _ in range(2))
-    # from pixels of the frame to coordinates of the digit, whose 28x28 image spans -1 to 1
-    columns, rows = torch.meshgrid(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5, indexing="xy")
-    dx, dy = ((grid - at[:, None, None]) / (14 * scale[:, None, None]) for grid, at in ((columns, x), (rows, y)))
-    cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
-    own = torch.stack([cos * dx + sin * dy, cos * dy - sin * dx], dim=-1)
-    ink = (image.float() / 255).expand(T, 1, -1, -1)
-    alpha = F.grid_sample(ink, own, mode="bilinear", padding_mode="zeros", align_corners=False)
-    start = int(_between(4, 12, generator))
-    while start < T:
-        end = start + int(_between(3, 8, generator))
-        direction = _uniform(0, 2 * torch.pi, generator)
-        cut = _quantile(ink[0, 0], direction, _uniform(0.4, 0.6, generator))
-        alpha[start:end, 0] *= ((_side(own[start:end], direction) - cut) * 14 + 0.5).clamp(0, 1)
-        start = end + int(_between(6, 16, generator))
-    return alpha
+def _is_made(root: Path, settings: dict[str, Any]) -> bool:
+    """Whether the folder holds this data set.
+
+    Raises:
+        SeqclfError: It holds something else.
+    """
+    made = root / "made.json"
+    if made.is_file():
+        try:
+            there = dict(json.loads(made.read_text()))
+        except (ValueError, TypeError):
+            raise SeqclfError(f"{made}: damaged; delete the folder to make the data again") from None
+        wanted = {**settings, "source": there.get("source")} if settings["source"] == "auto" else settings
+        other = [f"{k}={there.get(k)!r}, not {v!r}" for k, v in wanted.items() if there.get(k) != v]
+        if other:
+            raise SeqclfError(f"{root}: was made with {'; '.join(other)}; choose another folder, or delete this one")
+        return True
+    if root.is_dir() and any(root.iterdir()) and not (root / "making.json").is_file():
+        raise SeqclfError(f"{root}: holds other files; moving digits need an empty folder")
+    if root.exists() and not root.is_dir():
+        raise SeqclfError(f"{root}: is a file, not a folder for moving digits")
+    return False
 
 
-def _side(own: Tensor, direction: Tensor) -> Tensor:
-    """The coordinates of points ``(..., 2)`` along a direction, given as an angle."""
-    return own[..., 0] * direction.cos() + own[..., 1] * direction.sin()
+def _digits(source: str, mnist_root: str | None) -> tuple[dict[str, tuple[Tensor, Tensor]], str]:
+    """Images ``(N, 28, 28)`` and labels ``(N,)`` of the parts train and test, and the name of their source."""
+    if source == "auto":
+        folder = Path(mnist_root).expanduser() if mnist_root is not None else cache_folder()
+        source = "mnist" if all(path.is_file() for path in raw_files(folder)) else "digits"
+    data = mnist(axis="rows", root=mnist_root, source=source)  # type: ignore[arg-type]  # rows are the image itself
+    return {name: (part.frames, part.labels) for name, part in data.parts().items()}, source  # type: ignore[union-attr]
 
 
-def _quantile(ink: Tensor, direction: Tensor, part: Tensor) -> Tensor:
-    """The coordinate along a direction that has this part of the ink ``(28, 28)`` below it."""
-    at = (torch.arange(28) + 0.5) / 14 - 1
-    columns, rows = torch.meshgrid(at, at, indexing="xy")
-    side, order = _side(torch.stack([columns, rows], dim=-1), direction).flatten().sort()
-    passed = ink.flatten()[order].cumsum(0)
-    return side[torch.searchsorted(passed, part * passed[-1])]
+def _pyav() -> Any:
+    try:
+        import av
+    except ImportError:
+        raise SeqclfError(
+            "moving digits: form='mp4' needs PyAV (pip install 'seqclf[video]'), form='folders' does not"
+        ) from None
+    return av
 
 
-def _colour(generator: torch.Generator) -> Tensor:
-    """A light colour ``(3, 1, 1)``: one channel at 255, none below 155."""
-    colour = 155 + 100 * torch.rand(3, generator=generator)
-    colour[int(_between(0, 2, generator))] = 255
-    return colour[:, None, None]
+def _write_mp4(path: Path, pictures: np.ndarray) -> None:
+    """Write pictures ``(T, H, W, 3)`` uint8 as MPEG-4 part 2, by one thread, so that files are reproducible."""
+    av = _pyav()
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=RATE, options={"qmin": "2", "qmax": "4"})
+        stream.width, stream.height, stream.pix_fmt = pictures.shape[2], pictures.shape[1], "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.time_base = Fraction(1, RATE)
+        stream.bit_rate = 2_000_000
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
 
 
-def _bounce(T: int, low: float, high: float, fastest: float, generator: torch.Generator) -> Tensor:
-    """A coordinate ``(T,)`` that moves by up to ``fastest`` per frame, back and forth between ``low`` and ``high``."""
-    speed = _uniform(fastest / 4, fastest, generator) * (1 if _uniform(0, 1, generator) < 0.5 else -1)
-    way = _uniform(0, 2 * (high - low), generator) + speed * torch.arange(T)
-    return high - (way % (2 * (high - low)) - (high - low)).abs()
+def _write_folder(path: Path, pictures: np.ndarray) -> None:
+    """Write pictures ``(T, H, W, 3)`` uint8 as ``<video>/<video>.0000.jpg`` and so on."""
+    from PIL import Image
 
-
-def _wave(time: Tensor, generator: torch.Generator) -> Tensor:
-    """A sine ``(T,)`` from -1 to 1 with a period of 30 to 80 frames and a random phase."""
-    return torch.sin(2 * torch.pi * (time / _uniform(30, 80, generator) + _uniform(0, 1, generator)))
-
-
-def _uniform(low: float, high: float, generator: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand((), generator=generator)
-
-
-def _between(low: int, high: int, generator: torch.Generator) -> Tensor:
-    """An integer from ``low`` to ``high``, both included."""
-    return torch.randint(low, high + 1, (), generator=generator)
+    path.mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(path / f"{path.name}.{number:04}.jpg", quality=92)

@@ -1,4 +1,4 @@
-"""Videos on disk: files, folders of frames, features, and collections of them."""
+"""Finding and opening videos on disk: files, folders of frames, feature files, and collections of them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def open_video(
     on_error: Literal["raise", "skip_frames"] = "raise",
     layout: Layout = "time_first",
 ) -> Source:
-    """Open a video: a folder as its pictures, an ``.npy`` file as its features, any other file as a video file.
+    """Open a video: a folder of pictures, an ``.npy`` file of features, or a video file.
 
-    Nothing is read yet.
+    The file is read on first use.
 
     Args:
         path: The file or folder; a file may have any suffix.
-        fps: The frame rate that a video file is resampled to; None for its own.
+        fps: The frame rate to resample a video file to; None for its own.
         pattern: Which pictures of a folder are frames; see ``FrameFolder``.
-        frame_numbers: What annotations of a folder's frames count; see ``FrameFolder``.
-        folder_fps: The frame rate of a folder of pictures, where it is known.
-        stream: Which video stream of a file, from 0; None for the one that FFmpeg chooses.
-        on_error: What to do about damage in a video file; see ``VideoFile``.
-        layout: The axes of an ``.npy`` file: "time_first", (T, D), or "features_first", (D, T).
+        frame_numbers: How annotations number the frames of a folder; see ``FrameFolder``.
+        folder_fps: The frame rate of a folder of pictures, if known.
+        stream: The index of the video stream of a file, from 0; None for FFmpeg's choice.
+        on_error: How to handle damage in a video file; see ``VideoFile``.
+        layout: The axes of an ``.npy`` file: "time_first" for (T, D), "features_first" for (D, T).
 
     Raises:
         SeqclfError: There is no such file or folder, or it is a single picture.
@@ -55,17 +55,17 @@ def open_video(
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
-    """Find the videos that paths lead to: files, folders of frames, and collections of both.
+    """Find videos: files, folders of frames, and collections of both.
 
-    A folder that holds pictures is a video. One that holds videos, or such folders at any depth, is a collection of
-    them. In a collection, the suffix decides which files are videos (``source.VIDEOS``) and other files are ignored;
-    a file that is given itself may have any suffix.
+    A folder of pictures is a video. A folder of videos, or of such folders at any depth, is a collection. In a
+    collection, files with a suffix of ``source.VIDEOS`` or ``.npy`` are videos and other files are ignored. A file in
+    ``paths`` itself may have any suffix.
 
     Args:
         paths: Files and folders.
 
     Returns:
-        The videos in the order of ``paths``, those of a collection in natural order, each once.
+        The videos without duplicates, in the order of ``paths``; those of a collection in natural order.
 
     Raises:
         SeqclfError: A path does not exist or is a single picture; a folder has no video, or both pictures and videos.
@@ -76,7 +76,7 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = _inside(path, ())
             if not inside:
-                raise SeqclfError(f"{path}: has no video and no pictures")
+                raise SeqclfError(f"{path}: has no videos and no pictures")
             found.update(dict.fromkeys(inside))
         else:
             _expect_video(path)
@@ -85,14 +85,14 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def plain_name(video: Path) -> str:
-    """The name of a video, without the suffix of a file."""
+    """The name of a video, without the suffix if it is a file."""
     return video.name if video.is_dir() else video.stem
 
 
 def _inside(folder: Path, above: tuple[str, ...]) -> list[Path]:
     """The videos of a folder: the folder itself, or those in it."""
     real = os.path.realpath(folder)
-    if real in above:  # a link to a folder above
+    if real in above:  # a symbolic link to a parent folder
         return []
     pictures, videos = False, []
     for name, is_folder in sorted(names_in(folder), key=lambda entry: natural_key(entry[0])):
@@ -104,7 +104,7 @@ def _inside(folder: Path, above: tuple[str, ...]) -> list[Path]:
             pictures |= is_picture(name)
     if pictures and videos:
         raise SeqclfError(
-            f"{folder}: has both pictures, as a video, and videos ({videos[0]}); give the path of the one that is meant"
+            f"{folder}: has both pictures and videos ({videos[0]}), expected one or the other: give the path of a video"
         )
     return [folder] if pictures else videos
 
@@ -113,11 +113,11 @@ def _expect_video(path: Path) -> None:
     if not path.exists():
         raise SeqclfError(f"{path}: no such file or folder")
     if is_picture(path.name):
-        raise SeqclfError(f"{path}: is a single picture; a video or a folder of pictures is expected")
+        raise SeqclfError(f"{path}: is a single picture, expected a video or a folder of pictures")
 
 
 def names_in(folder: str | Path) -> Iterator[tuple[str, bool]]:
-    """The names in a folder that are not hidden, and whether they are folders.
+    """The entries of a folder that are not hidden: name, and whether it is a folder.
 
     Raises:
         SeqclfError: The folder can't be read.

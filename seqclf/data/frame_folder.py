@@ -1,4 +1,4 @@
-"""A video as a folder of pictures, one per frame, in natural order."""
+"""A video as a folder of pictures, one per frame."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _AS_ZEROS = str.maketrans("123456789", "0" * 9)
 
 
 class FrameFolder(Source):
-    """The pictures of a folder as the frames of a video, in the natural order of their names (img_2 before img_10).
+    """A folder of pictures, one per frame, in the natural order of their names (img_2 before img_10).
 
-    Frames are the files that end in .jpg, .jpeg, .png, .bmp or .webp and are not hidden. Files that are no pictures
-    (Thumbs.db, a list, sound) and folders are ignored. Pixels are as stored: the orientation in EXIF is not applied,
-    grey becomes RGB, transparency is dropped.
+    Frames are files that end in .jpg, .jpeg, .png, .bmp or .webp. Hidden files, folders and files that are not pictures
+    (Thumbs.db, a list, sound) are ignored. Pixels are as stored: EXIF orientation is not applied, grey becomes RGB,
+    and transparency is dropped.
 
     Args:
         path: The folder.
-        pattern: Only names that match it are frames, such as ``"img_*"`` where a folder holds ``img_00001.jpg``,
-            ``flow_x_00001.jpg`` and ``flow_y_00001.jpg``. None: all pictures, which must be named in one way.
-        frame_numbers: The numbers that annotations refer to: "names", those in the names where one number in them
-            counts the frames, or "order", the place among the pictures from 0.
-        fps: Frames per second; None where it is not known. Names that are numbered count its frames.
+        pattern: Which names are frames, such as ``"img_*"`` in a folder with ``img_00001.jpg``, ``flow_x_00001.jpg``
+            and ``flow_y_00001.jpg``. None takes all pictures, whose names must then follow one scheme.
+        frame_numbers: How annotations number the frames: "names", by the number in the name, if the names differ in one
+            number; or "order", by position from 0.
+        fps: Frames per second; None if unknown.
 
     Raises:
-        SeqclfError: An argument is out of range. When first used: the folder is missing or has no picture; two pictures
-            have one name (a.jpg, a.png); names are of several kinds and no pattern chooses among them; a picture is
-            damaged, has more than 8 bits, or another size than the first.
+        SeqclfError: An argument is out of range. On first use: the folder is missing or has no pictures; two pictures
+            have the same stem (a.jpg, a.png); names follow several schemes and there is no pattern; a picture is
+            damaged, has more than 8 bits per channel, or differs in size from the first.
     """
 
     kind = "folder"
@@ -55,15 +55,15 @@ class FrameFolder(Source):
         if fps is not None and not 0 < fps < float("inf"):
             raise SeqclfError(f"{path}: fps={fps}, expected a number above 0")
         self._path, self._pattern, self.frame_numbers, self.fps = os.fspath(path), pattern, frame_numbers, fps
-        self._names: str | None = None  # one string: a list of strings takes four times the memory, per video
+        self._names: str | None = None  # one string: a list takes four times the memory per video
         self._size: tuple[int, int] | None = None
 
     def reader(self) -> Callable[..., Source]:
-        """A function of a path that opens another folder in the same way."""
+        """A function ``reader(path)`` that opens another folder in the same way."""
         return partial(FrameFolder, pattern=self._pattern, frame_numbers=self.frame_numbers, fps=self.fps)
 
     def describe(self) -> dict[str, Any]:
-        """How the folder is read, as plain values, and the numbers of its frames."""
+        """The settings of this reader and the frame numbers, as plain values."""
         return {
             "kind": self.kind,
             "pattern": self._pattern,
@@ -95,11 +95,11 @@ class FrameFolder(Source):
         return (3, *self._size)
 
     def numbering(self) -> Numbering:
-        """The numbers of the frames, summarised."""
+        """A summary of the frame numbers."""
         return summary(self._numbers())
 
     def frame_times(self) -> FrameTimes:
-        """The number of each frame, and its time where ``fps`` is known."""
+        """The number of each frame, and its time if ``fps`` is known."""
         numbers = self._numbers()
         # extracted at a lower rate, the last frame stands for those that follow it in the video
         step = int(np.ceil(np.median(np.diff(numbers)))) if len(numbers) > 1 else 1
@@ -108,7 +108,7 @@ class FrameFolder(Source):
 
     @property
     def seconds(self) -> Tensor | None:
-        """``(T,)`` float64, when each frame is shown; None where ``fps`` is not known."""
+        """``(T,)`` float64, the time of each frame; None if ``fps`` is unknown."""
         if self.fps is None:
             return None
         numbers = self._numbers()
@@ -119,22 +119,22 @@ class FrameFolder(Source):
         return np.arange(len(self)) if found is None else found
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """The frames at these places from 0: ``(n, 3, H, W)`` uint8 RGB, channels last in memory."""
+        """Read frames by position from 0, as ``(n, 3, H, W)`` uint8 RGB, channels last in memory."""
         names, (_, height, width) = self.names, self.frame_shape
         frames = np.empty((len(numbers), height, width, 3), np.uint8)  # NumPy copies bytes twice as fast as PyTorch
         rows: dict[int, int] = {}
         for row, number in enumerate(numbers):
-            if number in rows:  # a frame that is repeated as padding is decoded once
+            if number in rows:  # repeated frames are decoded once
                 frames[row] = frames[rows[number]]
                 continue
             if not 0 <= number < len(names):
                 raise SeqclfError(f"{self._path}: has no frame {number}, only 0 to {len(names) - 1}")
-            frames[row] = self._picture(names[number])  # no variable holds it: the next picture reuses its memory
+            frames[row] = self._picture(names[number])  # not kept in a variable, so the next picture reuses its memory
             rows[number] = row
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
     def _picture(self, name: str) -> NDArray[np.uint8]:
-        """The picture of this name, ``(H, W, 3)``, which must have the size of the first one."""
+        """Read a picture ``(H, W, 3)``, which must have the size of the first one."""
         picture = read_picture(os.path.join(self._path, name))
         height, width = self.frame_shape[1:]
         if picture.shape[:2] != (height, width):
@@ -153,7 +153,7 @@ def _list_frames(folder: str, pattern: str | None) -> list[str]:
     except FileNotFoundError:
         raise SeqclfError(f"{folder}: no such folder") from None
     except NotADirectoryError:
-        raise SeqclfError(f"{folder}: is a file; a folder of pictures was expected") from None
+        raise SeqclfError(f"{folder}: is a file, expected a folder of pictures") from None
     except OSError as error:
         raise SeqclfError(f"{folder}: can't be read ({error.strerror})") from None
     if pattern is not None:
@@ -165,16 +165,16 @@ def _list_frames(folder: str, pattern: str | None) -> list[str]:
     for name in sorted(names):
         stem, _, suffix = name.rpartition(".")
         if f".{suffix.lower()}" in OTHER_PICTURES:
-            raise SeqclfError(f"{os.path.join(folder, name)}: this kind of picture is not read; {KINDS} are")
+            raise SeqclfError(f"{os.path.join(folder, name)}: unsupported picture format, expected {KINDS}")
         if stem in stems:
-            raise SeqclfError(f"{folder}: {stems[stem]} and {name} are the same frame twice")
+            raise SeqclfError(f"{folder}: {stems[stem]} and {name} are both pictures of frame {stem!r}")
         stems[stem] = name
     return _in_order(folder, stems, pattern)
 
 
 def _in_order(folder: str, stems: dict[str, str], pattern: str | None) -> list[str]:
-    """File names, by their sorted stems, in natural order; names of several kinds need a pattern."""
-    if len({stem.translate(_AS_ZEROS) for stem in stems}) == 1:  # digits in the same places: sorted already
+    """Sort file names, given by stem, in natural order; names of several schemes need a pattern."""
+    if len({stem.translate(_AS_ZEROS) for stem in stems}) == 1:  # zero-padded numbers: already sorted
         return list(stems.values())
     keys = sorted(map(natural_key, stems))
     numbered = sorted({"*".join(parts[::2]) for parts, _ in keys if len(parts) > 1})
@@ -182,7 +182,7 @@ def _in_order(folder: str, stems: dict[str, str], pattern: str | None) -> list[s
     if pattern is None and numbered and len(kinds) > 1:
         shown = ", ".join(kinds[:3]) + (", ..." if len(kinds) > 3 else "")
         raise SeqclfError(
-            f"{folder}: its pictures have {len(kinds)} kinds of names ({shown}); a pattern says which are the frames, "
-            f"such as pattern={numbered[-1]!r} ('*' for all)"
+            f"{folder}: pictures have {len(kinds)} kinds of names ({shown}): choose the frames with pattern=, such as "
+            f"pattern={numbered[-1]!r} ('*' for all)"
         )
     return [stems[stem] for _, stem in keys]

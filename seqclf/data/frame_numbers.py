@@ -1,4 +1,4 @@
-"""The numbers in the names of frames."""
+"""Natural order, and the numbers in the names of frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seqclf.data.frame_times import Ints
 
 @dataclass(frozen=True)
 class Numbering:
-    """The numbers of a folder's frames: first, last, the step from one to the next, and how many are missing."""
+    """The numbers of a folder's frames: first, last, step, and how many are missing."""
 
     first: int
     last: int
@@ -23,24 +23,24 @@ class Numbering:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the numbers count on from 0 or 1 without a gap."""
+        """Whether the numbers are consecutive from 0 or 1."""
         return self.first in (0, 1) and self.step == 1 and not self.missing
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
-    """A key that sorts names in natural order, digits as whole numbers: img_2, img_10, img_010, img_11."""
-    parts: list[Any] = re.split("([0-9]+)", name)  # text at even places, digits at odd ones: like compares with like
+    """A sort key for natural order, which compares digits as whole numbers: img_2, img_10, img_010, img_11."""
+    parts: list[Any] = re.split("([0-9]+)", name)  # text at even indices, digits at odd indices
     for i in range(1, len(parts), 2):
         digits = parts[i].lstrip("0")
-        parts[i] = (len(digits), digits)  # orders as the number does, however large
+        parts[i] = (len(digits), digits)  # sorts like the number, of any size
     return tuple(parts), name
 
 
 def numbers_in(names: Sequence[str]) -> Ints | None:
-    """The frame numbers ``(T,)`` int64 in file names, in ascending order; None where the names are not numbered.
+    """The frame numbers ``(T,)`` int64 in sorted file names; None if the names are not numbered.
 
-    Names are numbered if they differ, apart from their suffix, in a single number. Of the only name it is the last
-    number.
+    Names are numbered if, without their suffixes, they differ in one number that increases. For a single name it is the
+    last number.
     """
     parts = [re.split("([0-9]+)", name.rpartition(".")[0]) for name in names]
     first = parts[0]
@@ -54,7 +54,7 @@ def numbers_in(names: Sequence[str]) -> Ints | None:
 
 
 def summary(numbers: Ints) -> Numbering:
-    """First and last number, the greatest step that all are multiples of, and how many are missing at that step."""
+    """Summarise frame numbers; the step is the greatest common divisor of their differences."""
     step = int(np.gcd.reduce(np.diff(numbers))) if len(numbers) > 1 else 1
     first, last = int(numbers[0]), int(numbers[-1])
     return Numbering(first, last, step, (last - first) // step + 1 - len(numbers))

@@ -1,4 +1,4 @@
-"""Which frame of its file each frame of a source is, and when it is shown."""
+"""The numbers and times of a source's frames in their file."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FrameTimes:
-    """The place of a source's T frames in their file.
+    """The numbers and times of a source's T frames in their file.
 
-    Annotations refer to the file, so they are looked up here, whatever rate the source is read at. Times are player
-    time: seconds from the beginning of the file, where sound may start before the first frame.
+    Annotations refer to the file, so they are looked up here at any frame rate. Times are in seconds of player time,
+    from the beginning of the file, where sound may start before the first frame.
 
     Attributes:
         numbers: ``(T,)`` int64, the number of each frame in the file, in ascending order.
         end: The number after the last frame of the file.
-        middles: ``(T,)`` float64, the middle of the time that each of these frames of the file is shown for; None where
-            the rate is not known.
-        end_seconds: When the last frame of the file ends; None likewise.
-        period: The mean time that a frame of the file is shown for; None likewise.
+        middles: ``(T,)`` float64, the middle of each frame's display time; None if the frame rate is unknown.
+        end_seconds: The end of the last frame of the file; None if the frame rate is unknown.
+        period: The mean display time of a frame of the file; None if the frame rate is unknown.
     """
 
     numbers: Ints
@@ -38,11 +37,11 @@ class FrameTimes:
 
 
 def frame_times(source: Source, fps: float | None = None) -> FrameTimes:
-    """The frame times of a source: its own, or else those of frames counted from 0.
+    """The frame times of a source.
 
     Args:
-        source: A video; one with a method ``frame_times`` knows its own.
-        fps: The frame rate of a file that does not say it, such as a folder of pictures.
+        source: A video. Without a method ``frame_times``, its frames are numbered from 0.
+        fps: The frame rate of a source that does not know it, such as a folder of pictures.
     """
     own = getattr(source, "frame_times", None)
     times: FrameTimes = FrameTimes(np.arange(len(source)), len(source)) if own is None else own()
@@ -52,21 +51,21 @@ def frame_times(source: Source, fps: float | None = None) -> FrameTimes:
 
 
 def at_rate(numbers: Ints, end: int, fps: float) -> FrameTimes:
-    """The times of frames at a constant rate. Number 0 is shown at 0 s, or number 1 where the numbers begin later."""
+    """Frame times at a constant rate. Frame 0 starts at 0 s, or frame 1 if there is no frame 0."""
     first = min(int(numbers[0]), 1)
     middles = ((numbers - first + 0.5) / fps).astype(np.float64)
     return FrameTimes(numbers, end, middles, float((end - first) / fps), 1 / fps)
 
 
 def at_seconds(numbers: Ints, seconds: Floats) -> FrameTimes:
-    """The times of some frames of a file.
+    """Frame times from timestamps.
 
-    A frame is shown until the next one; the last one of the file for the mean time of the others. The only frame of a
-    file is shown for all time.
+    Each frame is displayed until the next one starts, and the last frame for the mean duration of the others. If a file
+    has only one frame, its display time is unbounded.
 
     Args:
-        numbers: ``(T,)``, the number of each frame.
-        seconds: ``(N,)``, when each of the file's N frames is shown.
+        numbers: ``(T,)``, the numbers of the source's frames.
+        seconds: ``(N,)``, the timestamps of all N frames of the file.
     """
     if len(seconds) == 1:
         return FrameTimes(numbers, 1, seconds[numbers], np.inf, np.inf)

@@ -1,7 +1,7 @@
-"""How a run reads input: recorded when training starts, read back by everything that feeds the model later.
+"""How a run reads input: recorded when training starts, and used by evaluation, prediction and export.
 
-The record is derived from the data set itself (its sources, sampling, transform and labelling), never from how a
-config spells it, so it is the same for built-in data functions, partials, wrapped functions and closures.
+The record is derived from the data set itself (its sources, sampling, transform and labelling), not from the text of a
+config. It is therefore the same for built-in data functions, partials, wrapped functions and closures.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from seqclf.data.transforms import Transform
 from seqclf.data.videos import Videos
 
 DecisionRule = Literal["last", "mean"]
-"""How a clip is labelled: by its "last" frame, or by the "mean" of the probabilities over its frames."""
+"""How a clip is classified: by its "last" frame, or by the "mean" of the probabilities over its frames."""
 Reader = Callable[..., Source]
 """``reader(path)``: opens a file or folder as a source of frames."""
 
 
 def check_decision(decision: str | None) -> None:
-    """Raises SeqclfError where a decision rule is neither "last" nor "mean" (nor None)."""
+    """Raise SeqclfError unless a decision rule is "last", "mean" or None."""
     if decision is not None and decision not in get_args(DecisionRule):
         raise SeqclfError(f'decision={decision!r}: expected "last" or "mean"')
 
@@ -43,18 +43,18 @@ class InputSpec:
     """How a run reads input.
 
     Attributes:
-        frame_shape: of one frame, as the model takes it.
-        dtype: of the frames, such as "uint8"; None where it is not known.
+        frame_shape: the shape of one frame, as the model takes it.
         classes: the names of the classes, in the order of their indices.
+        decision: how a clip is classified.
+        dtype: the dtype of the frames, such as "uint8"; None if unknown.
         background: the classes that have no segments.
-        decision: how a clip is labelled.
-        labelling: which frames carried a label in training.
-        readers: how a file becomes a source of frames, by the kind of file: "folder" (of pictures), "video", "array"
-            (``.npy``), "image" (one picture that is a whole clip).
-        sampling: which frames of a file make the clips of an evaluation.
-        transform: what evaluation does to the frames of a clip; None for nothing.
+        labelling: which frames were labelled in training.
+        readers: for each kind of file, the function that opens it: "folder" (of pictures), "video", "array" (``.npy``),
+            "image" (one picture that is a whole clip).
+        sampling: which frames of a file form the clips of an evaluation.
+        transform: the transform of evaluation; None for none.
         flow: whether pictures are optical flow, whose first channel is negated in a mirror image.
-        root: the folder that the names of the videos start from; None where there is none.
+        root: the folder that the names of the videos are relative to; None if there is no common one.
     """
 
     frame_shape: tuple[int, ...]
@@ -78,14 +78,14 @@ class InputSpec:
 
     @staticmethod
     def from_record(record: Mapping[str, Any], name: str | Path) -> InputSpec:
-        """The spec in a run's record.
+        """Read the spec from a run's record.
 
         Args:
             record: the content of ``run.json``.
             name: the run, for errors.
 
         Raises:
-            SeqclfError: the record has none, as that of a run of an older version.
+            SeqclfError: the record has no spec, because another version wrote it.
         """
         try:
             plain = dict(record["input"])
@@ -94,22 +94,22 @@ class InputSpec:
             return InputSpec(**plain)
         except (KeyError, TypeError) as error:
             raise SeqclfError(
-                f"{name}: run.json does not say how the run reads input ({error}): it was written by another version "
-                "of seqclf; train the run again"
+                f"{name}: run.json does not record how the run reads input ({error}): it was written by another "
+                "version of seqclf; train the run again"
             ) from None
 
     def build_sampling(self, sources: Path | None = None) -> Sampling:
-        """The sampling of evaluation; errors as in ``from_recipe``."""
+        """The sampling of evaluation. Errors as in ``from_recipe``."""
         built: Sampling = whole if self.sampling is None else self._build("sampling", self.sampling, sources)
         return built
 
     def build_transform(self, sources: Path | None = None) -> Transform | None:
-        """The transform of evaluation, or None; errors as in ``from_recipe``."""
+        """The transform of evaluation, or None. Errors as in ``from_recipe``."""
         built: Transform | None = self._build("transform", self.transform, sources)
         return built
 
     def build_reader(self, kind: str, sources: Path | None = None) -> Reader | None:
-        """What opens files of a kind, or None where the run has read none; errors as in ``from_recipe``."""
+        """The reader of a kind of file; None if the run has read no such file. Errors as in ``from_recipe``."""
         built: Reader | None = self._build("reader", self.readers.get(kind), sources)
         return built
 
@@ -136,11 +136,9 @@ def describe_input(
     background: Sequence[int] | None,
     decision: DecisionRule,
 ) -> InputSpec:
-    """How a data set reads input: the reading of its test part, the labelling of its training part.
+    """Describe how a data set reads input: readers, sampling and transform of ``test``, and labelling of ``train``.
 
-    Args:
-        train, test: the parts.
-        classes, background, decision: as in ``Data``.
+    The other arguments are those of ``Data``.
     """
     transforms = [to_recipe(getattr(part, "transform", None)) for part in (train, test)]
     return InputSpec(
@@ -159,7 +157,7 @@ def describe_input(
 
 
 def labels_last_frames(clips: Clips | Videos) -> bool:
-    """Whether no frame but the last of each clip carries a label."""
+    """Whether only the last frame of each clip is labelled."""
     if isinstance(clips, Clips):
         labels = clips.labelling(clips.labels, clips.lengths, clips.num_frames)
         return _only_last(labels, clips.lengths)
@@ -172,7 +170,7 @@ def labels_last_frames(clips: Clips | Videos) -> bool:
 
 
 def _only_last(labels: Tensor, lengths: Tensor | None) -> bool:
-    """Whether of labels ``(B, T)`` none is before the last valid frame."""
+    """Whether labels ``(B, T)`` are ``IGNORE`` before the last valid frame of each clip."""
     valid = valid_frames(lengths, labels.shape, labels.device)
     is_last = torch.arange(labels.shape[1], device=labels.device) == valid.sum(1, keepdim=True) - 1
     return not bool(((labels != IGNORE) & valid & ~is_last).any())
@@ -184,7 +182,7 @@ def _dtype(clips: Clips | Videos) -> str | None:
 
 
 def _readers(clips: Clips | Videos) -> dict[str, Recipe]:
-    """By the kind of file, the recipe of what opens it."""
+    """The recipe of the reader of each kind of file."""
     if isinstance(clips, Clips):
         array = partial(ArrayFile, frame_shape=tuple(clips.frame_shape), dtype=_dtype(clips))
         return {kind: to_recipe(reader) for kind, reader in {"array": array, **clips.readers}.items()}
@@ -209,13 +207,13 @@ def _reader(source: Source) -> Recipe:
 
 
 def kind_of(source: Source) -> str:
-    """The kind of file that a source reads: as its attribute ``kind`` says, or else by its path."""
+    """The kind of file of a source: its attribute ``kind``, or else by its path."""
     kind: str = getattr(source, "kind", None) or kind_of_path(source.path)
     return kind
 
 
 def kind_of_path(path: str | Path) -> str:
-    """ "folder", "array", "video" or "image", by what is there and by the name."""
+    """The kind of a file, by its path: "folder", "array", "video" or "image"."""
     path = str(path)
     if os.path.isdir(path):
         return "folder"
@@ -225,7 +223,7 @@ def kind_of_path(path: str | Path) -> str:
 
 
 def _root(clips: Clips | Videos) -> str | None:
-    """The folder that all videos' names start from."""
+    """The folder that the names of all videos are relative to; None if there is none."""
     if isinstance(clips, Clips):
         return None
     roots = set()

@@ -1,4 +1,4 @@
-"""Which frames carry a label: the one place where clip-level and per-frame labelling differ."""
+"""Labelling functions: which frames of a clip are labelled. Clip-level and per-frame tasks differ only here."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from torch import Tensor
 from seqclf.batch import IGNORE, SeqclfError, valid_frames
 
 Labelling = Callable[[Tensor, Tensor | None, int], Tensor]
-"""``labelling(labels, lengths, T)``: a data set's labels ``(B,)`` or ``(B, T)`` as labels per frame ``(B, T)``."""
+"""``labelling(labels, lengths, T)`` maps a data set's labels ``(B,)`` or ``(B, T)`` to frame labels ``(B, T)``."""
 
 
 def last_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
-    """The clip's label at its last valid frame, ``IGNORE`` before it: clip-level labelling.
+    """Label only the last valid frame of each clip; the others are ``IGNORE``.
 
     Args:
         labels: ``(B,)`` int64, one per clip.
-        lengths: ``(B,)`` int64, valid frames per clip; None where all have T.
+        lengths: ``(B,)`` int64, valid frames per clip; None if all have T.
         frames: T.
+
+    Returns:
+        Labels ``(B, T)`` int64.
+
+    Raises:
+        SeqclfError: the labels are not one per clip.
     """
     _expect(labels, 1, "last_frame")
     per_frame = torch.full((len(labels), frames), IGNORE, dtype=torch.int64, device=labels.device)
@@ -28,14 +34,14 @@ def last_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
 
 
 def every_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
-    """The clip's label at each of its valid frames, as LRCN trains; arguments as in ``last_frame``."""
+    """Label every valid frame with the label of its clip, as in LRCN. Arguments as in ``last_frame``."""
     _expect(labels, 1, "every_frame")
     per_frame = labels[:, None].expand(-1, frames)
     return per_frame.where(valid_frames(lengths, per_frame.shape, labels.device), IGNORE)
 
 
 def given(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
-    """Labels per frame ``(B, T)`` as the data has them, ``IGNORE`` at padding."""
+    """Keep labels per frame ``(B, T)`` as given, with ``IGNORE`` at padding. Arguments as in ``last_frame``."""
     _expect(labels, 2, "given")
     return labels.where(valid_frames(lengths, labels.shape, labels.device), IGNORE)
 
@@ -43,4 +49,4 @@ def given(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
 def _expect(labels: Tensor, dims: int, name: str) -> None:
     if labels.dim() != dims:
         form = "one label per clip (B,)" if dims == 1 else "labels per frame (B, T)"
-        raise SeqclfError(f"labelling {name} reads {form}, but the data's labels are {tuple(labels.shape)}")
+        raise SeqclfError(f"labelling {name} takes {form}, but the data's labels are {tuple(labels.shape)}")

@@ -1,4 +1,4 @@
-"""The lines of a list of videos, in the forms people have, as rows: a path, and a label as written."""
+"""Parsing of video lists: each line becomes a row with a path and a label."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FORMS = ("auto", "lrcn", "ucf101", "rawframes", "plain", "csv", "kinetics")
 
 _GAP, _NUMBER = r"(?:\s*[,;]\s*|\s+)", r"\d{1,18}"
 _VIDEO = rf".+(?i:{'|'.join(map(re.escape, VIDEOS))})\"?"
-_SHAPES = (  # of a line, by precedence
+_SHAPES = (  # what a line has after the path, and its pattern, by precedence
     ("frames and a number", rf"(?P<path>.+?){_GAP}(?P<frames>{_NUMBER}){_GAP}(?P<label>-?{_NUMBER})"),
     ("a number", rf"(?P<path>.+?){_GAP}\"?(?P<label>-?{_NUMBER}(?:\.0*)?)\"?"),
     ("no label", rf"(?P<path>{_VIDEO}|[^\s,;]+)"),
@@ -50,7 +50,7 @@ _SHAPES_OF = {
 }
 _SEVERAL = re.compile(rf".+?(?:{_GAP}{_NUMBER}){{3,}}")
 _HMDB51 = re.compile(r"_test_split\d\.txt$")
-_LONGEST = 4_000  # characters of a line; the patterns above take minutes on some longer texts
+_LONGEST = 4_000  # characters of a line: the patterns can take minutes on longer lines
 
 
 @dataclass
@@ -60,14 +60,14 @@ class Row:
     Attributes:
         where: The file and line, for error messages.
         line: The line number, from 1.
-        name: The video as the list names it.
-        label: The number or the class name that the list gives.
-        folder: The name of the folder that the video is in, or "" where the list names none.
-        places: Where the video may be, from the root on, in order of precedence.
-        frames: The number of frames, where the list gives it.
+        name: The path of the video as written.
+        label: The class number or the class name.
+        folder: The name of the video's parent folder; "" if the path has none.
+        places: Paths from the root where the video may be, in order of precedence.
+        frames: The number of frames, if the list has it.
         written: The label as written.
         class_name: The class name in a column beside a numeric label, or "".
-        split: The content of the split column, or None where there is none.
+        split: The content of the split column, or None if there is no such column.
         span: Start and end of a clip inside the video, or None for the whole video.
     """
 
@@ -89,12 +89,12 @@ class Rows:
     """The rows of a list.
 
     Attributes:
-        form: The form that was read.
-        shape: What its lines have besides a path: "a number", "a name", "frames and a number" or "no label".
+        form: The form of the list.
+        shape: What a line has after the path: "a number", "a name", "frames and a number" or "no label".
         rows: The rows.
-        comments: How many comment lines were passed over.
-        split_column: The name of the split column, if there is one.
-        unit: The unit of the spans, if there are any.
+        comments: The number of comment lines skipped.
+        split_column: The name of the split column, or None.
+        unit: The unit of the spans, or None.
     """
 
     form: str
@@ -117,12 +117,13 @@ def read_rows(
     Args:
         path: The list.
         form: One of ``FORMS``.
-        columns: The columns for ``path``, ``label`` and ``split``, where the header has other names or is missing.
+        columns: The columns for ``path``, ``label`` and ``split``, if the header has unusual names or is missing.
         split_column: The name of the split column in the header; None looks for the usual names.
-        clips: The unit of start and end, where rows may be clips inside videos; "auto" decides it; None refuses clips.
+        clips: The unit of start and end times of rows that are clips inside videos; "auto" detects it; None refuses
+            such rows.
 
     Raises:
-        SeqclfError: A line can't be read, or has another shape than the first; names file and line.
+        SeqclfError: A line can't be read, or differs in shape from the first. The message names file and line.
     """
     columns = {**(columns or {}), **({} if split_column is None else {"split": split_column})}
     header = header_of(path, columns)
@@ -131,7 +132,7 @@ def read_rows(
     usual = (
         header.find("path", PATH) is not None
         and (header.find("label", LABEL) is not None or len(header.header) > 2)
-        and all(whole_number(name) is None for name in header.header)  # a folder may be called "video"
+        and all(whole_number(name) is None for name in header.header)  # a first row of values, not a header
     )
     if form == "csv" or columns or header.records or (form == "auto" and usual):
         return _table_rows(path, columns, clips)
@@ -139,7 +140,7 @@ def read_rows(
 
 
 def path_rows(path: Path, columns: Columns | None = None, split_column: str | None = None) -> Rows:
-    """The rows of a list of paths; without a header any beginning of a line may be the video, the longest first."""
+    """Read a list of paths. Without a header, the video is the longest prefix of a line that exists."""
     columns = {**(columns or {}), **({} if split_column is None else {"split": split_column})}
     header = header_of(path, columns)
     others = [header.find("", names) for names in (LABEL, SPLIT, START, START_FRAME, START_SECONDS)]
@@ -165,8 +166,8 @@ def _line_rows(path: Path, form: str) -> Rows:
     """The rows of a list without a header."""
     if _HMDB51.search(path.name):
         raise SeqclfError(
-            f"{path}: is a split of HMDB51, whose numbers say what is for training (1) and testing (2), not a class; "
-            "make lists of videos and classes from it"
+            f"{path}: is a split file of HMDB51, whose numbers mean training (1) and test (2), not classes: convert it "
+            "to lists of videos with their classes"
         )
     rows: list[Row] = []
     first = ""
@@ -174,8 +175,8 @@ def _line_rows(path: Path, form: str) -> Rows:
         where = f"{path}, line {line}"
         if _SEVERAL.fullmatch(text):
             raise SeqclfError(
-                f"{where}: {text!r} has three numbers or more after the path; a video has one label here, and clips "
-                "inside videos need a header, such as path,start,end,label"
+                f"{where}: {text!r} has three numbers or more after the path, expected one label; clips inside videos "
+                "need a header, such as path,start,end,label"
             )
         matches = ((shape, re.fullmatch(rule, text)) for shape, rule in _SHAPES if shape in _SHAPES_OF[form])
         shape, match = next(((shape, match) for shape, match in matches if match), ("", None))
@@ -184,8 +185,8 @@ def _line_rows(path: Path, form: str) -> Rows:
         first = first or shape
         if shape != first:
             raise SeqclfError(
-                f"{where}: {text!r} is a path with {shape}, but line {rows[0].line} has {first}; all lines of a list "
-                "must have one form (form= says which; a path with several labels is not read)"
+                f"{where}: {text!r} is a path with {shape}, but line {rows[0].line} has {first}: all lines must have "
+                "the same form (set form=)"
             )
         parts = match.groupdict()
         label: int | str | None = None
@@ -196,14 +197,14 @@ def _line_rows(path: Path, form: str) -> Rows:
         frames = int(parts["frames"]) if "frames" in parts else None
         rows.append(_row(where, line, _unquoted(parts["path"]), label, frames, written))
         if rows[-1].label == "":
-            raise SeqclfError(f"{where}: {text!r} has no label, and no folder that names its class")
+            raise SeqclfError(f"{where}: {text!r} has no label and no parent folder that names its class")
     if form == "auto":
         form = "rawframes" if rows[0].frames is not None else "plain"
     return Rows(form, first, rows, _comments(path))
 
 
 def _table_rows(path: Path, columns: Columns, clips: Unit | Literal["auto"] | None) -> Rows:
-    """The rows of a table with a header; labels are numbers where all of them are."""
+    """The rows of a table with a header. Labels are numbers if all of them are."""
     table = read_table(path, columns)
     video, label = _need(table, "path", PATH), _need(table, "label", LABEL)
     name, split = table.find("class_name", LABEL_NAME), table.find("split", SPLIT)
@@ -211,8 +212,8 @@ def _table_rows(path: Path, columns: Columns, clips: Unit | Literal["auto"] | No
     span = None if clips is None else span_columns(table, clips)
     if any_span is not None and span is None:
         shown = " and ".join(repr(table.header[column]) for column in any_span[:2])
-        expected = "whole videos are expected here" if clips is None else f"they are not in {clips} (unit=)"
-        raise SeqclfError(f"{path}: its columns {shown} make clips of videos, but {expected}")
+        expected = "only whole videos can be used here" if clips is None else f"they are not in {clips} (set unit=)"
+        raise SeqclfError(f"{path}: columns {shown} define clips inside videos, but {expected}")
     found = Rows("csv", "a name", [], table.comments, None if split is None else table.header[split])
     found.unit = None if span is None else span[2]
     for record in table.records:
@@ -234,7 +235,7 @@ def _table_rows(path: Path, columns: Columns, clips: Unit | Literal["auto"] | No
 
 
 def _kinetics_rows(path: Path, columns: Columns) -> Rows:
-    """The rows of a Kinetics list; a file is named by id and times, or by the id, in a folder of its class or not."""
+    """The rows of a Kinetics list. Files are named by id and times, or by id, optionally in a folder per class."""
     table = read_table(path, columns)
     video, label = _need(table, "path", ("youtubeid",)), _need(table, "label", ("label",))
     start, end, split = (table.find(*names) for names in (("", ("timestart",)), ("", ("timeend",)), ("split", SPLIT)))
@@ -242,7 +243,7 @@ def _kinetics_rows(path: Path, columns: Columns) -> Rows:
     for record in table.records:
         name, label_name = record.cells[video], record.cells[label]
         if not name or not label_name:
-            raise SeqclfError(f"{record.where}: names no video or no class")
+            raise SeqclfError(f"{record.where}: the video or the class is empty")
         names = [name]
         if start is not None and end is not None:
             try:
@@ -252,28 +253,19 @@ def _kinetics_rows(path: Path, columns: Columns) -> Rows:
             names.insert(0, f"{name}_{first:06d}_{last:06d}")
         folders = dict.fromkeys(("", label_name, label_name.replace(" ", "_")))
         places = [posixpath.join(folder, one) for one in names for folder in folders]
-        rows.append(
-            Row(
-                record.where,
-                record.line,
-                names[0],
-                label_name,
-                "",
-                places,
-                written=label_name,
-                split=_cell(record, split),
-            )
-        )
+        row = Row(record.where, record.line, names[0], label_name, "", places, written=label_name)
+        row.split = _cell(record, split)
+        rows.append(row)
     return Rows("kinetics", "a name", rows, table.comments, None if split is None else table.header[split])
 
 
 def _need(table: Table, purpose: str, names: tuple[str, ...]) -> int:
-    """The column for a purpose, which must be there."""
+    """The column for a purpose, which must exist."""
     found = table.find(purpose, names)
     if found is None:
         raise SeqclfError(
-            f"{table.path}: no column for the {purpose} in the header {', '.join(table.header)}; "
-            f"columns={{{purpose!r}: <its name>}} says which it is (one column per class is not read)"
+            f"{table.path}: no column for the {purpose} in the header {', '.join(table.header)}: "
+            f"set columns={{{purpose!r}: <name>}} (one column per class is not supported)"
         )
     return found
 
@@ -283,11 +275,11 @@ def _cell(record: Record, column: int | None) -> str | None:
 
 
 def _checked_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a list that are no comments."""
+    """The lines of a list without comments, checked for their length."""
     lines = numbered_lines(path)
     for number, line in lines:
         if len(line) > _LONGEST:
-            raise SeqclfError(f"{path}, line {number}: is {len(line):,} characters long; a list of videos was expected")
+            raise SeqclfError(f"{path}, line {number}: has {len(line):,} characters, expected a list of videos")
     return lines
 
 
@@ -304,7 +296,7 @@ def _row(
     written: str = "",
     split: str | None = None,
 ) -> Row:
-    """A row of a path; without a label the class is the name of its folder."""
+    """A row. Without a label, the class is the name of the video's parent folder."""
     place = posixpath.normpath(name if "/" in name else name.replace("\\", "/"))
     above, last = posixpath.split(place)
     folder = posixpath.basename(above)

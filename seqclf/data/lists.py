@@ -1,4 +1,4 @@
-"""Lists of videos in the forms people have, and where their videos are.
+"""Reading of video lists in common formats, and finding their videos on disk.
 
 ==========  ==========================================  ===========================================================
 form        a line                                      labels
@@ -6,13 +6,13 @@ form        a line                                      labels
 lrcn        ``Walk/v_Walk_g01_c01 0``                   count from 0; the folder of the class may be missing on disk
 ucf101      ``Walk/v_Walk_g01_c01.avi 1``               count from 1; without a number the class is the folder's name
 rawframes   ``Walk/v_Walk_g01_c01 120 0``               count from 0, after the number of frames (mmaction2)
-plain       ``some/video.mp4 0``                        count from 0, or are names; without one, the folder's name
+plain       ``some/video.mp4 0``                        count from 0, or names; without a label, the folder's name
 csv         ``some/video.mp4,walk``                     names or numbers; a header, or JSON keys, name the columns
 kinetics    ``label,youtube_id,time_start,time_end``    names; the header has these columns in any order
 ==========  ==========================================  ===========================================================
 
-Columns are separated by spaces, tabs, commas or semicolons. Only the last columns of a line are split off at spaces, so
-paths may contain some. Lines that begin with ``#`` are comments.
+Columns are separated by spaces, tabs, commas or semicolons. Lines are split from the right, so paths may contain
+spaces. Lines that begin with ``#`` are comments.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Entry:
     """A video of a list.
 
     Attributes:
-        name: The video as the list names it.
-        path: Where it is.
+        name: The path of the video as written in the list.
+        path: The path of the video on disk.
         label: Its class index, from 0.
         line: The line of the list.
-        frames: Its number of frames, where the list gives it.
+        frames: Its number of frames, if the list has it.
         span: Start and end of a clip inside the video, in ``VideoList.unit``; None for the whole video.
     """
 
@@ -64,13 +64,13 @@ class VideoList:
     """The content of a list.
 
     Attributes:
-        videos: In the order of the list.
+        videos: The videos, in the order of the list.
         classes: The class names, in the order of their indices.
-        form: The form that was read.
-        description: All this in one line.
-        numbers: The class index that each number in the list means; empty where labels are names.
-        missing: Line and name of the videos that were left out because they are missing.
-        unit: The unit of spans, "frames" or "seconds"; None where videos are whole.
+        form: The form of the list.
+        description: A one-line description.
+        numbers: The class index of each number in the list; empty if labels are names.
+        missing: Line and name of the missing videos that were skipped.
+        unit: The unit of spans, "frames" or "seconds"; None if videos are whole.
     """
 
     videos: list[Entry]
@@ -88,9 +88,9 @@ class Selection:
 
     Attributes:
         part: "train", "validation" or "test".
-        shared: Whether the same list is given for other parts too; then it must have a split column.
+        shared: Whether the list also serves other parts; it must then have a split column.
         column: The header of the split column; None looks for "split", "subset", "fold", "partition" and "usage".
-        test_split: The value in that column that marks test rows, where it is not a usual name of the part.
+        test_split: The value in that column that marks test rows, if it is not a usual name.
     """
 
     part: str
@@ -113,29 +113,29 @@ def read_list(
     select: Selection | None = None,
     clips: Unit | Literal["auto"] | None = None,
 ) -> VideoList:
-    """Read a list and find its videos under ``root``, with or without suffix and the folder of the class.
+    """Read a list and find its videos under ``root``, with or without suffix and class folder.
 
     Args:
         path: The list.
-        root: The folder that its paths start from.
-        form: One of the table above; "auto" decides by the lines.
-        classes: The class names, such as those of the training list. None takes them from the class index, the names in
-            the list, the folders where each class has its own, or the numbers; a class without a video is never made.
-        class_index: A file with a line ``number name`` (from 0 or 1) or ``name`` per class, from here, beside the
-            list or under ``root``. None: ``classInd.txt`` beside the list, where it exists.
-        missing: "raise" an error for a video that is missing, or "skip" it.
-        numbers: The class index that each number in the list means, as the training list gave it
-            (``VideoList.numbers``).
-        first_label: 0 or 1, the number of the first class; None decides by evidence, or refuses.
-        columns: The header's name, or in a file without a header the number from 0, of the columns "path", "label" and
-            "split", where they have other than usual names.
+        root: The folder that its paths are relative to.
+        form: One of the forms above; "auto" detects it.
+        classes: The class names, such as those of the training list. None takes them from the class index, or else from
+            the names in the list, the class folders, or the numbers; there is never a class without a video.
+        class_index: A file with a line ``number name`` (from 0 or 1) or ``name`` per class. It is looked up in the
+            current folder, beside the list and under ``root``. None uses ``classInd.txt`` beside the list, if it
+            exists.
+        missing: "raise" an error if a video is missing, or "skip" it.
+        numbers: The class index of each number, as in ``VideoList.numbers`` of the training list.
+        first_label: 0 or 1, the number of the first class; None detects it, or raises if it is ambiguous.
+        columns: The names of the columns "path", "label" and "split", if they are unusual; or their numbers from 0, if
+            the file has no header.
         select: Which rows to take; None for all.
-        clips: The unit of start and end of rows that are clips inside videos; "auto" decides it by the header and the
+        clips: The unit of start and end of rows that are clips inside videos. "auto" detects it by the header and the
             times; None refuses such rows.
 
     Raises:
-        SeqclfError: The list can't be read, or in more than one way; its lines have different forms; a label is no
-            class, or another than the video's folder; a video is missing, or listed with two labels. Names file and
+        SeqclfError: The list can't be read or is ambiguous; its lines have different forms; a label is not a class or
+            contradicts the video's folder; a video is missing, or listed with two labels. The message names file and
             line.
     """
     if form not in FORMS:
@@ -176,10 +176,10 @@ def read_paths(
     columns: Columns | None = None,
     select: Selection | None = None,
 ) -> VideoList:
-    """Read a list of which only the paths matter, and find its videos.
+    """Read only the paths of a list, and find its videos.
 
-    In a file without a header, the path is the longest beginning of a line that is a video; the rest of the line is
-    ignored. Videos are named by their paths from ``root`` and have no class; a repeated one is taken once. Arguments
+    In a file without a header, the path is the longest prefix of a line that is a video; the rest of the line is
+    ignored. Videos are named by their paths from ``root`` and have no class. Repeated videos are read once. Arguments
     and errors are those of ``read_list``.
     """
     path, root = Path(path), _checked(path, root, missing)
@@ -196,14 +196,14 @@ def read_paths(
 
 
 def _selected(path: Path, found: Rows, select: Selection | None, refuse_shared: bool = True) -> tuple[list[Row], str]:
-    """The rows to take, and how they were chosen, in words."""
+    """The rows to take, and a description of the choice."""
     if select is None:
         return found.rows, ""
     if found.split_column is None:
         if select.shared and refuse_shared:
             raise SeqclfError(
-                f"{path}: the same list is given for training and testing, and has no column split that parts it; "
-                "give two lists, or add the column (split_column= names one that is called otherwise)"
+                f"{path}: the same list is given for training and test, but it has no split column: give two lists, "
+                "add a column split, or name the column with split_column="
             )
         return found.rows, ""
     rows = rows_of_part(path, found.rows, found.split_column, select.part, select.shared, select.test_split)
@@ -212,43 +212,43 @@ def _selected(path: Path, found: Rows, select: Selection | None, refuse_shared: 
 
 
 def _notes(found: Rows, absent: list[tuple[int, str]]) -> str:
-    """What was passed over, for the description."""
+    """What was skipped, for the description."""
     comments = f"; {found.comments} comment lines" if found.comments else ""
-    return comments + (f"; {len(absent):,} missing videos left out, from line {absent[0][0]} on" if absent else "")
+    return comments + (f"; {len(absent):,} missing videos skipped, the first in line {absent[0][0]}" if absent else "")
 
 
 def _checked(path: str | Path, root: str | Path, missing: str) -> Path:
-    """The root, which must be there."""
+    """The root, which must exist."""
     if missing not in ("raise", "skip"):
         raise SeqclfError(f'missing={missing!r}: expected "raise" or "skip"')
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise SeqclfError(f"{root}: no such folder, for the videos of {path}")
+        raise SeqclfError(f"{root}: no such folder (root of the videos in {path})")
     return root
 
 
 class _Folders:
-    """The videos in folders, each of which is listed once."""
+    """Finds videos on disk. Each folder is listed once."""
 
     def __init__(self, top: str) -> None:
         self.top = top
-        self.listings: dict[str, dict[str, list[str]]] = {}  # of each folder: names by their stems
+        self.listings: dict[str, dict[str, list[str]]] = {}  # folder -> stem -> names
 
     def find(self, row: Row) -> Path | None:
-        """Where the video of a row is; None if it is in none of its places."""
+        """The path of a row's video; None if it does not exist."""
         for place in row.places:
             folder, name = posixpath.split(posixpath.join(self.top, place))
             names = self._listing(folder).get(without_suffix(name), [])
             if name in names or self.is_other_file(place):
                 return Path(folder, name)
             if len(names) > 1:
-                raise SeqclfError(f"{row.where}: {row.name!r} may be {' or '.join(names)} in {folder}")
+                raise SeqclfError(f"{row.where}: {row.name!r} is ambiguous: {' or '.join(names)} in {folder}")
             if names:
                 return Path(folder, names[0])
         return None
 
     def is_other_file(self, place: str) -> bool:
-        """Whether a place is a file that is named in full, whatever its suffix, and no picture."""
+        """Whether a place is an existing file with any suffix but a picture's."""
         return not is_picture(place) and os.path.isfile(posixpath.join(self.top, place))
 
     def _listing(self, folder: str) -> dict[str, list[str]]:
@@ -263,7 +263,7 @@ class _Folders:
 def _find_all(
     path: Path, root: Path, rows: list[Row], indices: list[int], classes: Sequence[str], missing: str
 ) -> tuple[list[Entry], list[tuple[int, str]]]:
-    """The videos that are there, and line and name of the missing ones."""
+    """The videos that exist, and line and name of the missing ones."""
     folders = _Folders(root.as_posix())
     videos: list[Entry] = []
     absent: list[tuple[int, str]] = []
@@ -279,20 +279,20 @@ def _find_all(
         first = seen.setdefault((at, row.span), entry)
         if classes and (first.name, first.label) != (entry.name, entry.label):
             raise SeqclfError(
-                f"{row.where}: {row.name!r} with label {row.label} is {at}, "
-                f"which line {first.line} lists as {first.name!r} of class {classes[first.label]!r}"
+                f"{row.where}: {row.name!r} with label {row.label} is {at}, but line {first.line} lists it as "
+                f"{first.name!r} of class {classes[first.label]!r}"
             )
         videos.append(entry)
     if not videos:
-        raise SeqclfError(f"{path}: none of its {len(rows):,} videos is in {root}, such as {rows[0].name!r}")
+        raise SeqclfError(f"{path}: none of its {len(rows):,} videos exists under {root}, such as {rows[0].name!r}")
     return videos, absent
 
 
 def _missing_video(row: Row, root: Path) -> str:
-    """What to say about a video that is in none of its places."""
+    """The error message for a missing video."""
     picture = next((place for place in row.places if is_picture(place) and (root / place).is_file()), None)
     if picture is not None:
-        return f"{row.where}: {picture!r} is a single picture; a video or a folder of pictures is expected"
-    header = " (if this line is a header, columns={'path': <name>, 'label': <name>} says what is in which column)"
-    absolute = "; paths are expected to start from root=" if re.match(r"[A-Za-z]:[\\/]|/", row.name) else ""
+        return f"{row.where}: {picture!r} is a single picture, expected a video or a folder of pictures"
+    header = " (if this line is a header, set columns={'path': <name>, 'label': <name>})"
+    absolute = "; paths must be relative to root=" if re.match(r"[A-Za-z]:[\\/]|/", row.name) else ""
     return f"{row.where}: video {row.name!r} is not in {root}{absolute}{header if row.line == 1 else ''}"

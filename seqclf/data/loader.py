@@ -1,4 +1,4 @@
-"""Batches ahead of time: what has to be read is read by threads while the model works on what is there."""
+"""Prefetching of batches: threads read videos while the model runs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from seqclf.data.clips import Clips
 from seqclf.data.videos import Sample, Videos
 
 AHEAD = 3
-"""How many batches are on their way at a time."""
+"""The number of batches prefetched."""
 
 
 def batches(data: Clips | Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch, None, None]:
-    """The batches of a plan, in its order.
+    """Yield the batches of a plan, in order.
 
     Args:
-        data: the data set; ``Videos`` are read by their ``workers`` threads, ``Clips`` lie in memory.
-        plan: for each batch the indices of its samples ``(B,)``, and the key that random samples are drawn by.
+        data: the data set. ``Videos`` are read ahead by their ``workers`` threads.
+        plan: for each batch the sample numbers ``(B,)``, and the key that seeds random sampling.
 
     Raises:
         SeqclfError: a sample can't be read.
@@ -36,18 +36,18 @@ def batches(data: Clips | Videos, plan: Iterable[tuple[Tensor, int]]) -> Generat
 
 
 def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch | None, None, None]:
-    """The batches, read and assembled ahead of time by the data's workers."""
+    """Yield batches that the data's workers read and collate ahead."""
     if data.workers < 1:
         for indices, key in plan:
-            yield _together(data, [data.try_sample(int(i), key) for i in indices])
+            yield _collate(data, [data.try_sample(int(i), key) for i in indices])
         return
     pool = ThreadPoolExecutor(data.workers, thread_name_prefix="reader")
     coming: deque[Future[Batch | None]] = deque()
     try:
         for indices, key in plan:
             samples = [pool.submit(data.try_sample, int(i), key) for i in indices]
-            # a worker may wait for these, as they were handed out before: the pool begins first what came first
-            coming.append(pool.submit(lambda each: _together(data, [one.result() for one in each]), samples))
+            # Waiting for the samples can't deadlock: the pool starts tasks in the order they were submitted.
+            coming.append(pool.submit(lambda each: _collate(data, [one.result() for one in each]), samples))
             if len(coming) > AHEAD:
                 yield coming.popleft().result()
         while coming:
@@ -56,6 +56,6 @@ def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch |
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _together(data: Videos, samples: list[Sample | None]) -> Batch | None:
-    """A batch; None where, in evaluation, all of its samples were left out."""
+def _collate(data: Videos, samples: list[Sample | None]) -> Batch | None:
+    """A batch; None if all of its samples were skipped, in evaluation."""
     return data.collate(samples) if any(sample is not None for sample in samples) else None

@@ -1,4 +1,4 @@
-"""The order of samples as a pure function of (seed, step): nothing to save, and any step can be the first."""
+"""The order of samples as a pure function of (seed, step), so that resuming needs no saved state."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor
 
 @lru_cache(maxsize=2)
 def _permutation(size: int, seed: int, epoch: int) -> Tensor:
-    with torch.inference_mode(False):  # what is kept must be an ordinary tensor, whoever asks first
+    with torch.inference_mode(False):  # the cached tensor must be usable outside inference mode
         return torch.randperm(size, generator=torch.Generator().manual_seed(mix(seed, epoch)))
 
 
 def sample_order(size: int, batch_size: int, seed: int, step: int) -> Tensor:
-    """Which samples make the batch of a step.
+    """The sample numbers of a training step.
 
-    The samples are shuffled anew each time all have been seen; a batch may end one pass and begin the next.
+    The samples are reshuffled in every epoch. A batch may span two epochs.
 
     Args:
-        size: how many samples there are.
-        batch_size: how many a step takes, of all processes together.
-        seed: of the run.
-        step: from 0.
+        size: the number of samples.
+        batch_size: samples per step, of all processes together.
+        seed: the seed of the run.
+        step: the step, from 0.
 
     Returns:
         ``(batch_size,)`` int64 on the CPU, from 0 to size - 1.
@@ -40,7 +40,7 @@ def sample_order(size: int, batch_size: int, seed: int, step: int) -> Tensor:
 
 
 def mix(*numbers: int) -> int:
-    """One seed from several numbers, all its bits stirred (the splitmix64 finaliser, Steele et al. 2014)."""
+    """Hash several numbers to one seed (the splitmix64 finaliser, Steele et al. 2014)."""
     z = 0
     for number in numbers:
         z = (z ^ number) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF

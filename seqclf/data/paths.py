@@ -1,4 +1,4 @@
-"""The one rule by which a path in a setting finds its file."""
+"""Resolution of paths in settings."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from seqclf.batch import SeqclfError
 
 
 def resolve_path(name: str | Path, *folders: str | Path) -> Path:
-    """Find a file or folder that a setting names.
+    """Find the file or folder of a path in a setting.
 
-    An absolute path, or one that starts with ``~``, stands for itself. Any other path is looked up in the current
-    folder first, then in each of ``folders``.
+    A relative path is looked up in the current folder first, then in each of ``folders``. ``~`` is expanded.
 
     Args:
-        name: The path as the setting has it.
-        folders: Folders to look in after the current one, such as ``root``; ``~`` is expanded.
+        name: The path.
+        folders: Folders to search after the current one, such as ``root``.
 
     Returns:
-        The first of these places that exists.
+        The first path that exists.
 
     Raises:
-        SeqclfError: None of them exists; names the path and the folders searched.
+        SeqclfError: There is none. The message names the folders searched.
     """
     path = Path(name).expanduser()
     places = [Path(folder).expanduser() for folder in folders]

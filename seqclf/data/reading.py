@@ -1,4 +1,4 @@
-"""Reads frames of a source through a transform, in pieces, so that memory is bounded by the transformed frames."""
+"""Reading frames through a transform, in pieces, so that the transformed frames bound the memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from seqclf.data.source import Source
 from seqclf.data.transforms import Transform, is_framewise
 
 CLIP = 16
-"""Clips of up to this many frames are read at once."""
+"""The largest clip, in frames, that is read at once."""
 FIRST = 4
-"""Frames of the first piece of a longer clip, which tells how large a frame is."""
+"""Frames in the first piece of a longer clip, from which the size of a frame is known."""
 PIECE_BYTES = 16_000_000
-"""Raw frames of the further pieces, in bytes."""
+"""Bytes of raw frames in each further piece."""
 
 
 def read_frames(
@@ -25,14 +25,14 @@ def read_frames(
     transform: Transform | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The frames ``numbers`` of a source, transformed: ``(n, *frame_shape)``.
+    """Read the frames ``numbers`` of a source and transform them to ``(n, *frame_shape)``.
 
-    A transform marked by ``framewise`` is applied piece by piece while frames are decoded. The result is the same bit
-    for bit as that of the whole clip, random parameters included: each piece starts from the generator's same state.
-    Any other transform receives the whole clip at once.
+    A transform marked by ``framewise`` is applied piece by piece while frames are decoded. Each piece starts from the
+    same generator state, so the result is bit for bit that of the whole clip. Any other transform receives the whole
+    clip at once.
 
     Raises:
-        SeqclfError: a frame can't be read, holds values that are not finite, or does not fit into memory.
+        SeqclfError: a frame can't be read, has values that are not finite, or does not fit into memory.
     """
     try:
         if transform is None or not is_framewise(transform) or len(numbers) <= CLIP:
@@ -45,7 +45,7 @@ def read_frames(
                 generator.set_state(state)
             raw = _finite(source, numbers[start : start + count])
             changed = transform(raw, generator)
-            if start == 0:  # allocated once: small tensors that stay between large ones would fragment the heap
+            if start == 0:  # allocated once, because small tensors between large ones would fragment the heap
                 out = changed.new_empty((len(numbers), *changed.shape[1:]))
             out[start : start + count] = changed
             start, count = start + count, max(1, PIECE_BYTES // raw[0].nbytes)
@@ -54,13 +54,13 @@ def read_frames(
         if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):
             raise
         raise SeqclfError(
-            f"{source.path}: not enough memory for {len(numbers):,} frames; sample fewer (sampling=, test_sampling=), "
-            "scale them down (transform= with resize), or read fewer clips at a time (batch_size, eval_batch)"
+            f"{source.path}: not enough memory for {len(numbers):,} frames: sample fewer (sampling=, test_sampling=), "
+            "scale them down (transform= with resize), or use smaller batches (batch_size, eval_batch)"
         ) from None
 
 
 def _finite(source: Source, numbers: Sequence[int]) -> Tensor:
-    """The raw frames, checked to be finite."""
+    """Read raw frames and check that they are finite."""
     frames = source.read(numbers)
     if frames.is_floating_point() and not frames.sum().isfinite():  # the sum is quick, but overflows
         finite = frames.flatten(1).isfinite().all(1)

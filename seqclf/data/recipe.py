@@ -24,11 +24,11 @@ from typing import Any
 from seqclf.batch import SeqclfError
 
 Recipe = Any
-"""A plain value: None, a number, a string, a list, or a dictionary of such."""
+"""A JSON value: None, a number, a string, a list or a dictionary."""
 
 
 def to_recipe(value: Any) -> Recipe:
-    """A value as plain JSON; see the module's docstring."""
+    """Convert a value to a recipe; see the module's docstring."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Path):
@@ -90,7 +90,7 @@ def opaque_parts(recipe: Recipe) -> list[str]:
 
 
 def parts_of(recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """Every call of a recipe, from the outside in."""
+    """Yield every call in a recipe, outer calls first."""
     if isinstance(recipe, list):
         for item in recipe:
             yield from parts_of(item)
@@ -104,13 +104,13 @@ def parts_of(recipe: Recipe) -> Iterator[dict[str, Any]]:
 
 
 def _is_importable(value: Any, module: str, name: str) -> bool:
-    """Whether another process finds the value under this name."""
+    """Whether another process can import the value by this name."""
     if module == "__main__" or "<" in name:
         return False
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    # a config's module may have been taken out of sys.modules, while its functions are still in use
+    # a config's module may have been removed from sys.modules while its functions are still in use
     return found is value or getattr(value, "__globals__", {}).get(name) is value
 
 

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip: pure functions of its length, and of a generator where they are random."""
+"""Sampling functions: which frames of a video form clips. Pure functions of its length and a random generator."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import torch
 from seqclf.batch import SeqclfError
 
 Sampling = Callable[[int, torch.Generator | None], list[list[int]]]
-"""``sampling(length, generator)``: the clips of a video of ``length`` frames, each as a list of frame numbers from 0.
+"""``sampling(length, generator)`` returns the clips of a video of ``length`` frames, each a list of frame numbers.
 
-With a generator, in training, it returns one clip, drawn at random. Without one, in evaluation, it returns all clips
-that the video is measured by, which are always the same. A video shorter than a clip gives a shorter clip. Defaults
-are those of LRCN: 16 frames, in evaluation every 8.
+With a generator (training), it returns one random clip. With None (evaluation), it returns all clips to evaluate,
+which are deterministic. A video shorter than a clip gives a shorter clip. Defaults are those of LRCN: 16 frames, and
+in evaluation a stride of 8.
 """
 
 
 def window(length: int, generator: torch.Generator | None, frames: int = 16, step: int = 1) -> list[list[int]]:
-    """One window: at a random place in training, in the middle in evaluation (LRCN).
+    """One window, at a random position in training and in the middle in evaluation (LRCN).
 
     Args:
-        length: Frames of the video.
-        generator: Draws the place; None for the middle.
-        frames: Frames of the clip.
-        step: Distance from one frame of the clip to the next.
+        length: The number of frames of the video.
+        generator: The generator that draws the position; None for the middle.
+        frames: The number of frames of the clip.
+        step: The distance between consecutive frames of the clip.
 
     Returns:
         One clip of up to ``frames`` frame numbers.
@@ -42,12 +42,12 @@ def window(length: int, generator: torch.Generator | None, frames: int = 16, ste
 
 
 def uniform(length: int, generator: torch.Generator | None, frames: int = 16) -> list[list[int]]:
-    """One frame from each of ``frames`` equal parts of the video: a random one, in evaluation the middle one (TSN).
+    """One frame from each of ``frames`` equal parts of the video, random or in evaluation the middle one (TSN).
 
     Args:
-        length: Frames of the video.
-        generator: Draws the frames; None for the middle ones.
-        frames: Frames of the clip.
+        length: The number of frames of the video.
+        generator: The generator that draws the frames; None for the middle frames.
+        frames: The number of frames of the clip.
 
     Returns:
         One clip of up to ``frames`` frame numbers.
@@ -67,17 +67,17 @@ def uniform(length: int, generator: torch.Generator | None, frames: int = 16) ->
 def dense(
     length: int, generator: torch.Generator | None, frames: int = 16, stride: int = 8, step: int = 1
 ) -> list[list[int]]:
-    """Windows at regular distances, the last one ending at the last frame; in training a random one of them.
+    """Windows at a regular stride, the last one ending at the last frame; in training, a random one of them.
 
     Args:
-        length: Frames of the video.
-        generator: Draws the window; None for all of them.
-        frames: Frames of a window.
-        stride: Distance from the start of one window to the next, in frames of the video.
-        step: Distance from one frame of a window to the next.
+        length: The number of frames of the video.
+        generator: The generator that draws one window; None for all windows.
+        frames: The number of frames of a window.
+        stride: The distance between the starts of consecutive windows, in frames of the video.
+        step: The distance between consecutive frames of a window.
 
     Returns:
-        The clips, each of up to ``frames`` frame numbers; with a generator one clip.
+        The clips, each of up to ``frames`` frame numbers; one clip with a generator.
 
     Raises:
         SeqclfError: An argument is below 1.
@@ -97,8 +97,8 @@ def whole(length: int, generator: torch.Generator | None, step: int = 1) -> list
     """The whole video as one clip.
 
     Args:
-        length: Frames of the video.
-        generator: Not used; the clip is the same in training.
+        length: The number of frames of the video.
+        generator: Unused; the clip is the same in training.
         step: Take every ``step``-th frame.
 
     Returns:
@@ -113,7 +113,7 @@ def whole(length: int, generator: torch.Generator | None, step: int = 1) -> list
 
 def _check(length: int, frames: int, step: int) -> None:
     if length < 1:
-        raise SeqclfError("a video of no frames has no clip")
+        raise SeqclfError(f"sampling: the video has {length} frames, expected at least 1")
     if frames < 1 or step < 1:
         raise SeqclfError(f"sampling: frames={frames}, step={step}, expected at least 1 of each")
 

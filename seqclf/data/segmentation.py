@@ -8,6 +8,7 @@ splits/<split>.bundle     the videos of a split, "<video>.txt", one per line
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +16,60 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.data import Data
 from seqclf.data.feature_file import FeatureFile, check_layout, open_array
+from seqclf.data.sampling import Sampling, whole
 from seqclf.data.source import Layout, Video
 from seqclf.data.tables import numbered_lines, read_text
+from seqclf.data.videos import Videos
 
 OTHER_RATE = 1.5
 """Features and labels whose lengths differ by this factor are taken to have different frame rates."""
+
+
+def feature_set(
+    root: str,
+    split: int = 1,
+    sample_rate: int = 1,
+    on_length: Literal["cut", "refuse"] = "cut",
+    sampling: Sampling = whole,
+    background: Sequence[str] = (),
+    workers: int = 2,
+    on_error: str = "raise",
+    layout: Layout | Literal["auto"] = "features_first",
+) -> Data:
+    """Feature sequences with labels of their frames, in the layout of temporal action segmentation.
+
+    Args:
+        root: The folder of ``features/``, ``groundTruth/``, ``mapping.txt`` and ``splits/``.
+        split: The number n of ``splits/train.split<n>.bundle`` and ``splits/test.split<n>.bundle``.
+        sample_rate: Take every ``sample_rate``-th frame.
+        on_length: If the lengths of features and labels differ, "cut" both to the shorter and report it, or "refuse".
+        sampling: Which frames form a clip in training; evaluation uses whole sequences.
+        background: Classes that the segment metrics ignore.
+        workers: The number of threads that read ahead.
+        on_error: "raise", or "skip" to leave out videos with values that are not finite.
+        layout: The axes of the files: "features_first" for (D, T), the convention of the field, or "time_first" for
+            (T, D). "auto" compares the axes with the lengths of the labels, and raises if that is ambiguous.
+
+    Raises:
+        SeqclfError: A file is missing or wrong.
+    """
+    folder = Path(root).expanduser()
+    (train, classes, notes), (test, _, test_notes) = (
+        segmentation_set(folder, f"{part}.split{split}", sample_rate, "mapping.txt", on_length, layout)
+        for part in ("train", "test")
+    )
+    unknown = sorted(set(background) - set(classes))
+    if unknown:
+        raise SeqclfError(f"background={unknown[0]!r}: the classes are {', '.join(classes)}")
+    return Data(
+        Videos(train, sampling, training=True, workers=workers, on_error=on_error),
+        Videos(test, workers=workers, on_error=on_error),
+        classes,
+        f"{root} ({'; '.join([*notes, *test_notes])})",
+        background=[classes.index(name) for name in background],
+    )
 
 
 def segmentation_set(
@@ -122,7 +171,7 @@ def read_mapping(path: str | Path) -> list[str]:
     for number, line in numbered_lines(path, comments=False):
         parts = line.split(maxsplit=1)
         if len(parts) != 2 or not (parts[0].isascii() and parts[0].isdigit()):
-            raise SeqclfError(f'{path}, line {number}: expected "index name", such as "0 background", not {line!r}')
+            raise SeqclfError(f'{path}, line {number}: {line!r}, expected "index name", such as "0 background"')
         k, name = int(parts[0]), parts[1]
         if k in lines or name in seen:
             what = f"index {k}" if k in lines else f"class {name}"

@@ -1,14 +1,13 @@
-"""Tables of segments: ``video,start,end,label``, one segment a row.
+"""Tables of segments: ``video,start,end,label``, one segment per row.
 
-The header names the columns in any order, and other columns may be there; usual names such as ``video_id``,
-``start_frame``, ``Start (s)`` or ``action`` are recognised. A row with a video alone says that the video has no
-segments. A table with a column ``frame`` in place of start and end labels single frames.
+The header may have the columns in any order, and other columns. Common names such as ``video_id``, ``start_frame``,
+``Start (s)`` or ``action`` are recognised. A row with only a video declares that it has no segments. A table with a
+column ``frame`` instead of start and end labels single frames.
 
     unit "frames":   ``start`` is the first frame and ``end`` the frame after the last, as in Python's slices (with
-                     ``inclusive=True`` the last frame itself). Numbers are those of the file, whatever rate it is
-                     read at.
-    unit "seconds":  numbers of seconds, ``mm:ss`` or ``hh:mm:ss``, in player time. A frame is in the segment that
-                     contains the middle of the time that it is shown for.
+                     ``inclusive=True``, the last frame). Frames are numbered as in the file, at any frame rate.
+    unit "seconds":  seconds, ``mm:ss`` or ``hh:mm:ss``, in player time. A frame belongs to the segment that contains
+                     the middle of its display time.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from seqclf.data.tables import FRAME, LABEL, PATH, Columns, Record, Table, read_
 
 
 class Segment(NamedTuple):
-    """From ``start`` up to but not including ``end``, in the unit of the table; the class index; the line."""
+    """A segment from ``start`` up to, but not including, ``end`` in the unit of the table; class index; line."""
 
     start: float
     end: float
@@ -46,8 +45,8 @@ class Segments:
         classes: The class names, in the order of their indices.
         elsewhere: The label of frames outside all segments: ``IGNORE``, or the index of the background class.
         videos: The segments of each video, in the order of the file.
-        bad: Why the segments of some videos can't be used, with ``on_error="skip"``.
-        by_stem, by_name: The names of videos, by these without suffix, and without suffix and folders.
+        bad: With ``on_error="skip"``, the videos with invalid segments: name -> reason.
+        by_stem, by_name: The names of videos by name without suffix, and without suffix and folders.
     """
 
     path: str
@@ -75,20 +74,19 @@ def read_segments(
     Args:
         path: The file: CSV, TSV, semicolons, JSON or JSON lines.
         unit: The unit of start and end.
-        classes: The class names; a label is one of them, or else the number of one. None: the labels in the file,
-            sorted.
+        classes: The class names; a label is a name or a number. None takes the labels in the file, sorted.
         background: The class of frames outside all segments; None leaves them without a label. With ``classes=None`` it
-            becomes the first class, if no segment has it.
+            becomes the first class if no segment has it.
         inclusive: With unit "frames", ``end`` is the last frame of a segment.
-        columns: The header's name, or in a file without a header the number from 0, of the columns "video", "start",
-            "end" and "label" (or "frame"), where they have other than usual names.
-        on_error: "raise", or "skip" to note a wrong row in ``bad``, so that its video alone is left out.
-        first_label: 0 or 1, the number of the first class, where labels are numbers; None decides by a label 0 or one
-            as large as the number of classes, or refuses.
+        columns: The names of the columns "video", "start", "end" and "label" (or "frame"), if they are unusual; or
+            their numbers from 0, if the file has no header.
+        on_error: "raise", or "skip" to add the videos of invalid rows to ``bad``.
+        first_label: 0 or 1, the number of the first class, if labels are numbers. None detects it by a label 0 or a
+            label equal to the number of classes, or raises.
 
     Raises:
-        SeqclfError: The file is missing or no such table; a row lacks a value, has a wrong time, ends before it
-            starts, or its label is no class. Names the file and line.
+        SeqclfError: The file is missing or not such a table; a row lacks a value, has an invalid time, ends before it
+            starts, or has an unknown label. The message names the file and line.
     """
     if unit not in ("frames", "seconds"):
         raise SeqclfError(f'unit={unit!r}: expected "frames" or "seconds"')
@@ -107,7 +105,7 @@ def read_segments(
             raise SeqclfError(f"{record.where}: names no video")
         segments = found.videos.setdefault(row[0], [])
         try:
-            if any(row[1:]):  # else the video alone
+            if any(row[1:]):  # otherwise the video has no segments
                 start, end = read_span(record, row[1], row[2], unit, table.delimiter, inclusive)
                 segments.append(Segment(start, end, _index(row[3], known, first, record.where), record.line))
         except SeqclfError as error:
@@ -121,28 +119,28 @@ def read_segments(
 
 
 def name_of(segments: Segments, path: str) -> str:
-    """The name that a table has for the video at this path.
+    """Find the name of the video at ``path`` in a table.
 
-    It is the path itself, or else the one name that is the same without suffix, or without suffix and folders.
+    It is the path itself, or else the only name that is equal without suffix, or without suffix and folders.
 
     Raises:
-        SeqclfError: The table does not have the video, or several names may mean it.
+        SeqclfError: The table does not have the video, or several names match.
     """
     if path in segments.videos:
         return path
     stem = _stem(path)
     names = segments.by_stem.get(stem) or segments.by_name.get(posixpath.basename(stem), [])
-    if len(names) > 1:  # those whose folders are the path's last ones, or the other way round
+    if len(names) > 1:  # prefer names that share the last folders of the path
         both = {name: (f"/{_stem(name)}", f"/{stem}") for name in names}
         names = [name for name, (a, b) in both.items() if a.endswith(b) or b.endswith(a)] or names
     if len(names) > 1:
-        raise SeqclfError(f"{segments.path}: video {path} may be {' or '.join(names[:4])}")
+        raise SeqclfError(f"{segments.path}: video {path} matches several names: {', '.join(names[:4])}")
     if names:
         return names[0]
     near = difflib.get_close_matches(path, segments.videos, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise SeqclfError(
-        f"{segments.path}: has no row for video {path} (a row with the video alone says that it has no segments){hint}"
+        f"{segments.path}: has no row for video {path} (add a row with only the video if it has no segments){hint}"
     )
 
 
@@ -154,9 +152,9 @@ def _rows(table: Table, unit: Unit) -> list[tuple[Record, list[str]]]:
         other = (
             video is not None and label is not None and (frame is not None or span_columns(table, "auto") is not None)
         )
-        way = f"its times are not in {unit} (unit=)" if other else "columns={'video': <name>, ...} says which they are"
+        way = f"its times are not in {unit}, set unit=" if other else "set columns={'video': <name>, ...}"
         raise SeqclfError(
-            f"{table.path}: expected the columns video, start, end, label, not {', '.join(table.header)}; {way}"
+            f"{table.path}: expected the columns video, start, end, label, not {', '.join(table.header)}: {way}"
         )
     if span is not None:
         return [(r, [r.cells[k] for k in (video, span[0], span[1], label)]) for r in table.records]
@@ -170,7 +168,7 @@ def _rows(table: Table, unit: Unit) -> list[tuple[Record, list[str]]]:
 
 
 def _classes(labels: Iterable[str], background: str | None) -> list[str]:
-    """The classes that labels mean where no classes are given: numbers by their value, names in natural order."""
+    """The classes of a table without given classes, in natural order."""
     named = set(labels)
     every = named if background is None else named | {background}
     if all(map(str.isdecimal, every)):
@@ -190,8 +188,8 @@ def _first_number(rows: Sequence[tuple[Record, list[str]]], classes: Sequence[st
     if max(numbers) >= len(classes):
         return 1
     raise SeqclfError(
-        f"{numbers[min(numbers)].where}: labels {min(numbers)} to {max(numbers)} may count from 0 or from 1; write the "
-        "names, or set first_label=0 or first_label=1"
+        f"{numbers[min(numbers)].where}: labels {min(numbers)} to {max(numbers)} may count from 0 or from 1: set "
+        "first_label=0 or first_label=1, or write class names"
     )
 
 

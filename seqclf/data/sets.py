@@ -1,13 +1,12 @@
-"""Data sets of videos on disk: one label per video, labels per frame, feature sequences, made videos."""
+"""Data sets of videos on disk, with one label per video or a label per frame."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from seqclf.batch import SeqclfError
 from seqclf.data.annotated import annotate_lists
@@ -19,10 +18,8 @@ from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.input_spec import DecisionRule
 from seqclf.data.labelling import Labelling, every_frame
 from seqclf.data.lists import Selection, VideoList, read_list, read_paths
-from seqclf.data.moving_digits import make_moving_digits
 from seqclf.data.paths import resolve_path
 from seqclf.data.sampling import CLIP, Sampling, whole
-from seqclf.data.segmentation import segmentation_set
 from seqclf.data.segments import read_segments
 from seqclf.data.source import Layout, Source, Video
 from seqclf.data.spans import Unit, VideoSpan, span_text
@@ -58,42 +55,42 @@ def video_set(
     stream: int | None = None,
     layout: Layout = "time_first",
 ) -> Data:
-    """Videos with one label each, as lists in one of the known forms name them (see ``seqclf.data.lists``).
+    """Videos with one label each, from lists in common formats (see ``seqclf.data.lists``).
 
-    One list may serve as ``train`` and ``test`` (and ``validation``) if it has a column that says which rows are for
-    what.
+    The same list may serve as ``train``, ``test`` and ``validation`` if it has a split column.
 
     Args:
-        root: The folder that the paths in the lists start from.
-        train: The list to train on, a path from the current folder or from ``root``.
+        root: The folder that the paths in the lists are relative to.
+        train: The list to train on, relative to the current folder or to ``root``.
         test: The list to test on.
-        validation: The list to choose the best checkpoint by; None for none.
-        split: A list to measure on in place of ``test``, as in ``seqclf evaluate runs/<run> data.split=test02.txt``.
-        form: How the lists are written; see ``read_list``.
+        validation: The list that chooses the best checkpoint; None for none.
+        split: A list that replaces ``test``, as in ``seqclf evaluate runs/<run> data.split=test02.txt``.
+        form: The form of the lists; see ``read_list``.
         class_index: A file with the numbers and names of the classes; see ``read_list``.
         pattern: Which pictures of a folder are frames, such as "img_*"; None for all.
-        fps: The frame rate that video files are resampled to; None for the rate of each.
-        sampling: Which frames make a clip in training.
-        test_sampling: Which frames make the clips of an evaluation.
-        transform: What is done to the frames of a clip, drawn anew each time in training; None for nothing.
-        test_transform: The same for evaluation; None for ``transform``.
-        labelling: Which frames of a clip carry its label.
-        workers: Threads that read ahead.
+        fps: The frame rate to resample video files to; None keeps the rate of each file.
+        sampling: Which frames form a clip in training.
+        test_sampling: Which frames form the clips of an evaluation.
+        transform: The transform of a clip's frames, with new random parameters each time; None for none.
+        test_transform: The transform in evaluation; None for ``transform``.
+        labelling: Which frames of a clip are labelled.
+        workers: The number of threads that read ahead.
         on_error: "raise"; "skip" to leave out videos that are missing or can't be read; "skip_frames" to leave out the
             frames of video files that can't be decoded. What is left out is reported and recorded.
-        first_label: 0 or 1, the number of the first class; None decides by evidence, or refuses.
+        first_label: 0 or 1, the number of the first class; None detects it, or raises if it is ambiguous.
         columns: The columns "path", "label" and "split" of the lists; see ``read_list``.
-        split_column: The column of a list that says which rows are for training, validation and test; None looks for
-            the usual names, such as "split" or "fold".
+        split_column: The column that assigns rows to training, validation and test; None looks for the usual names,
+            such as "split" or "fold".
         test_split: The value in that column that marks test rows, such as the number of a fold.
-        unit: The unit of the columns start and end of a list whose rows are clips inside videos; "auto" decides it by
-            the header and the times, or refuses. Frames are numbered as in the file, or as in the names of pictures.
-        decision: How a clip is labelled, by its "last" frame or by the "mean" over frames; None follows ``labelling``.
-        stream: Which video stream of files that have several, from 0; None for the one that FFmpeg chooses.
-        layout: The axes of ``.npy`` files: "time_first", (T, D), or "features_first", (D, T).
+        unit: The unit of start and end in a list whose rows are clips inside videos; "auto" detects it by the header
+            and the times, or raises if it is ambiguous. Frames are numbered as in the file or the names of pictures.
+        decision: How a clip is classified, by its "last" frame or by the "mean" over frames; None follows
+            ``labelling``.
+        stream: The video stream to read from files with several, from 0; None for FFmpeg's choice.
+        layout: The axes of ``.npy`` files: "time_first" for (T, D), "features_first" for (D, T).
 
     Raises:
-        SeqclfError: A list or a video is missing or wrong; names the file and line.
+        SeqclfError: A list or a video is missing or invalid. The message names the file and line.
     """
     lists = _lists(root, {"train": train, "test": split or test, "validation": validation})
     select = _selections(lists, split_column, test_split, measured=split is not None)
@@ -170,32 +167,31 @@ def annotated_set(
     stream: int | None = None,
     layout: Layout = "time_first",
 ) -> Data:
-    """Videos with labels of their frames, from a table of segments ``video,start,end,label``.
+    """Videos with a label per frame, from a table of segments ``video,start,end,label``.
 
-    All videos are opened at once, to check the segments against them. Arguments that are not listed are those of
-    ``video_set``.
+    All videos are opened at the start, to check the segments. Arguments that are not listed are those of ``video_set``.
 
     Args:
-        train, test, validation: Lists of videos, one path a line; what follows on a line is ignored.
-        segments: The table. It names videos by their paths in the lists, or these without suffix or folders.
-        classes: The class names, or a file with one a line.
-        background: The class of frames outside all segments; None leaves them without a label. It is left out of the
-            segment metrics, which are computed where test clips are whole videos.
-        unit: The unit of start and end, "frames" or "seconds"; frames are those of the file, at its own rate.
-        fps: The frame rate that video files are resampled to: a frame keeps the label that it has in the file. For
-            folders of pictures, the rate they were taken at, which segments in seconds need.
-        frame_numbers: What numbers in segments of frame folders count: "names", the numbers in the names of the
-            pictures, or "order", the pictures from 0. None decides by evidence: by the names where they are numbered,
-            unless they count from 1 and a segment starts at 0. The choice is reported and recorded.
-        past_end: How far a segment may reach past the end of its video, or over the start of the next segment, in
-            ``unit``; None: one frame. The excess is cut off, and the number of such segments is reported.
+        train, test, validation: Lists of videos, one path per line; the rest of a line is ignored.
+        segments: The table. It names videos by their paths in the lists, with or without suffix and folders.
+        classes: The class names, or a file with one per line.
+        background: The class of frames outside all segments; None leaves them without a label. The segment metrics
+            ignore it; they are computed if test clips are whole videos.
+        unit: The unit of start and end, "frames" or "seconds". Frames are those of the file, at its own rate.
+        fps: The frame rate to resample video files to; a frame keeps its label in the file. For folders of pictures,
+            the rate at which they were recorded, which segments in seconds need.
+        frame_numbers: How segments number the frames of folders: "names", by the numbers in the names of the pictures,
+            or "order", by position from 0. None uses the names if they are numbered, unless they count from 1 and a
+            segment starts at 0. The choice is reported and recorded.
+        past_end: How far a segment may extend past the end of its video or into the next segment, in ``unit``; None
+            for one frame. The excess is cut off, and the number of such segments is reported.
         inclusive: With unit "frames", ``end`` is the last frame of a segment.
-        first_label: 0 or 1, the number of the first class, where labels are numbers; None takes it from the numbers in
-            the file of classes, or decides by evidence, or refuses.
+        first_label: 0 or 1, the number of the first class, if labels are numbers. None takes it from the file of
+            classes, or detects it, or raises if it is ambiguous.
         columns: The columns "video", "start", "end" and "label" of the table; see ``read_segments``.
 
     Raises:
-        SeqclfError: A list, a video or a segment is missing or wrong; names the file and line.
+        SeqclfError: A list, a video or a segment is missing or invalid. The message names the file and line.
     """
     names = list(classes)
     if isinstance(classes, str):
@@ -241,14 +237,14 @@ def _lists(root: str, names: dict[str, str | None]) -> dict[str, Path]:
 def _selections(
     lists: dict[str, Path], column: str | None, test_split: str | None, measured: bool
 ) -> dict[str, Selection]:
-    """Which rows of its list each part takes; with ``measured`` any list may be the one that is tested on."""
+    """The rows of its list that each part takes; with ``measured``, any list may replace the test list."""
     paths = [path.resolve() for part, path in lists.items() if part != "test" or not measured]
     return {part: Selection(part, paths.count(path.resolve()) > 1, column, test_split) for part, path in lists.items()}
 
 
 def _videos(found: VideoList, reader: Callable[[Path], Source]) -> list[Video]:
     """The videos of a list, or clips inside them."""
-    sources: dict[Path, Source] = {}  # clips of one video share what is known about it
+    sources: dict[Path, Source] = {}  # clips of one video share a source, so that it is indexed once
     videos = []
     for entry in found.videos:
         if entry.span is None or found.unit is None:
@@ -261,7 +257,7 @@ def _videos(found: VideoList, reader: Callable[[Path], Source]) -> list[Video]:
 
 
 def _leak(parts: dict[str, Videos]) -> str | None:
-    """A warning where videos are both trained and tested on."""
+    """A warning if videos are in both training and test; None otherwise."""
     train, test = ({(v.source.path, v.name) for v in parts[part].videos} for part in ("train", "test"))
     if not train & test:
         return None
@@ -297,104 +293,5 @@ def _missing(on_error: str) -> str:
 
 
 def _absent(path: Path, found: VideoList) -> dict[str, str]:
-    """The videos that a list names and that are missing, and why they are left out."""
+    """The missing videos of a list: name -> reason."""
     return {video: f"{path.name}, line {line}: no such video" for line, video in found.missing}
-
-
-def feature_set(
-    root: str,
-    split: int = 1,
-    sample_rate: int = 1,
-    on_length: Literal["cut", "refuse"] = "cut",
-    sampling: Sampling = whole,
-    background: Sequence[str] = (),
-    workers: int = 2,
-    on_error: str = "raise",
-    layout: Layout | Literal["auto"] = "features_first",
-) -> Data:
-    """Feature sequences with labels of their frames, in the layout of temporal action segmentation.
-
-    Args:
-        root: The folder of ``features/``, ``groundTruth/``, ``mapping.txt`` and ``splits/``.
-        split: The number n of ``splits/train.split<n>.bundle`` and ``splits/test.split<n>.bundle``.
-        sample_rate: Take every ``sample_rate``-th frame.
-        on_length: "cut" features and labels to the shorter of both and report it, or "refuse".
-        sampling: Which frames make a clip in training; evaluation is on whole sequences.
-        background: Classes that are left out of the segment metrics.
-        workers: Threads that read ahead.
-        on_error: "raise", or "skip" to leave out videos with values that are not finite.
-        layout: The axes of the files: "features_first", (D, T), as the field stores them, or "time_first", (T, D).
-            "auto" decides by the lengths of the labels, and refuses where both fit.
-
-    Raises:
-        SeqclfError: A file is missing or wrong.
-    """
-    folder = Path(root).expanduser()
-    (train, classes, notes), (test, _, test_notes) = (
-        segmentation_set(folder, f"{part}.split{split}", sample_rate, "mapping.txt", on_length, layout)
-        for part in ("train", "test")
-    )
-    unknown = sorted(set(background) - set(classes))
-    if unknown:
-        raise SeqclfError(f"background={unknown[0]!r}: the classes are {', '.join(classes)}")
-    return Data(
-        Videos(train, sampling, training=True, workers=workers, on_error=on_error),
-        Videos(test, workers=workers, on_error=on_error),
-        classes,
-        f"{root} ({'; '.join([*notes, *test_notes])})",
-        background=[classes.index(name) for name in background],
-    )
-
-
-def moving_digits(
-    root: str = "~/.cache/seqclf/moving_digits",
-    task: Literal["clip", "frames"] = "clip",
-    form: Literal["mp4", "folders"] = "mp4",
-    videos: int = 1000,
-    test_videos: int = 200,
-    seed: int = 0,
-    sampling: Sampling = CLIP,
-    transform: Transform | None = None,
-    workers: int = 2,
-) -> Data:
-    """Made videos of moving digits, written as real files on first use (see ``make_moving_digits``).
-
-    Evaluation is on whole videos.
-
-    Args:
-        root: The folder for them; each combination of settings has its own folder in it.
-        task: "clip", a label per video (which digit); "frames", a label per frame (which digit, or "background").
-        form: "mp4" files, or "folders" of pictures.
-        videos: Training videos.
-        test_videos: Test videos.
-        seed: The same seed gives the same videos.
-        sampling: Which frames make a clip in training.
-        transform: What is done to the frames of a clip; None for nothing.
-        workers: Threads that read ahead.
-    """
-    folder = Path(root).expanduser() / f"{task}_{form}_{videos}_{test_videos}_{seed}"
-    began = time.perf_counter()
-
-    def progress(done: int, total: int) -> None:
-        if done % 500 == 0:
-            left = (total - done) * (time.perf_counter() - began) / done
-            print(f"made {done:,} of {total:,} videos in {folder}, {left:.0f} s left", flush=True)
-
-    make_moving_digits(folder, videos, test_videos, task, form, seed, progress=progress)
-    settings: dict[str, Any] = {
-        "sampling": sampling,
-        "transform": transform,
-        "test_transform": transform,
-        "workers": workers,
-    }
-    if task == "clip":
-        return video_set(str(folder), "train.txt", "test.txt", form="plain", class_index="classes.txt", **settings)
-    return annotated_set(
-        str(folder),
-        "train.txt",
-        "test.txt",
-        "segments.csv",
-        "classes.txt",
-        background="background",
-        **settings,
-    )

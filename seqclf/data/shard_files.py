@@ -1,4 +1,4 @@
-"""Packs videos into shards; see ``shard_index`` for their layout."""
+"""Writing of shards; see ``shard_index`` for their layout."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ from seqclf.data.video_file import VideoFile
 
 
 def in_shards(videos: Sequence[Video], size: int, lanes: int, seed: int | None) -> list[list[tuple[str, Video]]]:
-    """Which videos make which shard, each with its key.
+    """Distribute videos over shards of nearly equal numbers of videos.
 
     Args:
-        size: bytes of a shard, about. There are as many as that takes, each of as many videos as another, or one more.
-        lanes: of which the number of shards is a multiple, where the videos are enough.
-        seed: of the order; None for the order that they are in. Videos of a class that follow each other would make
-            batches of few classes, since shards are read one after the other.
+        videos: the videos.
+        size: the approximate size of a shard in bytes.
+        lanes: the number of shards is a multiple of it, if there are enough videos.
+        seed: the seed of the order. None keeps the given order; shards are read sequentially, so lists sorted by class
+            then give batches with few classes.
+
+    Returns:
+        For each shard, the key and the video of each sample.
     """
     total = sum(os.path.getsize(path) for video in videos for path in _files(video))
     count = -(-max(total, 1) // size)
@@ -45,11 +49,13 @@ def in_shards(videos: Sequence[Video], size: int, lanes: int, seed: int | None) 
 def write_shard(
     path: Path, samples: Sequence[tuple[str, Video]], classes: Sequence[str], fps: float | None
 ) -> Generator[int, None, None]:
-    """Writes a shard; yields the frames of each sample. The same samples give the same bytes.
+    """Write a shard and yield the number of frames of each sample. The same samples give the same bytes.
 
     Args:
-        samples: key and video of each: a ``FrameFolder`` or ``VideoFile``, with a label or labels of its frames.
-        fps: the rate that video files are read at, where there are labels of frames.
+        path: the file.
+        samples: the key and the video of each sample; sources are ``FrameFolder`` or ``VideoFile``.
+        classes: the class names.
+        fps: the frame rate of the labels, if videos have a label per frame.
     """
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
         for key, video in samples:
@@ -73,17 +79,17 @@ def write_shard(
 
 
 def _files(video: Video) -> list[str]:
-    """What is packed of a video: its file, or its frames in their order."""
+    """The files of a video to pack: itself, or its frames in order."""
     source = video.source
     if isinstance(source, FrameFolder):
         return [os.path.join(source.path, name) for name in source.names]
     if isinstance(source, VideoFile):
         return [source.path]
-    raise SeqclfError(f"{source.path}: video files and folders of frames are packed into shards, and this is neither")
+    raise SeqclfError(f"{source.path}: only video files and folders of frames can be packed into shards")
 
 
 def _keys(names: Sequence[str]) -> list[str]:
-    """Keys of samples: their names in letters that all programs take, each once, of no more than 90."""
+    """Unique keys for samples: their names in portable characters, cut to 80."""
     keys: dict[str, None] = {}
     for name in names:
         key = plain = re.sub(r"[^A-Za-z0-9_-]", "_", without_suffix(name))[:80]
@@ -96,7 +102,7 @@ def _keys(names: Sequence[str]) -> list[str]:
 
 
 def _add(tar: tarfile.TarFile, name: str, size: int, content: IO[bytes]) -> None:
-    """Adds a file that bears no trace of when, where and by whom it was made."""
+    """Add a file without time and owner, so that the bytes are reproducible."""
     head = tarfile.TarInfo(name)
     head.size, head.mode = size, 0o644
     tar.addfile(head, content)

@@ -1,13 +1,13 @@
-"""What shards hold: tar files of many videos in WebDataset's layout, which are read in long pieces, by anyone.
+"""The content of shards: tar files of many videos in WebDataset's layout.
 
-The files of a sample follow each other, and share their names up to the first dot, the sample's key:
+The files of a sample are consecutive and share the sample's key, their name up to the first dot:
 
     <key>.json        {"name": ..., "label": 3, "class": "Walk", "frames": 120}, or "labels": [...], one per frame
-    <key>.mp4         the video as it was, or its frames: <key>.0001.jpg and so on
-    <key>.cls         (of others' shards) the label as a number, where there is no .json
+    <key>.mp4         the original video, or its frames <key>.0001.jpg and so on
+    <key>.cls         the label as a number, in shards of other programs without .json
 
-``<part>-000000.tar`` and so on are a part of the data, such as "train". ``<part>.index.json`` holds what a look through
-its tars gives, so that opening thousands of them takes none; without it they are looked through.
+The shards of a part of the data, such as "train", are ``<part>-000000.tar`` etc. ``<part>.index.json`` lists their
+samples, so that thousands of shards open quickly. Without it, all shards are scanned.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ from seqclf.data.source import VIDEOS
 from seqclf.runtime.files import write_atomic
 
 FORMAT = 1
-"""Of the index; counted up when an older program could misread it."""
+"""The version of the index. Raise it when an older program would misread a new index."""
 
 
 @dataclass
 class Sample:
-    """A sample of a shard, in plain values.
+    """A sample of a shard, as plain values.
 
     Attributes:
-        key: what its files' names begin with.
-        name: what its list called it.
-        label: its class, or ``labels`` of its frames; the other is None.
-        kind: the suffix of its video, or ".jpg" and the like: of its frames.
-        at, sizes: where in the shard its video or frames begin, and their bytes.
-        class_name: of the label, where it is given.
-        fps: the rate that the video was read at when its labels were counted; None for its own.
+        key: the common prefix of its file names.
+        name: its name in the list of videos.
+        kind: the suffix of its video or frames, such as ".mp4" or ".jpg".
+        at, sizes: offset in the shard and size in bytes of its video, or of each frame.
+        label: the class index; None if there are ``labels``.
+        labels: the class index of each frame; None if there is a ``label``.
+        class_name: the name of the label's class, if known.
+        fps: the frame rate of the labels; None for the video's own.
     """
 
     key: str
@@ -62,9 +63,9 @@ class Part:
     """The shards of a part of the data.
 
     Attributes:
-        shards: of each file its samples, in order.
-        classes: the classes' names; None where nothing tells them.
-        background: the class that is no segment, or None.
+        shards: the samples of each file, in order.
+        classes: the class names; None if unknown.
+        background: the class without segments, or None.
     """
 
     shards: dict[Path, list[Sample]]
@@ -73,11 +74,11 @@ class Part:
 
 
 def read_part(root: str | Path, part: str) -> Part:
-    """The shards ``<root>/<part>-<number>.tar``, by the index, or looked through where there is none.
+    """Find the shards ``<root>/<part>-<number>.tar`` and their samples, by the index or else by a scan.
 
     Raises:
-        SeqclfError: there are none; one is missing, cut off, damaged, or not as the index says; a sample has no label,
-            or files of a kind that is not known.
+        SeqclfError: there are none; one is missing, truncated, damaged or differs from the index; a sample has no label
+            or unknown files.
     """
     root = Path(root).expanduser()
     folder, stem = (root / part).parent, (root / part).name
@@ -87,42 +88,40 @@ def read_part(root: str | Path, part: str) -> Part:
             (path for path in folder.iterdir() if numbered.fullmatch(path.name)), key=lambda p: natural_key(p.name)
         )
     except OSError as error:
-        raise SeqclfError(
-            f"{folder}: can't be read, for shards {stem}-000000.tar and so on ({error.strerror})"
-        ) from None
+        raise SeqclfError(f"{folder}: can't be searched for shards {stem}-000000.tar ({error.strerror})") from None
     index = index_of(root, part)
     if not index.exists():
         if not tars:
-            raise SeqclfError(f"{folder}: holds no shards {stem}-000000.tar and so on")
+            raise SeqclfError(f"{folder}: has no shards {stem}-000000.tar")
         return Part({path: scan(path) for path in tars})
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise SeqclfError(f"{index}: is of format {content['format']}, this program reads {FORMAT}")
+            raise SeqclfError(f"{index}: has format {content['format']}, expected {FORMAT}")
         sizes = {folder / shard["file"]: shard["bytes"] for shard in content["shards"]}
         shards = {folder / s["file"]: [Sample(**sample) for sample in s["samples"]] for s in content["shards"]}
         found = Part(shards, content["classes"], content["background"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SeqclfError(f"{index}: damaged ({type(error).__name__}: {error}); delete it to do without") from None
+        raise SeqclfError(f"{index}: damaged ({type(error).__name__}: {error}); delete it to scan the shards") from None
     for path, size in sizes.items():
         if not path.exists():
-            raise SeqclfError(f"{path}: no such file, but {index.name} names it")
+            raise SeqclfError(f"{path}: no such file, but {index.name} lists it")
         if path.stat().st_size != size:
             raise SeqclfError(
-                f"{path}: is of {path.stat().st_size:,} bytes, but of {size:,} by {index.name}: cut off or changed"
+                f"{path}: has {path.stat().st_size:,} bytes, but {size:,} in {index.name}: truncated or changed"
             )
     if unknown := [path for path in tars if path not in sizes]:
-        raise SeqclfError(f"{unknown[0]}: is not in {index.name}; delete that to do without")
+        raise SeqclfError(f"{unknown[0]}: is not in {index.name}; delete {index.name} to scan the shards")
     return found
 
 
 def index_of(root: Path, part: str) -> Path:
-    """The file of a part's index."""
+    """The path of a part's index."""
     return (root / part).with_name(f"{Path(part).name}.index.json")
 
 
 def classes_of(root: Path) -> list[str] | None:
-    """The classes of the parts that are in a folder already; None where there are none."""
+    """The class names of existing parts in a folder; None if there are none."""
     for index in sorted(root.glob("*.index.json")):
         try:
             return [str(name) for name in json.loads(index.read_text(encoding="utf-8"))["classes"]]
@@ -132,7 +131,7 @@ def classes_of(root: Path) -> list[str] | None:
 
 
 def write_index(root: Path, part: str, tars: Sequence[Path], classes: Sequence[str], background: str | None) -> Path:
-    """Writes the index of a part, by a look through its shards."""
+    """Scan the shards of a part and write its index."""
     shards = [
         {"file": path.name, "bytes": path.stat().st_size, "samples": [_plain(sample) for sample in scan(path)]}
         for path in tars
@@ -147,7 +146,7 @@ def _plain(sample: Sample) -> dict[str, Any]:
 
 
 def scan(shard: Path) -> list[Sample]:
-    """The samples of a shard, by looking through all its heads; errors as in ``read_part``."""
+    """Read the samples of a shard from its tar headers. Errors as in ``read_part``."""
     members, texts = [], {}
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -157,7 +156,7 @@ def scan(shard: Path) -> list[Sample]:
                 folder, name = os.path.split(member.name)
                 key, dot, suffix = name.partition(".")
                 if not (member.isreg() and key and dot):
-                    raise SeqclfError(f"{shard}: {member.name}: files are expected, named by a key, a dot and a suffix")
+                    raise SeqclfError(f"{shard}: {member.name}: expected a file named <key>.<suffix>")
                 key, suffix = os.path.join(folder, key), suffix.lower()
                 members.append((key, suffix, member.offset_data, member.size))
                 if suffix in ("json", "cls"):
@@ -165,36 +164,36 @@ def scan(shard: Path) -> list[Sample]:
                     assert file is not None
                     texts[key, suffix] = file.read()
             end = tar.offset
-        with open(shard, "rb") as stream:  # tarfile takes a damaged head for the end
+        with open(shard, "rb") as stream:  # tarfile takes a damaged header for the end of the archive
             stream.seek(end)
             if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 after = f"after sample {members[-1][0]}" if members else "at its beginning"
-                raise SeqclfError(f"{shard}: damaged or cut off {after}")
+                raise SeqclfError(f"{shard}: damaged or truncated {after}")
     except (tarfile.TarError, OSError) as error:
         after = f" after sample {members[-1][0]}" if members else ""
         raise SeqclfError(f"{shard}: not a tar file that can be read{after} ({error})") from None
     samples, seen = [], set()
     for key, group in groupby(members, lambda member: member[0]):
         if key in seen:
-            raise SeqclfError(f"{shard}: sample {key}: its files do not follow each other, or are there twice")
+            raise SeqclfError(f"{shard}: sample {key}: its files are not consecutive, or the key is repeated")
         seen.add(key)
         samples.append(_sample(f"{shard}: sample {key}", key, [member[1:] for member in group], texts))
     if not samples:
-        raise SeqclfError(f"{shard}: is empty, it holds no sample")
+        raise SeqclfError(f"{shard}: has no samples")
     return samples
 
 
 def _sample(where: str, key: str, files: list[tuple[str, int, int]], texts: dict[tuple[str, str], bytes]) -> Sample:
-    """A sample by its files: suffix, place and size of each."""
+    """Build a sample from its files (suffix, offset and size of each)."""
     frames = [file for file in files if f".{file[0]}".endswith(PICTURES)]
     videos = [file for file in files if f".{file[0]}".endswith(VIDEOS)]
     for suffix, _, _ in files:
         if not f".{suffix}".endswith((*PICTURES, *VIDEOS)) and suffix not in ("json", "cls"):
-            raise SeqclfError(f"{where}: holds a .{suffix}; a video or its frames, .json and .cls are known")
+            raise SeqclfError(f"{where}: unknown file .{suffix}, expected a video or pictures, .json or .cls")
     if bool(frames) == bool(videos) or len(videos) > 1:
-        raise SeqclfError(f"{where}: holds {len(videos)} videos and {len(frames)} frames; either is expected")
+        raise SeqclfError(f"{where}: has {len(videos)} videos and {len(frames)} frames, expected one video or frames")
     if len({suffix for suffix, _, _ in frames}) < len(frames):
-        raise SeqclfError(f"{where}: holds two frames of one name")
+        raise SeqclfError(f"{where}: has two frames with the same name")
     frames.sort(key=lambda file: natural_key(file[0]))
     suffixes, at, sizes = zip(*(videos or frames), strict=True)
     record: Any = {}
@@ -204,19 +203,19 @@ def _sample(where: str, key: str, files: list[tuple[str, int, int]], texts: dict
         except ValueError as error:
             raise SeqclfError(f"{where}: its .json is damaged ({error})") from None
         if not isinstance(record, dict):
-            raise SeqclfError(f"{where}: its .json is {record!r}, an object with a label was expected")
+            raise SeqclfError(f"{where}: its .json is {record!r}, expected an object with a label")
     if (key, "cls") in texts and "label" not in record and "labels" not in record:
         text = texts[key, "cls"].decode("utf-8", "replace").strip()
         record["label"] = int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
     label, labels, name = record.get("label"), record.get("labels"), record.get("name", key)
     if (label is None) == (labels is None):
-        what = "no label" if label is None else "both a label and labels of frames"
-        raise SeqclfError(f"{where}: has {what}; one is expected, by its .json or .cls")
+        what = "no label" if label is None else "both a label and labels per frame"
+        raise SeqclfError(f"{where}: has {what}, expected one of them in its .json or .cls")
     if label is not None and type(label) is not int:
-        raise SeqclfError(f"{where}: its label is {label!r}, a class's number was expected")
+        raise SeqclfError(f"{where}: its label is {label!r}, expected a class number")
     if labels is not None and not (isinstance(labels, list) and all(type(k) is int for k in labels)):
-        raise SeqclfError(f"{where}: its labels are no list of classes' numbers")
+        raise SeqclfError(f"{where}: its labels are not a list of class numbers")
     if frames and record.get("frames", len(frames)) != len(frames):
-        raise SeqclfError(f"{where}: holds {len(frames)} frames, but {record['frames']} by its .json")
+        raise SeqclfError(f"{where}: has {len(frames)} frames, but {record['frames']} in its .json")
     kind = "." + suffixes[0].rpartition(".")[2]
     return Sample(key, str(name), kind, list(at), list(sizes), label, labels, record.get("class"), record.get("fps"))

@@ -1,4 +1,4 @@
-"""Data out of shards (tar files of many videos), in an order that reads each from its beginning to its end."""
+"""Data sets of videos in shards (tar files), read sequentially."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from seqclf.data.data import Data
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.labelling import Labelling
 from seqclf.data.order import mix
+from seqclf.data.paths import resolve_path
 from seqclf.data.pictures import decode_picture
 from seqclf.data.sampling import CLIP, Sampling, whole
 from seqclf.data.shard_index import Part, Sample, read_part
@@ -27,7 +28,7 @@ from seqclf.data.video_file import VideoFile
 from seqclf.data.videos import Videos
 
 LANES = 8
-"""How many places in the shards are read side by side; shards are made in multiples of it, to be as many for each."""
+"""The default number of shards read in parallel. The number of shards written is a multiple of it."""
 
 
 def shard_set(
@@ -47,24 +48,24 @@ def shard_set(
     on_error: str = "raise",
     lanes: int = LANES,
 ) -> Data:
-    """Videos in shards ``<root>/<part>-000000.tar`` and so on, as ``tools/prepare.py shards`` or WebDataset write them.
+    """Videos in shards ``<root>/<part>-000000.tar`` and so on, written by ``seqclf prepare shards`` or WebDataset.
 
-    The frames and labels are those of the same videos in files and folders; the order is another, see ``Shards``.
+    Frames and labels equal those of the unpacked videos; only the order differs, see ``Shards``. Arguments that are not
+    listed are those of ``video_set``.
 
     Args:
         root: the folder of the shards.
-        train, test, validation: the parts, by what their shards' names begin with.
-        classes: the classes' names, or a file with one a line; None for those that the shards tell.
-        background: the class of frames that is no segment; None for the one that the shards tell.
-        fps: the rate that video files are resampled to; None for each one's own, or the one that labels of frames were
-            counted at, which can't be another.
-        lanes: how many places in the shards are read side by side; a multiple of the number of processes, so that each
-            reads shards of its own.
-
-    The other arguments are those of ``video_set``; ``labelling`` None: every frame, or those that have a label.
+        train, test, validation: the parts, by the prefix of their shards' names.
+        classes: the class names, or a file with one per line; None takes them from the shards.
+        background: the class without segments; None takes it from the shards.
+        fps: the frame rate to resample video files to; None for each file's own. With labels per frame it must be the
+            rate of the labels, which is the default.
+        labelling: which frames of a clip are labelled; None for every frame, or the labelled ones.
+        lanes: the number of shards to read in parallel. With several processes, use a multiple of their number, so that
+            each reads its own shards.
 
     Raises:
-        SeqclfError: a shard or a sample is missing or wrong: the shard and the sample's key.
+        SeqclfError: a shard or a sample is missing or invalid. The message names the shard and the sample's key.
     """
     parts = {
         name: read_part(root, part)
@@ -75,7 +76,7 @@ def shard_set(
     background = background or next((part.background for part in parts.values() if part.background), None)
     if background is not None and background not in names:
         raise SeqclfError(f"{root}: background {background!r} is none of the classes {', '.join(names[:8])}")
-    data, notes = {}, []
+    data, descriptions = {}, []
     for name, part in parts.items():
         data[name] = Shards(
             [[_video(path, sample, fps) for sample in samples] for path, samples in part.shards.items()],
@@ -87,24 +88,22 @@ def shard_set(
             workers=workers,
             on_error=on_error,
         )
-        notes.append(f"{name}: {len(data[name].videos):,} videos in {len(part.shards):,} shards")
+        descriptions.append(f"{name}: {len(data[name].videos):,} videos in {len(part.shards):,} shards")
     marked = None
     if data["test"].per_frame:
         marked = [] if background is None else [names.index(background)]
-    return Data(
-        data["train"], data["test"], names, f"{root} ({'; '.join(notes)})", data.get("validation"), background=marked
-    )
+    source = f"{root} ({'; '.join(descriptions)})"
+    return Data(data["train"], data["test"], names, source, data.get("validation"), background=marked)
 
 
 def _classes(root: str, classes: str | Sequence[str] | None, parts: list[Part]) -> list[str]:
-    """The classes' names: as they are given, as the indexes or else the samples tell them, or numbers."""
+    """The class names: as given, or from the indexes, or from the samples, or numbers."""
     if classes is not None:
-        path = Path(classes) if isinstance(classes, str) and Path(classes).exists() else Path(root, str(classes))
-        return read_classes(path) if isinstance(classes, str) else list(classes)
+        return read_classes(resolve_path(classes, root)) if isinstance(classes, str) else list(classes)
     known = [part.classes for part in parts if part.classes is not None]
     for other in known[1:]:
         if other != known[0]:
-            raise SeqclfError(f"{root}: the parts' shards were made with other classes, or in another order")
+            raise SeqclfError(f"{root}: the parts have different classes, or in a different order")
     if known:
         return known[0]
     samples = [sample for part in parts for shard in part.shards.values() for sample in shard]
@@ -115,7 +114,8 @@ def _classes(root: str, classes: str | Sequence[str] | None, parts: list[Part]) 
         name = sample.class_name
         if sample.label is not None and name is not None and names.setdefault(sample.label, name) != name:
             raise SeqclfError(
-                f"{root}: sample {sample.key}: class {sample.label} is {name!r}, but {names[sample.label]!r} before"
+                f"{root}: sample {sample.key}: class {sample.label} is {name!r}, but {names[sample.label]!r} in "
+                "earlier samples"
             )
     return [names.get(k, str(k)) for k in range(max(labels, default=0) + 1)]
 
@@ -123,7 +123,7 @@ def _classes(root: str, classes: str | Sequence[str] | None, parts: list[Part]) 
 def _video(shard: Path, sample: Sample, fps: float | None) -> Video:
     where = f"{shard}: sample {sample.key}"
     if sample.labels is not None and fps is not None and fps != sample.fps:
-        raise SeqclfError(f"{where}: its labels are of frames at fps={sample.fps}, which can't be read at fps={fps}")
+        raise SeqclfError(f"{where}: has labels of frames at fps={sample.fps}, so it can't be read at fps={fps}")
     source: Source
     if sample.kind in VIDEOS:
         place = Place(str(shard), sample.at[0], sample.sizes[0], where)
@@ -135,15 +135,15 @@ def _video(shard: Path, sample: Sample, fps: float | None) -> Video:
 
 
 class PackedFrames(Source):
-    """Pictures in a shard as the frames of a video; nothing is kept open.
+    """A sample whose frames are pictures in a shard. No file is kept open.
 
     Args:
         shard: the file.
-        key: of the sample, for errors.
-        at, sizes: where in the shard each picture begins, and its bytes.
+        key: the sample's key, for errors.
+        at, sizes: offset in the shard and size in bytes of each picture.
 
     Raises:
-        SeqclfError: (on reading) the shard is missing or cut off; a picture is damaged, or of another size than the
+        SeqclfError: on reading: the shard is missing or truncated; a picture is damaged, or differs in size from the
             first.
     """
 
@@ -155,12 +155,12 @@ class PackedFrames(Source):
     kind = "folder"
 
     def reader(self) -> Callable[..., Source]:
-        """Opens the same pictures where they are files in a folder."""
+        """A function ``reader(path)`` that opens the same pictures as files in a folder."""
         return FrameFolder
 
     @property
     def path(self) -> str:
-        """The shard, and the sample in it."""
+        """The shard and the sample's key."""
         return f"{self.shard}: sample {self.key}"
 
     def __len__(self) -> int:
@@ -176,7 +176,7 @@ class PackedFrames(Source):
         return (3, *self._size)
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """The frames of these numbers, ``(n, 3, H, W)`` uint8 RGB, channels last in memory, as decoders give them."""
+        """Read frames by number, as ``(n, 3, H, W)`` uint8 RGB, channels last in memory."""
         _, height, width = self.frame_shape
         frames = np.empty((len(numbers), height, width, 3), np.uint8)
         with self._open() as file:
@@ -197,31 +197,31 @@ class PackedFrames(Source):
     def _picture(self, file: IO[bytes], number: int) -> NDArray[np.uint8]:
         """One picture ``(H, W, 3)``."""
         if not 0 <= number < len(self):
-            raise SeqclfError(f"{self.path}: there is no frame {number}: it has {len(self)}, from 0")
+            raise SeqclfError(f"{self.path}: has no frame {number}, only 0 to {len(self) - 1}")
         at, size = self.places[:, number].tolist()
         file.seek(at)
         content = bytearray(file.read(size))
         if len(content) < size:
-            raise SeqclfError(f"{self.path}: frame {number}: the shard is cut off")
+            raise SeqclfError(f"{self.path}: frame {number}: the shard is truncated")
         return decode_picture(content, f"{self.path}: frame {number}")
 
 
 class Shards(Videos):
     """Clips of videos in shards.
 
-    In training a batch has ``lanes`` lanes of positions that follow each other. Each goes through shards of its own,
-    one after the other, their order and that of the samples in each drawn anew for every pass; a lane that has come to
-    its end begins its next pass, whatever the others do. So whoever takes whole lanes of every batch, as each of N
-    processes does where N divides the lanes, reads only its own shards, each from end to end; and the batch is a
-    function of seed and step, the same for any N. (Samples of a lane with fewer ones come more often: shards as
-    ``tools/prepare.py`` makes them are of about one size, and as many for each lane.)
+    In training, a batch consists of ``lanes`` lanes of consecutive positions. Each lane reads its own shards one after
+    the other, and shuffles the shards and the samples in each shard for every pass. When a lane has read all its
+    shards, it starts its next pass, independently of the others. If the number of processes divides the number of
+    lanes, each process therefore reads only its own shards, sequentially. The batch is a function of seed and step, the
+    same for any number of processes. Samples of a lane with fewer samples are drawn more often; ``seqclf prepare
+    shards`` gives all lanes nearly the same number.
 
-    In evaluation samples come in the order of the shards.
+    In evaluation, samples are in the order of the shards.
 
     Args:
         shards: the videos of each shard.
-        lanes: at most; never more than shards, or samples of a batch.
-        keywords: as in ``Videos``.
+        lanes: the largest number of lanes; there are never more lanes than shards, or than samples in a batch.
+        keywords: further arguments of ``Videos``.
     """
 
     def __init__(self, shards: Sequence[Sequence[Video]], lanes: int = LANES, **keywords: Any) -> None:
@@ -232,12 +232,12 @@ class Shards(Videos):
         ends = np.cumsum([len(shard) for shard in shards]).tolist()
         self.shards = [range(start, end) for start, end in zip([0, *ends], ends, strict=False) if start < end]
         self._shares: dict[int, list[list[int]]] = {}
-        self._passes: dict[tuple[int, ...], tuple[tuple[int, int], Tensor]] = {}  # of each lane the one last asked for
+        self._passes: dict[tuple[int, ...], tuple[tuple[int, int], Tensor]] = {}  # the newest pass of each lane
 
     def order(self, batch_size: int, seed: int, step: int) -> Tensor:
-        """Which samples ``(batch_size,)`` make the batch of a training step.
+        """The sample numbers ``(batch_size,)`` of a training step.
 
-        Of L lanes lane l has the positions ``l * batch_size // L`` to ``(l + 1) * batch_size // L - 1``.
+        Lane l of L lanes has the positions ``l * batch_size // L`` to ``(l + 1) * batch_size // L - 1``.
         """
         lanes = self.shares(min(self.lanes, len(self.shards), batch_size))
         parts = []
@@ -253,7 +253,7 @@ class Shards(Videos):
         return torch.cat(parts)
 
     def shares(self, lanes: int) -> list[list[int]]:
-        """The shards of each lane: the largest are dealt first, each to the lane with the fewest samples so far."""
+        """The shards of each lane, assigned largest first to the lane with the fewest samples."""
         if lanes not in self._shares:
             shares: list[list[int]] = [[] for _ in range(lanes)]
             samples = [0] * lanes
@@ -265,10 +265,10 @@ class Shards(Videos):
         return self._shares[lanes]
 
     def _pass(self, shards: tuple[int, ...], seed: int, turn: int) -> Tensor:
-        """The samples of a lane in the order of one of its passes."""
+        """The sample numbers of one pass of a lane, in order."""
         known, order = self._passes.get(shards, (None, None))
         if order is None or known != (seed, turn):
-            with torch.inference_mode(False):  # what is kept must be an ordinary tensor, whoever asks first
+            with torch.inference_mode(False):  # the cached tensor must be usable outside inference mode
                 generator = torch.Generator().manual_seed(mix(seed, turn, shards[0]))
                 drawn = [self.shards[shards[k]] for k in torch.randperm(len(shards), generator=generator)]
                 order = torch.cat([s.start + torch.randperm(len(s), generator=generator) for s in drawn])

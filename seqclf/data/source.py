@@ -1,4 +1,4 @@
-"""One video, wherever its frames lie: a folder of pictures, a video file, a file of features."""
+"""The interface of a video's frames: a folder of pictures, a video file or a file of features."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ VIDEOS = (
     *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".ts", ".mts", ".m2ts", ".vob", ".mxf", ".dv", ".divx", ".y4m"),
     *(".h264", ".264", ".h265", ".265", ".hevc"),
 )
-"""The suffixes that a search of a folder takes for videos; a file that is named may have any."""
+"""The suffixes of video files when a folder is searched. A file given by path may have any suffix."""
 FEATURES = ".npy"
 Layout = Literal["time_first", "features_first"]
 """The axes of an array of features: "time_first" is (T, D), "features_first" is (D, T)."""
 
 
 class Source(Protocol):
-    """The frames of one video, by their numbers.
+    """The frames of one video, accessed by number.
 
-    Making one opens nothing; what is asked of it first opens the file or lists the folder, and a damaged one is a
-    ``SeqclfError`` that names the file (and the frame).
+    The file is opened, or the folder listed, on first use. If it is damaged, a ``SeqclfError`` names the file and the
+    frame.
 
-    A source may also have ``reader()``, which gives an importable function (or a ``functools.partial`` of one) that
-    opens another path in the same way. A run records it, so that prediction reads files as training did. ``kind`` says
-    of which files: "folder", "video", "array" or "image".
+    A source may also have a method ``reader()`` that returns an importable function (or a ``functools.partial`` of one)
+    which opens another path in the same way. It is recorded, so that prediction reads files as training did. The
+    attribute ``kind`` is the kind of file that it opens: "folder", "video", "array" or "image".
     """
 
     @property
     def path(self) -> str:
-        """Where the frames are, for errors and reports."""
+        """The path of the video, for errors and reports."""
 
     def __len__(self) -> int:
-        """How many frames there are."""
+        """The number of frames."""
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
-        """``(C, H, W)`` of pictures, ``(D,)`` of features."""
+        """``(C, H, W)`` for pictures, ``(D,)`` for features."""
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """The frames of these numbers, from 0 to ``len - 1``, in any order and as often as they are named:
-        ``(n, 3, H, W)`` uint8 RGB, or ``(n, D)`` float32 features."""
+        """Read frames by number, from 0 to ``len - 1``, in any order and with repetitions.
+
+        Returns:
+            ``(n, 3, H, W)`` uint8 RGB, or ``(n, D)`` float32 features.
+        """
 
 
 @dataclass
@@ -52,10 +55,10 @@ class Video:
     """One video of a data set.
 
     Attributes:
-        name: what its list calls it.
+        name: its name, as in the list.
         source: its frames.
-        labels: the class of the whole video, or ``(T,)`` int64 classes of its frames, ``IGNORE`` where there is none;
-            None where nothing is known of it (to predict).
+        labels: the class of the whole video; or ``(T,)`` int64, the class of each frame, with ``IGNORE`` for frames
+            without a label; None if unknown, for prediction.
     """
 
     name: str
@@ -64,10 +67,10 @@ class Video:
 
 
 def is_video(name: str) -> bool:
-    """Whether a file of this name holds a video, or features of one."""
+    """Whether a file name has the suffix of a video or of features."""
     return name.lower().endswith((*VIDEOS, FEATURES))
 
 
 def without_suffix(name: str) -> str:
-    """A name without the suffix of a video; other dots belong to it."""
+    """A name without the suffix of a video or of features; other dots are kept."""
     return os.path.splitext(name)[0] if is_video(name) else name

@@ -1,4 +1,4 @@
-"""Start and end of segments and clips: how tables write them, and clips inside videos as sources."""
+"""Start and end of segments in tables, and clips inside videos as sources."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from seqclf.data.tables import (
 )
 
 Unit = Literal["frames", "seconds"]
-ROUNDING = 0.001  # seconds: annotation tools round times to this
-CLOSE = 1e-6  # seconds: less than this between a time and a frame's middle is the rounding of a float
+ROUNDING = 0.001  # seconds; annotation tools round to milliseconds
+CLOSE = 1e-6  # seconds; tolerance for rounding of floats
 
 
 class VideoSpan(Source):
-    """The frames of a video from ``start`` up to but not including ``end``, as a source of their own.
+    """The frames of a video from ``start`` up to, but not including, ``end``, as a source.
 
     Args:
         source: The video.
-        start: The first frame (the number that it has in its file), or a number of seconds in player time.
-        end: The frame after the last, or a number of seconds.
-        unit: "frames" or "seconds"; in seconds the frames are those whose middle is inside.
+        start: The number of the first frame in the file, or seconds of player time.
+        end: The number after the last frame, or seconds.
+        unit: "frames" or "seconds". In seconds, the span contains the frames whose middle is inside.
 
     Raises:
-        SeqclfError: When first used: the video can't be read, the span contains no frame of it, or ends more than a
-            frame after it; the unit is seconds and the frame rate is not known.
+        SeqclfError: On first use: the video can't be read; the span contains no frame, or ends more than one frame
+            after the video; the unit is seconds and the frame rate is unknown.
     """
 
     def __init__(self, source: Source, start: float, end: float, unit: Unit) -> None:
@@ -59,7 +59,7 @@ class VideoSpan(Source):
         return getattr(self.source, "kind", None)
 
     def reader(self) -> Callable[..., Source]:
-        """A function of a path that opens another video as this one was opened, whole."""
+        """A function ``reader(path)`` that opens another whole video in the same way."""
         reader: Callable[..., Source] = self.source.reader()  # type: ignore[attr-defined]
         return reader
 
@@ -73,17 +73,17 @@ class VideoSpan(Source):
 
     @property
     def seconds(self) -> Tensor | None:
-        """``(T,)`` float64, when each frame is shown in the video; None where that is not known."""
+        """``(T,)`` float64, the time of each frame in the video; None if unknown."""
         seconds: Tensor | None = getattr(self.source, "seconds", None)
         frames = self._frames()
         return None if seconds is None else seconds[frames.start : frames.stop]
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """The frames of these numbers, counted from 0 at the start of the span."""
+        """Read frames by number, from 0 at the start of the span."""
         frames = self._frames()
         for number in numbers:
             if not 0 <= number < len(frames):
-                raise SeqclfError(f"{self.path}: there is no frame {number} in a span of {len(frames)} frames")
+                raise SeqclfError(f"{self.path}: has no frame {number} in a span of {len(frames)} frames")
         return self.source.read([frames[number] for number in numbers])
 
     def _frames(self) -> range:
@@ -99,24 +99,24 @@ class VideoSpan(Source):
 
 
 def frames_between(times: FrameTimes, start: float, end: float, unit: Unit, name: str) -> tuple[int, int]:
-    """The first frame of a source in a span, and the one after the last.
+    """The first frame of a source in a span, and the frame after the last.
 
     Raises:
-        SeqclfError: The unit is seconds, and the frame rate is not known.
+        SeqclfError: The unit is seconds and the frame rate is unknown.
     """
     positions = times.middles if unit == "seconds" else times.numbers
     if positions is None:
-        raise SeqclfError(f"{name}: the frame rate is not known, which times in seconds need; fps= gives it")
+        raise SeqclfError(f"{name}: times are in seconds, but the frame rate is unknown: set fps=")
     first, stop = np.searchsorted(positions, [start - CLOSE, end - CLOSE]).tolist()
     return first, stop
 
 
 def span_columns(table: Table, unit: Unit | Literal["auto"]) -> tuple[int, int, Unit] | None:
-    """The columns of start and end in a table, and their unit; None where the table does not have them in this unit.
+    """Find the columns of start and end in a table, and their unit; None if the table has none in this unit.
 
     Args:
         table: The table.
-        unit: The unit; "auto" goes by the header, or else by the times: those that are not whole are seconds.
+        unit: The unit. "auto" detects it by the header, or else by the times: fractions are seconds.
 
     Raises:
         SeqclfError: With "auto", all times are whole numbers, which may be frames or seconds.
@@ -129,8 +129,8 @@ def span_columns(table: Table, unit: Unit | Literal["auto"]) -> tuple[int, int, 
         elif all(whole_number(record.cells[k or 0]) is not None for record in table.records for k in frames):
             shown = " and ".join(repr(table.header[k or 0]) for k in frames)
             raise SeqclfError(
-                f"{table.path}: {shown} are whole numbers, which may be frames or seconds: unit='frames' or "
-                "unit='seconds' says which"
+                f"{table.path}: {shown} are whole numbers, which may be frames or seconds: set unit='frames' or "
+                "unit='seconds'"
             )
         else:
             unit = "seconds"
@@ -141,17 +141,17 @@ def span_columns(table: Table, unit: Unit | Literal["auto"]) -> tuple[int, int, 
 def read_span(
     record: Record, start: str, end: str, unit: Unit, delimiter: str, inclusive: bool = False
 ) -> tuple[float, float]:
-    """Start and end of a row, as numbers.
+    """Parse start and end of a row.
 
     Args:
         record: The row, for errors.
-        start, end: As written.
+        start, end: The texts.
         unit: Their unit.
-        delimiter: Of the table; where it is no comma, times may have a decimal comma.
-        inclusive: The end is the last frame.
+        delimiter: The delimiter of the table. If it is not a comma, times may have a decimal comma.
+        inclusive: Whether the end is the last frame.
 
     Raises:
-        SeqclfError: One is no number from 0 on, or the end is not after the start.
+        SeqclfError: One is not a number of at least 0, or the end is not after the start.
     """
     bounds: list[float] = []
     for name, text in (("start", start), ("end", end)):
@@ -161,15 +161,15 @@ def read_span(
         if number is None or number < 0:
             kind = "a frame number" if unit == "frames" else "a number of seconds, mm:ss or hh:mm:ss"
             timed = unit == "frames" and number_of_seconds(text, True) is not None
-            hint = " (unit='seconds' is for times)" if timed else ""
-            raise SeqclfError(f"{record.where}: {name} is {text!r}, expected {kind} from 0 on{hint}")
+            hint = " (for times, set unit='seconds')" if timed else ""
+            raise SeqclfError(f"{record.where}: {name} is {text!r}, expected {kind} of at least 0{hint}")
         bounds.append(number)
     if bounds[1] + inclusive <= bounds[0]:
-        hint = " (inclusive=True is for ends that are the last frame)" if unit == "frames" and start == end else ""
+        hint = " (if the end is the last frame, set inclusive=True)" if unit == "frames" and start == end else ""
         raise SeqclfError(f"{record.where}: ends at {end}, not after its start at {start}{hint}")
     return bounds[0], bounds[1] + inclusive
 
 
 def span_text(start: float, end: float, unit: Unit) -> str:
-    """A span in words."""
+    """Describe a span, such as "frames 3 to 7"."""
     return f"{start:g} to {end:g} s" if unit == "seconds" else f"frames {start:g} to {end - 1:g}"

@@ -18,20 +18,19 @@ NAMES = {
 def rows_of_part(
     path: Path, rows: Sequence[Row], column: str, part: str, shared: bool, test_split: str | None = None
 ) -> list[Row]:
-    """The rows of a list that its split column gives to a part.
+    """The rows of a list that its split column assigns to a part.
 
     Args:
         path: The list, for errors.
         rows: Its rows, each with its ``split``.
         column: The name of the split column.
         part: "train", "validation" or "test".
-        shared: Whether the list is given for several parts. One that serves a single part, and whose column has one
-            value, is taken whole.
-        test_split: The value of the column that marks test rows, such as the number of a fold; all other rows are then
-            training rows, except for those that are named as validation rows.
+        shared: Whether the list serves several parts. If not, and the column has only one value, all rows are taken.
+        test_split: The value that marks test rows, such as the number of a fold. All other rows are then training rows,
+            except those marked as validation rows.
 
     Raises:
-        SeqclfError: The column has values whose part is not known, or no row is of the part.
+        SeqclfError: The column has unknown values, or no row belongs to the part.
     """
     values = sorted({str(row.split) for row in rows})
     if len(values) == 1 and not shared:
@@ -40,20 +39,21 @@ def rows_of_part(
     unknown = [value for value in values if part_of[value] is None]
     if unknown or (test_split is not None and test_split not in values):
         raise SeqclfError(
-            f"{path}: the column {column!r} has the values {', '.join(map(repr, values[:8]))}, and "
-            f"{(unknown[0] if unknown else test_split)!r} names no part; test_split=<value> says which are for testing"
+            f"{path}: column {column!r} has the values {', '.join(map(repr, values[:8]))}, and "
+            f"{(unknown[0] if unknown else test_split)!r} is not a known part: mark the test rows with "
+            "test_split=<value>"
         )
     chosen = [row for row in rows if part_of[str(row.split)] == part]
     if not chosen:
         raise SeqclfError(
-            f"{path}: no row is for {part}: the column {column!r} has the values {', '.join(map(repr, values[:8]))}; "
-            "test_split=<value> says which rows are for testing"
+            f"{path}: no row is for {part}: column {column!r} has the values {', '.join(map(repr, values[:8]))}; mark "
+            "the test rows with test_split=<value>"
         )
     return chosen
 
 
 def _part(value: str, test_split: str | None) -> str | None:
-    """The part that a value of the split column names; None where it names none."""
+    """The part of a value of the split column; None if unknown."""
     if test_split is not None and value == test_split:
         return "test"
     named = next((part for part, names in NAMES.items() if value.strip().lower() in names), None)

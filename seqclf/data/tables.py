@@ -1,7 +1,7 @@
-"""Text tables as people and programs write them: CSV, TSV, semicolons, JSON and JSON lines.
+"""Text tables: CSV, TSV, semicolons, JSON and JSON lines.
 
-Lists of videos, segments and class names are all read here, so that encodings, line ends, comments and headers mean the
-same everywhere.
+Lists of videos, tables of segments and class names are all read here, so that encodings, line ends, comments and
+headers are handled in the same way everywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from seqclf.batch import SeqclfError
 
 Columns = Mapping[str, str | int]
-"""What a column is for -> its name in the header, or its number from 0 in a file without a header."""
+"""The purpose of a column -> its name in the header, or its number from 0 in a file without a header."""
 
 PATH = (
     *("path", "videopath", "clippath", "filepath", "file", "filename", "video", "videofile", "videoname", "clip"),
@@ -49,7 +49,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 @dataclass
 class Record:
-    """One row of a table: where it stands, for error messages, its line (or entry) number, and its cells."""
+    """One row of a table: its location for error messages, its line (or entry) number, and its cells."""
 
     where: str
     line: int
@@ -62,11 +62,11 @@ class Table:
 
     Attributes:
         path: The file.
-        header: The column names as written; numbers where the file has none.
+        header: The column names as written; numbers if the file has no header.
         records: The rows, each with as many cells as the header.
-        comments: How many comment lines were passed over.
-        delimiter: Between the cells; "" in JSON.
-        columns: The given mapping, which goes before what the header says.
+        comments: The number of comment lines skipped.
+        delimiter: The delimiter of cells; "" in JSON.
+        columns: The user's mapping, which takes precedence over the usual names.
     """
 
     path: Path
@@ -77,10 +77,13 @@ class Table:
     columns: Columns = field(default_factory=dict)
 
     def find(self, purpose: str, *names: Sequence[str]) -> int | None:
-        """The number of the column for a purpose: the mapped one, or the first of these names that the header has.
+        """Find the column for a purpose: the mapped one, or the first of ``names`` in the header.
+
+        Returns:
+            The number of the column from 0, or None.
 
         Raises:
-            SeqclfError: The mapping names a column that is not there, or the header has the name twice.
+            SeqclfError: The mapping names a missing column, or the header has the name twice.
         """
         keys = [normal(name) for name in self.header]
         if purpose in self.columns:
@@ -102,7 +105,7 @@ class Table:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a file in UTF-8 or UTF-16 with a byte order mark, with ``\\n`` between lines.
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark. Line ends become ``\\n``.
 
     Raises:
         SeqclfError: The file is missing, unreadable, empty, or in another encoding.
@@ -115,7 +118,7 @@ def read_text(path: str | Path) -> str:
         raise SeqclfError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise SeqclfError(
-            f"{path}: not text in UTF-8 (byte {error.start}: {error.reason}); save the file as UTF-8"
+            f"{path}: is not UTF-8 text (byte {error.start}: {error.reason}); save the file as UTF-8"
         ) from None
     except OSError as error:
         raise SeqclfError(f"{path}: can't be read ({error.strerror})") from None
@@ -132,27 +135,28 @@ def numbered_lines(path: str | Path, comments: bool = True) -> list[tuple[int, s
         comments: Leave out lines that begin with ``#``.
 
     Raises:
-        SeqclfError: As ``read_text``; no line is left.
+        SeqclfError: As in ``read_text``; or no line is left.
     """
     lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line and not (comments and line.startswith("#"))]
     if not lines:
-        raise SeqclfError(f"{path}: has no line but comments")
+        raise SeqclfError(f"{path}: has only comments")
     return lines
 
 
 def read_table(path: str | Path, columns: Columns | None = None) -> Table:
-    """Read a table whose first line is a header, or JSON objects whose keys are one.
+    """Read a table whose first line is a header, or JSON objects, whose keys form the header.
 
-    The delimiter is the one of ``,``, ``;`` and tab that the header has most of. Lines that begin with ``#`` are
+    The delimiter is ``,``, ``;`` or tab, whichever is most frequent in the header. Lines that begin with ``#`` are
     comments.
 
     Args:
         path: The file.
-        columns: Names or numbers of the columns. Where all are numbers, the file has no header.
+        columns: Names or numbers of columns. If all are numbers, the file has no header.
 
     Raises:
-        SeqclfError: As ``read_text``; a row is no CSV or has more or fewer cells than the header; there is no row.
+        SeqclfError: As in ``read_text``; or a row is not CSV or differs from the header in its number of cells; or
+            there are no rows.
     """
     path, columns = Path(path), columns or {}
     text = read_text(path)
@@ -161,7 +165,7 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
     lines = text.split("\n")
     comments = [k for k, line in enumerate(lines) if line.lstrip().startswith("#")]
     for k in comments:
-        lines[k] = ""  # which keeps the numbers of the other lines
+        lines[k] = ""  # keeps the line numbers
     head = next((line for line in lines if line.strip()), "")
     delimiter = delimiter_of(head)
     reader = csv.reader(
@@ -186,12 +190,12 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
     except csv.Error as error:
         raise SeqclfError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
     if not records:
-        raise SeqclfError(f"{path}: has no row under its header (columns= with numbers reads a file without one)")
+        raise SeqclfError(f"{path}: has no rows below the header (without a header, set columns= to numbers)")
     return Table(path, header, records, len(comments), delimiter, columns)
 
 
 def header_of(path: str | Path, columns: Columns | None = None) -> Table:
-    """The header of a file as a table without rows, to see whether it is one (JSON files are read in full)."""
+    """Read only the first line of a file, as the header of a table without rows. JSON files are read in full."""
     text = read_text(path)
     if (objects := _json_objects(Path(path), text)) is not None:
         return _json_table(Path(path), objects, columns or {})
@@ -201,24 +205,23 @@ def header_of(path: str | Path, columns: Columns | None = None) -> Table:
 
 
 def normal(name: str) -> str:
-    """A column's name in lower case, letters and digits alone: "Start (s)" is "starts"."""
+    """Normalise a column name to lower-case letters and digits: "Start (s)" becomes "starts"."""
     return re.sub(r"[\W_]", "", name.lower())
 
 
 def delimiter_of(header: str) -> str:
-    """The one of comma, semicolon and tab that a header has most of."""
+    """The delimiter of a header: comma, semicolon or tab, whichever is most frequent."""
     return max(",;\t", key=header.count)
 
 
 def whole_number(text: str) -> int | None:
-    """The whole number that a text such as ``3``, ``-1`` or ``3.0`` stands for; None where it stands for none."""
+    """Parse a whole number such as ``3``, ``-1`` or ``3.0``; None if the text is not one."""
     match = re.fullmatch(r"(-?\d{1,18})(\.0*)?", text, re.ASCII)
     return None if match is None else int(match[1])
 
 
 def number_of_seconds(text: str, comma: bool = False) -> float | None:
-    """The seconds that a text such as ``1.5``, ``0:01.5`` or ``00:00:01.500`` stands for; None where it stands for
-    none.
+    """Parse a time such as ``1.5``, ``0:01.5`` or ``00:00:01.500`` to seconds; None if the text is not one.
 
     Args:
         text: The time, as seconds, ``mm:ss`` or ``hh:mm:ss``.
@@ -236,7 +239,7 @@ def number_of_seconds(text: str, comma: bool = False) -> float | None:
 
 
 def _json_objects(path: Path, text: str) -> list[Any] | None:
-    """The entries of a JSON array or of JSON lines; None where the file is neither."""
+    """The entries of a JSON array or of JSON lines; None if the file is neither."""
     if not text.lstrip().startswith(("[", "{")):
         return None
     try:
@@ -253,7 +256,7 @@ def _json_objects(path: Path, text: str) -> list[Any] | None:
 
 
 def _json_table(path: Path, objects: list[Any], columns: Columns) -> Table:
-    """A table of JSON objects, their keys the header."""
+    """Make a table of JSON objects; their keys form the header."""
     for number, entry in enumerate(objects, 1):
         if not isinstance(entry, dict) or any(isinstance(value, dict | list) for value in entry.values()):
             raise SeqclfError(

@@ -32,10 +32,10 @@ LRCN_FRAME = (240, 320)
 
 
 def framewise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Marks a transform that changes each frame by itself, with random parameters drawn once per call.
+    """Decorator that marks a transform of single frames, with random parameters drawn once per call.
 
-    The frames of a long video are then transformed in pieces while they are decoded, which bounds memory. Use it as a
-    decorator. A transform that combines frames, or that draws a value per frame, must not be marked.
+    The frames of a long video are then transformed in pieces while they are decoded, which bounds memory. A transform
+    that combines frames, or that draws a value per frame, must not be marked.
     """
     function.framewise = True  # type: ignore[attr-defined]
     return function
@@ -53,7 +53,7 @@ def is_framewise(transform: Any) -> bool:
 
 
 def _clipwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Lets a transform of one clip of pictures take a batch, clip by clip, each with its own random parameters."""
+    """Decorator that applies a transform of one clip to each clip of a batch, with separate random parameters."""
 
     @wraps(function)
     def apply(frames: Tensor, generator: torch.Generator | None, *args: Any, **keywords: Any) -> Tensor:
@@ -65,7 +65,7 @@ def _clipwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def compose(*steps: Transform) -> Transform:
-    """The steps one after the other as one transform that a config file can hold: ``partial(in_turn, steps=steps)``."""
+    """Compose transforms. The result, ``partial(in_turn, steps=steps)``, can be recorded in a config."""
     return partial(in_turn, steps=steps)
 
 
@@ -92,7 +92,7 @@ def resize(frames: Tensor, generator: torch.Generator | None, size: Size, antial
     _positive(height, width, "resize")
     if (height, width) == (H, W):
         return frames
-    from torchvision.transforms.v2 import functional as tv  # imported late: it is slow, and few runs need it
+    from torchvision.transforms.v2 import functional as tv  # slow to import, and few runs need it
 
     return tv.resize(frames, [height, width], antialias=antialias)
 

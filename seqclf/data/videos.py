@@ -1,4 +1,4 @@
-"""A data set of clips out of videos that are read when they are needed, by threads, ahead of time."""
+"""A data set of clips from videos, which threads read ahead on demand."""
 
 from __future__ import annotations
 
@@ -20,29 +20,32 @@ from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
 
 Sample = tuple[int, Tensor, Tensor | int]
-"""A sample's number, its frames ``(t, *frame_shape)``, and its label, or labels ``(t,)``."""
+"""The sample number, the frames ``(t, *frame_shape)``, and the label, or labels ``(t,)``."""
 
 
 class Videos:
-    """Clips of videos.
+    """A data set of clips of videos.
 
-    A sample is a clip. With ``training`` there is one per video, drawn anew each time by the key that ``batch`` is
-    given, so that the same key gives the same batch, however many threads made it. Else a video has all the clips that
-    the sampling gives it, the same always.
+    A sample is a clip. In training there is one sample per video; its clip is drawn by the key of ``batch``, so the
+    same key gives the same batch with any number of threads. In evaluation, the samples are all clips that the
+    sampling function returns for each video.
 
     Args:
-        videos: what to take clips of; all with a label each, or all with labels of their frames.
-        sampling: which frames make a clip, such as ``partial(window, frames=16)``.
-        transform: what is done to a clip's frames, or None.
+        videos: the videos, each with one label, or each with a label per frame.
+        sampling: which frames form a clip, such as ``partial(window, frames=16)``.
+        transform: the transform of a clip's frames; None for none.
         training: whether clips are drawn at random.
-        labelling: which frames carry a label. None: every frame, or those that have one.
-        workers: how many threads read ahead; 0 for none.
-        on_error: "raise"; "skip" to leave out videos that can't be read (in training the next sample takes their
-            place); "skip_frames" where sources leave out frames that can't be decoded. ``skipped`` lists both.
-        device: where batches go.
+        labelling: which frames are labelled. None for every frame, or with labels per frame, for those given.
+        workers: the number of threads that read ahead; 0 for none.
+        on_error: "raise"; "skip" to leave out videos that can't be read (in training, the next sample replaces them);
+            "skip_frames" if sources leave out frames that can't be decoded. ``skipped`` lists both.
+        device: the device of batches.
+
+    Attributes:
+        skipped: what was left out: name of the video -> reason.
 
     Raises:
-        SeqclfError: there is no video, or labels of both kinds.
+        SeqclfError: there are no videos, an argument is out of range, or labels are of both kinds.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Videos:
             raise SeqclfError("the data set is empty: it has no video")
         kinds = {isinstance(video.labels, Tensor) for video in videos}
         if len(kinds) > 1 or any(video.labels is None for video in videos):
-            raise SeqclfError("the videos of a data set have a label each, or all of them labels per frame")
+            raise SeqclfError("videos of a data set must all have one label, or all have labels per frame")
         if workers < 0:
             raise SeqclfError(f"workers={workers}: expected at least 0")
         if on_error not in ("raise", "skip", "skip_frames"):
@@ -76,10 +79,10 @@ class Videos:
         self._dtype: torch.dtype | None = None  # of its frames
 
     def open(self) -> int:
-        """Opens all videos, by as many threads as read; how many frames those have together that are not left out.
+        """Open all videos in parallel and return their total number of frames, without skipped videos.
 
         Raises:
-            SeqclfError: a video can't be read, and is not to be left out.
+            SeqclfError: a video can't be read, and ``on_error`` is not "skip".
         """
 
         def length(video: Video) -> int:
@@ -96,7 +99,7 @@ class Videos:
 
     @property
     def clips(self) -> list[tuple[int, list[int]]]:
-        """In evaluation, every sample: its video, and the numbers of its frames."""
+        """All samples of an evaluation: the index of the video, and the frame numbers."""
         if self._clips is None:
             self.open()
             self._clips = []
@@ -114,19 +117,19 @@ class Videos:
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
-        """The shape of one frame as a model gets it, by the first sample that can be read."""
+        """The shape of one transformed frame, from the first readable sample."""
         return self._first_shape()[1:]
 
     @property
     def num_frames(self) -> int:
-        """T, the frames of the longest clip; in training of the first one's, the others being unopened yet."""
+        """T, the frames of the longest clip; in training, those of the first readable clip."""
         if self.training:
             return self._first_shape()[0]
         return max(len(numbers) for _, numbers in self.clips)
 
     @property
     def frame_dtype(self) -> torch.dtype:
-        """The dtype of the frames, by the first sample that can be read."""
+        """The dtype of the frames, from the first readable sample."""
         self._first_shape()
         assert self._dtype is not None
         return self._dtype
@@ -144,16 +147,16 @@ class Videos:
         return self._first
 
     def to(self, device: torch.device | str) -> Videos:
-        """The same clips, their batches on another device."""
+        """Set the device of batches, and return this data set."""
         self.device = torch.device(device)
         return self
 
     def order(self, batch_size: int, seed: int, step: int) -> Tensor:
-        """Which samples ``(batch_size,)`` make the batch of a training step: ``sample_order``."""
+        """The sample numbers ``(batch_size,)`` int64 of a training step; see ``sample_order``."""
         return sample_order(len(self), batch_size, seed, step)
 
     def sample(self, index: int, key: int) -> Sample:
-        """One sample; in training drawn by the key and the index.
+        """Read one sample; in training, its clip is drawn by key and index.
 
         Raises:
             SeqclfError: the video can't be read.
@@ -172,8 +175,8 @@ class Videos:
             self._note_lost(video)
         if self._first is not None and tuple(frames.shape[1:]) != self._first[1:]:
             raise SeqclfError(
-                f"{video.source.path}: has frames of the shape {tuple(frames.shape[1:])}, but other videos of "
-                f"{self._first[1:]}: resize or crop them to one (transform=), or give layout= of arrays"
+                f"{video.source.path}: has frames of shape {tuple(frames.shape[1:])}, but other videos have "
+                f"{self._first[1:]}: resize or crop them to one shape (transform=), or for arrays set layout="
             )
         if not isinstance(video.labels, Tensor):
             assert video.labels is not None
@@ -185,7 +188,7 @@ class Videos:
         return index, frames, video.labels[numbers]
 
     def try_sample(self, index: int, key: int) -> Sample | None:
-        """As ``sample``; with ``on_error="skip"`` the next that can be read, in evaluation None."""
+        """Read one sample. With ``on_error="skip"``, an unreadable one is replaced by the next; in evaluation, None."""
         for tried in range(len(self)):
             i = (index + tried) % len(self)
             try:
@@ -197,7 +200,7 @@ class Videos:
         raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
 
     def _note_lost(self, video: Video) -> None:
-        """Lists the frames of a video that were left out."""
+        """Record the frames of a video that were left out."""
         if self.on_error == "skip_frames" and isinstance(video.source, VideoFile) and (lost := video.source.lost()):
             self.skipped[f"{video.name}, frames"] = lost
 
@@ -207,7 +210,7 @@ class Videos:
         self.skipped[video.name] = str(error)
 
     def collate(self, samples: Sequence[Sample | None]) -> Batch:
-        """Samples as a batch on the device, shorter clips padded at their end."""
+        """Collate samples to a batch on the device; shorter clips are padded at their end."""
         whole = [sample for sample in samples if sample is not None]
         if not whole:
             raise SeqclfError(f"no clip of a batch can be read: {next(iter(self.skipped.values()))}")
@@ -216,11 +219,11 @@ class Videos:
         shapes = {tuple(frames.shape[1:]) for _, frames, _ in whole}
         if len(shapes) > 1:
             raise SeqclfError(
-                f"frames of the shapes {' and '.join(map(str, sorted(shapes)))} can't be one batch: "
-                "resize or crop them to one (transform=)"
+                f"frames of shapes {' and '.join(map(str, sorted(shapes)))} can't form one batch: resize or crop them "
+                "to one shape (transform=)"
             )
         first, shape = whole[0][1], shapes.pop()
-        if first.dim() == 4 and first.stride(1) == 1:  # channels last in memory: to turn that takes longer than to copy
+        if first.dim() == 4 and first.stride(1) == 1:  # keep channels last: reordering is slower than copying
             frames = first.new_empty(len(whole), T, *shape[1:], shape[0]).movedim(-1, 2)
         else:
             frames = first.new_empty(len(whole), T, *shape)
@@ -245,11 +248,11 @@ class Videos:
         return batch.to(self.device)
 
     def batch(self, indices: Tensor, key: int = 0) -> Batch:
-        """The clips of these indices ``(B,)`` as a batch, in training drawn by the key."""
+        """Read a batch of the samples ``indices`` ``(B,)``; in training, clips are drawn by the key."""
         return self.collate([self.try_sample(int(i), key) for i in indices])
 
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
-        """Raises SeqclfError where a label is neither ``IGNORE`` nor from 0 to num_classes - 1."""
+        """Raise SeqclfError if a label is neither ``IGNORE`` nor from 0 to num_classes - 1."""
         for video in self.videos:
             labels = torch.as_tensor(video.labels).view(-1)
             wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= num_classes))]
@@ -260,7 +263,7 @@ class Videos:
                 )
 
     def fingerprint(self) -> str:
-        """SHA-256 over the videos' names and labels (their frames are not read): the data's identity in a record."""
+        """The SHA-256 of the videos' names and labels, without frames, which identifies the data in a run's record."""
         digest = hashlib.sha256()
         for video in self.videos:
             digest.update(f"{video.name} {torch.as_tensor(video.labels).tolist()}\n".encode())
