@@ -271,3 +271,20 @@ def test_training_checks_a_user_written_model_before_it_starts():
     for temporal in (Stateful, Bidirectional, LSTM(4, 3), Identity):
         check_user_temporal(FrameSequenceClassifier(temporal=temporal, frame_shape=(4,), num_classes=3))
     check_user_temporal(nn.Linear(3, 3))
+
+
+def test_training_checks_a_declared_state():
+    class Claims(nn.Module):
+        """A causal convolution whose state holds nothing."""
+
+        causal = carries_state = True
+
+        def __init__(self, input_size):
+            super().__init__()
+            self.conv, self.out_features = nn.Conv1d(input_size, 4, 3), 4
+
+        def forward(self, x, is_first=None, state=None, lengths=None):
+            return self.conv(nn.functional.pad(x.transpose(1, 2), (2, 0))).transpose(1, 2), torch.zeros(1, len(x), 1)
+
+    with pytest.raises(SeqclfError, match=r"^Claims .*streaming .*carries_state"):
+        check_user_temporal(FrameSequenceClassifier(temporal=Claims, frame_shape=(4,), num_classes=3))

@@ -292,6 +292,43 @@ def test_a_folder_that_is_not_an_export_is_not_replaced(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+class Mean(torch.nn.Module):
+    """A temporal model of a user: the mean over frames up to now."""
+
+    causal = True
+
+    def __init__(self, input_size):
+        super().__init__()
+        self.out_features = input_size
+
+    def forward(self, x, is_first=None, state=None, lengths=None):
+        return x.cumsum(1) / torch.arange(1, x.shape[1] + 1)[:, None], None
+
+
+def test_a_run_with_a_model_of_the_user_is_refused(tmp_path):
+    run = make_run(tmp_path / "run", features, Mean)
+    with pytest.raises(SeqclfError, match="Mean"):
+        export(run, formats=["safetensors"])
+    assert not (run / "export").exists()
+
+
+def test_a_run_of_closures_is_exported_with_its_experiment(tmp_path):
+    seen = []
+
+    def own_features():
+        seen.append(1)
+        return features()
+
+    run = make_run(tmp_path / "run", own_features, partial(LSTM, hidden=H))
+    assert export(run, formats=["safetensors"])["checked_on"].startswith("random")
+    experiment = Experiment(
+        own_features, partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=H)), torch.optim.SGD, 1, 1
+    )
+    seen.clear()
+    about = export(run, formats=["safetensors"], experiment=experiment)
+    assert about["checked_on"] == "test clips of made features" and seen
+
+
 def test_a_missing_package_is_named_with_its_extra(run, monkeypatch, tmp_path):
     honest = exporting.run.importlib.util.find_spec
     monkeypatch.setattr(

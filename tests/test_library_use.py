@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import threading
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import seqclf
 from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError
 from seqclf.experiment.loading import load_experiment
 from seqclf.runtime.random import seeded
+from seqclf.training.checks import warn_if_random
 from seqclf.training.loop import train
 
 
@@ -208,3 +210,26 @@ def test_configs_with_neighbours_of_one_name_train_save_and_load_apart(tmp_path)
 def test_a_finished_run_has_its_report(tmp_path):
     train(TOY, tmp_path / "run", "cpu")
     assert (tmp_path / "run" / "report" / "index.html").is_file()
+
+
+class ForgetsTraining(nn.Module):
+    """A temporal model with dropout that stays on in evaluation."""
+
+    def __init__(self, input_size):
+        super().__init__()
+        self.out_features = input_size
+
+    def forward(self, x, is_first=None, state=None, lengths=None):
+        return nn.functional.dropout(x, 0.5), None
+
+
+@pytest.mark.parametrize(("temporal", "warned"), [(ForgetsTraining, True), (partial(LSTM, hidden=4), False)])
+def test_a_model_that_is_random_in_evaluation_is_warned_of(tmp_path, temporal, warned):
+    clips = Clips(torch.randn(8, 1, 3), torch.arange(8) % 2)
+    data = Data(clips, clips, ["a", "b"], "made")
+    model = FrameSequenceClassifier(temporal=temporal, frame_shape=(3,), num_classes=2)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        warn_if_random(model, data.test, torch.device("cpu"))
+    assert any("FrameSequenceClassifier" in str(w.message) for w in found) == warned
+    assert model.training

@@ -1,5 +1,6 @@
 """Clips out of videos: sampling, batches that are a function of their key, reading ahead, what can't be read."""
 
+import random
 from functools import partial
 from itertools import pairwise
 
@@ -152,6 +153,23 @@ def test_the_transform_is_drawn_by_the_key_and_the_sample():
     alone = videos.batch(torch.tensor([1]), 1)
     assert torch.equal(alone.frames[0], first.frames[1]), "whatever else is in the batch"
     assert (Videos(some_videos((4,)), transform=shift).batch(torch.arange(1)).frames[0, 0] == 1000).all()
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda: torch.rand(1).item(), lambda: np.random.rand(), lambda: random.random(), lambda: np.random.randn()]
+)
+def test_a_random_transform_of_an_evaluation_is_refused(draw):
+    def noisy(frames, generator):
+        return frames + int(10 * draw())
+
+    def drawn_from_the_generator(frames, generator):
+        return frames if generator is None else frames + torch.randint(0, 9, (1,), generator=generator)
+
+    videos = [Video("a", Numbers(5), 0), Video("b", Numbers(7), 1)]
+    with pytest.raises(SeqclfError, match="test_transform="):
+        Videos(videos, whole, noisy).frame_shape  # noqa: B018
+    assert Videos(videos, whole, drawn_from_the_generator).frame_shape == (3, 4, 5)
+    assert Videos(videos, whole, noisy, training=True).frame_shape == (3, 4, 5)
 
 
 def test_what_cant_be_read_is_named_or_left_out_and_listed():

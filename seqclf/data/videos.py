@@ -18,6 +18,7 @@ from seqclf.data.sampling import Sampling, whole
 from seqclf.data.source import Video
 from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
+from seqclf.runtime.random import random_state, seeded
 
 Sample = tuple[int, Tensor, Tensor | int]
 """The sample number, the frames ``(t, *frame_shape)``, and the label, or labels ``(t,)``."""
@@ -138,13 +139,30 @@ class Videos:
         for i in range(len(self)):
             if self._first is None:
                 try:
-                    frames = self.sample(i, 0)[1]
+                    frames = self.sample(i, 0)[1] if self.training else self._fixed_sample(i)
                     self._first, self._dtype = tuple(frames.shape), frames.dtype
                 except SeqclfError as error:
                     self._skip(self.videos[i if self.training else self.clips[i][0]], error)
         if self._first is None:
             raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
         return self._first
+
+    def _fixed_sample(self, index: int) -> Tensor:
+        """The frames of a sample of an evaluation.
+
+        Raises:
+            SeqclfError: the video can't be read; the transform is random, so that no prediction could be repeated.
+        """
+        for _ in range(2):  # again if numbers were drawn, which another thread of the program may have done
+            with seeded(0):
+                before = random_state()
+                frames = self.sample(index, 0)[1]
+                if random_state() == before:
+                    return frames
+        raise SeqclfError(
+            "the transform of evaluation draws random numbers: with generator=None a transform must be deterministic; "
+            "draw from the generator that it is given in training, or give another one for evaluation (test_transform=)"
+        )
 
     def to(self, device: torch.device | str) -> Videos:
         """Set the device of batches, and return this data set."""

@@ -69,7 +69,7 @@ def export(
     out = RunFolder(run).export if out is None else Path(out)
     _check_arguments(out, formats, opset, int8, clips)
     experiment, model, record, path = load_run(run, checkpoint, settings, experiment)
-    spec = InputSpec.from_record(record, run)
+    spec, parts = InputSpec.from_record(record, run), Frames(model)
     sample = sample_frames(experiment, spec, record["data"]["source"], dtype)
     about = _describe(RunFolder(run), model, record, spec, step_of(path))
     kind = sample.frames.dtype
@@ -82,7 +82,7 @@ def export(
     about["files"] = {}
 
     def write(folder: Path) -> None:
-        about["files"] |= write_files(folder, model, Frames(model), sample, formats, opset, about)
+        about["files"] |= write_files(folder, model, parts, sample, formats, opset, about)
         if int8:
             about["int8"] = write_int8(folder, model, sample, clips, about)
         for name, file in about["files"].items():

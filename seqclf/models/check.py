@@ -296,7 +296,7 @@ def check_temporal(
 
 
 def check_user_temporal(model: nn.Module) -> None:
-    """Checks shape and padding of a user-written temporal model, before training starts.
+    """Checks shape, padding and declared streaming of a user-written temporal model, before training starts.
 
     Models of ``seqclf`` itself are skipped, and so is a model whose number of features is unknown before the first
     batch. Weights and the global random state stay as they are.
@@ -311,12 +311,15 @@ def check_user_temporal(model: nn.Module) -> None:
         return
     if declared_size(model.encoder) is None and model.frame_shape is None:
         return
-    report = check_temporal(model.temporal, model.feature_size(), laws=("shape", "padding"), raise_error=False)
+    laws = ("shape", "padding", "streaming")
+    report = check_temporal(model.temporal, model.feature_size(), laws=laws, raise_error=False)
     if not report.passed:
-        raise SeqclfError(
-            f"{_broken(report)}: mask the padding by lengths, or declare equal_lengths = True if all clips have the "
-            "same length (seqclf.check_temporal repeats this check)"
-        )
+        hints = {
+            "padding": "mask the padding by lengths, or declare equal_lengths = True if all clips have the same length",
+            "streaming": "declare causal, carries_state and frame_wise only where they are true",
+        }
+        ways = "; ".join(hints[result.law] for result in report.results if not result.passed and result.law in hints)
+        raise SeqclfError(f"{_broken(report)}: {ways} (seqclf.check_temporal repeats this check)")
 
 
 def _broken(report: TemporalReport) -> str:

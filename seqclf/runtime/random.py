@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+import random
 import threading
 from types import TracebackType
+from typing import Any
 
+import numpy as np
 import torch
 
 _LOCK = threading.RLock()
@@ -16,6 +20,11 @@ def default_generator(device: torch.device) -> torch.Generator:
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index if device.index is not None else torch.cuda.current_device()]
     return torch.default_generator
+
+
+def random_state() -> tuple[Any, ...]:
+    """The state of the CPU's global generators of PyTorch, NumPy and Python; it differs once numbers were drawn."""
+    return torch.get_rng_state().numpy().tobytes(), pickle.dumps(np.random.get_state()), random.getstate()
 
 
 class seeded:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Clips, Data, Videos
 from seqclf.experiment.config import Experiment
 from seqclf.models import check_user_temporal, require_streaming
 from seqclf.runtime.distributed import World
+from seqclf.runtime.random import default_generator, seeded
 
 
 def check_processes(fingerprints: list[list[str]], batch_size: int) -> None:
@@ -64,6 +68,28 @@ def _takes(function: Callable[..., Any], arguments: int) -> bool:
     return True
 
 
+def warn_if_random(model: nn.Module, clips: Clips | Videos, device: torch.device) -> None:
+    """Warns where a model draws random numbers in evaluation, such as by ``F.dropout`` without ``training=``."""
+    dtype = clips.frames.dtype if isinstance(clips, Clips) else clips.frame_dtype
+    if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
+        return
+    training = model.training
+    frames = torch.zeros(1, 2, *clips.frame_shape, dtype=dtype, device=device)
+    with seeded(0, device), torch.no_grad():
+        generator = default_generator(device)
+        before = generator.get_state()
+        with suppress(Exception):  # a model that can't take two frames; the first step reports what is wrong
+            model.eval()(frames)
+        drawn = not torch.equal(generator.get_state(), before)
+    model.train(training)
+    if drawn:
+        warnings.warn(
+            f"{type(model).__name__} draws random numbers in evaluation, so its predictions differ from call to call "
+            "(F.dropout needs training=self.training)",
+            stacklevel=2,
+        )
+
+
 def check_experiment(experiment: Experiment, data: Data, model: nn.Module, device: torch.device, world: World) -> None:
     """Checks settings against the data and the model.
 
@@ -78,5 +104,6 @@ def check_experiment(experiment: Experiment, data: Data, model: nn.Module, devic
             "labelled frames in the batch; see seqclf.losses.cross_entropy"
         )
     check_user_temporal(model)
+    warn_if_random(model, data.test, device)
     if experiment.truncate is not None:
         require_streaming(model, f"setting truncate={experiment.truncate}")
