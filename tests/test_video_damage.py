@@ -60,9 +60,14 @@ PIECES = [{"frames": 25}, {"frames": 31, "start": 60}, {"frames": 17, "start": 1
 )
 def test_every_frame_of_a_joined_file_is_read_in_display_order(encoder, suffix, pieces, tmp_path):
     path = joined(tmp_path, encoder, suffix, *pieces)
-    source, expected = VideoFile(path), decoded(path)
+    if suffix == "mkv" and len(pieces) > 2:
+        with pytest.raises(SeqclfError, match=r"joined\.mkv: 3 Matroska files are joined"):
+            len(VideoFile(path))
+        return
+    expected = torch.cat([decoded(tmp_path / f"{k}.{suffix}") for k in range(len(pieces))])
+    source = VideoFile(path)
     assert len(source) == len(expected) == sum(piece["frames"] for piece in pieces)
-    assert suffix == "mkv" or len(source) == count(path)  # ffmpeg stops after two joined Matroska files
+    assert len(source) == count(path)
     assert torch.equal(source.read(range(len(source))), expected)
     for numbers in ([24, 25, 26], [55, 3], [30], [len(source) - 1, 0]):
         assert torch.equal(source.read(numbers), expected[numbers])

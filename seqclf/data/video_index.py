@@ -68,8 +68,7 @@ def index_frames(place: Place, skip_damaged: bool = False) -> FrameIndex:
     scan = scan_packets(place)
     if scan.lost is not None:
         raise SeqclfError(
-            f"{place}: the file is damaged: {scan.lost}. It is not known which, so that the numbers of the others "
-            "are unreliable; convert the original again"
+            f"{place}: {scan.lost}, so that the numbers of its frames are unreliable; convert the original again"
         )
     if scan.fault is not None and not skip_damaged:
         raise SeqclfError(f'{place}: {scan.fault}; on_error="skip_frames" reads the intact frames')

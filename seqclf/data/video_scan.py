@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from seqclf.batch import SeqclfError
 from seqclf.data.video_container import Place, open_container, packets_of, video_streams
@@ -85,7 +85,7 @@ def scan_packets(place: Place) -> Scan:
     Raises:
         SeqclfError: As in ``open_container``; the video has no frame.
     """
-    fault = "the file is cut off" if _matroska_is_cut(place) else None
+    fault, lost = _fault_of_matroska(place)
     container, stream = open_container(place)
     from av import FFmpegError
 
@@ -105,7 +105,8 @@ def scan_packets(place: Place) -> Scan:
         if scan.corrupt[-1]:
             fault = fault or "the file is cut off"
         if fault is None and "avi" in scan.forms:
-            fault, scan.lost = _missing_in_avi(place, scan, stream)
+            fault, lost = _missing_in_avi(place, scan, stream)
+        scan.lost = lost
         _describe(scan, container, stream)
     if fault is not None:
         scan.fault = f"{fault} after {len(scan.times) - scan.corrupt[-1]} frames"
@@ -145,18 +146,32 @@ def _missing_in_avi(place: Place, scan: Scan, stream: VideoStream) -> tuple[str 
     return None, f"{stream.frames - newest - 1} of {stream.frames} frames are missing, and so is the index"
 
 
-def _matroska_is_cut(place: Place) -> bool:
-    """Whether a Matroska file is shorter than its header says. FFmpeg reads such a file without an error."""
+def _fault_of_matroska(place: Place) -> tuple[str | None, str | None]:
+    """Why frames are missing at the end of a Matroska file, and why at unknown places.
+
+    FFmpeg reads a file that is shorter than its header says without an error, and of files joined end to end the first
+    two.
+    """
     try:
         with open(place.file, "rb") as file:
-            there = os.fstat(file.fileno()).st_size if place.size is None else place.size
-            file.seek(place.start)
-            head = file.read(128)
+            end = place.start + (os.fstat(file.fileno()).st_size if place.size is None else place.size)
+            at, pieces = place.start, 0
+            while (after := _end_of_matroska(file, at)) is not None and at < end:
+                at, pieces = after, pieces + 1
     except OSError:
-        return False
+        return None, None
+    if pieces > 2:
+        return None, f"{pieces} Matroska files are joined, and FFmpeg reads two of them"
+    return ("the file is cut off" if at > end else None), None
+
+
+def _end_of_matroska(file: IO[bytes], start: int) -> int | None:
+    """Where the Matroska file that begins at ``start`` ends; None where none begins, or it does not say."""
+    file.seek(start)
+    head = file.read(128)
     at = head.find(b"\x18\x53\x80\x67") + 4  # the segment, which holds everything after the header
     if not head.startswith(b"\x1a\x45\xdf\xa3") or at < 4 or at >= len(head) or not head[at]:
-        return False
+        return None
     width = 9 - head[at].bit_length()
     size = int.from_bytes(head[at : at + width], "big") & (1 << 7 * width) - 1
-    return size != (1 << 7 * width) - 1 and at + width + size > there
+    return None if size == (1 << 7 * width) - 1 else start + at + width + size

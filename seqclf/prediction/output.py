@@ -37,10 +37,15 @@ def as_plain(found: FilePrediction) -> dict[str, Any]:
 
 
 def describe_rate(plain: dict[str, Any]) -> str:
-    """In words, how the frames of a file were sampled; "" where every frame was read."""
+    """A description of how the frames of a file were sampled, and of those left out; "" where all were read."""
+    notes = []
     if "sample_rate" in plain:
-        return f"one frame of {plain['sample_rate']} read"
-    return f"read at {plain['resampled_fps']:g} fps" if "resampled_fps" in plain else ""
+        notes.append(f"one frame of {plain['sample_rate']} read")
+    if "resampled_fps" in plain:
+        notes.append(f"read at {plain['resampled_fps']:g} fps")
+    if "left_out" in plain:
+        notes.append(f"left out: {plain['left_out']}")
+    return "; ".join(notes)
 
 
 def _labelled(label: tuple[str, float]) -> dict[str, Any]:
