@@ -75,6 +75,9 @@ def test_a_wrong_command_line_ends_with_2_and_one_line(words, named, capsys):
         ("export", ["RUN"]),
         ("report", ["RUN"]),
         ("compare", ["RUN"]),
+        ("prepare_frames", ["video.mp4", "--out", "RUN"]),
+        ("prepare_features", ["--backbone", "resnet18", "video.mp4", "--out", "RUN"]),
+        ("prepare_shards", ["list.txt", "--root", ".", "--out", "RUN"]),
     ],
 )
 def test_the_work_of_a_command_is_one_python_call(command, arguments, tmp_path, tool, monkeypatch):
@@ -90,7 +93,7 @@ def test_the_work_of_a_command_is_one_python_call(command, arguments, tmp_path, 
     for module in list(sys.modules.values()):  # wherever the command has it from
         if getattr(module, "__name__", "").startswith("seqclf") and vars(module).get(command) is function:
             monkeypatch.setattr(module, command, record)
-    code, _, error = tool(command, *(tmp_path if word == "RUN" else word for word in arguments))
+    code, _, error = tool(*command.split("_"), *(tmp_path if word == "RUN" else word for word in arguments))
     assert (code, error) == (2, "error: called\n")
     assert len(calls) == 1 and str(tmp_path) in calls[0]
 

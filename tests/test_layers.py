@@ -17,7 +17,7 @@ LAYERS = (  # the lowest first
     ("runs",),
     ("reporting",),
     ("training", "prediction"),
-    ("exporting", "caffe"),
+    ("exporting", "caffe", "preparing"),
     ("benchmark",),
     ("cli",),
     ("tools", "configs", "__main__"),

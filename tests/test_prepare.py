@@ -19,7 +19,7 @@ from seqclf.data.pictures import read_picture
 from seqclf.data.transforms import center_crop, in_turn, random_crop, resize
 from seqclf.data.video_file import VideoFile
 from seqclf.prediction import load_run
-from seqclf.prediction.prepare import work_off
+from seqclf.preparing.jobs import run_jobs
 from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +49,7 @@ def test_pngs_are_the_videos_frames_exactly(made, tmp_path, prepare, fps):
         assert torch.equal(folder.read(range(len(folder))), source.read(range(len(source))))
         assert folder.names[0] == f"{video.stem}.0000.png" and len(folder) == len(source)
         total += len(source)
-    assert f"6 videos of {total} frames" in out and "0 passed over as done, 0 failed" in out
+    assert f"6 videos of {total} frames" in out and "0 skipped (done before), 0 failed" in out
 
 
 def test_class_folders_are_kept_and_frames_are_scaled(made, tmp_path, prepare):
@@ -75,18 +75,18 @@ def test_class_folders_are_kept_and_frames_are_scaled(made, tmp_path, prepare):
 
 
 @pytest.mark.parametrize("out", ["set", "set/out"])
-def test_what_was_made_among_the_videos_is_not_taken_for_one(made, run, tmp_path, prepare, out):
+def test_results_among_the_videos_are_not_videos(made, run, tmp_path, prepare, out):
     shutil.copytree(made / "videos", tmp_path / "set/class")
     frames = ("frames", tmp_path / "set", "--out", tmp_path / out)
     features = ("features", run, tmp_path / "set/class", "--out", tmp_path / "set/class", "--device", "cpu")
     for words in (features, frames):
-        for message in ("6 videos of", "6 passed over as done, 0 failed"):
+        for message in ("6 videos of", "6 skipped (done before), 0 failed"):
             code, output, err = prepare(*words)
             assert (code, err) == (0, "") and message in output
         shutil.rmtree(tmp_path / "set/class/features", ignore_errors=True)
 
 
-def test_what_is_done_is_passed_over_and_what_is_half_done_is_made_anew(made, tmp_path, prepare):
+def test_finished_videos_are_skipped_and_unfinished_ones_repeated(made, tmp_path, prepare):
     out = tmp_path / "out"
     assert prepare("frames", made / "videos", "--out", out)[0] == 0
     before = {name: (out / name).stat().st_mtime_ns for name in files(out)}
@@ -95,7 +95,7 @@ def test_what_is_done_is_passed_over_and_what_is_half_done_is_made_anew(made, tm
     (part / "train_00001.0001.jpg").write_bytes(b"half a pict")
     (part / "train_00001.9999.jpg").write_bytes(b"of another time")
     code, message, _ = prepare("frames", made / "videos", "--out", out)
-    assert code == 0 and "1 videos of" in message and "5 passed over" in message
+    assert code == 0 and "1 videos of" in message and "5 skipped" in message
     assert files(out) == sorted(before) and not part.exists()
     for name, written in before.items():
         assert ((out / name).stat().st_mtime_ns != written) == name.startswith("train_00001")
@@ -103,10 +103,10 @@ def test_what_is_done_is_passed_over_and_what_is_half_done_is_made_anew(made, tm
     assert code == 2 and "was made with fps=None, not 5.0" in err
     (out / "prepare.json").unlink()
     code, _, err = prepare("frames", made / "videos", "--out", out)
-    assert code == 2 and "is there already, and was not made by this program" in err
+    assert code == 2 and "was not made by this program" in err
 
 
-def test_work_that_ends_in_the_middle_leaves_nothing(made, tmp_path):
+def test_unfinished_work_leaves_nothing(made, tmp_path):
     source = VideoFile(made / "videos/train_00000.mp4")
     for job in (
         write_frames(source, tmp_path / "a/v"),
@@ -120,11 +120,11 @@ def test_work_that_ends_in_the_middle_leaves_nothing(made, tmp_path):
         yield 3
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(SeqclfError, match=r"some\.mp4: what is made of it can't be written .*No space left"):
-        work_off({"some.mp4": broken}, 1)
+    with pytest.raises(SeqclfError, match=r"some\.mp4: .*No space left"):
+        run_jobs({"some.mp4": broken}, 1)
 
 
-def test_an_interrupt_ends_all_work(capsys):
+def test_an_interrupt_stops_all_work(capsys):
     ended = Event()
 
     def interrupted():
@@ -139,20 +139,20 @@ def test_an_interrupt_ends_all_work(capsys):
             ended.set()
 
     with pytest.raises(KeyboardInterrupt):
-        work_off({"b": endless, "a": interrupted, "c": endless}, 2)
+        run_jobs({"b": endless, "a": interrupted, "c": endless}, 2)
     assert ended.wait(10)
 
 
-def test_progress_is_told_in_lines_where_there_is_no_terminal(monkeypatch, capsys):
-    monkeypatch.setattr("seqclf.prediction.prepare.SAY_EVERY", 0.0)
-    done = work_off({name: lambda: (n for n in (3, 4)) for name in "ab"}, 1)
+def test_progress_is_printed_in_lines_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("seqclf.preparing.jobs.REPORT_SECONDS", 0.0)
+    done = run_jobs({name: lambda: (n for n in (3, 4)) for name in "ab"}, 1)
     lines = capsys.readouterr().out.splitlines()
     assert (done.made, done.frames, done.failed) == (2, 14, {})
     assert [line.split("  ")[:2] for line in lines] == [["video 1/2", "7 frames"], ["video 2/2", "14 frames"]]
     assert all("videos/s" in line and "left" in line for line in lines)
 
 
-def test_damaged_videos_are_told_and_the_others_made(made, tmp_path, prepare):
+def test_damaged_videos_are_reported_and_the_others_processed(made, tmp_path, prepare):
     folder = tmp_path / "set"
     shutil.copytree(made / "videos", folder)
     (folder / "test_00000.mp4").write_bytes(b"this is no video at all")
@@ -175,18 +175,24 @@ def test_damaged_videos_are_told_and_the_others_made(made, tmp_path, prepare):
         (("frames", "{tmp}/none.mp4", "--out", "{tmp}/o"), "none.mp4: no such file or folder"),
         (("frames", "{made}", "--size", "0", "--out", "{tmp}/o"), "--size 0: expected"),
         (("frames", "{made}", "--size", "{made}", "--out", "{tmp}/o"), "expected one number of pixels"),
-        (("frames", "{made}", "--quality", "101", "--out", "{tmp}/o"), "--quality 101"),
-        (("frames", "{made}", "--fps", "0", "--out", "{tmp}/o"), "--fps 0.0"),
-        (("frames", "{made}", "--workers", "0", "--out", "{tmp}/o"), "--workers 0"),
-        (("frames", "{made}", "--list", "{made}/train.txt", "--out", "{tmp}/o"), "--list goes with --root"),
-        (("frames", "{made}", "{made}/videos/train_00000.mp4", "{tmp}/train_00000.mp4", "--out", "{tmp}/o"), "both"),
+        (("frames", "{made}", "--quality", "101", "--out", "{tmp}/o"), "quality=101"),
+        (("frames", "{made}", "--fps", "0", "--out", "{tmp}/o"), "fps=0.0"),
+        (("frames", "{made}", "--workers", "0", "--out", "{tmp}/o"), "workers=0"),
+        (("frames", "{made}", "--list", "{made}/train.txt", "--out", "{tmp}/o"), "root"),
+        (
+            ("frames", "{made}", "{made}/videos/train_00000.mp4", "{tmp}/train_00000.mp4", "--out", "{tmp}/o"),
+            "train_00000",
+        ),
         (("features", "{made}/videos", "--out", "{tmp}/o"), "name one run, or a torchvision model"),
         (("features", "{made}/videos", "--backbone", "resnet0", "--out", "{tmp}/o"), "no classification model"),
         (("features", "--backbone", "resnet18", "--weights", "none", "--out", "{tmp}/o"), "there is no video"),
-        (("features", "--backbone", "alexnet", "--weights", "none", "--root", "x", "--out", "{tmp}/o"), "--train is"),
+        (
+            ("features", "--backbone", "alexnet", "--weights", "none", "--root", "x", "--out", "{tmp}/o"),
+            "train and test",
+        ),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(made, tmp_path, prepare, words, sentence):
+def test_a_wrong_command_line_is_refused_in_one_line(made, tmp_path, prepare, words, sentence):
     shutil.copy(made / "videos/train_00000.mp4", tmp_path)
     code, out, err = prepare(*(word.format(tmp=tmp_path, made=made) for word in words))
     assert code == 2 and sentence in err and "Traceback" not in err and out == ""
@@ -256,7 +262,7 @@ def test_features_of_a_run_are_what_its_encoder_gives_in_evaluation(made, run, t
     assert np.array_equal(np.load(tmp_path / "features/v.1.npy"), features)
 
 
-def test_annotated_videos_become_a_feature_set_that_is_trained_on(made, run, tmp_path, prepare):
+def test_annotated_videos_become_a_feature_set(made, run, tmp_path, prepare):
     words = [word.format(made) for word in ANNOTATED]
     code, _, err = prepare("features", run, *words, "--out", tmp_path / "without")
     assert code == 2 and "--background" in err and not (tmp_path / "without/splits").exists()
@@ -271,10 +277,10 @@ def test_annotated_videos_become_a_feature_set_that_is_trained_on(made, run, tmp
             assert one.name == Path(other.name).stem and torch.equal(one.labels, other.labels)
     (made / "videos/train_00000.mp4").touch()
     code, out, _ = prepare("features", run, *words, "--background", "background", "--out", tmp_path / "set")
-    assert code == 0 and "6 passed over" in out
+    assert code == 0 and "6 skipped" in out
 
 
-def test_a_backbone_gives_features_bit_for_bit_again(made, tmp_path, prepare):
+def test_features_of_a_backbone_are_reproducible(made, tmp_path, prepare):
     words = ["features", "--backbone", "resnet18", "--weights", "none", "--resize", 40, "--crop", 32]
     videos = [made / f"videos/train_0000{k}.mp4" for k in range(2)]
     assert prepare(*words, *videos, "--out", tmp_path / "a")[0] == 0

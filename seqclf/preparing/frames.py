@@ -1,0 +1,78 @@
+"""Extract the frames of videos as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from seqclf.batch import SeqclfError
+from seqclf.data.extract import write_frames
+from seqclf.data.lists import read_list
+from seqclf.data.transforms import Size
+from seqclf.data.video_file import VideoFile
+from seqclf.preparing.jobs import Summary, check_workers, run_jobs
+from seqclf.preparing.places import distinct, not_done, places
+
+
+def prepare_frames(
+    videos: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    list_file: str | Path | None = None,
+    root: str | Path | None = None,
+    list_form: str = "auto",
+    form: Literal["jpg", "png"] = "jpg",
+    quality: int = 95,
+    size: Size | None = None,
+    fps: float | None = None,
+    workers: int | None = None,
+) -> Summary:
+    """Extract the frames of videos: ``<out>/<video>/<video>.0000.jpg`` and so on.
+
+    The number in a name is that of the frame in the video file, from 0, at any ``fps``. So segments of the files fit
+    the folders. Videos in a folder or a list keep their path in there. A finished video is skipped; an unfinished one
+    is extracted again.
+
+    Args:
+        videos: Video files, and folders that hold some at any depth.
+        out: The folder for the pictures. ``prepare.json`` in it records the settings.
+        list_file: A list of videos with their classes, in place of ``videos``; see ``seqclf.data.lists``.
+        root: The folder that the paths in the list start from.
+        list_form: How the list is written.
+        form: "png" keeps the frames bit for bit.
+        quality: The quality of JPEG, 1 to 100.
+        size: The height and width to scale to, or the shorter side; None keeps the size.
+        fps: The frame rate to resample to; None keeps all frames.
+        workers: The number of videos that are processed at a time; None for one per core.
+
+    Returns:
+        What was done. The error of each video that can't be read is printed, and is in ``failed``.
+
+    Raises:
+        SeqclfError: An argument is out of range; there is no video; the folder was made with other settings.
+    """
+    check_workers(workers, fps)
+    if form not in ("jpg", "png"):
+        raise SeqclfError(f'form={form!r}: expected "jpg" or "png"')
+    if not 1 <= quality <= 100:
+        raise SeqclfError(f"quality={quality}: expected 1 to 100")
+    given, out = [videos] if isinstance(videos, str | Path) else list(videos), Path(out)
+    if list_file is None:
+        found = places(given, out)
+    elif given or root is None:
+        raise SeqclfError("a list of videos needs the folder root, and takes no other videos")
+    else:
+        folder = Path(root).expanduser()
+        listed = [entry.path for entry in read_list(list_file, folder, list_form).videos]
+        found = distinct({path: out / path.relative_to(folder).parent / path.stem for path in listed})
+    settings = {"what": "frames", "fps": fps, "size": size, "form": form, "quality": quality}
+    todo = not_done(found, out, settings)
+    jobs = {
+        str(video): partial(write_frames, VideoFile(video, fps), place, size, form, quality)
+        for video, place in todo.items()
+    }
+    summary = run_jobs(jobs, workers)
+    summary.out, summary.skipped = out, len(found) - len(todo)
+    return summary
