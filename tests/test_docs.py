@@ -9,6 +9,7 @@ TEXTS = [README, CONTRIBUTING, *PAGES, *API_PAGES]
 each_text = pytest.mark.parametrize("doc", TEXTS, ids=[str(doc.relative_to(ROOT).with_suffix("")) for doc in TEXTS])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("doc", [page for page in PAGES if has_runnable_blocks(page)], ids=lambda doc: doc.stem)
 def test_blocks_run_and_print_what_the_page_shows(doc, checkout):
     run_blocks(doc)
