@@ -1,4 +1,4 @@
-"""Files in old forms and foreign encodings, and what nets of them compute."""
+"""Files in old forms and other encodings: each gives the net that it would give in today's form."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from google.protobuf import text_format
 
 from seqclf import caffe
+from seqclf.caffe.inspect import is_solver
 from seqclf.caffe.schema import schema
 
 V0 = """
@@ -123,6 +124,89 @@ def test_comments_may_be_in_any_encoding(encoding):
         assert caffe.load_net(name).blob_shapes == {"x": (2,)}
     Path("solver.prototxt").write_bytes(f"base_lr: 0.5 # {comment}".encode(encoding))
     assert caffe.read_solver("solver.prototxt").base_lr == 0.5
+    assert is_solver("solver.prototxt")
+
+
+def test_a_utf8_byte_order_mark_is_skipped():
+    Path("net.prototxt").write_bytes('input: "x" input_shape { dim: 2 }'.encode("utf-8-sig"))
+    assert caffe.load_net("net.prototxt").blob_shapes == {"x": (2,)}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_refused_by_name(encoding):
+    Path("net.prototxt").write_bytes('input: "x" input_shape { dim: 2 }'.encode(encoding))
+    with pytest.raises(caffe.CaffeFormatError, match=r"net\.prototxt: .*UTF-16"):
+        caffe.load_net("net.prototxt")
+
+
+PROBLEMS = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
+layer { name: "resize" interp_param { height: 4 } bottom: "x" top: "r" type: "Interp" }
+layer { name: "conv" type: "Convolution" bottom: "x" top: "c" convolution_param { num_outputs: 3 kernel_size: 3 } }
+layer { name: "add" type: "Eltwise" bottom: "absent" bottom: "x" top: "a" }
+"""
+
+
+def problems_of(text):
+    Path("net.prototxt").write_text(text)
+    with pytest.raises(caffe.CaffeFormatError, match=r"^net\.prototxt") as caught:
+        caffe.load_net("net.prototxt")
+    return caught.value.problems
+
+
+def test_all_problems_of_a_net_are_reported_at_once_with_their_layers():
+    resize_field, conv_field, *later = problems_of(PROBLEMS)
+    assert resize_field.startswith('line 3: layer "resize" (Interp)') and "interp_param" in resize_field
+    assert conv_field.startswith('line 4: layer "conv" (Convolution)') and "num_outputs" in conv_field
+    assert any(problem.startswith('layer "add" (Eltwise)') and "absent" in problem for problem in later)
+    assert any(problem.startswith('layer "resize" (Interp)') for problem in later)
+
+
+def test_unknown_values_of_enums_are_reported_with_unknown_fields():
+    field, _, value = problems_of(PROBLEMS.replace('top: "a"', 'top: "a" include { phase: TRIAN }'))
+    assert "interp_param" in field
+    assert value.startswith('line 5: layer "add" (Eltwise)') and "include.phase" in value and "TRIAN" in value
+
+
+def test_unknown_types_of_v1_layers_are_reported_with_their_layers():
+    field, kind = problems_of('layers { name: "a" type: RELU foo: 1 }\nlayers { name: "b" type: FANCY }')
+    assert field.startswith('line 1: layer "a" (RELU)') and "foo" in field
+    assert kind.startswith('line 2: layer "b" (FANCY)') and "type" in kind
+
+
+def test_unknown_types_and_fields_of_v0_layers_are_reported_at_once():
+    layer = 'layers {{ layer {{ name: "{0}" type: "{1}" {2} }} bottom: "x" top: "{0}" }}\n'
+    field, *kinds = problems_of(
+        'input: "x" input_dim: 1 input_dim: 1 input_dim: 1 input_dim: 1\n'
+        + layer.format("a", "fancy", "")
+        + layer.format("b", "conv", "kernelsise: 3")
+        + layer.format("c", "odd", "")
+    )
+    assert field.startswith('line 3: layer "b" (conv)') and "kernelsise" in field
+    assert [kind[:17] for kind in kinds] == ['layer "a" (fancy)', 'layer "c" (odd): ']
+
+
+@pytest.mark.parametrize(
+    ("other", "named"), [('layer { name: "r" type: "ReLU" }', "layers"), ('layers { name: "r" type: RELU }', '"r"')]
+)
+def test_v0_layers_are_not_mixed_with_later_forms(other, named):
+    Path("net.prototxt").write_text(V0 + other)  # Caffe drops them, or fails later
+    with pytest.raises(caffe.CaffeFormatError, match=rf"net\.prototxt.*{named}"):
+        caffe.load_net("net.prototxt")
+
+
+def test_a_file_of_another_kind_is_refused_as_weights():
+    Path("net.prototxt").write_text(TODAY)
+    Path("x_iter_1.solverstate").write_bytes(b"\x08\x01")
+    for name in ("net.prototxt", "x_iter_1.solverstate"):
+        with pytest.raises(caffe.CaffeFormatError, match=rf"{name}: .*\.caffemodel"):
+            caffe.load_net("net.prototxt", name)
+
+
+def test_the_parameters_of_a_net_are_saved_once():
+    Path("net.prototxt").write_text(TODAY)
+    net = caffe.load_net("net.prototxt")
+    assert len(net.state_dict()) == len(list(net.parameters())) == 3
 
 
 def test_hdf5_is_recognised_by_content_and_holds_no_net():

@@ -1,9 +1,10 @@
-"""What a Caffe solver logs and which files it takes, with the figures that the original programs printed."""
+"""A solver logs the lines and figures of the original programs, and accepts the same files."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def displayed(lines):
 
 
 @pytest.mark.parametrize("flavour", ["bvlc", "lisa"])
-def test_average_loss_starts_anew_with_each_call_of_step(folder, flavour):
+def test_each_call_of_step_averages_only_its_own_losses(folder, flavour):
     solver, lines = make_solver(flavour=flavour)
     for iterations in (1, 1, 1, 1, 3):
         solver.step(iterations)
@@ -86,18 +87,21 @@ def test_each_fork_has_its_wording_of_snapshots(folder):
 
 
 @pytest.mark.parametrize("ending", ["", ".h5"])
-def test_weights_given_as_a_snapshot_are_refused_with_the_file_to_give(folder, ending):
+def test_weights_are_refused_as_a_snapshot_and_the_snapshot_is_named(folder, ending):
     solver, _ = make_solver("snapshot_format: HDF5" if ending else "")
     model, state = solver.snapshot()
     with pytest.raises(caffe.CaffeFormatError, match=re.escape(f"{model}: ") + ".*" + re.escape(str(state))):
         caffe.load_solver("solver.prototxt", snapshot=model)
     with pytest.raises(caffe.CaffeFormatError, match=r"absent\.caffemodel: .*\.solverstate"):
         caffe.load_solver("solver.prototxt", snapshot="absent.caffemodel")
-    state.rename("renamed")  # recognised by content
+    state.rename("renamed")  # both are recognised by content
     assert caffe.load_solver("solver.prototxt", snapshot="renamed").iter == 0
+    model.rename("other")
+    with pytest.raises(caffe.CaffeFormatError, match="other: "):
+        caffe.load_solver("solver.prototxt", snapshot="other")
 
 
-def test_a_small_net_computes_with_one_thread_and_the_callers_number_is_restored(folder):
+def test_a_small_net_computes_with_one_thread_and_no_other_thread_changes(folder):
     Path("large.prototxt").write_text(
         'input: "x" input_shape { dim: 64 dim: 512 } layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" '
         "inner_product_param { num_output: 512 } }"
@@ -114,6 +118,12 @@ def test_a_small_net_computes_with_one_thread_and_the_callers_number_is_restored
         with pytest.raises(IndexError):
             solver.step(10)
         assert torch.get_num_threads() == 2
+        others = []
+        thread = Thread(target=lambda: others.append(torch.get_num_threads()))
+        with suitable_threads(solver.net):
+            thread.start()
+            thread.join()
+        assert others == [2]
         with suitable_threads(caffe.load_net("large.prototxt")) as threads:
             assert threads == torch.get_num_threads() == 2
     finally:

@@ -1,4 +1,4 @@
-"""The one error that reading Caffe's files, and building nets from them, raises."""
+"""The error raised for Caffe's files, and for nets that cannot be built from them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from contextlib import contextmanager
 from seqclf.batch import SeqclfError
 
 LONGEST = 2000
-"""The length from which a message is shortened in the middle, so that the file's name and the reason stay readable."""
+"""Longer messages are shortened in the middle, which keeps the file's name and the reason."""
 MOST = 30
 """The number of problems that one message lists."""
 
 
 class CaffeFormatError(SeqclfError):
-    """A Caffe file that can't be read, or a net that can't be built from it. The message names file, layer and field.
+    """A Caffe file cannot be read, or a net cannot be built from it. The message names the file, layer and field.
 
-    Names in a damaged file may be anything, so what can't be printed is escaped and long text is shortened.
+    Characters that cannot be printed are escaped, and long names are shortened, because a damaged file may contain any.
 
     Args:
-        message: what is wrong, or with ``problems`` only where.
-        problems: all problems found there. A single one is added to the message, several become a list below it.
+        message: the file and the problem, or only the file if ``problems`` are given.
+        problems: all problems of the file. One is added to the message, several are listed below it.
     """
 
     def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        self.problems = tuple(problems)
         if not problems:
             super().__init__(_clean(message))
         elif len(problems) == 1:
@@ -49,7 +50,7 @@ def _escaped(character: str) -> str:
 
 @contextmanager
 def within(name: str) -> Iterator[None]:
-    """Puts a file's name in front of an error raised by code that does not know it."""
+    """Prefixes errors raised inside the ``with`` block with a file's name."""
     try:
         yield
     except CaffeFormatError as error:

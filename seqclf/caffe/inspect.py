@@ -16,6 +16,7 @@ from seqclf.caffe.layers import Shape
 from seqclf.caffe.net import Net
 from seqclf.caffe.policies import policy, single
 from seqclf.caffe.schema import Flavour, schema
+from seqclf.caffe.text import decode
 from seqclf.caffe.weights import read_weights
 
 
@@ -104,7 +105,7 @@ def is_solver(path: str | Path, flavour: Flavour = "bvlc") -> bool:
         return False
     message: Any = schema(flavour).SolverParameter()
     with suppress(text_format.ParseError):  # the fields before the first error are enough
-        text_format.Parse(bytes(data).decode(), message, allow_unknown_field=True)
+        text_format.Parse(decode(data, str(path)), message, allow_unknown_field=True)
     return any(field.name != "debug_info" for field, _ in message.ListFields())
 
 

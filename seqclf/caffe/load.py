@@ -12,9 +12,8 @@ from seqclf.caffe.files import is_hdf5, is_text, read_bytes
 from seqclf.caffe.graph import filter_layers
 from seqclf.caffe.net import PHASES, Net
 from seqclf.caffe.schema import schema
-from seqclf.caffe.text import UnknownField, decode, parse_known_fields
+from seqclf.caffe.text import decode, parse_known_fields
 from seqclf.caffe.upgrade import read_upgraded
-from seqclf.caffe.upgrade_v0 import is_v0
 
 
 def load_net(
@@ -120,12 +119,19 @@ def _read(path: str | Path, flavour: str, problems: list[str], numbers: bool = T
     data, name = read_bytes(path), str(path)
     message = schema(flavour).NetParameter()
     if is_text(data, name):
-        message, unknown = parse_known_fields(decode(data), message, name)
-        problems += _described(message, unknown)
-        return read_upgraded(message, name)
+        message, unknown = parse_known_fields(decode(data, name), message, name)
+        problems += map(str, unknown)
+        try:
+            return read_upgraded(message, name)
+        except CaffeFormatError as error:
+            if not problems:
+                raise
+            own = error.problems or [str(error).removeprefix(f"{name}: ")]
+            raise CaffeFormatError(name, [*problems, *own]) from None
     if is_hdf5(path):
         raise CaffeFormatError(
-            f"{name}: an HDF5 file holds weights but no net: give the net's prototxt, and this file as its weights"
+            f"{name}: contains weights but no net definition: give the prototxt too, "
+            f'as in load_net("net.prototxt", "{Path(name).name}")'
         )
     if numbers:
         return read_upgraded(parse_binary(data, message, name), name)
@@ -135,17 +141,3 @@ def _read(path: str | Path, flavour: str, problems: list[str], numbers: bool = T
         layer.ClearField("blobs")
         layer.ClearField("phase")  # the phase of the net that was saved
     return message
-
-
-def _described(message: Any, unknown: Sequence[UnknownField]) -> list[str]:
-    """The unknown fields of a net, with the layers that they are in."""
-    problems = []
-    for field in unknown:
-        if field.layer is None:
-            problems.append(f"line {field.line}: unknown field {field.path}")
-            continue
-        layer = getattr(message, field.layer[0])[field.layer[1]]
-        layer = layer.layer if field.layer[0] == "layers" and is_v0(message) else layer
-        kind = layer.type if isinstance(layer.type, str) else layer.LayerType.Name(layer.type)
-        problems.append(f'line {field.line}: layer "{layer.name}" ({kind}): unknown field {field.path}')
-    return problems

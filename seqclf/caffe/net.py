@@ -22,7 +22,7 @@ FAILURES = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, Ty
 
 
 _CPU = torch.empty(0)
-"""Where a net without parameters computes, and in which type."""
+"""The device and type of the blobs of a net without parameters."""
 
 
 class Step(NamedTuple):
@@ -88,7 +88,7 @@ class Net(nn.Module):
         if found:
             raise CaffeFormatError(file, found)
         self._steps = [self._step(param, layer) for param, layer in self.sequence]
-        self._first = next((step.layer for step in self._steps if len(step.layer.blobs)), None)
+        self._with_blobs = tuple(step.layer for step in self._steps if len(step.layer.blobs))  # a tuple: no submodule
         self._last_reads: dict[frozenset[str], list[tuple[str, ...]]] = {}
         self.train(phase == "TRAIN")
 
@@ -124,11 +124,11 @@ class Net(nn.Module):
         where = f'{self.file}: layer "{param.name}"'
         if param.type not in LAYERS:
             what = (
-                f"({param.type}): unknown type; docs/caffe.md lists the known ones"
+                f" ({param.type}): unknown type; docs/caffe.md lists the known ones"
                 if param.HasField("type")
-                else "field type is missing"
+                else ": field type is missing"
             )
-            raise CaffeFormatError(f"{where} {what}")
+            raise CaffeFormatError(f"{where}{what}")
         tops = max(len(param.top), int(LAYERS[param.type].is_loss))
         if len(param.loss_weight) not in (0, tops):
             raise CaffeFormatError(
@@ -173,7 +173,7 @@ class Net(nn.Module):
         """Like calling the net; with ``keep``, only these blobs are kept in memory and returned."""
         if inputs.keys() != set(self.inputs):
             self._refuse_inputs(inputs)
-        first = self._first.blobs[0] if self._first is not None else _CPU
+        first = self._with_blobs[0].blobs[0] if self._with_blobs else _CPU
         device, dtype = first.device, first.dtype
         done = None if keep is None else self._reads_ending(frozenset(keep))
         blobs: dict[str, Tensor] = {}

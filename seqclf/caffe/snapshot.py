@@ -27,8 +27,8 @@ def read_state(path: str | Path, flavour: str = "bvlc") -> dict[str, Any]:
         state_file = str(path).replace(".caffemodel", ".solverstate")
         there = f", {state_file}" if os.path.isfile(state_file) else ""
         raise CaffeFormatError(
-            f"{path}: holds weights only. To resume, give the .solverstate of the snapshot{there}; to start training "
-            "from these weights, give them as weights"
+            f"{path}: contains only weights. To resume, give the .solverstate file of the snapshot{there}. To start "
+            "training from these weights, pass them as weights (--weights)"
         )
     state = hdf5.read_state(path) if is_hdf5(path) else _read_binary(path, flavour)
     for field in ("iter", "current_step"):
@@ -40,6 +40,8 @@ def read_state(path: str | Path, flavour: str = "bvlc") -> dict[str, Any]:
 def _read_binary(path: str | Path, flavour: str) -> dict[str, Any]:
     rest, cuts = cut(read_bytes(path), "SolverState", str(path))
     message: Any = parse_binary(rest, schema(flavour).SolverState(), str(path))
+    if not message.HasField("iter"):
+        raise CaffeFormatError(f"{path}: is not the snapshot of a solver, expected a .solverstate file")
     pieces = list(chain.from_iterable(cuts[3]))
     history = [
         blob_of(blob, piece, f"{path}: history {i}")

@@ -298,7 +298,7 @@ def read_solver(path: str | Path, flavour: str = "bvlc") -> Any:
         CaffeFormatError: the file is missing, or no such message.
     """
     data, message, name = read_bytes(path), schema(flavour).SolverParameter(), str(path)
-    parsed = parse_text(decode(data), message, name) if is_text(data, name) else parse_binary(data, message, name)
+    parsed = parse_text(decode(data, name), message, name) if is_text(data, name) else parse_binary(data, message, name)
     return read_upgraded(parsed, name)
 
 

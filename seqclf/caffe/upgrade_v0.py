@@ -1,4 +1,4 @@
-"""Nets in Caffe's first form (V0, 2013), brought to the form of 2014 (UpgradeV0Net in upgrade_proto.cpp)."""
+"""Upgrade of nets in Caffe's first form (V0, 2013) to that of 2014 (UpgradeV0Net in upgrade_proto.cpp)."""
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ TYPES = {
     "tanh": "TANH",
     "window_data": "WINDOW_DATA",
 }
+
+PADDING = "padding"
+"""The V0 type that became the ``pad`` of other layers."""
 
 _PARAMS = {
     # V0 type: the message of its parameters in V1
@@ -92,17 +95,17 @@ def is_v0(net: Any) -> bool:
 
 
 def upgrade_v0(net: Any, name: str) -> None:
-    """Brings a V0 ``NetParameter`` to the V1 form, in place.
+    """Upgrades a V0 ``NetParameter`` to the V1 form, in place.
 
-    Padding layers become the ``pad`` of the layer that reads them. Like Caffe, keeps only name, inputs, layers and
-    ``force_backward``, and skips with a warning what does not belong to a layer's type.
+    Padding layers become the ``pad`` of the layers that read them. As in Caffe, only the name, inputs, layers and
+    ``force_backward`` are kept, and fields that do not belong to a layer's type are ignored with a warning.
 
     Args:
         net: the net.
         name: the file, for errors.
 
     Raises:
-        CaffeFormatError: an unknown type, or a padding layer that can't be merged.
+        CaffeFormatError: a layer has an unknown type or another form, or a padding layer cannot be merged.
     """
     result = type(net)()
     if net.HasField("name"):
@@ -111,13 +114,24 @@ def upgrade_v0(net: Any, name: str) -> None:
         result.force_backward = net.force_backward
     result.input.extend(net.input)
     result.input_dim.extend(net.input_dim)
+    wrong = []
+    if len(net.layer):
+        wrong.append("has both `layer` and `layers`: expected one of the two forms")
+    for old in net.layers:
+        where = f'layer "{old.layer.name or old.name}"'
+        if not old.HasField("layer"):
+            wrong.append(f"{where}: has no nested `layer`, unlike other layers of this net in the V0 form")
+        elif old.layer.HasField("type") and old.layer.type not in (*TYPES, PADDING):
+            wrong.append(f"{where} ({old.layer.type}): unknown type; the V0 types are {', '.join(TYPES)}")
+    if wrong:
+        raise CaffeFormatError(name, wrong)
     for old in _without_padding(net, name):
         _upgrade_layer(old, result.layers.add(), name)
     net.CopyFrom(result)
 
 
 def _without_padding(net: Any, name: str) -> list[Any]:
-    """The layers without those of type "padding", whose ``pad`` goes to the layers that read them."""
+    """Returns copies of the layers, with padding layers replaced by the ``pad`` of the layers that read them."""
     made_by: dict[str, Any] = dict.fromkeys(net.input)
     kept = []
     for old in net.layers:
@@ -128,7 +142,7 @@ def _without_padding(net: Any, name: str) -> list[Any]:
             if bottom not in made_by:
                 raise CaffeFormatError(f'{where}: bottom "{bottom}" is not the top of an earlier layer')
             source = made_by[bottom]
-            if source is None or source.layer.type != "padding":
+            if source is None or source.layer.type != PADDING:
                 continue
             if old.layer.type not in ("conv", "pool") or len(old.bottom) != 1:
                 raise CaffeFormatError(
@@ -141,7 +155,7 @@ def _without_padding(net: Any, name: str) -> list[Any]:
             copy.layer.pad = source.layer.pad
             copy.bottom[j] = source.bottom[0]
         made_by |= dict.fromkeys(old.top, old)
-        if old.layer.type != "padding":
+        if old.layer.type != PADDING:
             kept.append(copy)
     return kept
 
@@ -154,8 +168,6 @@ def _upgrade_layer(old: Any, new: Any, name: str) -> None:
     if v0.HasField("name"):
         new.name = v0.name
     if v0.HasField("type"):
-        if v0.type not in TYPES:
-            raise CaffeFormatError(f"{where}: unknown type; the V0 types are {', '.join(TYPES)}")
         new.type = new.DESCRIPTOR.enum_types_by_name["LayerType"].values_by_name[TYPES[v0.type]].number
     new.blobs.extend(v0.blobs)
     new.blobs_lr.extend(v0.blobs_lr)

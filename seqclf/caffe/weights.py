@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seqclf.caffe import hdf5
 from seqclf.caffe.binary import Blob, blob_of, cut, parse_binary
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.files import is_hdf5, read_bytes
+from seqclf.caffe.files import is_hdf5, is_text, read_bytes
 from seqclf.caffe.schema import schema
 from seqclf.caffe.upgrade import upgrade_net
 from seqclf.caffe.upgrade_v0 import is_v0
@@ -31,8 +31,12 @@ def read_weights(path: str | Path, flavour: str = "bvlc") -> dict[str, list[Blob
     """
     if is_hdf5(path):
         return hdf5.read_weights(path)
-    name = str(path)
-    rest, cuts = cut(read_bytes(path), "NetParameter", name)
+    name, data = str(path), read_bytes(path)
+    if ".solverstate" in Path(path).suffixes:
+        raise CaffeFormatError(f"{name}: is a solver's snapshot, expected the .caffemodel or .caffemodel.h5 beside it")
+    if is_text(data, name):
+        raise CaffeFormatError(f"{name}: is text, expected weights: a .caffemodel or .caffemodel.h5 file")
+    rest, cuts = cut(data, "NetParameter", name)
     net: Any = parse_binary(rest, schema(flavour).NetParameter(), name)
     if is_v0(net):  # whose blobs are one level deeper, so they were not cut out
         upgrade_net(net, name)

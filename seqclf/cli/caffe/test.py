@@ -7,6 +7,7 @@ from argparse import Namespace
 import torch
 
 from seqclf import SeqclfError, caffe
+from seqclf.caffe.threads import suitable_threads
 from seqclf.cli.caffe.log import log
 from seqclf.cli.caffe.options import (
     add_gpu,
@@ -33,7 +34,9 @@ def main(args: list[str]) -> int:
     options = parser.parse_args(args)
     check_iterations(options)
     device = use_device(parse_gpus(options.gpu))
-    log_scores(load(options).to(device), options.iterations)
+    net = load(options).to(device)
+    with suitable_threads(net):
+        log_scores(net, options.iterations)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seqclf.caffe.load import read_net_structure
+from seqclf.caffe.threads import suitable_threads
 from seqclf.caffe.timing import measure
 from seqclf.cli.caffe.log import log
 from seqclf.cli.caffe.options import (
@@ -36,7 +37,8 @@ def main(args: list[str]) -> int:
     device = use_device(parse_gpus(options.gpu))
     net = make_sketch(options, read_net_structure(options.model, options.flavour), options.phase)
     net.fill()
-    times = measure(net.to(device), options.iterations, log)
+    with suitable_threads(net):
+        times = measure(net.to(device), options.iterations, log)
     log("Average time per layer: ")
     for name, forward, backward in times.layers:
         log(f"{name:>10}\tforward: {forward:.6g} ms.")
