@@ -1,4 +1,4 @@
-"""The figures that the original Caffe computed, packed in ``caffe_golden.tar.xz``: a folder for each of 349 cases.
+"""Values that the original Caffe computed, packed in ``caffe_golden.tar.xz``: a folder for each of 349 cases.
 
 Cases without a prefix are BVLC Caffe master's (commit 9b89154), those named ``lisa_`` of lisa-caffe's lstm_video_deploy
 (49b8643), both run on a CPU. Each has ``case.json`` (a note, facts), ``data.npz`` (arrays named ``in.<blob>``,
@@ -46,7 +46,7 @@ def write_files(name: str, folder: Path) -> None:
 
 
 class Case:
-    """One case: its files written out in a folder, its arrays, its facts."""
+    """One case: a folder with its files, its arrays, and its facts."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
@@ -57,12 +57,12 @@ class Case:
             self.arrays = {key: arrays[key] for key in arrays.files}
 
     def part(self, prefix: str) -> dict[str, np.ndarray]:
-        """The arrays whose names begin with a prefix, by the rest of their names."""
+        """Arrays whose names begin with a prefix, by the rest of their names."""
         return {key[len(prefix) :]: value for key, value in self.arrays.items() if key.startswith(prefix)}
 
 
 def close(got: Any, want: np.ndarray, what: str, tolerance: float = 1e-5) -> None:
-    """Asserts that an array is Caffe's, to ``tolerance`` of its largest value; NaN only where Caffe has it."""
+    """Asserts that an array equals Caffe's to ``tolerance`` of its largest value, with NaN in the same places."""
     got = (got.detach().cpu().numpy() if isinstance(got, torch.Tensor) else np.asarray(got)).astype(np.float64)
     assert got.shape == want.shape, f"{what}: shape {got.shape}, Caffe's is {want.shape}"
     nan = np.isnan(want)

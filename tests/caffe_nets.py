@@ -535,7 +535,7 @@ def captioner(
     words: int = 8801,
     features: int = 1000,
 ) -> Prototxt:
-    """LRCN's image captioner with two LSTMs, of which the second reads the image, too (``lrcn.prototxt``).
+    """LRCN's image captioner with two LSTMs. The second also reads the image (``lrcn.prototxt``).
 
     The image's features are an input; in training CaffeNet computes them.
     """

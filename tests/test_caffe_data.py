@@ -1,4 +1,4 @@
-"""Caffe's fillers, picture transformation and data layers: their laws, OpenCV's figures, and what they refuse."""
+"""Fillers, image transformations and data layers: their laws, OpenCV's values, and errors."""
 
 import sys
 from io import BytesIO
@@ -32,7 +32,7 @@ def filler(**fields):
 
 
 def make(text, file="net", flavour="bvlc", python=None, train=False, shapes=(), name="src"):
-    """The data layer that a prototxt describes, in a net that stands in ``file``."""
+    """The data layer of a prototxt, in a net from ``file``."""
     param = text_format.Parse(text, schema(flavour).LayerParameter(name=name))
     layer = LAYERS[param.type](param, shapes, Surroundings(str(file), flavour, python or {}))
     return layer.train(train)
@@ -45,7 +45,7 @@ def refused(text, match, **where):
 
 
 def rows(layer, batches):
-    """The first top of the next batches, each row's first value."""
+    """The first value of each row of the first top, for the next batches."""
     return [[int(row.flatten()[0]) for row in layer()[0]] for _ in range(batches)]
 
 
@@ -88,7 +88,7 @@ def test_fillers_draw_from_caffes_distributions(fields, shape, mean, std, limit)
     assert torch.equal(blob, again) and blob.grad_fn is None
 
 
-def test_fillers_without_chance():
+def test_deterministic_fillers():
     blob = torch.ones(3, 4, dtype=torch.float64)
     fill(blob, None)
     assert not blob.any()
@@ -100,7 +100,7 @@ def test_fillers_without_chance():
     assert not blob.any()
 
 
-def test_bilinear_filler_is_caffes():
+def test_the_bilinear_filler_equals_caffe():
     three, four = torch.empty(2, 1, 3, 3), torch.empty(2, 1, 4, 4)
     fill(three, filler(type="bilinear"))
     fill(four, filler(type="bilinear"))
@@ -121,16 +121,16 @@ def test_bilinear_filler_is_caffes():
         (dict(), (0, 3), "nothing to fill"),
     ],
 )
-def test_fillers_refuse(fields, shape, match):
+def test_invalid_fillers_are_refused(fields, shape, match):
     with pytest.raises(CaffeFormatError, match=match):
         fill(torch.empty(shape), filler(**fields))
 
 
-# ---- pictures
+# ---- image transformations
 
 
 def caffes(picture, mean, scale, crop, mirrored, top, left, flow):
-    """data_transformer.cpp value by value, in float32."""
+    """Computes data_transformer.cpp value by value, in float32."""
     C, H, W = picture.shape
     h, w = (crop, crop) if crop else (H, W)
     out = np.empty((C, h, w), np.float32)
@@ -154,7 +154,9 @@ def caffes(picture, mean, scale, crop, mirrored, top, left, flow):
     floats=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_transform_is_one_of_caffes_outcomes(size, crop, mirror, scale, means, flow, train, floats, seed):
+def test_a_transformed_image_is_one_that_caffe_can_draw(
+    size, crop, mirror, scale, means, flow, train, floats, seed
+):
     numbers = np.random.default_rng(seed)
     C, H, W = size
     picture = numbers.integers(0, 256, size).astype(np.float32 if floats else np.uint8)
@@ -193,7 +195,7 @@ def test_transform_crops_anywhere_in_training_and_mirrors_always(train):
     assert seen == lines | {line[::-1] for line in lines}
 
 
-def test_transform_refuses():
+def test_invalid_transforms_are_refused():
     def transform(mean=None, **fields):
         transform = Transform(schema().TransformationParameter(**fields), mean)
         transform(torch.zeros(3, 4, 5), True, torch.Generator())
@@ -208,7 +210,7 @@ def test_transform_refuses():
             transform(**fields)
 
 
-def test_resize_is_opencvs_bit_for_bit():
+def test_resize_equals_opencv_bit_for_bit():
     picture = (np.arange(35) ** 2 * 37 % 256).astype(np.uint8).reshape(1, 5, 7)
     for size, want in {
         (3, 4): [[21, 150, 94, 109], [102, 25, 210, 147], [138, 67, 46, 75]],
@@ -236,7 +238,7 @@ def encoded(pixels, kind="PNG", mode="RGB", **options):
     return file.getvalue()
 
 
-def test_pictures_are_read_as_opencv_reads_them():
+def test_images_are_decoded_as_in_opencv():
     bgr = RGB.transpose(2, 0, 1)[::-1].tolist()
     assert decode(BytesIO(encoded(RGB)), True).tolist() == bgr
     assert decode(BytesIO(encoded(RGB)), None).tolist() == bgr
@@ -296,7 +298,7 @@ def test_input_has_shapes_and_no_values():
     refused('type: "Input" top: "x" input_param { shape {} shape {} }', "2, expected one")
 
 
-def test_dummy_data_fills_anew_what_is_random():
+def test_dummy_data_redraw_random_tops_for_every_batch():
     text = """type: "DummyData" top: "a" top: "b" dummy_data_param {
         data_filler { type: "constant" value: 2 } data_filler { type: "gaussian" }
         shape { dim: 2 dim: 3 } shape { dim: 4 } }"""
@@ -321,14 +323,14 @@ def test_dummy_data_fills_anew_what_is_random():
         ("shape {dim: 65536 dim: 65536}", "at most"),
     ],
 )
-def test_dummy_data_refuses(fields, match):
+def test_invalid_dummy_data_are_refused(fields, match):
     refused(f'type: "DummyData" top: "a" top: "b" top: "c" dummy_data_param {{ {fields} }}', match)
 
 
 MEMORY = 'type: "MemoryData" top: "data" top: "label" memory_data_param {'
 
 
-def test_memory_data_goes_round():
+def test_memory_data_repeat():
     layer = make(MEMORY + "batch_size: 2 channels: 1 height: 1 width: 3 }")
     assert layer.top_shapes == [(2, 1, 1, 3), (2,)]
     with pytest.raises(CaffeFormatError, match="call its set"):
@@ -363,7 +365,7 @@ def test_memory_data_goes_round():
 
 
 def write_h5(folder, sizes=(3, 2, 4), **others):
-    """Files of rows that are numbered on from one file to the next, and their list."""
+    """Writes files whose rows are numbered across files, and their list."""
     at = 0
     for i, n in enumerate(sizes):
         with h5py.File(folder / f"{i}.h5", "w") as file:
@@ -381,7 +383,7 @@ def h5(size, more="", tops=("x", "y"), source="list.txt"):
     return f'type: "HDF5Data" {names} hdf5_data_param {{ source: "{source}" batch_size: {size} {more} }}'
 
 
-def test_hdf5_data_runs_on_across_files_and_round(tmp_path):
+def test_hdf5_batches_continue_across_files_and_repeat(tmp_path):
     layer = make(h5(4), write_h5(tmp_path))
     assert layer.top_shapes == [(4, 2), (4,)]
     x, y = layer()
@@ -392,7 +394,7 @@ def test_hdf5_data_runs_on_across_files_and_round(tmp_path):
     assert rows(make(h5(2), write_h5(tmp_path, sizes=[3])), 3) == [[0, 1], [2, 0], [1, 2]]
 
 
-def test_hdf5_data_shuffles_files_and_rows_each_time_round(tmp_path):
+def test_hdf5_files_and_rows_are_shuffled_in_every_epoch(tmp_path):
     file = write_h5(tmp_path)
     torch.manual_seed(3)
     turns = rows(make(h5(9, "shuffle: true"), file), 40)
@@ -406,7 +408,7 @@ def test_hdf5_data_shuffles_files_and_rows_each_time_round(tmp_path):
     assert len(orders) == 6 and len(set(map(tuple, turns))) > 30
 
 
-def test_hdf5_data_refuses(tmp_path, monkeypatch):
+def test_invalid_hdf5_data_are_refused(tmp_path, monkeypatch):
     file = write_h5(tmp_path, words=np.array([b"a", b"b"]), one=1.0, few=np.zeros((1, 3)))
     kind = {"file": file}
     refused(h5(0), "batch_size 0", **kind)
@@ -433,7 +435,7 @@ def test_hdf5_data_refuses(tmp_path, monkeypatch):
 def test_hdf5_output_is_read_by_hdf5_data(tmp_path, monkeypatch):
     text = f'type: "HDF5Output" bottom: "a" bottom: "b" hdf5_output_param {{ file_name: "{tmp_path}/o.h5" }}'
     x, y = torch.randn(3, 2, requires_grad=True), torch.arange(3.0)
-    for _ in range(2):  # the second layer's file is a new one
+    for _ in range(2):  # the second layer writes a new file
         layer = make(text, shapes=[(3, 2), (3,)])
         assert layer.top_shapes == [] and layer(x, y) == ()
         with h5py.File(tmp_path / "o.h5") as file:
@@ -462,11 +464,11 @@ def test_hdf5_output_is_read_by_hdf5_data(tmp_path, monkeypatch):
     refused(text, "pip install", **kind)
 
 
-# ---- pictures from files and databases
+# ---- images from files and databases
 
 
 def write_pictures(folder, count=5, size=(4, 6)):
-    """PNG pictures whose red is their number, listed with ten times that as label."""
+    """Writes PNG images whose red value is their number, and a list with ten times that number as label."""
     numbers = np.random.default_rng(0)
     pictures = []
     for i in range(count):
@@ -484,11 +486,11 @@ def images(fields="batch_size: 2", more="", source="list.txt"):
 
 
 def numbers_of(layer, batches):
-    """The numbers of the pictures in the next batches."""
+    """The numbers of the images in the next batches."""
     return [[int(label) // 10 for label in layer()[1]] for _ in range(batches)]
 
 
-def test_image_data_reads_the_list_in_order_and_round(tmp_path):
+def test_image_data_follow_the_list_and_repeat(tmp_path):
     file, pictures = write_pictures(tmp_path)
     layer = make(images(), file)
     assert layer.top_shapes == [(2, 3, 4, 6), (2,)]
@@ -507,7 +509,7 @@ def test_image_data_reads_the_list_in_order_and_round(tmp_path):
     assert layer()[1].item() == -7 and layer()[0][0, 2, 0, 0] == 3
 
 
-def test_image_data_of_sizes_that_differ(tmp_path):
+def test_image_data_of_different_sizes(tmp_path):
     file, _ = write_pictures(tmp_path, 2)
     Image.new("RGB", (8, 5)).save(tmp_path / "a picture 1.png")
     one = make(images("batch_size: 1"), file)
@@ -539,7 +541,7 @@ def test_image_data_shuffles_and_skips(tmp_path):
     assert starts == {0, 1, 2, 3}
 
 
-def test_image_data_refuses(tmp_path):
+def test_invalid_image_data_are_refused(tmp_path):
     file, _ = write_pictures(tmp_path)
     kind = {"file": file}
     refused(images(source="no.txt"), "no.txt.*missing", **kind)
@@ -640,7 +642,7 @@ def test_data_subtracts_a_mean_file_and_mirrors_flow(tmp_path):
     refused(db(more="transform_param { mean_value: [1, 2] }"), "key '00000000': 2 mean_values", file=file)
 
 
-def test_data_refuses(tmp_path, monkeypatch):
+def test_invalid_lmdb_data_are_refused(tmp_path, monkeypatch):
     raw = np.zeros((1, 2, 2), np.uint8)
     packed = schema().Datum(data=encoded(RGB)[:50], encoded=True)
     short = datum(raw)
@@ -693,20 +695,20 @@ def stood_in(batches):
     return make(PYTHON, python={"Frames": batches})
 
 
-def test_python_layer_gives_what_stands_in_for_it():
+def test_a_python_layer_returns_the_batches_of_its_replacement():
     batches = [{"data": np.full((2, 3), i), "cont": [0, 1]} for i in range(2)]
     layer = stood_in(batches)
     assert layer.top_shapes == [(2, 3), (2,)]
     assert rows(layer, 5) == [[0, 0], [1, 1], [0, 0], [1, 1], [0, 0]]
-    message = []
+    received = []
 
     def generate(param_str):
-        message.append(param_str)
+        received.append(param_str)
         for i in range(3):
             yield torch.full((1, 2), i), torch.ones(1, dtype=torch.int64)
 
     layer = stood_in(generate)
-    assert rows(layer, 5) == [[0], [1], [2], [0], [1]] and set(message) == {"{'n': 2}"}
+    assert rows(layer, 5) == [[0], [1], [2], [0], [1]] and set(received) == {"{'n': 2}"}
     layer.seek(2)
     assert rows(layer, 2) == [[2], [0]] and layer.position() == 4
     once = stood_in(generate(""))
@@ -715,7 +717,7 @@ def test_python_layer_gives_what_stands_in_for_it():
         once()
 
 
-def test_python_layer_refuses():
+def test_invalid_python_layers_are_refused():
     refused(PYTHON, r'python=\{"Frames": \.\.\.\}', python={"Other": []})
     refused('bottom: "x" ' + PYTHON, "reads bottoms", python={"Frames": []}, shapes=[(1,)])
     for stand_in, match in [
@@ -731,7 +733,7 @@ def test_python_layer_refuses():
         refused(PYTHON, match, python={"Frames": stand_in})
 
 
-# ---- what is random
+# ---- randomness
 
 
 def test_batches_are_functions_of_seed_layer_and_number(tmp_path):

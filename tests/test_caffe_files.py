@@ -209,7 +209,7 @@ def test_the_parameters_of_a_net_are_saved_once():
     assert len(net.state_dict()) == len(list(net.parameters())) == 3
 
 
-def test_hdf5_is_recognised_by_content_and_holds_no_net():
+def test_hdf5_is_recognized_by_content_and_defines_no_net():
     Path("net.prototxt").write_text(TODAY)
     net = caffe.load_net("net.prototxt")
     caffe.save_net(net, "w.caffemodel.h5")

@@ -1,4 +1,4 @@
-"""Every case that the original Caffe computed, computed by seqclf: outputs, gradients, training, files."""
+"""seqclf reproduces every case that the original Caffe recorded: outputs, gradients, training, files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqclf.caffe.schema import schema
 from seqclf.caffe.snapshot import read_state
 
 WITH_OUR_OWN_RANDOM_NUMBERS = {"layer_dropout_train", "lisa_layer_dropout_train", "fillers"}
-"""Cases whose figures are Caffe's random numbers: what is compared is their distribution."""
+"""Cases of random numbers, whose distributions are compared."""
 
 RECORDED_WITHOUT_GRADIENT = {"loss_hinge_l1", "loss_hinge_l2"}
 """HingeLoss keeps its margins in the bottom's diff between forward and backward (hinge_loss_layer.cpp). The recording
@@ -96,7 +96,7 @@ def check_net(case):
         inputs = inputs_of(case, net, prefix)
         blobs = net(**inputs)
         for key, shape in net.blob_shapes.items():
-            assert blobs[key].shape == shape, f"the shape of {key} foretold"
+            assert blobs[key].shape == shape, f"the declared shape of {key}"
         check_outputs(case, net, blobs, prefix)
         for backward in ("honly.", "all.") if "honly.topdiff.h" in case.arrays else (prefix,):
             check_gradients(case, net, inputs, blobs, backward)
@@ -134,7 +134,7 @@ def check_dropout(case):
 
 
 def check_files(case, prototxt, weights, params):
-    """Caffe's own weights are read to the last bit, and written again as the same bytes."""
+    """Caffe's weights are read bit for bit, and written again as the same bytes."""
     net = caffe.load_net(prototxt, weights, flavour=case.flavour)
     for key, value in params.items():
         layer, _, j = key.rpartition(".")
@@ -204,13 +204,13 @@ def check_solver(case):
             check_params(solver.net, case.part(f"iter{iteration + 1}."), f"after {iteration + 1}")
     if solver.param.snapshot:
         (snapshot,) = (case.folder / "original").glob("*iter_10.solverstate*")
-        for file in (case.folder / "original").glob("snap_iter_10*"):  # Caffe's, over those of our own run
+        for file in (case.folder / "original").glob("snap_iter_10*"):  # replaces the files of our own run
             shutil.copy(file, case.folder)
         check_resumed(case, snapshot.name, per_update)
 
 
 def check_shared_parameters(case):
-    """One weight and one bias in two layers: each fork trains them in its own way; snapshots continue in between."""
+    """Two layers share a weight and a bias, which each fork updates in its own way, also after resuming."""
     save_rows(case.folder, case.arrays["x"], case.arrays["y"])
     for flavour, histories in (("bvlc", 2), ("lisa", 4)):
         for kind, momentum in (("SGD", 0.5), ("NESTEROV", 0.5), ("ADAGRAD", 0.0)):
@@ -265,7 +265,7 @@ def check_resumed(case, snapshot, per_update):
     solver.feed = feed_of(case)
     solver.passes = 10 * per_update
 
-    # what we write of it is Caffe's file again: the same bytes, or in HDF5 the same content
+    # written again, it has the bytes of Caffe's file, or in HDF5 the same content
     ending = ".h5" if snapshot.endswith(".h5") else ""
     files = solver.snapshot()
     assert [str(f) for f in files] == [f"snap_iter_10.caffemodel{ending}", f"snap_iter_10.solverstate{ending}"]

@@ -1,4 +1,4 @@
-"""What hostile files do to the readers of Caffe's files: they are refused in one sentence, or they work.
+"""Damaged and hostile files work or raise a ``CaffeFormatError``, in bounded time and memory.
 
 Real files of Caffe's (``caffe_golden``) are mutated, each case by its own seed: cut, flipped bit by bit, their
 lengths, shapes and names replaced, layers and blobs doubled, swapped and taken away, tokens of text replaced. They go
@@ -36,9 +36,9 @@ from seqclf.caffe.weights import read_weights
 LONG = bool(os.environ.get("SEQCLF_LONG"))
 CASES, CHUNK = (20_000, 250) if LONG else (500, 50)
 SECONDS, MEGABYTES = 2, 500
-"""What a case may take: of the processor's time, and of more address space than the process had at its largest."""
+"""Limits of a case: processor time, and growth of the largest address space."""
 MEMORY = 64 << 20
-"""The memory that the machine says it has, so that what is legal but large is refused as on a small machine."""
+"""The machine's memory as reported to the code, so that large valid nets are refused as on a small machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def small_machine(monkeypatch):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where cases are written; one was run there, as PyTorch and h5py load much when they are first used."""
+    """The folder of the cases. Some were run there before, because PyTorch and h5py load libraries on first use."""
     root, here = tmp_path_factory.mktemp("hostile"), Path.cwd()
     for kind in ("state", "weights", "pictures"):
         subject = Subject(root, kind, *KINDS[kind][-1], random.Random(0))
@@ -65,19 +65,19 @@ def cases():
 
 
 @pytest.mark.parametrize("kind", ("net", "weights", "state", "solver", "rows", "pictures"))
-def test_nothing_is_refused_without_a_change(kind, folder, monkeypatch):
+def test_unchanged_files_are_accepted(kind, folder, monkeypatch):
     every = dict.fromkeys(KINDS[kind])
     for case, file in every if LONG else list(every)[-4:]:
         subject = Subject(folder, kind, case, file, random.Random(0))
         monkeypatch.chdir(subject.folder)
         subject.run()
         for message in subject.refused:
-            # a .caffemodel of lisa-caffe or of 2014 is no net, as it doesn't say its inputs' shapes; labels are random
+            # a .caffemodel of lisa-caffe or of 2014 lacks the shapes of its inputs; labels are random
             assert (kind == "weights" and "is the top of no earlier layer" in message) or "a label of -" in message
 
 
 @pytest.mark.parametrize("seeds", cases(), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
-def test_mutants(seeds, folder, monkeypatch):
+def test_damaged_files_work_or_raise_caffe_format_error(seeds, folder, monkeypatch):
     for seed in seeds:
         subject = Subject.mutant(folder, seed)
         monkeypatch.chdir(subject.folder)
@@ -97,7 +97,7 @@ def test_mutants(seeds, folder, monkeypatch):
 
 
 class Hang(BaseException):
-    """No exception that the code under test might take for one of its own."""
+    """Not an ``Exception``, so that the code under test does not catch it."""
 
 
 def hangs(*_):
@@ -105,20 +105,20 @@ def hangs(*_):
 
 
 def address_space():
-    """The most address space, in MB, that the process has had (0 where the system doesn't tell)."""
+    """The largest address space of the process so far, in MB (0 if the system does not report it)."""
     status = Path("/proc/self/status")
     return int(re.search(r"VmPeak:\s+(\d+)", status.read_text())[1]) // 1024 if status.exists() else 0
 
 
-# ---- a case: a mutated file among those that it goes with
+# ---- a case: a mutated file, and the files it belongs to
 
 
 class Subject:
-    """A golden case's folder, written anew, and one file in it that is tried.
+    """A fresh copy of a golden case's folder, and the file in it that is read.
 
     Attributes:
         what: the case, the file, and what was changed in it.
-        refused: the messages of all refusals.
+        refused: the messages of all errors.
     """
 
     def __init__(self, root, kind, case, file, random):
@@ -131,7 +131,7 @@ class Subject:
 
     @classmethod
     def mutant(cls, root, seed):
-        """With one file changed, all by chance as the seed has it."""
+        """Changes one file at random, as determined by the seed."""
         rng = random.Random(seed)
         kind = rng.choices(list(KINDS), WEIGHTS)[0]
         self = cls(root, kind, *rng.choice(KINDS[kind]), rng)
@@ -153,18 +153,18 @@ class Subject:
             getattr(self, self.kind)()
 
     def lawful(self, function, *args, **keywords):
-        """What the function gives; None where it refused by the law."""
+        """Returns the function's result, or None if it raised a valid error."""
         try:
             return function(*args, **keywords)
         except CaffeFormatError as error:
             message = str(error)
             there = any(file.name in message for file in self.folder.iterdir())
             assert there or re.search(r"saved\.|_iter_\d", message), f"names no file: {message}"
-            assert len(message) < 3000, f"tells too much: {message}"
-            self.refused.append(message)
+            assert len(message) < 3000, f"too long: {message}"
+            self.refused.append(told)
             return None
 
-    # what is done with each kind of file
+    # uses of each kind of file
 
     def net(self):
         self.lawful(caffe.read_net, self.file, self.flavour)
@@ -214,7 +214,7 @@ class Subject:
             self.compute(net)
 
     def compute(self, net):
-        """A forward and a backward pass with inputs of the declared shapes."""
+        """Runs forward and backward with inputs of the declared shapes."""
         if too_large(net):
             return
         inputs = {}
@@ -236,7 +236,7 @@ class Subject:
             loss.backward()
 
     def save(self, net):
-        """What was read is written, and read again as the same."""
+        """Writes what was read, and reads it again unchanged."""
         ending = self.random.choice(("prototxt", "caffemodel", "h5", "", ""))
         if not ending:
             return
@@ -251,7 +251,7 @@ class Subject:
                 assert mine.detach().numpy().tobytes() == read.detach().numpy().tobytes()
 
     def train(self, **keywords):
-        """An update, a test and a snapshot, with inputs of the declared shapes."""
+        """Runs an update, a test and a snapshot, with inputs of the declared shapes."""
         solver = self.lawful(caffe.load_solver, "solver.prototxt", flavour=self.flavour, log=str, **keywords)
         if solver is None or max(solver.param.iter_size, *solver.param.test_iter, 0) > 8:
             return
@@ -267,7 +267,7 @@ class Subject:
 
 
 def too_large(net):
-    """Whether a pass would take long, lawfully."""
+    """Whether a pass through a valid net takes long."""
     values = sum(math.prod(shape) for shape in net.blob_shapes.values())
     return values > 100_000 or sum(p.numel() for p in net.parameters()) * values > 1e9
 
@@ -351,7 +351,7 @@ def flip_bits(m, data):
 
 
 def splice(m, data):
-    """Some bytes are taken away, put in, or overwritten."""
+    """Removes, inserts or overwrites some bytes."""
     at = m.random.randrange(len(data) + 1)
     size = m.random.choice((1, 1, 2, 4, 8, 100, 2000))
     new = m.random.choice(
@@ -376,7 +376,7 @@ def varint(value):
 
 
 def fields_of(data):
-    """Each field as (tag, value, payload): a number's bytes are value, what has a length is payload."""
+    """Splits a message into fields (tag, value, payload): the bytes of a number, or of a field with a length."""
     found, at = [], 0
 
     def number():
@@ -414,7 +414,7 @@ def fields_of(data):
 
 
 def change_fields(m, data, depth=0):
-    """A field of a message, or of one inside it, is changed; the lengths around it are right again, mostly."""
+    """Changes a field of a message or of a nested one; usually corrects the lengths around it."""
     fields = fields_of(data)
     if not fields:
         return m.random.choice(STRINGS)
@@ -479,7 +479,7 @@ def strings_of(message):
 
 
 def change_message(m, message):
-    """One field of the message, or of one inside it, is set, cleared, doubled, swapped or emptied."""
+    """Sets, clears, doubles, swaps or empties one field of the message or of a nested one."""
     inner = m.random.choice(list(messages_of(message)))
     if m.random.random() < 0.3 and inner is not message and message.DESCRIPTOR.name == "NetParameter":
         inner = m.random.choice([one for one in messages_of(message) if one.DESCRIPTOR.name.endswith("Parameter")])
@@ -552,7 +552,7 @@ MESSAGES = {
 
 
 def change_values(m, data):
-    """By the schema; data that is text stays text."""
+    """Changes a message by its schema; text stays text."""
     if m.file.endswith(".h5"):
         return None
     message = getattr(schema(m.flavour), MESSAGES[m.kind])()
@@ -614,7 +614,7 @@ def change_tokens(m, data):
 
 
 def change_lines(m, data):
-    """Blocks in braces are doubled, moved or taken away."""
+    """Doubles, moves or removes blocks in braces."""
     lines = data.decode("utf-8", "replace").splitlines(keepends=True) or [""]
     i = m.random.randrange(len(lines))
     depth, j = 0, i
@@ -642,7 +642,7 @@ def change_datasets(m, data):
     try:
         with h5py.File(path, "r+") as file:
             change_one_dataset(m.random, file)
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError):  # what can't be done in this file
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError):  # a change that this file does not allow
         return None
     return path.read_bytes()
 
@@ -704,7 +704,7 @@ CHANGES = {
 }
 
 
-# ---- what is wrong on purpose, and the message
+# ---- invalid files and the parts of their errors
 
 INPUTS = 'input: "x" input_shape { dim: 2 dim: 3 } input: "label" input_shape { dim: 2 } '
 IP = 'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 4 } %s } '
@@ -729,7 +729,7 @@ V0_PAD = (
     'layers { layer { name: "a" type: "%s" } bottom: "p" top: "y" }'
 )
 WRONG_NETS = {
-    # by what is wrong: the prototxt, and what the error has to say, of which file it is anyway
+    # the problem: the prototxt, and the parts of the error besides the file
     "a terabyte of input": (given(1000000, 1000000), '"input"', "(1000000, 1000000)"),
     "a terabyte of parameters": (wide(2**31 - 1, 1000), '"ip"', "(2147483647, 1000)"),
     "more parameters than memory": (wide(2_000_000), '"ip"', "0.1 GB"),
@@ -833,15 +833,15 @@ WRONG_NETS = {
 
 
 @pytest.mark.parametrize("what", WRONG_NETS)
-def test_a_wrong_net_is_told_by_layer_and_field(what, tmp_path):
-    text, *expected = WRONG_NETS[what]
+def test_an_invalid_net_is_refused_by_layer_and_field(what, tmp_path):
+    text, *parts = WRONG_NETS[what]
     path = tmp_path / "wrong.prototxt"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     before = address_space()
     with pytest.raises(CaffeFormatError) as error:
         caffe.load_net(path)
     assert address_space() - before < 100
-    for part in (str(path), *expected):
+    for part in (str(path), *parts):
         assert part in str(error.value)
     assert str(error.value).replace("\n", "").isprintable()
 
@@ -870,7 +870,7 @@ def without(field):
 
 
 WRONG_WEIGHTS = {
-    # by what is wrong: what is done to the net's message, and what the error has to say
+    # the problem: a change of the net's message, and the parts of the error
     "one value more": (changed_blob(0, lambda b: b.data.append(1)), '"ip"', "blob 0", "(4, 3)", "13"),
     "one value less": (changed_blob(1, lambda b: b.data.pop()), '"ip"', "blob 1", "(4,)", "3"),
     "no values": (changed_blob(0, without("data")), '"ip"', "blob 0", "(4, 3)", "0"),
@@ -910,22 +910,22 @@ def small(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("what", WRONG_WEIGHTS)
-def test_wrong_weights_are_told_by_layer_and_blob(what, small):
+def test_invalid_weights_are_refused_by_layer_and_blob(what, small):
     Path("right.caffemodel").write_bytes(small.SerializeToString())
     caffe.load_net("net.prototxt", "right.caffemodel")
-    change, *expected = WRONG_WEIGHTS[what]
+    change, *parts = WRONG_WEIGHTS[what]
     change(small)
     Path("wrong.caffemodel").write_bytes(small.SerializeToString())
     before = address_space()
     with pytest.raises(CaffeFormatError) as error:
         caffe.load_net("net.prototxt", "wrong.caffemodel")
     assert address_space() - before < 100
-    for part in ("wrong.caffemodel", *expected):
+    for part in ("wrong.caffemodel", *parts):
         assert part in str(error.value)
 
 
 @pytest.mark.parametrize("size", [2**31 - 1, 2**40, 2**63 - 1, 2**64 - 1])
-def test_a_length_of_more_than_the_file_allocates_nothing(size, small):
+def test_a_length_beyond_the_file_allocates_no_memory(size, small):
     data = small.SerializeToString()
     for at in (0, data.index(b"InnerProduct"), len(data)):
         Path("wrong.caffemodel").write_bytes(data[:at] + varint(100 << 3 | 2) + varint(size) + data[at:])
@@ -937,7 +937,7 @@ def test_a_length_of_more_than_the_file_allocates_nothing(size, small):
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"a\0b", b"x" * 10**6, b"", b"\n", b"\x1b[2J"])
-def test_a_name_may_be_anything(name, small):
+def test_a_layer_name_may_contain_any_bytes(name, small):
     small.layer[0].ClearField("name")
     rest = small.layer[0].SerializeToString()
     named = varint(1 << 3 | 2) + varint(len(name)) + name + rest
@@ -949,7 +949,7 @@ def test_a_name_may_be_anything(name, small):
 
 
 @pytest.mark.parametrize("ending", ["caffemodel", "solverstate", "h5", "prototxt"])
-def test_what_is_no_ordinary_file_is_not_waited_for(ending, small):
+def test_pipes_folders_and_devices_are_refused_without_waiting(ending, small):
     os.mkfifo(f"pipe.{ending}")
     Path(f"folder.{ending}").mkdir()
     os.symlink("/dev/zero", f"endless.{ending}")
@@ -1003,16 +1003,16 @@ WRONG_H5 = {
 
 
 @pytest.mark.parametrize("what", WRONG_H5)
-def test_wrong_weights_in_hdf5_are_told_by_layer_and_blob(what, small):
+def test_invalid_hdf5_weights_are_refused_by_layer_and_blob(what, small):
     h5_weights(lambda file: None)
     caffe.load_net("net.prototxt", "wrong.h5")
-    change, *expected = WRONG_H5[what]
+    change, *parts = WRONG_H5[what]
     h5_weights(change)
     before = address_space()
     with pytest.raises(CaffeFormatError) as error:
         caffe.load_net("net.prototxt", "wrong.h5")
     assert address_space() - before < 100
-    for part in ("wrong.h5", *expected):
+    for part in ("wrong.h5", *parts):
         assert part in str(error.value)
 
 
@@ -1039,12 +1039,12 @@ WRONG_SOLVERS = {
 
 
 @pytest.mark.parametrize("what", WRONG_SOLVERS)
-def test_a_wrong_solver_is_told_by_its_field(what, small):
-    text, *expected = WRONG_SOLVERS[what]
+def test_an_invalid_solver_is_refused_by_field(what, small):
+    text, *parts = WRONG_SOLVERS[what]
     Path("solver.prototxt").write_text(text)
     with pytest.raises(CaffeFormatError) as error:
         caffe.load_solver("solver.prototxt")
-    for part in ("solver.prototxt", *expected):
+    for part in ("solver.prototxt", *parts):
         assert part in str(error.value)
 
 
@@ -1066,23 +1066,23 @@ WRONG_STATES = {
 
 
 @pytest.mark.parametrize("what", WRONG_STATES)
-def test_a_wrong_snapshot_is_told_by_its_field(what, small):
+def test_an_invalid_snapshot_is_refused_by_field(what, small):
     Path("solver.prototxt").write_text(SOLVER)
     state = schema().SolverState(iter=3)
     for blob in small.layer[0].blobs:
         state.history.add().CopyFrom(blob)
     Path("right.solverstate").write_bytes(state.SerializeToString())
     assert caffe.load_solver("solver.prototxt", snapshot="right.solverstate").iter == 3
-    change, *expected = WRONG_STATES[what]
+    change, *parts = WRONG_STATES[what]
     change(state)
     Path("wrong.solverstate").write_bytes(state.SerializeToString())
     with pytest.raises(CaffeFormatError) as error:
         caffe.load_solver("solver.prototxt", snapshot="wrong.solverstate")
-    for part in ("wrong.solverstate", *expected):
+    for part in ("wrong.solverstate", *parts):
         assert part in str(error.value)
 
 
-def test_the_count_of_iterations_ends_where_caffes_does(small):
+def test_iterations_are_limited_as_in_caffe(small):
     Path("solver.prototxt").write_text(SOLVER)
     Path("late.solverstate").write_bytes(
         schema().SolverState(iter=2**31 - 1, history=small.layer[0].blobs).SerializeToString()
@@ -1092,7 +1092,7 @@ def test_the_count_of_iterations_ends_where_caffes_does(small):
         solver.step(1)
 
 
-# ---- what looks wrong, and is not: Caffe works with it
+# ---- unusual files that Caffe accepts
 
 
 def blobs_of(text, **inputs):
@@ -1108,8 +1108,8 @@ def test_a_setting_for_another_type_of_layer_is_ignored(small):
     assert net.message.layer[1].pooling_param.kernel_size == 0
 
 
-def test_a_loss_without_a_top_counts(small):
-    """Caffe makes one up that nobody can read, and shows none (Net::Init, AutoTopBlobs)."""
+def test_a_loss_without_a_top_is_part_of_the_total(small):
+    """Caffe adds a top that no layer can read, and does not display it (Net::Init, AutoTopBlobs)."""
     labels = torch.zeros(2)
     net, blobs = blobs_of(
         INPUTS + IP % "" + LOSS.replace('top: "loss"', "") % "" + LOSS % "", x=torch.ones(2, 3), label=labels
@@ -1123,7 +1123,7 @@ def test_a_loss_without_a_top_counts(small):
     assert caffe.load_net("legal.prototxt", "saved.caffemodel").outputs == ["loss"]
 
 
-def test_a_softmax_loss_may_give_its_probabilities(small):
+def test_the_second_top_of_softmax_loss_has_the_probabilities(small):
     Path("net.prototxt").write_text(INPUTS + IP % "" + LOSS % 'top: "p" loss_weight: 1 loss_weight: 0')
     net = caffe.load_net("net.prototxt")
     net.params["ip"][0].data.normal_()
@@ -1136,7 +1136,7 @@ def test_a_softmax_loss_may_give_its_probabilities(small):
         blobs_of(INPUTS + IP % "" + LOSS % 'top: "p"')
 
 
-def test_a_layers_own_phase_holds(small):
+def test_a_layer_keeps_its_own_phase(small):
     text = (
         given(1000) + layer("a", "Dropout", "x", "y", "phase: TRAIN") + layer("b", "Dropout", "x", "z", "phase: TEST")
     )
@@ -1146,7 +1146,7 @@ def test_a_layers_own_phase_holds(small):
 
 
 def test_a_blob_without_axes_has_no_shape(small):
-    """PReLU's slope, where channels share it: Blob::ToProto says no shape of it."""
+    """Blob::ToProto writes no shape for the slope of a PReLU whose channels share it."""
     text = given(2, 3) + layer("a", "PReLU", "x", "y", "prelu_param { channel_shared: true }")
     net, _ = blobs_of(text, x=torch.zeros(2, 3))
     net.params["a"][0].data.fill_(0.75)
@@ -1156,8 +1156,8 @@ def test_a_blob_without_axes_has_no_shape(small):
     assert caffe.load_net("legal.prototxt", "saved.caffemodel").params["a"][0] == 0.75
 
 
-def test_shared_parameters_in_hdf5_are_their_owners(small):
-    """Net::ToHDF5 writes a shared parameter once: what is left of other layers begins with number 1, or is nothing."""
+def test_hdf5_files_contain_shared_parameters_once(small):
+    """Net::ToHDF5 writes a shared parameter in the group of its owner only."""
     shared = IP % 'param { name: "w" }'
     text = INPUTS + shared + shared.replace('"ip"', '"ip2"').replace('"y"', '"z"')
     text += shared.replace('"ip"', '"ip3"').replace('"y"', '"q"').replace("4 }", "4 bias_term: false }")
@@ -1181,12 +1181,12 @@ def test_shared_parameters_in_hdf5_are_their_owners(small):
 
 
 @pytest.mark.parametrize("kind", ["i4", "u1", ">f4", "f2", "f8", ">f8"])
-def test_numbers_of_any_kind_in_hdf5(kind, small):
+def test_hdf5_weights_of_any_numeric_type_are_read(kind, small):
     h5_weights(remake("data/ip/0", data=np.arange(12).reshape(4, 3).astype(kind)))
     assert caffe.load_net("net.prototxt", "wrong.h5").params["ip"][0].flatten().tolist() == list(range(12))
 
 
-def test_doubles_that_no_float_holds_are_infinite(small):
+def test_doubles_beyond_float32_become_infinite(small):
     small.layer[0].blobs[1].ClearField("data")
     small.layer[0].blobs[1].double_data.extend([1e300, -1e300, 1, 1e-300])
     Path("double.caffemodel").write_bytes(small.SerializeToString())
@@ -1194,7 +1194,7 @@ def test_doubles_that_no_float_holds_are_infinite(small):
     assert bias.tolist() == [math.inf, -math.inf, 1, 0]
 
 
-def test_a_snapshot_of_2014_has_four_axes(small):
+def test_snapshots_with_four_axes_are_read(small):
     Path("solver.prototxt").write_text(SOLVER)
     state = schema().SolverState(iter=3)
     state.history.add(num=1, channels=1, height=4, width=3, data=range(12))
@@ -1204,7 +1204,7 @@ def test_a_snapshot_of_2014_has_four_axes(small):
     assert (weight.flatten().tolist(), bias.tolist()) == (list(range(12)), list(range(4)))
 
 
-def test_no_test_iterations_are_no_test(small):
+def test_zero_test_iterations_give_no_results(small):
     Path("solver.prototxt").write_text(SOLVER + "test_iter: 0 test_interval: 1 test_compute_loss: true")
     lines = []
     solver = caffe.load_solver("solver.prototxt", log=lines.append)

@@ -1,4 +1,4 @@
-"""``caffe.io``: parity with what pycaffe of both forks computed, plain NumPy, laws, refusals, and hostile files."""
+"""``caffe.io``: parity with pycaffe of both forks and with NumPy, laws, errors, and damaged files."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ every_flavour = pytest.mark.parametrize("flavour", FLAVOURS)
 
 
 def unit(name: str) -> np.ndarray:
-    """A golden input as it went into pycaffe: float32 from 0 to 1."""
+    """A golden input as passed to pycaffe: float32 from 0 to 1."""
     return (GOLDEN[f"in.{name}"] / 255).astype(np.float32)
 
 
 def some(n: int) -> list[int]:
-    """The rows or columns that are kept of n, the last two among them."""
+    """The indices of n rows or columns that are compared, including the last two."""
     return [*range(0, n - 1, 4), n - 2, n - 1]
 
 
@@ -60,7 +60,7 @@ def image(H: int, W: int, K: int, seed: int = 0) -> torch.Tensor:
 
 
 def lrcn(flavour: str = "bvlc", **settings) -> Transformer:
-    """A transformer of input "data" with all that is given set; by default with the transposition to K x H x W."""
+    """A transformer of the input "data" with the given settings; by default it transposes to K x H x W."""
     shape = settings.pop("shape", (1, 3, 32, 40))
     transformer = Transformer({"data": shape}, flavour)
     for name, value in {"transpose": (2, 0, 1), **settings}.items():
@@ -72,7 +72,7 @@ def lrcn(flavour: str = "bvlc", **settings) -> Transformer:
 
 
 @pytest.mark.parametrize("case", golden("resize."))
-def test_resize_image_is_pycaffes(case):
+def test_resize_image_equals_pycaffe(case):
     flavour, name, size, *more = case.split(".")
     grey, constant = unit("small")[:, :, :1], np.full((4, 6, 3), 0.25, np.float32)
     given_image = {"small_255": unit("small") * np.float32(255), "gray": grey, "constant": constant}.get(name)
@@ -86,7 +86,7 @@ def test_resize_image_is_pycaffes(case):
 
 
 def reference(x: np.ndarray, M: int, order: int, border: str) -> np.ndarray:
-    """Rows ``(N, D)`` resized to ``(M, D)``, in float64 by other means: np.interp, and a spline's equations solved."""
+    """Rows ``(N, D)`` resized to ``(M, D)`` in float64, by np.interp or by solving the equations of a spline."""
     N, pad, k = len(x), 24, np.arange(M)
     at = k * ((N - 1) / (M - 1) if M > 1 else 1.0) if border == "corners" else (k + 0.5) * (N / M) - 0.5
     beyond = (at > N - 1)[:, None] & (border == "corners")
@@ -119,7 +119,7 @@ def reference(x: np.ndarray, M: int, order: int, border: str) -> np.ndarray:
     st.sampled_from([1, 2, 3, 5]),
     st.integers(0, 2**32),
 )
-def test_resize_image_is_the_plain_computation(H, W, h, w, order, flavour, K, seed):
+def test_resize_image_equals_a_direct_computation(H, W, h, w, order, flavour, K, seed):
     x = image(H, W, K, seed).numpy() * 4 - 1
     border = {"bvlc": "zero", "lisa": "edge"}[flavour] if K in (1, 3) else "corners"
     low, high = (x.min(), x.max()) if K in (1, 3) else (0, 1)
@@ -131,7 +131,7 @@ def test_resize_image_is_the_plain_computation(H, W, h, w, order, flavour, K, se
     assert_near(resize_image(x, (h, w), order, flavour), expected * (high - low) + low, scale=4)
 
 
-def test_an_enlarged_image_bleeds_its_minimum_into_the_border_in_bvlc_only():
+def test_enlarging_darkens_the_border_in_bvlc_only():
     x = torch.ones(4, 4, 3)
     x[1, 1, 0] = 0
     assert resize_image(x, (8, 8))[0, 4].tolist() == [0.75] * 3
@@ -146,7 +146,7 @@ def test_the_last_row_is_0_where_scipys_zoom_misses_it_by_rounding():
 
 @every_flavour
 @pytest.mark.parametrize("order", [0, 1, 3])
-def test_images_of_one_value_and_of_the_same_size_stay_as_they_are(flavour, order):
+def test_images_of_one_value_or_of_the_same_size_are_unchanged(flavour, order):
     assert (resize_image(torch.full((3, 5, 3), 7.25), (11, 4), order, flavour) == 7.25).all()
     assert resize_image(torch.full((3, 5, 1), torch.nan), (2, 2), order, flavour).isnan().all()
     for K in (2, 3):
@@ -192,7 +192,7 @@ def test_resizing_has_a_gradient_after_it_ran_in_inference_mode():
         (([[[1.0]]], (2, 2)), "found list"),
     ],
 )
-def test_resize_image_refuses(arguments, message):
+def test_invalid_arguments_of_resize_image_are_refused(arguments, message):
     with pytest.raises(SeqclfError, match=message):
         resize_image(*arguments)
 
@@ -201,7 +201,7 @@ def test_resize_image_refuses(arguments, message):
 
 
 @every_flavour
-def test_oversample_is_pycaffes(flavour):
+def test_oversample_equals_pycaffe(flavour):
     small, big = unit("small"), unit("big")
 
     def expected(name):
@@ -234,7 +234,7 @@ def test_oversample_mirrors(N, H, W, K, data):
     assert torch.equal(flow, crops)
 
 
-def test_oversample_takes_lists_arrays_and_generators_of_any_dtype():
+def test_oversample_accepts_lists_arrays_and_generators_of_any_dtype():
     x = (image(6, 7, 3) * 255).byte()
     expected = oversample(torch.stack([x, x]), (3, 5))
     assert expected.dtype == torch.float32
@@ -254,12 +254,12 @@ def test_oversample_takes_lists_arrays_and_generators_of_any_dtype():
         (7, (2, 2), "found int"),
     ],
 )
-def test_oversample_refuses(images, crop, message):
+def test_invalid_arguments_of_oversample_are_refused(images, crop, message):
     with pytest.raises(SeqclfError, match=message):
         oversample(images, crop)
 
 
-def test_flip_image_is_lisas():
+def test_flip_image_equals_lisa_caffe():
     pixels, small = GOLDEN["in.small"], unit("small")
     assert_near(flip_image(pixels)[::4, ::4], GOLDEN["flip_rgb.sub4"])
     assert_near(flip_image(pixels, 1, flow=True)[::4, ::4], GOLDEN["flip_flow_128.sub4"])
@@ -285,7 +285,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", [key.split(".")[:2] for key in golden("preprocess.") if "lrcn" not in key])
-def test_transformer_is_pycaffes(case):
+def test_the_transformer_equals_pycaffe(case):
     flavour, name = case
     transformer = lrcn(flavour, **CASES[name])
     x = transformer.preprocess("data", unit("small"))
@@ -294,7 +294,7 @@ def test_transformer_is_pycaffes(case):
 
 
 @every_flavour
-def test_transformer_is_pycaffes_for_lrcn(flavour):
+def test_the_transformer_equals_pycaffe_for_lrcn(flavour):
     mean = np.array([103.939, 116.779, 128.68], np.float32)
     transformer = lrcn(flavour, shape=(10, 3, 227, 227), mean=mean, **USUAL)
     x = transformer.preprocess("data", oversample([unit("big")], (227, 227)))
@@ -311,7 +311,7 @@ def test_transformer_is_pycaffes_for_lrcn(flavour):
     st.booleans(),
     st.integers(0, 99),
 )
-def test_deprocess_undoes_preprocess(n, transpose, data, raw_scale, input_scale, by_channel, seed):
+def test_deprocess_inverts_preprocess(n, transpose, data, raw_scale, input_scale, by_channel, seed):
     x, mean = image(n, n, n, seed), image(n, n, n, seed + 1)  # of one side, so that any transposition is legal
     swap = data.draw(st.permutations(range(n)))
     mean = mean[:, :1, :1] if by_channel else mean
@@ -335,7 +335,7 @@ def test_a_batch_is_preprocessed_image_by_image(flavour):
 
 
 @pytest.mark.parametrize("name", [*CASES, "nothing"])
-def test_nothing_that_is_given_changes_nor_is_given_back(name):
+def test_arguments_are_neither_changed_nor_returned(name):
     kind = {"transpose": (0, 1, 2), "shape": (1, 32, 40, 40)} if name == "nothing" else CASES[name]
     transformer = lrcn(**kind)
     H, W = transformer.inputs["data"][2:]
@@ -356,7 +356,7 @@ def test_nothing_that_is_given_changes_nor_is_given_back(name):
         assert_near(transformer.preprocess("data", before), lrcn(**kind).preprocess("data", before).numpy())
 
 
-def test_read_only_reversed_and_foreign_arrays_are_taken():
+def test_read_only_reversed_and_foreign_arrays_are_accepted():
     x = image(6, 8, 3).numpy()
     expected = resize_image(x, (4, 5))
     x.flags.writeable = False
@@ -366,7 +366,7 @@ def test_read_only_reversed_and_foreign_arrays_are_taken():
         assert torch.equal(resize_image(same, (4, 5)), expected)
 
 
-def test_a_mean_in_float64_is_taken_away_in_float64():
+def test_a_float64_mean_is_subtracted_in_float64():
     mean = np.array([103.939, 116.779, 128.68])
     x = image(32, 40, 3)
     expected = x.numpy().transpose(2, 0, 1) * np.float32(255)
@@ -374,7 +374,7 @@ def test_a_mean_in_float64_is_taken_away_in_float64():
     np.testing.assert_array_equal(lrcn(raw_scale=255, mean=mean).preprocess("data", x), expected)
 
 
-def test_means_that_fit_in_other_ways():
+def test_means_of_other_shapes():
     x = image(32, 40, 3)
     plain = lrcn().preprocess("data", x)
     level = image(32, 40, 1)[..., 0]
@@ -390,7 +390,7 @@ def refused(message: str, call, *arguments, error=SeqclfError) -> None:
         call(*arguments)
 
 
-def test_transformer_refuses():
+def test_invalid_transformer_settings_are_refused():
     t, x = lrcn(**CASES["a"]), image(32, 40, 3)
     methods = ("preprocess", "deprocess", "set_transpose", "set_channel_swap", "set_mean", "set_is_flow")
     for method in (*methods, "set_raw_scale", "set_input_scale"):
@@ -418,7 +418,7 @@ def test_transformer_refuses():
     refused("has no inverse", lrcn(channel_swap=(0, 0, 0)).deprocess, "data", torch.ones(3, 32, 40))
 
 
-def test_everything_stays_on_the_device_of_the_image():
+def test_results_are_on_the_device_of_the_image():
     x = image(20, 30, 3).to("meta")
     for order in (0, 1, 3):
         for K in (1, 2, 3):
@@ -469,13 +469,13 @@ def test_load_image(tmp_path, mode):
     resize_image(x, (3, 3)).add_(1)
 
 
-def test_all_256_levels_are_pycaffes(tmp_path):
+def test_all_256_levels_equal_pycaffe(tmp_path):
     levels = np.arange(256, dtype=np.uint8)[None]
     Image.fromarray(levels).save(tmp_path / "levels.png")
     assert np.array_equal(load_image(tmp_path / "levels.png")[0, :, 0], (levels[0] / 255).astype(np.float32))
 
 
-def test_load_image_refuses(tmp_path):
+def test_invalid_images_are_refused(tmp_path):
     refused("absent.png: no such file", load_image, tmp_path / "absent.png")
     refused("not an image that can be read", load_image, tmp_path)
     path = tmp_path / "frame.png"
@@ -496,7 +496,7 @@ def golden_means() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("flavour", "kind"), golden_means())
-def test_read_mean_is_pycaffes(tmp_path, flavour, kind):
+def test_read_mean_equals_pycaffe(tmp_path, flavour, kind):
     content, mean = GOLDEN[f"meanfile.{flavour}.{kind}"].tobytes(), GOLDEN[f"mean.{flavour}"]
     path = tmp_path / "mean.binaryproto"
     path.write_bytes(content)
@@ -520,7 +520,7 @@ def test_array_to_blobproto_writes_pycaffes_bytes():
 
 @every_flavour
 @pytest.mark.parametrize("shape", [(), (0,), (4,), (2, 3), (1, 2, 3, 4), (2, 0, 3, 1), (1, 2, 1, 2, 1)])
-def test_blobs_there_and_back(flavour, shape):
+def test_arrays_survive_a_blobproto(flavour, shape):
     x = torch.randn(shape, dtype=torch.float64)
     if flavour == "lisa" and len(shape) != 4:
         refused("lisa-caffe's blobs have four axes", partial(array_to_blobproto, flavour="lisa"), x)
@@ -534,7 +534,7 @@ def test_blobs_there_and_back(flavour, shape):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", ">f4", "uint8", "int64"])
 @pytest.mark.parametrize("shape", [(1, 3, 6, 5), (3, 6, 5), (6, 5), (3,)])
-def test_read_mean_takes_npy(tmp_path, shape, dtype, order):
+def test_read_mean_reads_npy(tmp_path, shape, dtype, order):
     mean = np.asarray(np.round(100 * GOLDEN["mean.bvlc"].ravel()[: np.prod(shape)]).reshape(shape) % 200, dtype, order)
     np.save(tmp_path / "mean.npy", mean)
     found = read_mean(tmp_path / "mean.npy")
@@ -542,7 +542,7 @@ def test_read_mean_takes_npy(tmp_path, shape, dtype, order):
     assert found.dtype == torch.float32 and np.array_equal(found, expected)
 
 
-def test_read_mean_refuses(tmp_path):
+def test_invalid_mean_files_are_refused(tmp_path):
     damaged = partial(refused, error=CaffeFormatError)
     path = tmp_path / "mean.binaryproto"
     damaged("absent.binaryproto: no such file", read_mean, tmp_path / "absent.binaryproto")
@@ -593,7 +593,7 @@ def npy(shape: str, data: bytes) -> bytes:
     return b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n" + data
 
 
-def test_a_claimed_terabyte_takes_no_memory(tmp_path):
+def test_a_declared_size_allocates_no_memory(tmp_path):
     path = tmp_path / "mean"
     for content in (
         npy("(250000000000,)", bytes(64)),
@@ -617,7 +617,7 @@ def test_a_claimed_terabyte_takes_no_memory(tmp_path):
     st.lists(st.tuples(st.integers(0, 160), st.binary(min_size=1, max_size=3)), min_size=1, max_size=4),
     st.one_of(st.none(), st.integers(0, 400)),
 )
-def test_a_damaged_mean_is_a_mean_or_one_clear_error(tmp_path_factory, name, damage, end):
+def test_a_damaged_mean_file_is_read_or_raises_a_seqclf_error(tmp_path_factory, name, damage, end):
     stream = BytesIO()
     np.save(stream, GOLDEN["mean.bvlc"])
     content = {"npy": stream.getvalue(), "nothing": b""}.get(name)

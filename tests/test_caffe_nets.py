@@ -1,4 +1,4 @@
-"""Well-known Caffe nets, as people bring them: sizes, figures and gradients, files, rules, sharing, training."""
+"""Well-known Caffe nets: sizes, outputs and gradients, files, rules, sharing, training."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ NARROW = {
     "lrcn": partial(zoo.lrcn, 16, 3, 2, classes=7, size=99),
     "captioner": partial(zoo.captioner, 16, 5, 2, words=31, features=12),
 }
-"""The nets with few channels; all take ``train``."""
+"""The nets with few channels; all accept ``train``."""
 
 
 @pytest.fixture
 def load(tmp_path):
-    """A net from its text, with parameters drawn after ``torch.manual_seed(0)``; in TEST its statistics are too."""
+    """Loads a net from text, with parameters drawn after ``torch.manual_seed(0)``, and statistics too in TEST."""
 
     def load_text(prototxt, **state):
         torch.manual_seed(0)
@@ -52,7 +52,7 @@ def load(tmp_path):
 
 
 def given(net, dtype=torch.float32):
-    """Values for a net's inputs: words, markers, and normal for all else."""
+    """Values for a net's inputs: words, markers, or normal values."""
     values = {}
     for name in net.inputs:
         shape = net.blob_shapes[name]
@@ -85,7 +85,7 @@ COUNTS = {
     "captioner": 8_801_000 + 8_004_000 + 12_004_000 + 8_809_801,  # embedding, lstm1, lstm2, predict
 }
 TRAINED = {"googlenet": 13_378_280, "captioner": COUNTS["captioner"] + 60_965_224}
-"""Where the train net has more: two side branches; CaffeNet."""
+"""Parameters of train nets that have more: two side branches; CaffeNet."""
 SHAPES = {
     "alexnet": {
         "conv1": (10, 96, 55, 55),
@@ -135,7 +135,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_full_size_nets_have_their_parameters_and_shapes(name, load):
+def test_full_size_nets_have_the_expected_parameters_and_shapes(name, load):
     with torch.device("meta"):
         net = load(getattr(zoo, name)(train=False))
         train = load(getattr(zoo, name)(train=True, **({"streams": 2} if name == "captioner" else {})), phase="TRAIN")
@@ -163,11 +163,11 @@ def test_every_blob_has_the_shape_it_was_built_for(name, load):
     assert all(blob.isfinite().all() for blob in blobs.values())
 
 
-# ---- the same figures as plain PyTorch's
+# ---- parity with plain PyTorch
 
 
 def windows(x: Tensor, kernel: int, stride: int, pad: int, value: float) -> tuple[Tensor, Tensor]:
-    """What each window sees ``(N, C, h, w, kernel²)``, and its area ``(h, w)`` up to the end of the padding.
+    """The values in each window ``(N, C, h, w, kernel²)``, and its area ``(h, w)`` up to the end of the padding.
 
     Windows are added until the padded image is covered; a last one that begins behind the image and its first padding
     is dropped, where there is padding.
@@ -190,7 +190,7 @@ def windows(x: Tensor, kernel: int, stride: int, pad: int, value: float) -> tupl
 
 
 def max_pool(x: Tensor, kernel: int, stride: int, pad: int = 0) -> Tensor:
-    """The first of equal values gets the gradient."""
+    """Max pooling in which the first of equal values gets the gradient."""
     seen = windows(x, kernel, stride, pad, -torch.inf)[0]
     first = (seen == seen.amax(-1, keepdim=True)).byte().argmax(-1, keepdim=True)
     return seen.gather(-1, first)[..., 0]
@@ -208,7 +208,7 @@ def lrn(x: Tensor) -> Tensor:
 
 
 def lstm(x: Tensor, cont: Tensor, weights: list[Tensor], static: Tensor | None = None) -> Tensor:
-    """Step by step; weights W_xc, b_c, [W_xc_static,] W_hc."""
+    """An LSTM step by step; weights W_xc, b_c, [W_xc_static,] W_hc."""
     wide = weights[-1].shape[1]
     h = c = x.new_zeros(x.shape[1], wide)
     steps = []
@@ -225,7 +225,7 @@ def lstm(x: Tensor, cont: Tensor, weights: list[Tensor], static: Tensor | None =
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, ignore: int | None = None) -> Tensor:
-    """Of logits ``(..., classes)``, the mean over labels that are not ignored."""
+    """The mean loss of logits ``(..., classes)`` over labels that are not ignored."""
     labels = labels.long().flatten()
     kept = torch.ones_like(labels, dtype=torch.bool) if ignore is None else labels != ignore
     logits = logits.flatten(0, -2)[kept]
@@ -331,7 +331,7 @@ def plain_fcn(plain, blobs):
     found = {"score_fr": x}
 
     def up(name: str, x: Tensor, stride: int) -> Tensor:
-        """Every pixel adds its kernel, one after the other."""
+        """Deconvolution: adds the kernel of every pixel in turn."""
         (weight,) = plain.blobs[name]
         size = weight.shape[-1]
         y = x.new_zeros(*x.shape[:2], *((n - 1) * stride + size for n in x.shape[2:]))
@@ -423,12 +423,12 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_figures_and_gradients_are_plain_pytorchs(name, load):
+def test_outputs_and_gradients_equal_plain_pytorch(name, load):
     function, phase = PLAIN[name]
     net = load(NARROW[name](train=True), phase=phase).double()
     for blobs in net.params.values():
         for blob in blobs:
-            if blob.requires_grad and blob.dim() == 1:  # no biases that are all alike, nor gains
+            if blob.requires_grad and blob.dim() == 1:  # so that biases and gains are not all equal
                 blob.data.add_(torch.randn_like(blob), alpha=0.1)
     plain = Plain(net)
     blobs = net()
@@ -452,7 +452,7 @@ def test_figures_and_gradients_are_plain_pytorchs(name, load):
 
 
 def close(got: Tensor, want: Tensor, what: str, least: float = 1e-12) -> None:
-    """Asserts equality but for 1e-9 of the largest value or of ``least``, for what cancels to nothing."""
+    """Asserts equality to 1e-9 of the largest value, or of ``least`` for values that cancel."""
     assert got.shape == want.shape, f"{what}: {tuple(got.shape)}, expected {tuple(want.shape)}"
     got, want = got.detach(), want.detach()
     error = float((got - want).abs().max()) / max(float(want.abs().max()), least)
@@ -503,7 +503,7 @@ def test_captions_word_by_word_are_the_captions_of_one_pass(load):
 
 
 @pytest.mark.parametrize("name", NARROW)
-def test_saved_and_read_again_it_is_the_same_net(name, load, tmp_path):
+def test_a_net_survives_saving_and_loading(name, load, tmp_path):
     net = load(NARROW[name](train=False))
     values = given(net)
     weights, definition, second = (tmp_path / end for end in ("a.caffemodel", "a.prototxt", "b.caffemodel"))
@@ -540,7 +540,7 @@ def test_a_saved_train_net_is_a_definition_too(name, load, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["googlenet", "siamese", "resnet50"])
-def test_hdf5_holds_the_same_net(name, load, tmp_path):
+def test_a_net_survives_hdf5(name, load, tmp_path):
     pytest.importorskip("h5py")
     net = load(NARROW[name](train=False))
     caffe.save_net(net, tmp_path / "a.caffemodel.h5")
@@ -564,7 +564,7 @@ def test_hdf5_holds_the_same_net(name, load, tmp_path):
     ],
     ids=lambda net: net.name,
 )
-def test_the_form_of_2014_is_the_same_net(net, flavour, tmp_path):
+def test_a_v1_prototxt_gives_the_same_net(net, flavour, tmp_path):
     new, old = tmp_path / "new.prototxt", tmp_path / "old.prototxt"
     new.write_text(str(net))
     old.write_text(net.v1())
@@ -572,7 +572,7 @@ def test_the_form_of_2014_is_the_same_net(net, flavour, tmp_path):
     assert caffe.read_net(old, flavour) == caffe.read_net(new, flavour)
 
 
-def test_a_net_of_2014_gives_the_same_figures(load):
+def test_a_v1_net_has_the_same_outputs(load):
     net = NARROW["caffenet"](train=False)
     values = {"data": torch.randn(2, 3, 227, 227)}
     with torch.no_grad():
@@ -580,7 +580,7 @@ def test_a_net_of_2014_gives_the_same_figures(load):
     assert torch.equal(*probs)
 
 
-# ---- which layers there are
+# ---- rules of layers
 
 
 @pytest.mark.parametrize(
@@ -603,7 +603,7 @@ def test_a_net_of_2014_gives_the_same_figures(load):
         ("exclude { }", ""),
     ],
 )
-def test_rules(rules, there, load):
+def test_include_and_exclude_rules(rules, there, load):
     states = {
         "train": {"phase": "TRAIN"},
         "train-a": {"phase": "TRAIN", "stages": ["a"]},
@@ -660,7 +660,7 @@ def test_siamese_branches_have_one_set_of_parameters(load):
     assert (net.params["feat_p"][1] == 7).all()
 
 
-def test_shared_with_another_shape_where_that_is_permitted(load, tmp_path):
+def test_permissive_sharing_reshapes_a_parameter(load, tmp_path):
     prototxt = two_products(Prototxt("turned"), {"num_output": 6}, share_mode="PERMISSIVE")
     net = load(prototxt)
     x = torch.randn(3, 6)
@@ -680,13 +680,13 @@ def test_shared_with_another_shape_where_that_is_permitted(load, tmp_path):
         load(two_products(Prototxt("too many"), {"num_output": 5}, share_mode="PERMISSIVE"))
 
 
-def test_shared_and_turned_around(load):
+def test_a_shared_matrix_may_be_transposed(load):
     net = load(two_products(Prototxt("tied"), {"num_output": 6, "transpose": True}))
     x, weight = torch.randn(3, 6), net.params["one"][0]
     assert torch.allclose(net(data=x)["two"], x @ weight.T @ weight, atol=1e-6)
 
 
-def test_rates_of_what_is_shared(load, tmp_path):
+def test_learning_rates_of_shared_parameters(load, tmp_path):
     prototxt = two_products(Prototxt("tied"), {"num_output": 6, "transpose": True}, lr_mult=3)
     net = load(prototxt)
     assert [(lr, decay) for _, lr, decay in net.multipliers] == [(3, 1)]
@@ -698,7 +698,7 @@ def test_rates_of_what_is_shared(load, tmp_path):
     assert not saved.layer[1].param[0].HasField("lr_mult") and saved.layer[2].param[0].lr_mult == 3
 
 
-# ---- other sizes than the prototxt's
+# ---- sizes that differ from the prototxt
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Caffe's solvers and rates give the figures that Caffe itself computed, and keep the laws of a PyTorch optimizer.
+"""Solvers and learning rates equal Caffe's, and solvers keep the laws of PyTorch optimizers.
 
 ``caffe_solvers.npz`` holds 35 training runs of BVLC Caffe and of lisa-caffe (their names begin with lisa): an MLP
 6 -> 10 -> ReLU -> 4 on batches of 8, biases at twice the rate and without decay. ``cases`` is JSON: for each run its
@@ -45,13 +45,13 @@ every_optimizer = pytest.mark.parametrize("build", OPTIMIZERS.values(), ids=OPTI
 
 
 class Run:
-    """One of Caffe's runs, and the same net under our optimizer."""
+    """A run that Caffe recorded, and the same net with our optimizer."""
 
     def __init__(self, name: str) -> None:
         self.case = CASES[name]
         self.flavour = "lisa" if name.startswith("lisa") else "bvlc"
         self.param = solver(self.case["solver"], self.flavour)
-        if self.param.HasField("solver_type"):  # lisa's way to say it
+        if self.param.HasField("solver_type"):  # lisa-caffe's field
             self.param.type = {c.__name__.upper(): c.__name__ for c in optim.OPTIMIZERS.values()}[
                 self.param.DESCRIPTOR.fields_by_name["solver_type"].enum_type.values[self.param.solver_type].name
             ]
@@ -70,7 +70,7 @@ class Run:
                 p.copy_(torch.from_numpy(self[f"{when}.{name}"]))
 
     def train(self, start: int, stop: int) -> None:
-        """The iterations of a part of the run; losses, norms, rates and weights as Caffe had them."""
+        """Runs some iterations and compares losses, norms, rates and weights with Caffe's."""
         size = self.param.iter_size
         for iteration in range(start, stop):
             self.optimizer.zero_grad()
@@ -117,7 +117,7 @@ def weights(dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
 
 
 def walk(optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
-    """Some steps with gradients that depend on weights and step."""
+    """Makes steps whose gradients depend on the weights and the step."""
     for i in range(start, start + steps):
         for group in optimizer.param_groups:
             for p in group["params"]:
@@ -126,12 +126,12 @@ def walk(optimizer: torch.optim.Optimizer, steps: int, start: int = 0) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_thirty_iterations_are_caffes(name):
+def test_thirty_iterations_equal_caffe(name):
     Run(name).train(0, 30)
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if "current_step" in case])
-def test_a_solverstate_goes_on_as_caffe_did(name):
+def test_resuming_from_a_solverstate_equals_caffe(name):
     before = Run(name)
     before.train(0, 10)
     for i, tensor in enumerate(before.optimizer.history()):
@@ -148,7 +148,7 @@ def test_a_solverstate_goes_on_as_caffe_did(name):
 
 
 def numpy_step(kind, w, g, h, k, t, s, mult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One parameter's update, in float64; ``g`` is clipped already."""
+    """The update of one parameter in float64, from a clipped gradient ``g``."""
     rate, decay = s["lr"] * mult[0], s["weight_decay"] * mult[1]
     if s["flavour"] == "lisa":
         decay /= s["iter_size"]
@@ -187,7 +187,7 @@ def numpy_step(kind, w, g, h, k, t, s, mult) -> tuple[np.ndarray, np.ndarray, np
         st.tuples(st.sampled_from([0.0, 1.0, 2.5]), st.sampled_from([0.0, 1.0, 0.5])), min_size=4, max_size=4
     ),
 )
-def test_every_setting_is_as_in_a_numpy_rewrite(kind, mult, clip, **s):
+def test_every_setting_equals_a_numpy_implementation(kind, mult, clip, **s):
     if kind != "SGD" and s["iter_size"] > 1:
         s["flavour"] = "bvlc"
     ours = weights(torch.float64)
@@ -265,7 +265,7 @@ def test_how_parameters_are_grouped_changes_nothing_but_the_order_of_history(bui
 
 
 @every_optimizer
-def test_no_gradient_is_the_gradient_zero_and_gradients_stay_as_they_are(build):
+def test_a_missing_gradient_counts_as_zero_and_gradients_are_unchanged(build):
     without, zero = weights(), weights()
     a, b = (build(w, weight_decay=0.1, clip_gradients=0.5, iter_size=2) for w in (without, zero))
     for optimizer in (a, b):
@@ -281,7 +281,7 @@ def test_no_gradient_is_the_gradient_zero_and_gradients_stay_as_they_are(build):
 
 
 @every_optimizer
-def test_what_needs_no_gradient_is_left_alone(build):
+def test_parameters_that_need_no_gradient_are_unchanged(build):
     ours = weights()
     ours[0].requires_grad_(False)
     before = ours[0].clone()
@@ -293,7 +293,7 @@ def test_what_needs_no_gradient_is_left_alone(build):
     assert not optimizer.history()[0].any()
 
 
-def test_a_parameter_under_two_names_is_learned_once():
+def test_a_parameter_under_two_names_is_updated_once():
     shared, other = weights()[:2]
     groups = [{"params": [shared, shared]}, {"params": [other]}, {"params": [shared], "lr_mult": 5.0}]
     optimizer = from_solver(solver("base_lr: 0.5"), groups)
@@ -311,7 +311,7 @@ def test_parameters_of_several_types_train_together():
     assert ours[0].detach().numpy() == pytest.approx(ours[1].detach().numpy(), rel=1e-6)
 
 
-def test_infinite_gradients_are_not_made_into_finite_ones():
+def test_clipping_does_not_hide_infinite_gradients():
     ours = weights()
     optimizer = SGD(ours, lr=0.1, clip_gradients=1.0)
     for p in ours:
@@ -320,7 +320,7 @@ def test_infinite_gradients_are_not_made_into_finite_ones():
     assert all(p.isnan().all() for p in ours)
 
 
-def test_a_closure_gives_the_loss():
+def test_step_returns_the_loss_of_a_closure():
     p = nn.Parameter(torch.tensor([3.0]))
     optimizer = SGD([p], lr=0.5)
 
@@ -334,7 +334,7 @@ def test_a_closure_gives_the_loss():
     assert p.item() == 0
 
 
-def test_a_config_may_have_caffes_optimizer_and_schedule(tmp_path):
+def test_a_config_can_use_caffes_optimizer_and_schedule(tmp_path):
     experiment = Experiment(
         data=noise,
         model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=4)),
@@ -360,7 +360,7 @@ def noise() -> Data:
 
 
 def literal_multistep(stepvalue: list[int], iterations: int) -> list[int]:
-    """current_step as Caffe counts it: at most one more in an iteration."""
+    """current_step as Caffe counts it: it increases by at most one per iteration."""
     counts, count = [], 0
     for iteration in range(iterations):
         if count < len(stepvalue) and iteration >= stepvalue[count]:
@@ -393,7 +393,7 @@ def test_current_step_of_the_step_policy_is_that_of_the_last_update():
         assert rate.current_step == count
 
 
-def test_a_restored_count_stays_where_the_policy_counts_nothing():
+def test_policies_without_steps_keep_a_restored_current_step():
     rate = policy(solver('base_lr: 1 lr_policy: "fixed"'))
     rate.current_step = 3
     rate(20)
@@ -412,7 +412,7 @@ def test_a_restored_count_stays_where_the_policy_counts_nothing():
         'base_lr: 0.013 lr_policy: "sigmoid" gamma: 0.4 stepsize: 15',
     ],
 )
-def test_a_schedule_is_the_policy_over_the_base_rate(text):
+def test_a_schedule_equals_the_policy_divided_by_the_base_rate(text):
     param = solver(text)
     rate = policy(param)
     assert isinstance(rate, Policy)
@@ -423,7 +423,7 @@ def test_a_schedule_is_the_policy_over_the_base_rate(text):
         assert rate(iteration) == pytest.approx(param.base_lr * schedule(iteration, 40), rel=1e-7)
 
 
-def test_extreme_rates_are_cs_not_pythons():
+def test_extreme_rates_overflow_as_in_c():
     assert policies.sigmoid(0, 1, gamma=1.0, stepsize=100_000) == 0
     assert policies.sigmoid(10**6, 1, gamma=1.0, stepsize=100_000) == 1
     assert policies.exp(10**6, 1, gamma=2.0) == math.inf
@@ -432,7 +432,7 @@ def test_extreme_rates_are_cs_not_pythons():
     assert policies.poly(5, 10, power=2.0) == 0.25  # of the run's own length
 
 
-# ---- refusals
+# ---- errors
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_extreme_rates_are_cs_not_pythons():
         ('base_lr: 1 lr_policy: "sigmoid" gamma: 1 stepsize: -5', "stepsize -5: expected 1 or more"),
     ],
 )
-def test_a_policy_that_cant_be_followed_is_refused(text, message):
+def test_invalid_policies_are_refused(text, message):
     with pytest.raises(CaffeFormatError, match=message):
         policy(solver(text))
 
@@ -480,12 +480,12 @@ def test_poly_ends_where_it_ends():
         ("base_lr: -1", "lr -1.0: expected 0 or more"),
     ],
 )
-def test_a_solver_that_caffe_refuses_is_refused(text, message):
+def test_solvers_that_caffe_refuses_are_refused(text, message):
     with pytest.raises(CaffeFormatError, match=message):
         from_solver(solver(text), [{"params": weights()}])
 
 
-def test_settings_that_a_solver_doesnt_know_are_as_in_caffe_of_no_effect():
+def test_settings_of_other_solvers_have_no_effect_as_in_caffe():
     optimizer = from_solver(solver("base_lr: 1 momentum2: 0.5 delta: 3 clip_gradients: -1"), [{"params": weights()}])
     assert optimizer.param_groups[0]["clip_gradients"] is None
     assert "delta" not in optimizer.param_groups[0]
@@ -500,17 +500,17 @@ def test_settings_that_a_solver_doesnt_know_are_as_in_caffe_of_no_effect():
         ({"flavour": "nvidia"}, "flavour='nvidia'"),
     ],
 )
-def test_values_that_make_no_sense_are_refused(settings, message):
+def test_invalid_values_are_refused(settings, message):
     with pytest.raises(CaffeFormatError, match=message):
         SGD(weights(), **{"lr": 0.1, **settings})
 
 
-def test_what_only_lisas_sgd_is_known_to_do_is_refused_of_others():
+def test_iter_size_in_lisa_is_refused_for_solvers_other_than_sgd():
     with pytest.raises(CaffeFormatError, match="supported for SGD only, not for Nesterov"):
         Nesterov(weights(), lr=0.1, iter_size=2, flavour="lisa")
 
 
-def test_a_misspelt_or_misplaced_group_setting_is_refused():
+def test_unknown_or_misplaced_group_settings_are_refused():
     a, b, *_ = weights()
     with pytest.raises(CaffeFormatError, match="parameter group's lr_mul: expected one of lr, lr_mult"):
         SGD([{"params": [a], "lr_mul": 2.0}], lr=0.1)
@@ -518,7 +518,7 @@ def test_a_misspelt_or_misplaced_group_setting_is_refused():
         SGD([{"params": [a], "clip_gradients": 1.0}, {"params": [b]}], lr=0.1)
 
 
-def test_a_group_that_comes_later_counts_with_the_others():
+def test_a_group_added_later_is_clipped_with_the_others():
     a, b, *_ = weights()
     optimizer = SGD([a], lr=0.1)
     walk(optimizer, 3)
@@ -526,7 +526,7 @@ def test_a_group_that_comes_later_counts_with_the_others():
     assert optimizer.param_groups[1]["iteration"] == 3
 
 
-def test_a_wrong_history_is_refused_and_changes_nothing():
+def test_an_invalid_history_is_refused_and_changes_nothing():
     optimizer = OPTIMIZERS["Adam"](weights())
     walk(optimizer, 2)
     before = [x.clone() for x in optimizer.history()]
@@ -550,7 +550,7 @@ def test_sparse_gradients_are_refused():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @every_optimizer
-def test_on_a_gpu_no_step_waits_and_weights_are_the_cpus(build):
+def test_gpu_steps_do_not_synchronize_and_equal_the_cpu(build):
     cpu, gpu = weights(), [nn.Parameter(p.detach().cuda()) for p in weights()]
     walk(build(cpu, weight_decay=0.01, clip_gradients=0.5, iter_size=2), 5)
     optimizer = build(gpu, weight_decay=0.01, clip_gradients=0.5, iter_size=2)
