@@ -154,9 +154,7 @@ def caffes(picture, mean, scale, crop, mirrored, top, left, flow):
     floats=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_a_transformed_image_is_one_that_caffe_can_draw(
-    size, crop, mirror, scale, means, flow, train, floats, seed
-):
+def test_a_transformed_image_is_one_that_caffe_can_draw(size, crop, mirror, scale, means, flow, train, floats, seed):
     numbers = np.random.default_rng(seed)
     C, H, W = size
     picture = numbers.integers(0, 256, size).astype(np.float32 if floats else np.uint8)

@@ -161,7 +161,7 @@ class Subject:
             there = any(file.name in message for file in self.folder.iterdir())
             assert there or re.search(r"saved\.|_iter_\d", message), f"names no file: {message}"
             assert len(message) < 3000, f"too long: {message}"
-            self.refused.append(told)
+            self.refused.append(message)
             return None
 
     # uses of each kind of file
@@ -229,7 +229,7 @@ class Subject:
         if not any(param.type == "Filter" for param in net.message.layer):
             for name, shape in net.blob_shapes.items():
                 assert tuple(blobs[name].shape) == tuple(shape), (
-                    f"{name} is {tuple(blobs[name].shape)}, foretold {shape}"
+                    f"{name} is {tuple(blobs[name].shape)}, declared as {shape}"
                 )
         loss = net.loss(blobs)
         if loss.requires_grad:
