@@ -144,7 +144,8 @@ def _find_unknown(text: str, message: Any) -> Iterator[Unknown]:
             continue
         descriptor = blocks[-1][1]
         field = descriptor.fields_by_name.get(word) if descriptor is not None else None
-        path = ".".join([*(name for name, _ in blocks[depth or 1 :]), word])
+        around = [name for name, _ in blocks[depth or 1 : (depth or 1) + 9]]  # a hostile file may nest deeply
+        path = ".".join([*around, word])
         if descriptor is not None and descriptor.name == "NetParameter" and word in ("layer", "layers"):
             layer, depth = _Layer(), len(blocks) + 1
         if descriptor is not None and field is None:
