@@ -1,9 +1,12 @@
 """The blocks of the documentation run and print what they show; its links and file names lead somewhere."""
 
 import re
+from pkgutil import resolve_name
 
 import pytest
 from documents import API_PAGES, CONTRIBUTING, PAGES, README, ROOT, anchors, has_runnable_blocks, prose, run_blocks
+
+import seqclf
 
 TEXTS = [README, CONTRIBUTING, *PAGES, *API_PAGES]
 each_text = pytest.mark.parametrize("doc", TEXTS, ids=[str(doc.relative_to(ROOT).with_suffix("")) for doc in TEXTS])
@@ -36,3 +39,16 @@ def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = {str(page.relative_to(ROOT / "docs")) for page in [*PAGES, *API_PAGES]}
     assert set(re.findall(r": ([\w/]+\.md)$", navigation, re.M)) == pages
+
+
+@pytest.mark.parametrize("doc", API_PAGES, ids=lambda doc: doc.stem)
+def test_documented_names_exist(doc):
+    names = re.findall(r"^::: ([\w.]+)|\]\[([\w.]+)\]", doc.read_text(encoding="utf-8"), re.M)
+    assert names
+    for name in map("".join, names):
+        resolve_name(name)
+
+
+def test_the_api_page_links_every_public_name():
+    page = (ROOT / "docs/api/seqclf.md").read_text(encoding="utf-8")
+    assert [name for name in seqclf.__all__ if f"`{name}`" not in page and f"::: seqclf.{name}\n" not in page] == []
