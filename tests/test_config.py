@@ -232,6 +232,12 @@ def test_an_override_that_python_cannot_parse_is_refused(override):
         change(EXAMPLE, override)
 
 
+def test_a_config_that_exits_is_an_error(tmp_path):
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(SeqclfError, match=r"exits\.py.*SystemExit"):
+        load_experiment(tmp_path / "exits.py")
+
+
 def scaled(frames, generator, by: float = 1.0, sizes: tuple[int, ...] = (1, 2)):
     return frames * by
 

@@ -5,6 +5,7 @@ Per clip the probabilities are equal to 1e-5 and the labels are the same, so the
 
 import csv
 import json
+import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,19 @@ import torch
 from caffe_golden import Case
 from PIL import Image
 
-from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, caffe, load_experiment, video_set
+from seqclf import (
+    LSTM,
+    Clips,
+    Data,
+    Experiment,
+    FrameSequenceClassifier,
+    SeqclfError,
+    Video,
+    Videos,
+    caffe,
+    load_experiment,
+    video_set,
+)
 from seqclf.data.digits import TEST_EVERY, read_digits
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.prediction import evaluate, load, predict, predict_part
@@ -425,6 +438,30 @@ def test_data_with_other_classes_is_refused(tmp_path):
     data = load_experiment(run / "config.py").data()
     with pytest.raises(SeqclfError, match="b, a, c"):
         evaluate(run, device="cpu", data=replace(data, classes=["b", "a", "c"]))
+
+
+def test_data_that_changed_since_training_is_warned_of(tmp_path):
+    def data():
+        frames = np.random.randn(8, 4, 3)  # the global state of NumPy is not seeded by a run
+        clips = Clips(frames, np.arange(8) % 2)
+        return Data(clips, clips, ["a", "b"], "drawn anew")
+
+    experiment = Experiment(data, FrameSequenceClassifier, partial(torch.optim.SGD, lr=0.1), steps=1, batch_size=4)
+    train(experiment, tmp_path / "run", "cpu")
+    with pytest.warns(UserWarning, match="test data.*drawn anew"):
+        evaluate(tmp_path / "run", device="cpu", experiment=experiment)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(tmp_path / "run", device="cpu", experiment=experiment, data=data())
+
+
+@pytest.mark.parametrize("clips", [[[0, 99]], [[-1]], [], [[]]])
+def test_a_sampling_that_leaves_the_video_is_refused(tmp_path, clips):
+    run, files = trained(tmp_path, ROWS["folders whole"])
+    failed = predict(run, files[:1], device="cpu", sampling=lambda length, generator: clips)["failed"]
+    assert str(files[0]) in failed
+    with pytest.raises(SeqclfError, match="sampling"):
+        len(Videos([Video("a", FrameFolder(files[0]), 0)], lambda length, generator: clips))
 
 
 def test_a_run_without_a_record_of_its_input_is_refused(tmp_path):

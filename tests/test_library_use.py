@@ -233,3 +233,9 @@ def test_a_model_that_is_random_in_evaluation_is_warned_of(tmp_path, temporal, w
         warn_if_random(model, data.test, torch.device("cpu"))
     assert any("FrameSequenceClassifier" in str(w.message) for w in found) == warned
     assert model.training
+
+
+@pytest.mark.parametrize("wrong", [None, "mnist_lastframe.py", toy_data])
+def test_what_is_no_experiment_is_refused(tmp_path, wrong):
+    with pytest.raises(SeqclfError, match=r"Experiment.*load_experiment"):
+        train(wrong, tmp_path / "run", "cpu")

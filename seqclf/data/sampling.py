@@ -19,6 +19,27 @@ in evaluation a stride of 8.
 """
 
 
+def sample_clips(sampling: Sampling, length: int, generator: torch.Generator | None, name: str) -> list[list[int]]:
+    """The clips that a sampling takes of a video.
+
+    Args:
+        sampling: the function.
+        length: of the video.
+        generator: passed on.
+        name: of the video, for errors.
+
+    Raises:
+        SeqclfError: the sampling returns no clip, an empty clip or a number that is no frame.
+    """
+    clips = sampling(length, generator)
+    if not clips or not all(clips):
+        raise SeqclfError(f"{name}: the sampling returns {'an empty clip' if clips else 'no clip'} of {length} frames")
+    wrong = next((n for clip in clips for n in clip if not 0 <= n < length), None)
+    if wrong is not None:
+        raise SeqclfError(f"{name}: the sampling returns frame {wrong}, but there are frames 0 to {length - 1}")
+    return clips
+
+
 def window(length: int, generator: torch.Generator | None, frames: int = 16, step: int = 1) -> list[list[int]]:
     """One window, at a random position in training and in the middle in evaluation (LRCN).
 

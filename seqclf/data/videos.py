@@ -14,7 +14,7 @@ from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.data.labelling import Labelling, every_frame, given
 from seqclf.data.order import mix, sample_order
 from seqclf.data.reading import read_frames
-from seqclf.data.sampling import Sampling, whole
+from seqclf.data.sampling import Sampling, sample_clips, whole
 from seqclf.data.source import Video
 from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
@@ -106,7 +106,8 @@ class Videos:
             self._clips = []
             for v, video in enumerate(self.videos):
                 try:
-                    self._clips += [(v, numbers) for numbers in self.sampling(len(video.source), None)]
+                    clips = sample_clips(self.sampling, len(video.source), None, video.source.path)
+                    self._clips += [(v, numbers) for numbers in clips]
                 except SeqclfError as error:
                     self._skip(video, error)
             if not self._clips:
@@ -184,7 +185,8 @@ class Videos:
             v = index
             generator = torch.Generator().manual_seed(mix(key, index))
             with self._locks[v]:
-                numbers = self.sampling(len(self.videos[v].source), generator)[0]
+                source = self.videos[v].source
+                numbers = sample_clips(self.sampling, len(source), generator, source.path)[0]
         else:
             v, numbers = self.clips[index]
         video = self.videos[v]

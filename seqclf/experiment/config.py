@@ -104,6 +104,14 @@ class Experiment:
             )
 
 
+def check_is_experiment(experiment: object) -> None:
+    """Raises SeqclfError unless the value is an Experiment."""
+    if not isinstance(experiment, Experiment):
+        raise SeqclfError(
+            f"expected an Experiment, not {type(experiment).__name__} (seqclf.load_experiment reads a config file)"
+        )
+
+
 def build(name: str, part: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
     """Calls a setting that is a function or class.
 

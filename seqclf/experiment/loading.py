@@ -54,7 +54,7 @@ def _import_config(path: Path) -> Experiment:
             experiment = get_config()
     except SeqclfError:
         raise
-    except Exception as error:  # a config can raise anything
+    except (Exception, SystemExit) as error:  # a config can raise anything
         line = next((f" (line {f.lineno})" for f in reversed(inspect.trace()) if Path(f.filename) == path), "")
         raise SeqclfError(f"config {path}{line}: {type(error).__name__}: {error}") from None
     finally:

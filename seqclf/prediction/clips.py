@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.sampling import Sampling
+from seqclf.data.sampling import Sampling, sample_clips
 from seqclf.data.source import Source
 from seqclf.models.contract import State, declares
 from seqclf.prediction.batch import BatchPredictor
@@ -60,7 +60,7 @@ def predict_source(predictor: BatchPredictor, source: Source, sampling: Sampling
     if len(source) < 1:
         raise SeqclfError(f"{source.path}: has no frames")
     try:
-        numbers = sampling(len(source), None)
+        numbers = sample_clips(sampling, len(source), None, source.path)
         clips = list(_predict_clips(predictor, source, numbers, fit))
     except MemoryError:
         size = "x".join(map(str, source.frame_shape))

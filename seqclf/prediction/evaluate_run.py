@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Clips, Data, Videos
@@ -99,10 +100,14 @@ def _evaluate(
     where = pick_device(device, world)
     experiment, model, record, path = world.everywhere(lambda: load_run(run, checkpoint, settings, experiment))
     spec = InputSpec.from_record(record, run)
+    changed = data is not None or bool(settings)
     data = data or world.everywhere(lambda: build_data(experiment))
     if data.warning:
         say(f"*** {data.warning} ***")
     clips, rule = _part(data, part, spec, run), decision or spec.decision
+    identity, trained = data.identity(), record["data"].get(part)
+    if not changed and trained is not None and trained["sha256"] != identity[part]["sha256"]:
+        warn(f"{run}: its {part} data is not what it was in training ({data.source})", stacklevel=3)
     say(f"{path} on {part}: {data.source}; clips are labelled by their {_IN_WORDS[rule]}")
     rows = ClipRows(clips)
     figures = evaluate_clips(
@@ -125,7 +130,7 @@ def _evaluate(
         "decision": rule,
         "accuracy": figures[f"clip_{rule}"],
         "parts": {part: figures},
-        "data": data.identity(),
+        "data": identity,
         "skipped": skipped,
     }
     every = [row for each in world.gather(rows.rows) for row in each] if with_rows else []

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from seqclf.data.input_spec import InputSpec
-from seqclf.experiment.config import Experiment, build
+from seqclf.experiment.config import Experiment, build, check_is_experiment
 from seqclf.experiment.settings import change
 from seqclf.models.backbone import Backbone
 from seqclf.prediction.predictor import Predictor
@@ -43,6 +43,7 @@ def load_run(
     if experiment is None:
         experiment = folder.load_experiment(overrides)
     else:
+        check_is_experiment(experiment)
         for override in overrides:
             experiment = change(experiment, override)
     path, content, damaged = folder.load_checkpoint(checkpoint)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqclf.batch import Batch
 from seqclf.data import Clips, Data, batches, mix
-from seqclf.experiment.config import Experiment, build_data
+from seqclf.experiment.config import Experiment, build_data, check_is_experiment
 from seqclf.runs.checkpoint import start_from
 from seqclf.runs.folder import RunFolder
 from seqclf.runs.start import open_run, write_run
@@ -72,6 +72,7 @@ def train(
         SeqclfError: a setting or file is wrong; a loss or gradient is not finite; another process of the run failed.
         Stopped: SIGINT or SIGTERM arrived. A checkpoint was saved.
     """
+    check_is_experiment(experiment)
     with joined(device) as world, deterministic(experiment.deterministic):
         where = pick_device(device, world)
         with torch.cuda.device(where) if where.type == "cuda" else nullcontext():
