@@ -1,8 +1,8 @@
-"""Binary protobuf files, with the numbers of their blobs read in place instead of being copied.
+"""Reading and writing of binary protobuf files, without copying the values of blobs.
 
-A ``.caffemodel`` is a ``NetParameter`` whose blobs are nearly all of its bytes. Parsing them into a message takes three
-times the memory and the time of reading. So ``cut`` takes the numbers out as views of the mapped file, and protobuf
-parses the rest: every name, shape and setting. Nothing is allocated that the file's own bytes do not fill.
+Blobs are nearly all of the bytes of a ``.caffemodel``. Parsing them with protobuf takes three times the memory and time
+of reading the file. So ``cut`` returns the values as views of the mapped file, and protobuf parses the rest. No memory
+is allocated beyond the size of the file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Blob:
 
     Attributes:
         shape: its shape; four axes if it is in the form of 2014 (num, channels, height, width).
-        legacy: whether it is in that form, where shapes of fewer axes have leading ones.
+        legacy: whether it is in that form, in which shapes of fewer axes have leading ones.
         data: the values, flat, float32 or float64; a view of the file if that is mapped.
         absent: whether the file leaves the blob out because another layer owns it, as HDF5 files do.
     """
@@ -58,7 +58,7 @@ class Blob:
 
 @dataclass
 class _Cut:
-    """The numbers of one blob, in pieces as they are in the file."""
+    """The values of one blob, in the pieces found in the file."""
 
     pieces: dict[str, list[Any]] = dataclass_field(default_factory=dict)
 
@@ -89,7 +89,7 @@ def parse_binary(data: Any, message: M, name: str) -> M:
 
 
 def _check_strings(message: Any, name: str, within: str = "") -> None:
-    """Raises an error for strings that are not UTF-8, as protobuf raises only when such a field is read."""
+    """Raises an error for strings that are not UTF-8. Protobuf raises it only when the field is read."""
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING:
             if any(not isinstance(one, str) for one in ((value,) if isinstance(value, (str, bytes)) else value)):
@@ -158,7 +158,7 @@ def _cut_blob(view: memoryview, out: bytearray, name: str) -> _Cut:
 
 
 def _fields(view: memoryview, name: str) -> Iterator[tuple[int, int, int, memoryview | None]]:
-    """Each field of a message: number, start, end, and its bytes if it has a length."""
+    """Yields each field of a message: number, start, end, and its bytes if it has a length."""
     at, end = 0, len(view)
     while at < end:
         start = at
@@ -197,7 +197,7 @@ def _varint(view: memoryview, at: int, name: str) -> tuple[int, int]:
 
 
 def head(number: int, size: int) -> bytes:
-    """The tag and length of a field with a length."""
+    """Returns the tag and length of a field with a length."""
     out = bytearray()
     for value in (number << 3 | BYTES, size):
         while value > 127:
@@ -242,7 +242,7 @@ def blob_of(message: Any, cut: _Cut | None, name: str) -> Blob:
 
 
 def write_blob(array: Array) -> list[Any]:
-    """The bytes of an array's ``BlobProto``, in pieces as Blob::ToProto orders them; the values are not copied."""
+    """Returns the bytes of an array's ``BlobProto`` in the order of Blob::ToProto, without copying the values."""
     shape = schema().BlobProto()
     if array.ndim:  # a blob without axes has no shape field
         shape.shape.dim.extend(array.shape)
@@ -254,7 +254,7 @@ def write_blob(array: Array) -> list[Any]:
 
 
 def with_blobs(message: Any, number: int, arrays: Iterable[Array]) -> Iterator[Any]:
-    """The bytes of a message, in pieces, with blobs inserted as its field ``number``, in the order of field numbers."""
+    """Yields the bytes of a message, with blobs inserted as field ``number`` in the order of field numbers."""
     data = memoryview(message.SerializeToString())
     at = next((start for field, start, _, _ in _fields(data, "") if field > number), len(data))
     yield data[:at]

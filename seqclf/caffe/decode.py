@@ -18,10 +18,10 @@ _OWN_GREY = (4899, 9617, 1868, 1 << 13, 14)
 
 
 def decode(file: Path | BinaryIO, colour: bool | None) -> Tensor:
-    """Decodes an image as OpenCV 4's ``imread`` does.
+    """Decodes an image like OpenCV 4's ``imread``.
 
-    If ``colour`` is not None, images are rotated as their EXIF orientation says, and 16 bits are cut to the upper 8.
-    A 16-bit colour PNG that is read as grey may differ by 1, as Pillow decodes only its upper 8 bits.
+    If ``colour`` is not None, images are rotated by their EXIF orientation, and 16-bit values are cut to their upper 8
+    bits. A 16-bit colour PNG that is read as grey may differ by 1, because Pillow decodes only the upper 8 bits.
 
     Args:
         file: a file of a kind that Pillow can read.
@@ -37,7 +37,7 @@ def decode(file: Path | BinaryIO, colour: bool | None) -> Tensor:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities in an image that can be decoded
+            warnings.simplefilter("ignore")  # warnings about images that can be decoded
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
                 pixels, kind = _pixels(image, colour), image.format or ""
@@ -54,7 +54,7 @@ def decode(file: Path | BinaryIO, colour: bool | None) -> Tensor:
 
 
 def _pixels(image: Any, colour: bool | None) -> Any:
-    """An opened image's pixels, uint8: ``(H, W)`` if they are grey, else ``(H, W, C)`` RGB or RGBA."""
+    """Returns the pixels of an opened image as uint8: grey ``(H, W)``, or RGB or RGBA ``(H, W, C)``."""
     from PIL import ImageOps
 
     sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
@@ -62,7 +62,7 @@ def _pixels(image: Any, colour: bool | None) -> Any:
         raise CaffeFormatError(f"an image of Pillow's mode {image.mode}, expected 8 bits per value")
     grey_jpeg = colour is False and image.format == "JPEG"
     if grey_jpeg:
-        image.draft("L", image.size)  # the JPEG's own brightness, without a conversion to colours and back
+        image.draft("L", image.size)  # reads the JPEG's brightness without converting to RGB and back
     if colour is not None:
         image = ImageOps.exif_transpose(image)
     if sixteen:
@@ -75,7 +75,7 @@ def _pixels(image: Any, colour: bool | None) -> Any:
 
 
 def _grey(pixels: Any, kind: str) -> Any:
-    """RGB pixels ``(H, W, 3)`` as grey ``(H, W)``, in the arithmetic of the library that decodes this kind of file."""
+    """Converts RGB ``(H, W, 3)`` to grey ``(H, W)`` with the arithmetic of the library that decodes this format."""
     red, green, blue, half, bits = _GREY.get(kind, _OWN_GREY)
     weighted = pixels.astype(np.int32) @ np.array((red, green, blue), np.int32)
     # libpng leaves grey pixels as they are; its weights, rounded down, would make them darker by 1
@@ -111,9 +111,9 @@ def _weighted(x: Any, which: Any, share: Any, axis: int) -> Any:
 
 
 def _neighbours(size: int, new: int, edge: bool) -> tuple[Any, Any, Any]:
-    """The two source pixels of each new pixel, and their weights ``(2, new)`` in units of 1/2048.
+    """Returns the two source pixels of each new pixel, and their weights ``(2, new)`` in units of 1/2048.
 
-    ``edge``: beyond the outermost centres, the outermost pixel gets all the weight; otherwise it is split in two parts.
+    ``edge``: beyond the outermost centres, the outermost pixel gets the whole weight at once; otherwise in two parts.
     """
     at = ((np.arange(new) + 0.5) * (size / new) - 0.5).astype(np.float32)
     first = np.floor(at).astype(np.int64)

@@ -105,7 +105,7 @@ class _Graph:
     Attributes:
         rows: the layers of each node: one layer, and those that work in place on its top.
         blobs: of each node, its tops.
-        source: the node and top that hold each blob, by its name, after the last layer added.
+        source: for each blob added so far, by name, the node and top that contain it.
         reads: triples (node, top, reading node).
     """
 

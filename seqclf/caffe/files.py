@@ -1,4 +1,4 @@
-"""Reading and writing whole files, and the limits of what Caffe can hold."""
+"""Reading and writing of files, and Caffe's size limits."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from seqclf.runtime.files import replacing
 Array = np.ndarray[Any, Any]
 
 LARGEST_BLOB = 2**31 - 1
-"""How many values a blob, and how many bytes a file of Caffe's, may hold: it counts in a C int."""
+"""The largest number of values in a blob, and of bytes in a file: Caffe counts in a C int."""
 
 
 def countable(shape: Sequence[int]) -> bool:
-    """Whether a blob may have this shape: Caffe's have at most 32 axes (kMaxBlobAxes)."""
+    """Whether Caffe allows a blob of this shape, which includes at most 32 axes (kMaxBlobAxes)."""
     return len(shape) <= 32 and all(n >= 0 for n in shape) and prod(max(n, 1) for n in shape) <= LARGEST_BLOB
 
 
 def read_bytes(path: str | Path) -> Any:
-    """A file's bytes, mapped rather than read (``bytes`` where a file can't be mapped).
+    """Returns a file's bytes: a view of the mapped file, or ``bytes`` if it cannot be mapped.
 
     Raises:
-        CaffeFormatError: there is no such file, or it can't be read.
+        CaffeFormatError: the file is missing or cannot be read.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a device may never end, a pipe never begin
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a device may be endless, and a pipe may never deliver data
             raise CaffeFormatError(f"{path}: not an ordinary file")
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size:
                 with suppress(ValueError, OSError):
-                    populate = getattr(mmap, "MAP_POPULATE", 0)  # all pages at once, not one fault each
+                    populate = getattr(mmap, "MAP_POPULATE", 0)  # loads all pages at once, without a fault for each
                     return memoryview(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE | populate, mmap.PROT_READ))
             return file.read()
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def read_bytes(path: str | Path) -> Any:
 
 
 def is_text(data: Any, name: str) -> bool:
-    """Whether a file is text: by its ending, or by having no control characters at its beginning."""
+    """Whether a file is text, by its suffix, or else because it begins without control characters."""
     ending = Path(name).suffix
     if ending in (".prototxt", ".pt", ".txt"):
         return True
@@ -59,7 +59,7 @@ def is_text(data: Any, name: str) -> bool:
 
 
 def is_hdf5(path: str | Path) -> bool:
-    """Whether a file is HDF5, by its content; or by its ending if it can't be read."""
+    """Whether a file is HDF5, by its content, or by its suffix if it cannot be read."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe could wait forever
             return False
@@ -70,10 +70,10 @@ def is_hdf5(path: str | Path) -> bool:
 
 
 def write_file(path: str | Path, parts: Iterable[Any]) -> Path:
-    """Writes a file whole or not at all: beside it first, then in its place.
+    """Writes a file atomically: to a temporary file, which then replaces it.
 
     Raises:
-        CaffeFormatError: it can't be written; what was there before is untouched.
+        CaffeFormatError: the file cannot be written; an existing file is unchanged.
     """
     path = Path(path)
     try:

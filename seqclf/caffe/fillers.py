@@ -1,4 +1,4 @@
-"""Caffe's weight fillers (filler.hpp): the distributions that new parameters and dummy data are drawn from."""
+"""Caffe's weight fillers (filler.hpp): distributions for new parameters and dummy data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fill(blob: Tensor, filler: Any) -> None:
         filler: a ``FillerParameter``; None fills with 0, as a message without fields does.
 
     Raises:
-        CaffeFormatError: there is no such filler, or it can't fill this blob with these settings.
+        CaffeFormatError: the filler is unknown, or does not support this blob or its settings.
     """
     kind = "constant" if filler is None else filler.type
     if blob.numel() == 0:

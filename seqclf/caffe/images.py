@@ -29,11 +29,12 @@ BORDERS = {"bvlc": "zero", "lisa": "edge"}
 def load_image(filename: str | Path, color: bool = True) -> Tensor:
     """Reads an image file as ``(H, W, 3)`` RGB float32 from 0 to 1, or ``(H, W, 1)`` grey if ``color`` is False.
 
-    Transparency is dropped, not blended. A grey image becomes three equal channels, or stays one. (lisa-caffe keeps
-    colour images in colour even if ``color`` is False.)
+    Transparency is dropped, not blended. A grey image becomes three equal channels, or stays one. lisa-caffe, unlike
+    this function, keeps colour images in colour even if ``color`` is False. Of 16-bit colour images, the lower 8 bits
+    are dropped. The EXIF orientation is ignored.
 
     Raises:
-        SeqclfError: the file is missing, damaged or not an image, or has pixels of 32 bits, which have no white.
+        SeqclfError: the file is missing, damaged or not an image, or has 32 bits per value.
     """
     from PIL import Image
 
@@ -46,7 +47,7 @@ def load_image(filename: str | Path, color: bool = True) -> Tensor:
                 raise ValueError(f"its pixels are of mode {image.mode}, expected 8 bits, or 16 bits of grey")
             elif image.mode in ("1", "L", "LA"):
                 pixels = np.array(image.convert("L"))
-            else:  # by way of RGBA, as Pillow warns of one form of a palette's transparency
+            else:  # through RGBA, because Pillow warns about palettes with transparency
                 palette = image.mode in ("P", "PA")
                 pixels = np.array((image.convert("RGBA") if palette else image).convert("RGB"))
     except FileNotFoundError:
@@ -60,18 +61,18 @@ def load_image(filename: str | Path, color: bool = True) -> Tensor:
 
 
 def resize_image(image: Array, new_dims: Sequence[int], interp_order: int = 1, flavour: str = "bvlc") -> Tensor:
-    """Images ``(..., H, W, K)`` resized to ``new_dims`` = (height, width), without anti-aliasing, as in Caffe's time.
+    """Resizes images ``(..., H, W, K)`` to ``new_dims``, (height, width), without anti-aliasing.
 
-    Images of 1 or 3 channels: the image's range is put to 0..1, skimage's ``resize`` (pixels are squares, the outer
-    edges fall upon each other), and back. Outside of the image BVLC Caffe sees 0, so that the image's minimum bleeds
-    into the border where it grows; lisa-caffe sees the nearest pixel. Images of other counts of channels:
-    ``scipy.ndimage.zoom`` (the centres of the corner pixels fall upon each other).
+    Images of 1 or 3 channels are scaled to the range 0..1, resized like skimage's ``resize`` (which aligns the outer
+    edges), and scaled back. Outside an image, BVLC Caffe reads 0, which darkens the border of an enlarged image;
+    lisa-caffe reads the nearest pixel. Other images are resized like ``scipy.ndimage.zoom`` (which aligns the centres
+    of the corner pixels).
 
     Args:
         interp_order: 0 nearest pixel, 1 linear, 3 cubic spline.
 
     Raises:
-        SeqclfError: not such images, sizes, order or flavour.
+        SeqclfError: the images, size, order or flavour are invalid.
     """
     if flavour not in BORDERS:
         raise SeqclfError(f'flavour={flavour!r}: expected "bvlc" or "lisa"')
@@ -83,7 +84,7 @@ def resize_image(image: Array, new_dims: Sequence[int], interp_order: int = 1, f
         return resample(x, size, interp_order, "corners")
     low, high = x.amin((-3, -2, -1), keepdim=True), x.amax((-3, -2, -1), keepdim=True)
     span = high - low
-    x = (x - low).div_(torch.where(span > 0, span, 1))  # an image of a single value is 0 here, and restored at the end
+    x = (x - low).div_(torch.where(span > 0, span, 1))  # an image of one value becomes 0, and is restored at the end
     x = resample(x, size, interp_order, BORDERS[flavour])
     if interp_order == 3:
         x = x.clamp_(0, 1)  # skimage clips the overshoot of splines
@@ -91,11 +92,11 @@ def resize_image(image: Array, new_dims: Sequence[int], interp_order: int = 1, f
 
 
 def oversample(images: Array | Iterable[Array], crop_dims: Sequence[int], flow: bool = False) -> Tensor:
-    """Ten crops of each of N images ``(H, W, K)`` of one shape: ``(10 N, *crop_dims, K)``.
+    """Returns ten crops of each of N images ``(H, W, K)`` of one shape: ``(10 N, *crop_dims, K)``.
 
-    The four corners (top left, top right, bottom left, bottom right) and the centre, rounded towards the top left;
-    then the same five mirrored. ``flow`` is lisa-caffe's for images of optical flow: a mirrored crop's channel 0, the
-    motion to the right, becomes 1 - itself.
+    The crops are the four corners (top left, top right, bottom left, bottom right) and the centre (rounded towards the
+    top left), then the same five mirrored. With ``flow``, for lisa-caffe's images of optical flow, channel 0 of
+    mirrored crops (the motion to the right) becomes 1 - x.
 
     Raises:
         SeqclfError: no images, not images of one shape, or crops larger than they are.
@@ -123,10 +124,10 @@ def flip_image(image: Array, axis: int = 1, flow: bool = False) -> Tensor:
     Args:
         image: the images.
         axis: 0 for upside down, 1 for left to right.
-        flow: for optical flow: channel 0 becomes 1 - itself, or 128 - itself if an image has values above 1.
+        flow: for optical flow: channel 0 becomes 1 - x, or 128 - x if an image has values above 1.
 
     Raises:
-        SeqclfError: not such images, or another axis.
+        SeqclfError: the images or the axis are invalid.
     """
     if axis not in (0, 1):
         raise SeqclfError(f"axis={axis!r}: expected 0 (upside down) or 1 (left to right)")

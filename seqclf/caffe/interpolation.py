@@ -1,4 +1,4 @@
-"""Interpolation of images as scikit-image and SciPy did it for pycaffe, without anti-aliasing."""
+"""Interpolation of images without anti-aliasing, as in scikit-image and SciPy at the time of pycaffe."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _taps(N: int, M: int, K: int, order: int, border: str, device: torch.device)
         M: pixels of the result.
         K: channels.
         order: 0 nearest, 1 linear, 3 cubic spline.
-        border: what lies outside the image, "zero" or "edge"; or "corners" for the geometry of SciPy's ``zoom``, whose
+        border: the values outside the image, "zero" or "edge"; or "corners" for the geometry of SciPy's ``zoom``, whose
             splines continue as their mirror image.
         device: where the result is.
     """
@@ -57,7 +57,7 @@ def _taps(N: int, M: int, K: int, order: int, border: str, device: torch.device)
         steps, weight = torch.arange(2), torch.stack([1 - part, part])
     else:
         # The spline through the pixels is a sum of B-splines, four of which reach a point; their coefficients are the
-        # pixels filtered with sqrt(3) z**|n|, z = sqrt(3) - 2, of which all but 1e-9 is within 16 pixels.
+        # pixels filtered with sqrt(3) z**|n|, z = sqrt(3) - 2, all but 1e-9 of which is within 16 pixels.
         steps, near = torch.arange(-15, 17), torch.arange(-1, 3)
         distance = (part - near[:, None]).abs()
         spline = torch.where(distance < 1, 2 / 3 - distance**2 + distance**3 / 2, (2 - distance) ** 3 / 6)

@@ -1,4 +1,4 @@
-"""Nets from files: their definitions (prototxt or ``.caffemodel``), built and given their weights."""
+"""Builds nets from prototxts and ``.caffemodel`` files, and loads their weights."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def load_net(
         level: the level that ``include`` and ``exclude`` rules are compared with.
         stages: the stages that these rules are compared with.
         python: replacements for ``Python`` layers, by the layer's class name; see ``seqclf.caffe.layers.python``.
-        strict: whether it is an error if the file has weights for no layer of the net, or a layer gets no weights;
-            otherwise such layers are filled.
+        strict: raise an error if a layer gets no weights, or if the file has weights of layers that the net lacks.
+            False: initialize layers without weights with their fillers.
 
     Returns:
         the net, in that phase, on the CPU.
@@ -66,11 +66,11 @@ def build_net(
     strict: bool = True,
     problems: Sequence[str] = (),
 ) -> Net:
-    """Like ``load_net``, from a ``NetParameter`` in today's form.
+    """Like ``load_net``, from an upgraded ``NetParameter``.
 
     Args:
         message: the net; its layers are filtered in place.
-        file: where it comes from, for errors.
+        file: its file, for errors.
         weights, phase, flavour, level, stages, python, strict: see ``load_net``.
         problems: problems found so far, reported together with those of building.
     """
@@ -86,7 +86,7 @@ def build_net(
 
 
 def read_net(path: str | Path, flavour: str = "bvlc") -> Any:
-    """The ``NetParameter`` in a ``.prototxt`` or ``.caffemodel``, in today's form, with all of its layers and blobs.
+    """Reads the ``NetParameter`` in a ``.prototxt`` or ``.caffemodel``, with all layers and blobs, and upgrades it.
 
     Raises:
         CaffeFormatError: the file is missing or damaged.
@@ -99,12 +99,12 @@ def read_net(path: str | Path, flavour: str = "bvlc") -> Any:
 
 
 def read_net_structure(path: str | Path, flavour: str = "bvlc", problems: list[str] | None = None) -> Any:
-    """Like ``read_net``, without the numbers of blobs: for a ``.caffemodel`` that serves as a net's definition.
+    """Like ``read_net``, without the values of blobs, for a ``.caffemodel`` that is used as a net's definition.
 
     Args:
         path: the file.
         flavour: "bvlc" or "lisa".
-        problems: takes the fields that Caffe does not have; None makes them an error.
+        problems: a list to which unknown fields are appended. None: they are an error.
     """
     found: list[str] = []
     message = _read(path, flavour, found, numbers=False)

@@ -18,7 +18,7 @@ from seqclf.caffe.weights import assign, read_weights
 
 PHASES = ("TRAIN", "TEST")
 FAILURES = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
-"""What a layer raises if it can't handle its settings, its shapes or the files that it reads."""
+"""Errors that layers raise for unsuitable settings, shapes or files."""
 
 
 _CPU = torch.empty(0)
@@ -26,7 +26,7 @@ _CPU = torch.empty(0)
 
 
 class Step(NamedTuple):
-    """A layer's part in a forward pass, read once from its message, as protobuf's fields are slow to read."""
+    """A layer and its blobs in a forward pass. They are read once, because reading the fields of a message is slow."""
 
     layer: Layer
     bottoms: tuple[str, ...]
@@ -93,7 +93,7 @@ class Net(nn.Module):
         self.train(phase == "TRAIN")
 
     def train(self, mode: bool = True) -> Net:
-        """Switches to Caffe's TRAIN phase, or to TEST; a layer with a ``phase`` of its own keeps it."""
+        """Switches to Caffe's TRAIN or TEST phase. Layers with their own ``phase`` keep it."""
         super().train(mode)
         for param, layer in self.sequence:
             if param.HasField("phase"):
@@ -104,7 +104,7 @@ class Net(nn.Module):
 
     def _add(self, i: int, param: Any, surroundings: Surroundings, parameters: Parameters) -> None:
         if param.type in LAYERS and any(bottom not in self.blob_shapes for bottom in param.bottom):
-            return  # the layer that should make the bottom has been reported
+            return  # the missing bottom has been reported
         layer = self._build(param, surroundings)
         self.add_module(f"{i}_{param.name.replace('.', '_')}", layer)
         self.sequence.append((param, layer))
@@ -157,15 +157,15 @@ class Net(nn.Module):
         """Computes every blob of the net.
 
         Args:
-            inputs: the net's inputs by name, tensors or arrays in Caffe's layout (recurrent blobs time-major). Sizes
-                other than the prototxt's are accepted where the layers can take them. A net whose data layers provide
-                everything takes none.
+            inputs: the net's inputs by name, tensors or arrays in Caffe's layout (recurrent blobs time-major). Their
+                sizes may differ from the prototxt's if all layers support it. A net whose data layers provide all
+                inputs takes none.
 
         Returns:
-            the tops of all layers by name; where layers work in place, as the last of them left the blob.
+            the tops of all layers by name. After layers that work in place, the last value.
 
         Raises:
-            CaffeFormatError: an input is missing or unknown; a layer can't take its bottoms.
+            CaffeFormatError: an input is missing or unknown; a layer cannot process its bottoms.
         """
         return self.compute(inputs)
 
@@ -215,7 +215,7 @@ class Net(nn.Module):
         )
 
     def _reads_ending(self, keep: frozenset[str]) -> list[tuple[str, ...]]:
-        """For each layer, the blobs that no later layer reads and that are not in ``keep``."""
+        """Returns, for each layer, the blobs that are not in ``keep`` and that no later layer reads."""
         if keep not in self._last_reads:
             if not keep <= set(self.blob_shapes):
                 raise CaffeFormatError(f"{self.file}: has no blob {', '.join(sorted(keep - set(self.blob_shapes)))}")
@@ -225,7 +225,7 @@ class Net(nn.Module):
         return self._last_reads[keep]
 
     def loss(self, blobs: Mapping[str, Tensor]) -> Tensor:
-        """The net's loss ``()``: the sum of its blobs times their ``loss_weight``; 0 if none has one."""
+        """Returns the loss ``()``: the sum of all blobs times their ``loss_weight``, or 0 if none has a weight."""
         terms = []
         for name, weight in self.loss_weights.items():
             value = blobs[name]
@@ -234,7 +234,7 @@ class Net(nn.Module):
         return torch.stack(terms).sum() if len(terms) > 1 else terms[0] if terms else torch.zeros(())
 
     def reset_state(self) -> None:
-        """Clears what recurrent layers kept of earlier calls."""
+        """Clears the state that recurrent layers kept from earlier calls."""
         for _, layer in self.sequence:
             if hasattr(layer, "state"):
                 layer.state = None  # type: ignore[assignment]
@@ -246,7 +246,7 @@ class Net(nn.Module):
 
         Args:
             path: a ``.caffemodel``, or an HDF5 file.
-            strict: whether it is an error if a layer finds no parameters, or parameters find no layer.
+            strict: raise an error if a layer gets no parameters, or if the file has layers that the net lacks.
 
         Returns:
             the layers that the file does not fill, and the layers in the file that the net does not have.
@@ -259,7 +259,7 @@ class Net(nn.Module):
         return assign(read_weights(path, self.flavour), self.params, shared, path, strict)
 
     def share(self, other: Net) -> None:
-        """Uses the parameters of another net's layers of the same name (Net::ShareTrainedLayersWith)."""
+        """Shares the parameters of another net's layers of the same names (Net::ShareTrainedLayersWith)."""
         named = {param.name: layer.blobs for param, layer in reversed(other.sequence)}
         for param, layer in self.sequence:
             theirs = named.get(param.name)
@@ -272,14 +272,14 @@ class Net(nn.Module):
                 layer.blobs[j] = theirs[j]
 
     def fill(self, layers: Iterable[str] | None = None) -> None:
-        """Draws the parameters of these layers (None: of all) by their fillers; a shared one is drawn by its owner."""
+        """Initializes the parameters of these layers (None: all) with the fillers of the layers that own them."""
         by_name = {param.name: layer for param, layer in reversed(self.sequence)}
         for name in self.params if layers is None else layers:
             for j in range(len(by_name[name].blobs)):
                 by_name[name].fill(j)
 
     def to_message(self) -> Any:
-        """The ``NetParameter`` that Caffe saves, without blobs: with ``Split`` layers, phases and loss weights."""
+        """Returns the ``NetParameter`` that Caffe saves: with ``Split`` layers, phases, loss weights, but no blobs."""
         net = type(self.message)()
         net.CopyFrom(self.message)
         for field in ("force_backward", "state", "debug_info"):

@@ -1,14 +1,14 @@
 """Caffe's solvers (sgd_solver.cpp and its siblings) as PyTorch optimizers, in its arithmetic and order of operations.
 
-A step takes the gradient that ``iter_size`` backward passes have summed, and for all parameters together
+A step modifies the gradients, which ``iter_size`` backward passes have summed, for all parameters together:
 
     g = g * clip_gradients / |g|                       where the norm of all gradients is greater than clip_gradients
     g = g / iter_size
     g = g + weight_decay * decay_mult * w              or sign(w) in the place of w, for L1
 
-and then updates history and weights by ``rate = lr * lr_mult``, each solver by its own equations. ``p.grad`` is left as
-it was. As in Caffe, a parameter that got no gradient has the gradient zero: decay and momentum still move it. One that
-doesn't require a gradient is left alone.
+and then updates history and weights by ``rate = lr * lr_mult``, each solver by its own equations. ``p.grad`` is
+unchanged. As in Caffe, a missing gradient counts as zero, so decay and momentum still move the parameter. Parameters
+that do not require gradients are unchanged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CaffeOptimizer(Optimizer):
     """Base class of the solvers, which add their ``update``.
 
     A parameter group may have ``lr_mult`` and ``decay_mult`` (default 1). Groups with equal settings are updated
-    together, so one group per parameter, which gives the history the net's order, costs nothing.
+    together. So one group per parameter, which keeps the history in the net's order, is not slower.
 
     Args:
         params: parameters or parameter groups, as for any PyTorch optimizer.
@@ -44,20 +44,23 @@ class CaffeOptimizer(Optimizer):
         flavour: "lisa" divides the weight decay by ``iter_size``, too, and updates shared parameters in its own way.
 
     Raises:
-        CaffeFormatError: an unknown setting, or a value that Caffe can't work with.
+        CaffeFormatError: an unknown setting, or a value that Caffe does not accept.
     """
 
     histories: ClassVar[tuple[str, ...]] = ("history",)
     """The tensors kept for each parameter; a ``.solverstate`` holds them one after the other."""
     own: ClassVar[tuple[str, ...]] = ()
-    """The fields of ``SolverParameter`` that belong to this solver."""
+    """The fields of ``SolverParameter`` that only some solvers have."""
     lisa_iter_size: ClassVar[bool] = False
     """Whether lisa-caffe's treatment of ``iter_size`` is known for this solver."""
     averages: ClassVar[tuple[str, ...]] = ()
-    """Those of them that are decays of running averages, which must be less than 1."""
+    """The decays of running averages among ``own``, which must be less than 1."""
 
     order: Sequence[tuple[Tensor, int]] = ()
-    """The parameters, and which use of each (0 for its owner), as in a ``.solverstate``; empty: as in the groups."""
+    """The parameters in the order of a ``.solverstate``, each with the index of its use (0 for the owner).
+
+    Empty for the order of the groups.
+    """
 
     def __init__(
         self,
@@ -83,8 +86,8 @@ class CaffeOptimizer(Optimizer):
         """Adds a parameter group, with settings of its own.
 
         Raises:
-            CaffeFormatError: see the class; or the group has another ``clip_gradients``, which limits all gradients
-                together.
+            CaffeFormatError: see the class; or ``clip_gradients``, which limits all gradients together, differs from
+                the other groups'.
         """
         unknown = sorted(param_group.keys() - self.defaults.keys() - {"params"})
         if unknown:
@@ -96,7 +99,7 @@ class CaffeOptimizer(Optimizer):
             if group["clip_gradients"] != first["clip_gradients"]:
                 raise CaffeFormatError("clip_gradients of one parameter group: it limits the norm of all gradients")
         self._check(group)
-        # The undecorated method: the decorator imports torch._dynamo, which takes longer than all else at the start.
+        # The decorator imports torch._dynamo, which takes most of the time of starting, so it is bypassed.
         add = Optimizer.add_param_group
         getattr(add, "__wrapped__", add)(self, group)
 
@@ -188,13 +191,13 @@ class CaffeOptimizer(Optimizer):
         torch._foreach_add_(w, change)
 
     def update(self, w: Tensors, g: Tensors, history: Sequence[Tensors], rate: float, s: Settings) -> None:
-        """Updates weights and history in place, and keeps the gradients; ``rate`` includes the multiplier."""
+        """Updates weights and history in place, without changing the gradients. ``rate`` includes the multiplier."""
         raise NotImplementedError
 
     def history(self) -> list[Tensor]:
-        """The history as a ``.solverstate`` holds it: one tensor per parameter, in the order of the groups.
+        """Returns the history as in a ``.solverstate``: one tensor per parameter, in the order of the groups.
 
-        lisa-caffe has one per use of a shared parameter, each at the place of its layer. AdaDelta and Adam keep two
+        lisa-caffe has one per use of a shared parameter, in the order of the layers. AdaDelta and Adam keep two
         histories, one after the other. The tensors are the optimizer's own, not copies.
         """
         order = self.order or [(p, 0) for group in self.param_groups for p in group["params"]]
@@ -226,7 +229,7 @@ class CaffeOptimizer(Optimizer):
         return state[name]
 
     def _clip(self, gradients: list[Tensor]) -> Tensor | None:
-        """The factor of all gradients; a tensor, so that the GPU need not be waited for."""
+        """Returns the factor of all gradients. It is a tensor, so that the GPU does not have to synchronize."""
         limit = self.param_groups[0]["clip_gradients"]
         if limit is None:
             return None

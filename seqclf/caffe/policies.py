@@ -1,7 +1,7 @@
-"""Caffe's learning-rate policies (sgd_solver.cpp): as ``seqclf`` schedules, and as the rate that a solver asks for.
+"""Caffe's learning-rate policies (sgd_solver.cpp): as ``seqclf`` schedules, and as the rate of a solver.
 
-A policy is a schedule, ``partial(step, gamma=0.1, stepsize=1000)``: the factor on the optimizer's own rate. Keywords
-are named as the fields of ``SolverParameter``, and numbers are float or double just where Caffe's are.
+A policy is a schedule, ``partial(step, gamma=0.1, stepsize=1000)``: it returns the factor of the optimizer's rate.
+Keywords have the names of the fields of ``SolverParameter``. Values are rounded to float32 where Caffe uses float.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def single(x: float) -> float:
 
 
 def fixed(step: int, steps: int) -> float:
-    """1 throughout."""
+    """A constant 1."""
     return 1.0
 
 
@@ -44,7 +44,7 @@ def inv(step: int, steps: int, gamma: float, power: float) -> float:
 
 
 def multistep(step: int, steps: int, gamma: float, stepvalue: Sequence[int]) -> float:
-    """``gamma ** n``, where ``n`` counts the step values reached, as Caffe does by no more than one a step."""
+    """``gamma ** n``, where ``n`` counts the step values reached. As in Caffe, it grows by at most 1 per step."""
     count, moment = 0, -1
     for value in stepvalue:
         moment = max(value, moment + 1)
@@ -53,7 +53,7 @@ def multistep(step: int, steps: int, gamma: float, stepvalue: Sequence[int]) -> 
 
 
 def poly(step: int, steps: int, power: float, max_iter: int | None = None) -> float:
-    """``(1 - step / max_iter) ** power``; the run's own length where ``max_iter`` is not given."""
+    """``(1 - step / max_iter) ** power``. ``max_iter`` defaults to the length of the run."""
     last = steps if max_iter is None else max_iter
     _at_least_1("max_iter", last)
     if step > last:
@@ -62,10 +62,10 @@ def poly(step: int, steps: int, power: float, max_iter: int | None = None) -> fl
 
 
 def sigmoid(step: int, steps: int, gamma: float, stepsize: int) -> float:
-    """``1 / (1 + exp(-gamma * (step - stepsize)))``: it rises, to a half at ``stepsize``."""
+    """``1 / (1 + exp(-gamma * (step - stepsize)))``: it rises, and is 1/2 at ``stepsize``."""
     _at_least_1("stepsize", stepsize)
     exponent = single(-_gamma(gamma) * single(single(step) - single(stepsize)))
-    return single(1 / single(1 + single(math.exp(min(exponent, 100)))))  # float's exp is infinite from 89 on
+    return single(1 / single(1 + single(math.exp(min(exponent, 100)))))  # exp overflows float32 from 89 on
 
 
 POLICIES: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
@@ -77,16 +77,16 @@ POLICIES: dict[str, tuple[Callable[..., float], tuple[str, ...]]] = {
     "poly": (poly, ("power", "max_iter")),
     "sigmoid": (sigmoid, ("gamma", "stepsize")),
 }
-"""By ``lr_policy``: the schedule, and the solver's fields that it needs."""
+"""Maps ``lr_policy`` to the schedule and the fields of the solver that it needs."""
 
 
 @dataclass
 class Policy:
-    """The learning rate of a solver. Call it once per update, in order, as "multistep" counts.
+    """The learning rate of a solver. Call it once per update, in order, because "multistep" counts the calls.
 
     Attributes:
         param: the ``SolverParameter``.
-        schedule: its policy as a schedule, the factor on its ``base_lr``.
+        schedule: the policy, as a schedule that returns the factor of ``base_lr``.
         current_step: the counter that a snapshot saves and a restored solver sets.
     """
 
@@ -95,7 +95,7 @@ class Policy:
     current_step: int = 0
 
     def __call__(self, iteration: int) -> float:
-        """The rate (a float32) of the update after this many."""
+        """Returns the rate, a float32, of the update that follows this many."""
         param = self.param
         if param.lr_policy == "multistep":
             values = param.stepvalue
@@ -112,7 +112,7 @@ def policy(param: Any) -> Policy:
     """Builds the learning rate of a ``SolverParameter``.
 
     Raises:
-        CaffeFormatError: the policy is unknown, lacks a field that it needs, or a field has an impossible value.
+        CaffeFormatError: the policy is unknown, lacks a field, or has an invalid value.
     """
     if param.lr_policy not in POLICIES:
         raise CaffeFormatError(f'lr_policy "{param.lr_policy}": expected one of {", ".join(POLICIES)}')
@@ -122,12 +122,12 @@ def policy(param: Any) -> Policy:
     if missing:
         raise CaffeFormatError(f'lr_policy "{param.lr_policy}" needs {" and ".join(missing)}')
     keywords = {name: getattr(param, name) for name in needed}
-    schedule(0, 0, **keywords)  # reports an impossible value now
+    schedule(0, 0, **keywords)  # reports invalid values now
     return Policy(param, partial(schedule, **keywords))
 
 
 def _power(base: float, exponent: float) -> float:
-    """C's ``pow`` for a base that is not negative: infinite where Python raises."""
+    """C's ``pow`` for a base of at least 0: it returns infinity where Python raises an error."""
     try:
         return math.pow(base, exponent)
     except (OverflowError, ValueError):

@@ -1,4 +1,4 @@
-"""Nets written to files as Caffe writes them: weights (``.caffemodel`` or HDF5) and definitions (prototxt)."""
+"""Saving of nets: weights (``.caffemodel`` or HDF5) and definitions (prototxt)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def save_net(net: Net, path: str | Path) -> Path:
     the same bytes.
 
     Raises:
-        CaffeFormatError: another ending; the file can't be written.
+        CaffeFormatError: the suffix is unknown, or the file cannot be written.
     """
     ending = Path(path).suffix
     if ending == ".prototxt":
@@ -38,7 +38,7 @@ def save_net(net: Net, path: str | Path) -> Path:
 
 
 def _binary(net: Net) -> Iterator[Any]:
-    """A ``.caffemodel``'s bytes, a layer at a time."""
+    """Yields the bytes of a ``.caffemodel``, layer by layer."""
     message = net.to_message()
     top = type(message)()
     top.CopyFrom(message)

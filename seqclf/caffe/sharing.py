@@ -1,4 +1,4 @@
-"""The parameters of a net's layers: those with one name are shared, each has its multipliers (Net::AppendParam)."""
+"""The parameters of a net and their multipliers. Parameters with the same name are shared (Net::AppendParam)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Parameters:
         layer.share(j, blob)
 
     def _merge_multipliers(self, layer: Layer, spec: Any, owner: Any, blob: nn.Parameter) -> None:
-        """A sharer may set multipliers that the owner leaves open, and must agree with those that the owner sets."""
+        """Lets a sharer set multipliers that the owner leaves unset; different values are an error."""
         for field in ("lr_mult", "decay_mult"):
             if not spec.HasField(field):
                 continue

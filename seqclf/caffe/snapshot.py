@@ -1,4 +1,4 @@
-"""A solver's snapshots: the files that hold its net and the history of its optimizer."""
+"""A solver's snapshots: files with its net and the history of its optimizer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from seqclf.caffe.schema import schema
 
 
 def read_state(path: str | Path, flavour: str = "bvlc") -> dict[str, Any]:
-    """A ``.solverstate`` (or ``.solverstate.h5``): iter, learned_net, current_step and history, a list of ``Blob``.
+    """Reads a ``.solverstate`` or ``.solverstate.h5``: iter, learned_net, current_step, and history as ``Blob``s.
 
     Raises:
-        CaffeFormatError: the file is missing or damaged, or holds weights.
+        CaffeFormatError: the file is missing or damaged, or contains weights.
     """
     if ".caffemodel" in Path(path).suffixes:
         state_file = str(path).replace(".caffemodel", ".solverstate")
@@ -58,7 +58,7 @@ def _read_binary(path: str | Path, flavour: str) -> dict[str, Any]:
 def write_state(
     path: str, iteration: int, model: str, current_step: int, history: Sequence[Tensor], flavour: str
 ) -> None:
-    """Writes a ``.solverstate``, or with the ending ``.h5`` a ``.solverstate.h5``; ``model`` is the weights' file."""
+    """Writes a ``.solverstate``, or an HDF5 file if the suffix is ``.h5``. ``model`` is the path of the weights."""
     if path.endswith(".h5"):
         hdf5.write_state(path, iteration, model, current_step, history)
         return
@@ -67,7 +67,7 @@ def write_state(
 
 
 def find_weights(path: str | Path, learned_net: str) -> str:
-    """The weights of a snapshot: where it says, or else beside it.
+    """Finds the weights of a snapshot: at the path in it, or else beside it.
 
     Raises:
         CaffeFormatError: there is no such file.

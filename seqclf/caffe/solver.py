@@ -27,18 +27,18 @@ from seqclf.caffe.threads import suitable_threads
 from seqclf.caffe.upgrade import read_upgraded
 
 Feed = Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | None
-"""Values for a net's ``Input`` layers: the same at every forward pass, or by the number of the pass (from 0)."""
+"""Values for a net's ``Input`` layers: a dict for all forward passes, or a function of the pass's number (from 0)."""
 Stop = Callable[[], str | None] | None
 
 
 class Solver:
-    """Trains a net as Caffe does.
+    """Trains a net like Caffe's solver.
 
     Args:
         param: a ``SolverParameter``, in today's form.
-        file: where it comes from, for errors, and to find files that it names relative to itself.
+        file: its file, for errors and for relative paths in it.
         flavour: "bvlc" or "lisa".
-        device: where to compute.
+        device: the device of the nets.
         python: replacements for ``Python`` layers, by the layer's class name.
         log: called with each line that Caffe would log; None for silence.
 
@@ -87,7 +87,7 @@ class Solver:
         self._threads_logged = False
 
     def load_weights(self, path: str | Path) -> None:
-        """Starts from trained parameters: takes what the file has for the net's layers, and logs the rest."""
+        """Loads trained parameters into layers of the same name, and logs the layers that do not match."""
         self.log(f"Finetuning from {path}")
         missing, unread = self.net.load_weights(find(str(path), self.file), strict=False)
         for name in unread:
@@ -98,7 +98,7 @@ class Solver:
     # ---- training
 
     def step(self, iterations: int, stop: Stop = None) -> bool:
-        """Makes a number of updates, and tests, displays and takes snapshots when the solver says so (Solver::Step).
+        """Makes updates, with the tests, log lines and snapshots that the solver's settings ask for (Solver::Step).
 
         A small net computes with one thread; PyTorch's number of threads is restored at the end.
 
@@ -148,7 +148,7 @@ class Solver:
         return request == "stop"
 
     def _forward_backward(self) -> dict[str, Tensor]:
-        """``iter_size`` passes, whose gradients are summed; sets ``loss`` and returns the last pass's outputs."""
+        """Sums the gradients of ``iter_size`` passes, sets ``loss``, and returns the outputs of the last pass."""
         for p in self.net.parameters():
             p.grad = None  # optimizer.zero_grad() would import torch._dynamo
         losses = []
@@ -187,7 +187,7 @@ class Solver:
         return sum(self._recent) / len(self._recent)
 
     def _display(self, outputs: Mapping[str, Tensor], rate: float) -> None:
-        """The log lines of an iteration. The pace is at the end, where Caffe's parse_log.sh does not look."""
+        """Logs an iteration. The speed is at the end of a line, where Caffe's parse_log.sh ignores it."""
         now = time.perf_counter()
         elapsed, made = now - self._timer, self.iter - self._last_shown
         pace = f" ({made / elapsed:.4g} iter/s, {elapsed:.4g}s/{made} iters)" if made else ""
@@ -221,7 +221,7 @@ class Solver:
 
     @torch.no_grad()
     def test(self) -> list[dict[str, Tensor]]:
-        """Each test net's outputs, averaged over ``test_iter`` forward passes (Solver::Test)."""
+        """Returns the outputs of each test net, averaged over ``test_iter`` forward passes (Solver::Test)."""
         results = []
         for i, net in enumerate(self.test_nets):
             self.log(f"Iteration {self.iter}, Testing net (#{i})")
@@ -245,7 +245,7 @@ class Solver:
 
     @property
     def prefix(self) -> str:
-        """The beginning of a snapshot's name: ``snapshot_prefix``, or else the solver's file without its ending."""
+        """The beginning of a snapshot's path: ``snapshot_prefix``, or else the solver's path without its suffix."""
         given = self.param.snapshot_prefix
         if not given or os.path.isdir(given):
             return str(Path(given or Path(self.file).parent) / Path(self.file).stem)
@@ -272,7 +272,7 @@ class Solver:
         return Path(model), Path(state)
 
     def restore(self, path: str | Path) -> None:
-        """Resumes from a snapshot of Caffe's or of ours (SGDSolver::RestoreSolverStateFromBinaryProto).
+        """Resumes from a snapshot written by Caffe or by ``snapshot`` (Solver::Restore).
 
         Raises:
             CaffeFormatError: a file is missing or damaged, or belongs to another net or kind of solver.
@@ -284,7 +284,7 @@ class Solver:
         history = [torch.from_numpy(np.array(blob.data)).view(blob.shape) for blob in state["history"]]
         for i, (blob, ours) in enumerate(zip(state["history"], self.optimizer.history(), strict=False)):
             if blob.fits(tuple(ours.shape)):
-                history[i] = history[i].view(ours.shape)  # shapes of 2014 have ones in front
+                history[i] = history[i].view(ours.shape)  # shapes of 2014 have leading ones
         with within(str(path)):
             self.optimizer.load_history(history, state["iter"])
         self.iter, self.passes = state["iter"], state["iter"] * self.param.iter_size
@@ -292,10 +292,10 @@ class Solver:
 
 
 def read_solver(path: str | Path, flavour: str = "bvlc") -> Any:
-    """The ``SolverParameter`` in a solver's prototxt, in today's form.
+    """Reads the ``SolverParameter`` in a solver's prototxt and upgrades it to the newest form.
 
     Raises:
-        CaffeFormatError: the file is missing, or no such message.
+        CaffeFormatError: the file is missing, or is not a solver.
     """
     data, message, name = read_bytes(path), schema(flavour).SolverParameter(), str(path)
     parsed = parse_text(decode(data, name), message, name) if is_text(data, name) else parse_binary(data, message, name)
@@ -314,16 +314,16 @@ def load_solver(
     """Loads a solver with its nets, new or from a snapshot.
 
     Args:
-        path: the solver's prototxt. Files that it names are searched in the working directory, then beside it.
-        weights: files with trained parameters to start from, matched by layer name; what does not match is logged.
+        path: the solver's prototxt. Paths in it are relative to the working directory, or else to the prototxt.
+        weights: files of trained parameters to start from, matched by layer name; other layers are logged.
         snapshot: a ``.solverstate`` or ``.solverstate.h5`` to resume from.
         flavour: "bvlc" or "lisa".
-        device: where to compute; the prototxt's ``solver_mode`` does not choose it.
+        device: the device of the nets; ``solver_mode`` in the prototxt is ignored.
         python: replacements for ``Python`` layers, by the layer's class name.
         log: called with each line that Caffe would log; None for silence.
 
     Raises:
-        CaffeFormatError: a file or field is wrong, and named; or both weights and a snapshot were given.
+        CaffeFormatError: a file or field is invalid, or both weights and a snapshot are given.
     """
     if weights is not None and snapshot is not None:
         raise CaffeFormatError("give either a snapshot to resume from, or weights to start from, not both")

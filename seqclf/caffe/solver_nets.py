@@ -16,13 +16,13 @@ TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
 
 
 def find(name: str, solver_file: str) -> str:
-    """A file that the solver names: relative to the working directory, as in Caffe, or else to the solver's file."""
+    """Resolves a path in the solver: relative to the working directory, as in Caffe, or else to the solver's file."""
     beside = os.path.join(os.path.dirname(solver_file), name)
     return name if os.path.exists(name) or not os.path.exists(beside) else beside
 
 
 def find_named(field: str, name: str, solver_file: str) -> str:
-    """Like ``find``; the field is named if there is no such file."""
+    """Like ``find``, but a missing file is an error that names the field."""
     path = find(name, solver_file)
     if not os.path.isfile(path):
         raise CaffeFormatError(f'{solver_file}: field {field}: there is no file "{name}"')
@@ -30,7 +30,7 @@ def find_named(field: str, name: str, solver_file: str) -> str:
 
 
 def train_net(param: Any, file: str, flavour: str, python: Python) -> Net:
-    """The net that the solver trains, with weights drawn by the fillers."""
+    """Builds the train net, initialized by its fillers."""
     given = [field for field in TRAIN_FIELDS if param.HasField(field)]
     if len(given) != 1:
         raise CaffeFormatError(
@@ -40,7 +40,7 @@ def train_net(param: Any, file: str, flavour: str, python: Python) -> Net:
 
 
 def test_nets(param: Any, file: str, flavour: str, python: Python) -> list[Net]:
-    """The nets that are tested, one for each ``test_iter``."""
+    """Builds the test nets, one for each ``test_iter``."""
     sources = [("test_net_param", net) for net in param.test_net_param] + [("test_net", net) for net in param.test_net]
     for field in ("net_param", "net"):
         if param.HasField(field):
@@ -65,7 +65,7 @@ def test_nets(param: Any, file: str, flavour: str, python: Python) -> list[Net]:
 
 
 def _build(source: Any, field: str, file: str, flavour: str, phase: str, state: Any, python: Python) -> Net:
-    """A net from a file's name or from a message inside the solver."""
+    """Builds a net from a path, or from a message inside the solver."""
     problems: list[str] = []
     if isinstance(source, str):
         path = find_named(field, source, file)

@@ -1,4 +1,4 @@
-"""Upgrade of nets and solvers in the old forms to today's (upgrade_proto.cpp)."""
+"""Upgrade of nets and solvers from old forms to the newest (upgrade_proto.cpp)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.upgrade_v0 import is_v0, upgrade_v0
 
 V1_TYPES = {
-    # the enum of `layers { type: ... }` and the string of today
+    # the enum of `layers { type: ... }` and the type of `layer`
     "ABSVAL": "AbsVal",
     "ACCURACY": "Accuracy",
     "ARGMAX": "ArgMax",
@@ -140,7 +140,7 @@ def _move_transformations(net: Any) -> None:
 
 
 def _upgrade_inputs(net: Any, name: str) -> None:
-    """Replaces ``input:`` with ``input_shape`` or ``input_dim`` by a first layer of type ``Input``."""
+    """Replaces ``input``, ``input_shape`` and ``input_dim`` by a first layer of type ``Input``."""
     if not len(net.input):
         return
     shapes = [list(shape.dim) for shape in net.input_shape]

@@ -1,4 +1,4 @@
-"""The weights of nets in files: read by layer, and copied into a net's parameters."""
+"""Reading of weights by layer, and copying into a net's parameters."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from seqclf.caffe.upgrade_v0 import is_v0
 
 
 def read_weights(path: str | Path, flavour: str = "bvlc") -> dict[str, list[Blob]]:
-    """The parameters in a file, by layer, in Caffe's order.
+    """Reads the parameters in a file, by layer, in Caffe's order.
 
     Args:
-        path: a ``.caffemodel``, whose numbers stay views of the mapped file, or an HDF5 file, recognised by content.
+        path: a ``.caffemodel``, whose values are views of the mapped file, or an HDF5 file, recognized by content.
         flavour: "bvlc" or "lisa".
 
     Raises:
-        CaffeFormatError: the file is missing or damaged; a blob's shape and values do not agree.
+        CaffeFormatError: the file is missing or damaged, or is of another kind; a blob's shape does not match its
+            values.
     """
     if is_hdf5(path):
         return hdf5.read_weights(path)
@@ -38,7 +39,7 @@ def read_weights(path: str | Path, flavour: str = "bvlc") -> dict[str, list[Blob
         raise CaffeFormatError(f"{name}: is text, expected weights: a .caffemodel or .caffemodel.h5 file")
     rest, cuts = cut(data, "NetParameter", name)
     net: Any = parse_binary(rest, schema(flavour).NetParameter(), name)
-    if is_v0(net):  # whose blobs are one level deeper, so they were not cut out
+    if is_v0(net):  # its blobs are one level deeper, and were not cut out
         upgrade_net(net, name)
         return _by_layer(((layer.name, [(blob, None) for blob in layer.blobs]) for layer in net.layer), name)
     messages = [list(layer.blobs) for layer in (*net.layers, *net.layer)]
@@ -51,7 +52,7 @@ def read_weights(path: str | Path, flavour: str = "bvlc") -> dict[str, list[Blob
 
 
 def _by_layer(layers: Any, file: str) -> dict[str, list[Blob]]:
-    """Blobs by layer name, from names and pairs of ``BlobProto`` and cut-out numbers."""
+    """Returns blobs by layer name, from names and pairs of a ``BlobProto`` and the values cut out of it."""
     found: dict[str, list[Blob]] = {}
     for name, blobs in layers:
         if blobs and found.get(name):
@@ -75,7 +76,7 @@ def assign(
     Args:
         found: the weights in the file, by layer.
         params: the net's parameters, by layer.
-        shared: for each layer of the net, which of its parameters other layers own.
+        shared: for each layer of the net, the indices of the parameters that other layers own.
         path: the file, for errors.
         strict: see ``Net.load_weights``.
 
@@ -102,7 +103,7 @@ def assign(
 
 def _check_blobs(name: str, blobs: list[Blob], mine: nn.ParameterList, shared: set[int], path: str | Path) -> None:
     absent = {j for j, blob in enumerate(blobs) if blob.absent}
-    if is_hdf5(path):  # which leaves out what another layer owns
+    if is_hdf5(path):  # it does not contain parameters that another layer owns
         absent |= {j for j in shared if j >= len(blobs)}
     if len(set(range(len(blobs))) | absent) != len(mine) or not absent <= shared:
         there = len(blobs) - sum(blob.absent for blob in blobs)
@@ -121,7 +122,7 @@ def copy_blob(blob: Blob, into: Tensor) -> None:
     if target.device.type == "cpu" and target.is_contiguous():
         array = target.view(-1).numpy()
         if array.dtype == source.dtype:
-            array.view(np.uint8)[:] = source.view(np.uint8)  # as bytes: a file's floats are not aligned
+            array.view(np.uint8)[:] = source.view(np.uint8)  # as bytes, because floats in a file are not aligned
         else:
             with np.errstate(over="ignore"):  # doubles too large for a float become infinite
                 array[:] = source

@@ -37,7 +37,7 @@ class Input(Layer):
 
 
 class DummyData(Source):
-    """Tops of given shapes, filled anew for each batch (dummy_data_layer.cpp)."""
+    """Tops of given shapes, refilled for each batch (dummy_data_layer.cpp)."""
 
     category = "data"
     caffe_source = "dummy_data_layer.cpp"

@@ -23,9 +23,8 @@ FLOAT = torch.finfo(torch.float32)
 class Window(NamedTuple):
     """A window that moves over images; settings are (height, width).
 
-    It has ``(size + 2 pad - kernel) / stride + 1`` positions, rounded up, or down with ``down``. A last position that
-    would begin behind the image and its padding is dropped, but only if there is padding: otherwise it stays, and is
-    empty.
+    It has ``(size + 2 pad - kernel) / stride + 1`` positions, rounded up, or down with ``down``. If there is padding, a
+    last position that would begin beyond it is dropped. Without padding, it is kept and empty.
     """
 
     kernel: Pair
@@ -48,7 +47,7 @@ class Window(NamedTuple):
         return all(2 * p <= k and (count - 1) * s < n + p for n, count, k, s, p in axes)
 
     def fit(self, x: Tensor, value: float) -> Tensor:
-        """x padded with ``value``, or cropped, to what all positions cover."""
+        """Pads x with ``value``, or crops it, to the area that all positions cover."""
         size = (x.shape[2], x.shape[3])
         ends: list[int] = []
         for n, count, k, s, p in zip(size, self.places(size), self.kernel, self.stride, self.pad, strict=True):
@@ -57,9 +56,9 @@ class Window(NamedTuple):
 
 
 def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
-    """The largest value of each window, and its position row * W + column.
+    """Returns the largest value of each window, and its position row * W + column.
 
-    The first of equal values counts, and gets the gradient. An empty window gives -FLT_MAX and -1.
+    The first of equal values gets the gradient. An empty window gives -FLT_MAX and -1.
     """
     height, width = x.shape[2:]
     if window.suits_pytorch((height, width)):
@@ -73,7 +72,7 @@ def max_pool(x: Tensor, window: Window) -> tuple[Tensor, Tensor]:
 
 
 def average_pool(x: Tensor, window: Window) -> Tensor:
-    """The mean of each window, where padding counts as zeros, but nothing beyond it does.
+    """Returns the mean of each window. Padding counts as zeros, positions beyond it do not count.
 
     An empty window gives 0 divided by its area, which is 0 (so NaN) or negative.
     """
@@ -89,7 +88,7 @@ def average_pool(x: Tensor, window: Window) -> Tensor:
 
 
 def stochastic_pool(x: Tensor, window: Window, training: bool) -> Tensor:
-    """In training, a value of each window, drawn in proportion to it; otherwise their mean, weighted by themselves.
+    """Returns a value of each window, drawn with a probability proportional to it; in testing, the expectation.
 
     For values that are not negative, without padding (Zeiler and Fergus 2013; in Caffe only in pooling_layer.cu).
     """
@@ -119,7 +118,7 @@ class _Pool(Layer):
             self.fail(f"a bottom of shape {shape}, expected 4 axes (N, C, H, W)")
 
     def check_window(self, window: Window, shape: Shape) -> Pair:
-        """The window's positions on a bottom of this shape, at least one by one."""
+        """Checks the window and returns its number of positions on a bottom of this shape."""
         if 0 in window.kernel or 0 in window.stride:
             self.fail(f"kernel {window.kernel} and stride {window.stride}, expected 1 or more")
         if any(p >= k for p, k in zip(window.pad, window.kernel, strict=True)):
@@ -164,7 +163,7 @@ class Pooling(_Pool):
         return [top] * len(self.param.top)
 
     def _pair(self, name: str, field: str) -> Pair:
-        """A setting for height and width: ``field`` for both, or ``name``_h and ``name``_w."""
+        """Reads a setting for height and width: ``field`` for both, or ``name``_h and ``name``_w."""
         p = self.param.pooling_param
         h, w = p.HasField(f"{name}_h"), p.HasField(f"{name}_w")
         if h != w or (h and p.HasField(field)) or (name == "kernel" and not h and not p.HasField(field)):
@@ -216,7 +215,7 @@ class SPP(_Pool):
         return [(N, C, *places[0]) if len(places) == 1 else (N, C * sum(h * w for h, w in places))]
 
     def _levels(self, shape: Shape) -> list[Window]:
-        """Each level's window for a bottom of this shape."""
+        """Returns the window of each level for a bottom of this shape."""
         self.check_bottom(shape)
         levels: list[Window] = []
         for level in range(self.param.spp_param.pyramid_height):
