@@ -118,9 +118,21 @@ def test_whole_clips_equal_the_model(name, tmp):
     torch.testing.assert_close(*found, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_mean_per_feature_is_exported(dtype, tmp):
+    preprocess = partial(Normalize, mean=[0.1, 0.2, 0.3, 0.4, 0.5], std=[0.5, 0.4, 0.3, 0.2, 0.1])
+    model = make_model(TEMPORALS["gru"], preprocess=preprocess)
+    parts = program.Frames(model)
+    written = graph.frame_graph(parts, (D,), dtype, 18)
+    for form in ("model", "stream"):
+        onnx.save(graph.onnx_form(parts, written, (D,), form), tmp / "features.onnx")
+        assert check.check(model, tmp / "features.onnx", form, uint8(40, D).to(dtype)) < 1e-4
+
+
 @keeps_loops
 def test_a_program_is_the_model(tmp):  # LSTM's programs are checked where the tool is run
-    model, path = make_model(TEMPORALS["gru"]), tmp / "stream.pt2"
+    preprocess = partial(Normalize, mean=[0.1, 0.2, 0.3, 0.4, 0.5], std=0.5)
+    model, path = make_model(TEMPORALS["gru"], preprocess=preprocess), tmp / "stream.pt2"
     torch.export.save(program.export_program(model, (D,), torch.uint8, "stream"), path)
     assert check.check(model, path, "stream", uint8(40, D)) < 1e-5
 

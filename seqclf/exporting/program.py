@@ -132,8 +132,9 @@ class _Normalize(Normalize):
     def forward(self, frames: Tensor) -> Tensor:
         if self.bgr:
             frames = frames.flip(-3)
-        scale = 1 / self.std if frames.is_floating_point() else 1 / (255 * self.std)
-        return frames.to(self.mean.dtype) * scale - self.mean / self.std
+        mean, std = self._fitted(self.mean, frames), self._fitted(self.std, frames)
+        scale = 1 / std if frames.is_floating_point() else 1 / (255 * std)
+        return frames.to(mean.dtype) * scale - mean / std
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
