@@ -85,13 +85,15 @@ def _parser() -> Parser:
     add("--stride", type=int, help="frames from window to window (default: half a window)")
     add("--whole", action="store_true", help="classify each file as one clip of all its frames")
     add("--resize", type=int, nargs="+", metavar="N", help="scale frames to H W, or their shorter side to N")
-    add("--crop", action="store_true", help="take the center of the frames, of the size that the model takes")
+    add("--crop", action="store_true", help="crop the center of the frames to the size of the model's input")
     add("--crops", type=int, default=1, choices=(1, 10), help="10: corners and center, and their mirror images")
-    add("--fps", type=float, help="resample videos to this rate; of folders and arrays: the rate that they have")
-    add("--weights", nargs="+", metavar="N", help="of several runs, one number each (default: all the same)")
-    add("--roots", nargs="+", metavar="DIR", help="of several runs, the folder of the videos of each")
-    add("--segments", metavar="CSV", help="true segments, for timelines; or a folder of <video>.txt, one class a line")
-    add("--unit", choices=("frames", "seconds"), default="frames", help="of the times in the CSV (default: frames)")
+    add("--fps", type=float, help="resample videos to this rate; for folders and arrays: their frame rate")
+    add("--weights", nargs="+", metavar="N", help="the weight of each run, if there are several (default: equal)")
+    add("--roots", nargs="+", metavar="DIR", help="the folder of the videos of each run, if there are several")
+    add("--segments", metavar="CSV", help="true segments for timelines, or a folder of <video>.txt, one class per line")
+    add(
+        "--unit", choices=("frames", "seconds"), default="frames", help="the unit of times in the CSV (default: frames)"
+    )
     add("--out", help="folder for the output (default: predictions/ in the first run)")
     add("--no-timelines", action="store_true", help="draw no timelines")
     add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
@@ -100,7 +102,7 @@ def _parser() -> Parser:
 
 
 def _split(args: argparse.Namespace, is_run: Callable[[str], bool]) -> tuple[list[str], list[str], list[float] | None]:
-    """Run folders, other paths, and weights; paths may follow the values of --weights, --roots and --resize."""
+    """Split the arguments into run folders, other paths and weights. Paths may follow the values of an option."""
     weights = None
     if args.weights is not None:
         weights = [float(text) for text in takewhile(_is_number, args.weights)]
@@ -120,7 +122,7 @@ def _split(args: argparse.Namespace, is_run: Callable[[str], bool]) -> tuple[lis
 
 
 def _sampling(args: argparse.Namespace) -> Sampling | None:
-    """The sampling that the options ask for; None for the run's."""
+    """The sampling selected by the options; None for the run's."""
     from seqclf.prediction.predictor import windows_of
 
     if args.whole and (args.frames is not None or args.stride is not None):
@@ -139,7 +141,7 @@ def _size(values: list[int] | None) -> int | tuple[int, int] | None:
 
 
 def _show() -> tuple[Progress, Callable[[str], None]]:
-    """What shows progress, and what prints the table in the end."""
+    """Callbacks that show progress, and a function that prints the table at the end."""
     from rich.console import Console
     from rich.table import Table
 

@@ -22,11 +22,12 @@ class BatchPredictor:
 
     Args:
         model: a ``FrameSequenceClassifier``.
-        classes: the names of its classes.
-        decision: how a clip is labelled: by its "last" frame, or by the "mean" of the probabilities over its frames.
-        spec: how the run reads input; None where the model is of no run.
+        classes: the class names.
+        device: the device to run on.
+        decision: how a clip is classified: by its "last" frame, or by the "mean" of the probabilities over its frames.
+        spec: how the run reads input; None for a model without a run.
         sources: the folder of the user's modules that the spec refers to.
-        precision: that of the run's evaluation, "fp32", "bf16" or "fp16".
+        precision: the precision of evaluation, "fp32", "bf16" or "fp16".
     """
 
     def __init__(
@@ -44,21 +45,21 @@ class BatchPredictor:
 
     @property
     def frame_shape(self) -> tuple[int, ...] | None:
-        """The shape of one frame, ``(C, H, W)`` or ``(D,)``; None where the model does not say."""
+        """The shape of one frame, ``(C, H, W)`` or ``(D,)``; None if the model does not declare it."""
         return getattr(self.model, "frame_shape", None)
 
     @torch.inference_mode()
     def __call__(self, frames: Frames) -> Prediction:
         """Classifies one clip.
 
-        Pictures are RGB with the channels first. Of an OpenCV ``frame`` (BGR, channels last), pass
+        Pictures are RGB with channels first. For an OpenCV ``frame`` (BGR, channels last), use
         ``frame[..., ::-1].transpose(2, 0, 1)``.
 
         Args:
-            frames: ``(T, *frame_shape)``, uint8, or float from 0 to 1; T is 1 or more.
+            frames: ``(T, *frame_shape)``, uint8 or float from 0 to 1; T is 1 or more.
 
         Raises:
-            SeqclfError: the frames have another shape than the model takes, are not numbers, or are not finite.
+            SeqclfError: the frames do not have the shape of the model's input, are not numbers, or are not finite.
         """
         return self.batch([frames])[0]
 
@@ -67,8 +68,8 @@ class BatchPredictor:
         """Classifies several clips in one call of the model; shorter clips are padded.
 
         Args:
-            clips: each as in a call.
-            names: of the clips, for errors.
+            clips: the frames of each clip, as in a call.
+            names: the names of the clips, for errors.
         """
         tensors = [
             self.check(clip, "the clip" if len(clips) == 1 else f"clip {k}" if names is None else names[k])
@@ -87,19 +88,19 @@ class BatchPredictor:
 
     @torch.inference_mode()
     def run(self, clips: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """Probabilities ``(B, T, K)`` on the CPU of clips ``(B, T, *frame_shape)``, and the state after them.
+        """Compute probabilities ``(B, T, K)``, on the CPU, and the final state of clips.
 
         Args:
-            clips: checked frames, padded to one length.
-            state: what the call before returned, to continue its sequences.
-            lengths: ``(B,)`` valid frames of each; None: all.
+            clips: checked frames ``(B, T, *frame_shape)``, padded to one length.
+            state: the state returned by an earlier call, to continue its sequences.
+            lengths: ``(B,)``, the valid frames of each clip; None for all.
         """
         with autocast(self.device, self.precision):
             logits, state = self.model(clips.to(self.device), state=state, lengths=lengths)
         return logits.float().softmax(-1).cpu(), state
 
     def check(self, frames: Frames, name: str = "the clip") -> Tensor:
-        """Frames as a tensor ``(T, *frame_shape)``; errors as in a call."""
+        """Convert and check frames ``(T, *frame_shape)``. Errors as in a call."""
         clip, shape = to_tensor(frames), self.frame_shape
         if shape is not None and tuple(clip.shape[1:]) != shape:
             raise wrong_shape(tuple(clip.shape[1:]), shape, name)

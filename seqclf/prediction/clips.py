@@ -18,18 +18,18 @@ from seqclf.prediction.fit import Fit
 from seqclf.prediction.prediction import Prediction
 
 PIECE = 32
-"""How many frames are read at a time. A long clip goes through a model that can stream in pieces of this length."""
+"""Frames to read at a time. A model that can stream processes longer clips in pieces of this length."""
 BATCH = 256
-"""How many frames, of all clips and crops, go through the model at a time, where clips are shorter."""
+"""The largest number of frames, over all clips and crops, in one call of the model with several clips."""
 
 
 @dataclass
 class Clip:
-    """One clip of a source, and its prediction.
+    """One clip of a source.
 
     Attributes:
-        numbers: of its frames in the source.
-        prediction: at these frames.
+        numbers: the numbers of its frames in the source.
+        prediction: the prediction at these frames.
     """
 
     numbers: list[int]
@@ -38,10 +38,10 @@ class Clip:
 
 @dataclass
 class SourcePrediction(Prediction):
-    """The prediction of a whole source: at each of its frames the mean over the clips that show it.
+    """The prediction of a whole source: at each frame, the mean over the clips that contain it.
 
-    A frame between two frames of a clip has the prediction of the one before it. The source's probabilities by a rule
-    are the mean over the clips of theirs.
+    Frames that a clip skips have the prediction of the clip's frame before them. The source's probabilities by a
+    decision rule are the mean of those of its clips.
     """
 
     clips: list[Clip] = field(default_factory=list)
@@ -51,8 +51,10 @@ def predict_source(predictor: BatchPredictor, source: Source, sampling: Sampling
     """Classifies the clips of a source.
 
     Args:
-        sampling: which frames make the clips, ``sampling(len(source), None)``.
-        fit: what is done to the frames.
+        predictor: the model.
+        source: the frames.
+        sampling: which frames form the clips, ``sampling(len(source), None)``.
+        fit: the transform of the frames.
 
     Raises:
         SeqclfError: a frame can't be read or does not fit the model, or there are none.
@@ -72,7 +74,7 @@ def predict_source(predictor: BatchPredictor, source: Source, sampling: Sampling
 
 
 def merge(clips: list[Clip], length: int, predictor: BatchPredictor) -> SourcePrediction:
-    """The predictions of clips as that of their source of ``length`` frames."""
+    """Merge the predictions of clips to the prediction of their source of ``length`` frames."""
     K = len(predictor.classes)
     total, seen = torch.zeros(length, K, dtype=torch.float64), torch.zeros(length, dtype=torch.int64)
     for clip in clips:
@@ -89,7 +91,7 @@ def merge(clips: list[Clip], length: int, predictor: BatchPredictor) -> SourcePr
 
 
 def _ends(numbers: Sequence[int]) -> list[int]:
-    """Up to where each frame of a clip stands: up to the next one; the last as long as the one before it."""
+    """The end of each frame's prediction in the source: the next frame of the clip; the last step is repeated."""
     ends = [max(after, before + 1) for before, after in pairwise(numbers)]
     gap = max(1, numbers[-1] - numbers[-2]) if len(numbers) > 1 else 1
     return [*ends, numbers[-1] + gap]
@@ -119,7 +121,7 @@ def _predict_clips(predictor: BatchPredictor, source: Source, clips: list[list[i
 def _predict_batch(
     predictor: BatchPredictor, frames: _Frames, clips: list[list[int]], change: Callable[[Tensor], Tensor] | None
 ) -> Iterator[Clip]:
-    """Several clips in one call of the model; ``change`` is what needs whole clips."""
+    """Classify several clips in one call of the model; ``change`` is a transform of whole clips."""
     frames.forget(min(map(min, clips)))
     read = [frames.read(numbers) for numbers in clips]
     fitted = read if change is None else [change(clip[0]) for clip in read]
@@ -130,7 +132,7 @@ def _predict_batch(
 
 
 def _predict_in_pieces(predictor: BatchPredictor, frames: _Frames, numbers: list[int]) -> Clip:
-    """One clip piece by piece, the state carried, so that a clip of any length fits into memory."""
+    """Classify one clip in pieces with carried state, so that a clip of any length fits into memory."""
     pieces: list[Tensor] = []
     state: State = None
     for start in range(0, len(numbers), PIECE):
@@ -143,10 +145,11 @@ def _predict_in_pieces(predictor: BatchPredictor, frames: _Frames, numbers: list
 
 
 class _Frames:
-    """The frames of a source, changed one by one and kept while clips that overlap need them.
+    """A cache of the transformed frames of a source, for clips that overlap.
 
     Args:
-        change: raw frames ``(n, ...)`` to ``(crops, n, ...)``.
+        source: the frames.
+        change: maps raw frames ``(n, ...)`` to ``(crops, n, ...)``.
     """
 
     def __init__(self, source: Source, change: Callable[[Tensor], Tensor]) -> None:
@@ -162,5 +165,5 @@ class _Frames:
         return torch.stack([self.held[n] for n in numbers], 1)
 
     def forget(self, before: int) -> None:
-        """Frees the frames before this one."""
+        """Drop the frames before this one."""
         self.held = {n: frame for n, frame in self.held.items() if n >= before}

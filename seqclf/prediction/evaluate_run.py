@@ -43,17 +43,17 @@ def evaluate(
         checkpoint: "newest", "best" or the number of a step.
         settings: ``key=value`` changes of the run's config, such as ``data.root=DIR``.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
-        decision: how a clip is labelled, in place of what the run recorded.
-        data: in place of the config's.
+        decision: how a clip is classified; None for the run's recorded rule.
+        data: data to use instead of the config's.
         predictions: a CSV to write, with a row for each clip; see ``write_rows``.
         out: a JSON file to write; None for none.
         say: called with lines of progress.
         world: the processes that share the work.
-        experiment: in place of the run's config, for a run whose config could not be written in full.
+        experiment: the run's experiment, if its config could not be written completely.
 
     Returns:
-        ``run``, ``checkpoint``, ``step``, ``decision``, ``accuracy`` (of clips, by that rule; None where clips have
-        several labels), ``parts`` (the figures; see ``Metrics.result``), ``data`` and ``skipped``.
+        ``run``, ``checkpoint``, ``step``, ``decision``, ``accuracy`` (of clips, by that rule; None if clips have
+        several labels), ``parts`` (the metrics; see ``Metrics.result``), ``data`` and ``skipped``.
 
     Raises:
         SeqclfError: the run or its data can't be loaded, or the data has no such part.
@@ -79,7 +79,7 @@ def predict_part(
     data: Data | None = None,
     experiment: Experiment | None = None,
 ) -> list[ClipRow]:
-    """The clips of a part of a run's data one by one, as ``evaluate`` counts them, in order; arguments as there."""
+    """The predictions for each clip of a part of a run's data, in order. Arguments as in ``evaluate``."""
     return _evaluate(run, part, checkpoint, settings, device, None, data, True, lambda text: None, ALONE, experiment)[1]
 
 
@@ -108,7 +108,7 @@ def _evaluate(
     identity, trained = data.identity(), record["data"].get(part)
     if not changed and trained is not None and trained["sha256"] != identity[part]["sha256"]:
         warn(f"{run}: its {part} data is not what it was in training ({data.source})", stacklevel=3)
-    say(f"{path} on {part}: {data.source}; clips are labelled by their {_IN_WORDS[rule]}")
+    say(f"{path} on {part}: {data.source}; clips are classified by their {_IN_WORDS[rule]}")
     rows = ClipRows(clips)
     figures = evaluate_clips(
         model.to(where),
@@ -122,7 +122,7 @@ def _evaluate(
     )
     skipped = {name: why for each in world.gather(data.skipped()) for name, why in each.items()}
     for name, why in skipped.items():
-        say(f"left out: {name} ({why})")
+        say(f"skipped: {name} ({why})")
     results = {
         "run": str(run),
         "checkpoint": str(path),

@@ -1,4 +1,4 @@
-"""Predictions in the frame numbers and times of the file, whatever rate the run reads it at."""
+"""Predictions in frame numbers and times of the file, before sampling."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FileFrames:
-    """The N frames of a file, and which frame of its source stands for each.
+    """The N frames of a file, and the frame of the source that represents each.
 
     Attributes:
-        numbers: ``(N,)``, of the frames.
-        read: ``(N,)``, the place in the source of the frame that stands for each.
-        fps: frames per second of the file; None where it is not known.
-        starts: ``(N + 1,)`` seconds, when each frame begins, and the last one ends; None where it is not known.
-        rate: how the source samples the file, as plain values; empty where it reads every frame.
+        numbers: ``(N,)``, the frame numbers.
+        read: ``(N,)``, the position in the source of the frame that represents each.
+        fps: frames per second of the file; None if unknown.
+        starts: ``(N + 1,)`` seconds, the start of each frame, and the end of the last; None if unknown.
+        rate: how the source samples the file, as plain values; empty if it reads every frame.
     """
 
     numbers: Ints
@@ -38,7 +38,7 @@ class FileFrames:
     rate: dict[str, Any]
 
     def times(self) -> FrameTimes:
-        """The same for annotations, which refer to the file."""
+        """The frame times, to look up annotations, which refer to the file."""
         end = int(self.numbers[-1]) + 1
         if self.starts is None:
             return FrameTimes(self.numbers, end)
@@ -47,11 +47,11 @@ class FileFrames:
         return FrameTimes(self.numbers, end, middles, float(self.starts[-1]), period)
 
     def place_of(self, place: int) -> int:
-        """The first frame of the file that a frame of the source stands for."""
+        """The first frame of the file that a frame of the source represents."""
         return min(int(np.searchsorted(self.read, place)), len(self.numbers) - 1)
 
     def time_of(self, place: int) -> float | None:
-        """When a frame of the source begins, in seconds; None where it is not known."""
+        """The start of a frame of the source, in seconds; None if unknown."""
         return None if self.starts is None else float(self.starts[self.place_of(place)])
 
 
@@ -59,7 +59,8 @@ def file_frames(source: Source, fps: float | None = None) -> FileFrames:
     """The frames of a source's file.
 
     Args:
-        fps: the frame rate of a file that does not say it, such as a folder of pictures.
+        source: the source.
+        fps: the frame rate of a source that does not know it, such as a folder of pictures.
     """
     if isinstance(source, VideoFile):
         return _of_video(source)
@@ -97,8 +98,8 @@ class FilePrediction:
     """The prediction of a file.
 
     Attributes:
-        prediction: at each frame of the file, with clips in places of the file's frames.
-        frames: the file's frames.
+        prediction: the prediction at each frame of the file; clips have positions in the file.
+        frames: the frames of the file.
     """
 
     prediction: SourcePrediction
@@ -106,7 +107,7 @@ class FilePrediction:
 
 
 def on_file(prediction: SourcePrediction, frames: FileFrames) -> FilePrediction:
-    """The prediction of a source as that of its file."""
+    """Convert the prediction of a source to that of its file."""
     read = torch.from_numpy(frames.read)
     assert prediction.seen is not None
     clips = [replace(clip, numbers=[frames.place_of(n) for n in clip.numbers]) for clip in prediction.clips]

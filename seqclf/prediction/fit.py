@@ -1,4 +1,4 @@
-"""Frames brought to the size that a model takes: scaled, cropped, or refused, never silently cut."""
+"""Fitting frames to the size of a model's input: scaled, cropped, or refused, never silently cut."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from seqclf.prediction.frames import wrong_shape
 
 @dataclass(frozen=True)
 class Fit:
-    """What is done to the frames of a clip before the model sees them.
+    """The transform of a clip's frames to the model's input.
 
     Attributes:
-        transform: ``transform(frames, None)``, applied first; None for nothing.
-        resize: height and width to scale to, or the length of the shorter side; None to leave the size.
-        crop: whether the center is taken, of the size that the model takes.
-        crops: 1, or 10: the corners and the center, of the size that the model takes, and their mirror images (the
-            frames and their mirror images where there is nothing to crop).
+        transform: ``transform(frames, None)``, applied first; None for none.
+        resize: height and width to scale to, or the length of the shorter side; None keeps the size.
+        crop: whether to crop the center to the size of the model's input.
+        crops: 1; or 10 for crops of that size at the corners and the center, and their mirror images. Frames that
+            already have that size are only mirrored.
         flow: whether frames are optical flow, whose first channel is negated in a mirror image.
     """
 
@@ -42,18 +42,19 @@ class Fit:
 
     @property
     def is_framewise(self) -> bool:
-        """Whether each frame is changed by itself, so that a long clip may be read in pieces."""
+        """Whether each frame is transformed on its own, so that a long clip can be read in pieces."""
         return self.transform is None or is_framewise(self.transform)
 
     def __call__(self, frames: Tensor, shape: tuple[int, ...] | None, name: str) -> Tensor:
-        """Frames ``(T, ...)`` as the model takes them: ``(1, T, *shape)``, or with ten crops ``(10, T, *shape)``.
+        """Fit frames ``(T, ...)`` to ``(1, T, *shape)``, or with several crops to ``(crops, T, *shape)``.
 
         Args:
-            shape: of one frame, as the model takes it; None where it is not known.
-            name: of the clip, for errors.
+            frames: the raw frames.
+            shape: the shape of one frame of the model's input; None if unknown.
+            name: the name of the clip, for errors.
 
         Raises:
-            SeqclfError: the frames don't have the model's shape in the end.
+            SeqclfError: the result does not have the model's shape.
         """
         if self.transform is not None:
             frames = self.transform(frames, None)

@@ -1,4 +1,4 @@
-"""Raw frames as the caller has them (arrays, tensors, lists), as a tensor that a model takes."""
+"""Conversion of raw frames (arrays, tensors, lists) to tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 
 Frames = Tensor | np.ndarray[Any, Any] | list[Any] | tuple[Any, ...]
-"""Raw frames as an array, a tensor, or a list of such: uint8, or float from 0 to 1; channels come first, as RGB."""
+"""Raw frames: an array, a tensor or a list of them, uint8 or float from 0 to 1, RGB with channels first."""
 
 
 class FramesInMemory:
@@ -35,7 +35,7 @@ class FramesInMemory:
 
 
 def to_tensor(frames: Frames) -> Tensor:
-    """Frames as a uint8 or float tensor; other integers from 0 to 255 become uint8.
+    """Convert frames to a uint8 or float tensor. Other integers from 0 to 255 become uint8.
 
     Raises:
         SeqclfError: the frames are not numbers, out of range, or a list of frames of different shapes.

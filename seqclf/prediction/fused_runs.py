@@ -22,8 +22,8 @@ class FusedRuns:
 
     Attributes:
         readers: the runs.
-        weights: their shares, which sum to 1.
-        has_roots: whether the user named the roots, so that a file must be under each.
+        weights: their weights, with sum 1.
+        has_roots: whether the user gave the roots, so that each file must exist under every root.
     """
 
     readers: Sequence[RunReader]
@@ -43,11 +43,13 @@ class FusedRuns:
         """Loads runs and checks that they fit each other.
 
         Args:
-            folders: of the runs.
-            weights: one number for each run; None: all the same.
-            roots: the folder of the videos of each run. A file under the first run's root is read by each run under its
-                own root, such as frames and flow.
-            experiment: in place of the config of a single run.
+            folders: the run folders.
+            weights: one number for each run; None for equal weights.
+            roots: the folder of the videos of each run, such as frames and flow. Each run reads a file under the first
+                root from the same path under its own root.
+            checkpoint: "newest", "best" or the number of a step.
+            device: "auto", "cpu", "cuda" or "cuda:<n>".
+            experiment: the experiment of a single run, if its config could not be written completely.
             changes: further arguments of ``RunReader.load``.
 
         Raises:
@@ -100,7 +102,7 @@ class FusedRuns:
         return self.readers[0].find([path])
 
     def places(self, path: Path) -> list[Path]:
-        """Where each run finds a file: under its own root if it is under the first run's, or else where it is."""
+        """The path at which each run reads a file: under its own root if the file is under the first run's root."""
         root = self.readers[0].root
         first = None if root is None else Path(root).expanduser().resolve()
         if first is None or not path.resolve().is_relative_to(first):
@@ -112,7 +114,7 @@ class FusedRuns:
         return places
 
     def predict(self, places: Sequence[Path]) -> tuple[FilePrediction, list[Source]]:
-        """The prediction of a file by all runs together, and what each has read.
+        """Classify a file with all runs; returns the fused prediction and the source that each run read.
 
         Raises:
             SeqclfError: as in ``RunReader.open`` and ``predict``; the runs read different numbers of frames.
@@ -125,7 +127,7 @@ class FusedRuns:
         if len(each) == 1:
             return each[0], sources
         lengths = [len(one.frames.numbers) for one in each]
-        if max(lengths) > min(lengths) + 1:  # flow, which is between two frames, has one less than its video
+        if max(lengths) > min(lengths) + 1:  # optical flow has one frame less than its video
             raise SeqclfError(f"{places[0]}: the runs read it as {' and '.join(map(str, lengths))} frames")
         each = [cut(one, min(lengths)) for one in each]
         fused = fuse([one.prediction for one in each], self.weights)
@@ -133,7 +135,7 @@ class FusedRuns:
         return FilePrediction(fused, each[0].frames), sources
 
     def notes(self, places: Sequence[Path], sources: Sequence[Source]) -> list[str]:
-        """What the user should know of how a file is read."""
+        """Notes for the user on how a file is read."""
         notes = []
         if len({run.spec.flow for run in self.readers}) > len(set(places)):
             notes.append(f"runs on frames and on flow both read {places[0]}: --roots says where flow is")
@@ -141,6 +143,6 @@ class FusedRuns:
             if run.is_default(place):
                 kind = getattr(source, "kind", "other")
                 notes.append(
-                    f"{run.folder} was not trained on files of this kind ({kind}): every frame is read as it is"
+                    f"{run.folder} was not trained on files of this kind ({kind}): all frames are read unchanged"
                 )
         return notes

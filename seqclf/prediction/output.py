@@ -1,4 +1,4 @@
-"""What is written of predictions: plain values for ``predictions.json``, a CSV and a timeline picture for each file."""
+"""Output of predictions: values for ``predictions.json``, and a CSV and a timeline picture for each file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqclf.runtime.files import write_csv
 
 
 def as_plain(found: FilePrediction) -> dict[str, Any]:
-    """What ``predictions.json`` holds of a file; frame numbers and times are the file's."""
+    """The entry of a file in ``predictions.json``; frame numbers and times are those of the file."""
     prediction, frames = found.prediction, found.frames
     ranking = prediction.ranking(most=5)
     segments = []
@@ -64,7 +64,7 @@ def _clip(clip: Clip, frames: FileFrames) -> dict[str, Any]:
 
 
 def _span(frames: FileFrames, start: int, end: int) -> dict[str, Any]:
-    """A segment from a place to the one before ``end``, in the file's numbers; its end is the number after the last."""
+    """A segment in frame numbers and seconds of the file; ``end`` is exclusive."""
     span: dict[str, Any] = {"start": int(frames.numbers[start]), "end": int(frames.numbers[end - 1]) + 1}
     if frames.starts is not None:
         span["start_seconds"] = round(float(frames.starts[start]), 4)
@@ -73,9 +73,9 @@ def _span(frames: FileFrames, start: int, end: int) -> dict[str, Any]:
 
 
 def write_frames(path: Path, found: FilePrediction) -> None:
-    """Writes a CSV with a row for each frame of the file: number, time, class, its probability, those of all classes.
+    """Write a CSV with a row for each frame: number, time, class, its probability, the probabilities of all classes.
 
-    The last fields of a frame that was not seen (of which evaluation samples none near) are empty.
+    For frames that no clip contains, all fields after the time are empty.
 
     Raises:
         SeqclfError: the file can't be written.

@@ -1,4 +1,4 @@
-"""The clips of a part of a run's data, one by one: what evaluation counts, as rows."""
+"""The predictions of an evaluation, one row per clip."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ class ClipRow:
     """One clip of an evaluation.
 
     Attributes:
-        index: of the clip in its part.
-        video: its name, or in memory its index; ``path`` is its file, if it has one.
-        clip: which of the video's clips it is, from 0.
-        truth: the class that all its labelled frames have; None where they differ, or there is none.
+        index: the index of the clip in its part.
+        video: the name of the video; for clips in memory, the index.
+        path: the path of the video; None for clips in memory.
+        clip: the number of the clip in its video, from 0.
+        truth: the class of all labelled frames; None if they differ or there are none.
         by_rule: the probabilities ``(K,)`` by each decision rule.
     """
 
@@ -64,7 +65,7 @@ class ClipRows:
 
 
 def _places(clips: Clips | Videos) -> Any:
-    """Of a clip's index, its video's name and path, and its number among the video's clips."""
+    """A function from a clip's index to its video's name and path, and its number in the video."""
     if isinstance(clips, Clips):
         return lambda index: (str(index), None, 0)
     if clips.training:
@@ -77,7 +78,7 @@ def _places(clips: Clips | Videos) -> Any:
 
 
 def write_rows(path: str | Path, rows: Sequence[ClipRow], classes: Sequence[str], decision: DecisionRule) -> None:
-    """Writes a CSV with a row for each clip: video, clip, truth, label, its probability, those of all classes.
+    """Write a CSV with a row for each clip: video, clip, truth, label, probability, and those of all classes.
 
     Raises:
         SeqclfError: the file can't be written.

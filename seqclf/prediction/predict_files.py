@@ -27,10 +27,10 @@ class Progress:
     """Callbacks of `predict`; the default does nothing.
 
     Attributes:
-        begin: with the number of files.
-        done: with the prediction of a file and its plain values.
-        failed: with a path and what is wrong with it.
-        note: with what the user should know.
+        begin: called with the number of files.
+        done: called with the prediction of a file and its entry in ``predictions.json``.
+        failed: called with the path of a file and the error.
+        note: called with a note for the user.
     """
 
     begin: Callable[[int], None] = lambda count: None
@@ -61,29 +61,28 @@ def predict(
     progress: Progress | None = None,
     experiment: Experiment | None = None,
 ) -> dict[str, Any]:
-    """Classifies files with a run, exactly as its evaluation does, or with several runs together.
+    """Classify files with a run, exactly as in its evaluation, or with several runs whose predictions are fused.
 
     Args:
-        run: a run folder, or several that are fused (see ``fuse``).
-        paths: videos, folders of frames, ``.npy`` files, folders of such; images for a run that reads images.
-        weights, roots: of several runs, one each; see ``FusedRuns.load``.
+        run: a run folder, or several (see ``fuse``).
+        paths: videos, folders of frames, ``.npy`` files, or folders of them; images for a run that reads images.
+        weights, roots: one for each run, if there are several; see ``FusedRuns.load``.
         checkpoint: "newest", "best" or the number of a step.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
-        decision, sampling, transform, resize, crop, crops, fps: in place of what the run recorded; see
-            ``RunReader.load``.
-        segments, unit: the true segments, for the timelines; see ``Truth``.
-        out: a folder for ``predictions.json``, and for each file a CSV and a timeline; None: nothing is written.
-        timelines: whether timelines are drawn.
-        progress: called for each file.
-        experiment: of one run, in place of its config; for a run whose config could not be written in full.
+        decision, sampling, transform, resize, crop, crops, fps: replace the recorded settings; see ``RunReader.load``.
+        segments, unit: the true segments for timelines; see ``Truth``.
+        out: the folder to write ``predictions.json`` to, and a CSV and a timeline for each file; None to write nothing.
+        timelines: whether to draw timelines.
+        progress: callbacks.
+        experiment: the experiment of a single run, if its config could not be written completely.
 
     Returns:
-        What ``predictions.json`` holds: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per
-        file) and ``failed`` (of files that can't be read, the error).
+        The content of ``predictions.json``: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per
+        file) and ``failed`` (path -> error).
 
     Raises:
-        SeqclfError: a run can't be loaded or does not say how it reads input; runs don't fit each other; an argument is
-            out of range. An error with one file is not raised, but listed in ``failed``.
+        SeqclfError: a run can't be loaded or has no record of its input; runs do not fit each other; an argument is out
+            of range. Errors of single files are not raised, but returned in ``failed``.
     """
     runs = FusedRuns.load(
         [run] if isinstance(run, str | Path) else list(run),
@@ -107,7 +106,7 @@ def predict(
 
 @dataclass
 class _Files:
-    """The files of one call of ``predict``, and what became of them."""
+    """The state of one call of ``predict``."""
 
     runs: FusedRuns
     truth: Truth | None
@@ -119,7 +118,7 @@ class _Files:
     notes: set[str] = field(default_factory=set)
 
     def predict(self, paths: Sequence[str | Path]) -> dict[str, Any]:
-        """Classifies all files that the paths lead to; returns what ``predict`` does."""
+        """Find and classify files; returns the result of ``predict``."""
         found: dict[Path, None] = {}
         for path in paths:
             try:
@@ -161,7 +160,7 @@ class _Files:
         self.progress.done(prediction, plain)
 
     def _truth(self, file: Path, prediction: FilePrediction) -> Tensor | None:
-        """The true labels of a file's frames; None where they are not known, which is no error of the prediction."""
+        """The true labels of a file's frames; None if unknown. Errors do not affect the prediction."""
         if self.truth is None:
             return None
         try:

@@ -22,10 +22,10 @@ class Prediction:
     Attributes:
         probabilities: ``(T, K)`` float32 on the CPU, at every frame.
         classes: the K names.
-        decision: how the sequence is labelled: by its "last" frame or by the "mean" over its frames.
-        by_rule: the probabilities ``(K,)`` of the sequence by each rule; by default those of the frames.
-        seen: ``(T,)`` in how many clips the model has seen each frame; None: once each. Frames that were not seen have
-            no prediction, and zero probabilities.
+        decision: how the sequence is classified: by its "last" frame or by the "mean" over its frames.
+        by_rule: the probabilities ``(K,)`` of the sequence by each rule; by default computed from ``probabilities``.
+        seen: ``(T,)``, the number of clips that contain each frame; None for one each. Frames in no clip have no
+            prediction, and zero probabilities.
     """
 
     probabilities: Tensor
@@ -56,7 +56,7 @@ class Prediction:
         return [(self.classes[k], float(p[k])) for k in order]
 
     def labels(self) -> Tensor:
-        """The predicted class of each frame ``(T,)`` int64, ``IGNORE`` where a frame was not seen."""
+        """The predicted class of each frame ``(T,)`` int64; ``IGNORE`` for frames in no clip."""
         best = self.probabilities.argmax(1)
         return best if self.seen is None else best.where(self.seen > 0, IGNORE)
 
@@ -72,11 +72,11 @@ def fuse(predictions: Sequence[AnyPrediction], weights: Sequence[float] | None =
     """Late fusion: the weighted mean of the predictions of several models, such as LRCN's RGB and flow models.
 
     Args:
-        predictions: of the same frames and classes.
-        weights: one for each, of which only the proportions matter, such as (1, 2); None: all the same.
+        predictions: predictions for the same frames and classes.
+        weights: one for each, such as (1, 2); only their ratios matter. None for equal weights.
 
     Raises:
-        SeqclfError: there is nothing to fuse; the number of frames, the classes, the decision rules or the number of
+        SeqclfError: there are no predictions; the numbers of frames, the classes, the decision rules or the number of
             weights differ; a weight is negative or not finite, or all are 0.
     """
     if not predictions:

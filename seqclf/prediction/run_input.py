@@ -1,4 +1,4 @@
-"""How a run reads files: built from its record, or taken from its experiment where the record can't name a part."""
+"""How a run reads files: by its record, or by its experiment for parts that the record can't name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunInput:
     Attributes:
         spec: the record.
         sources: the folder of the user's modules that it refers to.
-        experiment: the caller's, whose data has the parts without an importable name; None where there is none.
+        experiment: the experiment that provides parts without an importable name, or None.
     """
 
     spec: InputSpec
@@ -30,21 +30,21 @@ class RunInput:
     experiment: Experiment | None = None
 
     def sampling(self) -> Sampling:
-        """Which frames of a file make its clips; errors as in ``InputSpec.build_sampling``."""
+        """The sampling function. Errors as in ``InputSpec.build_sampling``."""
         if self._needs_experiment(self.spec.sampling):
             found: Sampling = getattr(self._test, "sampling", whole)
             return found
         return self.spec.build_sampling(self.sources)
 
     def transform(self) -> Transform | None:
-        """What is done to the frames of a clip, or None; errors as in ``InputSpec.build_transform``."""
+        """The transform of a clip's frames, or None. Errors as in ``InputSpec.build_transform``."""
         if self._needs_experiment(self.spec.transform):
             found: Transform | None = getattr(self._test, "transform", None)
             return found
         return self.spec.build_transform(self.sources)
 
     def reader(self, kind: str) -> Reader | None:
-        """What opens files of a kind, or None where the run has read none; errors as in ``InputSpec.build_reader``."""
+        """The reader of a kind of file, or None. Errors as in ``InputSpec.build_reader``."""
         if self._needs_experiment(self.spec.readers.get(kind)):
             test = self._test
             if isinstance(test, Clips):
