@@ -178,17 +178,17 @@ def test_resizing_has_a_gradient_after_it_ran_in_inference_mode():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((torch.ones(4, 4, 3), (2, 2), 2), r"interp_order=2: expected 0 \(nearest\), 1 \(linear\) or 3"),
+        ((torch.ones(4, 4, 3), (2, 2), 2), r"interp_order=2"),
         ((torch.ones(4, 4, 3), (2, 2), 1, "mine"), 'flavour=\'mine\': expected "bvlc" or "lisa"'),
-        ((torch.ones(4, 4, 3), (2,)), r"new_dims=\(2,\): expected two whole numbers"),
+        ((torch.ones(4, 4, 3), (2,)), r"new_dims=\(2,\)"),
         ((torch.ones(4, 4, 3), (2, 2.5)), "expected two whole numbers"),
         ((torch.ones(4, 4, 3), 5), "expected two whole numbers"),
         ((torch.ones(4, 4, 3), (2, 0)), "at least 1"),
         ((torch.ones(4, 4, 3), (2**20, 2**20)), "more than 2\\*\\*31 - 1 values"),
-        ((torch.ones(4, 4), (2, 2)), r"image of shape \(4, 4\): expected \(H, W, K\)"),
+        ((torch.ones(4, 4), (2, 2)), r"image of shape \(4, 4\)"),
         ((torch.ones(4, 0, 3), (2, 2)), "none of them 0"),
-        ((torch.ones(4, 4, 3) * 1j, (2, 2)), "complex64, expected a tensor or an array of real numbers"),
-        ((np.array([[["a"]]]), (2, 2)), "<U1, expected a tensor"),
+        ((torch.ones(4, 4, 3) * 1j, (2, 2)), "complex64"),
+        ((np.array([[["a"]]]), (2, 2)), "<U1"),
         (([[[1.0]]], (2, 2)), "found list"),
     ],
 )
@@ -268,7 +268,7 @@ def test_flip_image_equals_lisa_caffe():
     assert torch.equal(flip_image(both, flow=True)[1], flip_image(small, flow=True))
     assert torch.equal(flip_image(small, 0), torch.from_numpy(small[::-1].copy()))
     assert torch.equal(flip_image(flip_image(small, flow=True), flow=True)[..., 1:], torch.from_numpy(small)[..., 1:])
-    with pytest.raises(SeqclfError, match="axis=2: expected 0"):
+    with pytest.raises(SeqclfError, match="axis=2"):
         flip_image(small, 2)
 
 
@@ -560,16 +560,16 @@ def test_invalid_mean_files_are_refused(tmp_path):
         ({}, "data holds 0 values, but shape is empty"),
         ({"data": [1] * 5, "dims": [2, 3]}, "data holds 5 values, but shape is 2 x 3"),
         ({"double_data": [1] * 5, "dims": [2, 3]}, "double_data holds 5 values, but shape is 2 x 3"),
-        ({"data": [1] * 6, "dims": [-2, -3]}, "shape is -2 x -3, expected .* none negative"),
-        ({"data": [1] * 6, "dims": [1] * 99}, "shape is 1 x .* x ..., expected at most 32 axes"),
+        ({"data": [1] * 6, "dims": [-2, -3]}, "shape is -2 x -3"),
+        ({"data": [1] * 6, "dims": [1] * 99}, "shape is 1 x .* x ..."),
         ({"data": [1], "dims": [2**62, 2**62]}, r"at most 2\*\*31 - 1 values"),
         ({"dims": [0, 2**62, 2**62]}, r"at most 2\*\*31 - 1 values"),
         ({"data": [1], "dims": [10**6, 2000]}, "data holds 1 values, but shape is 1000000 x 2000"),
         ({"data": [1] * 6, "num": 1, "channels": 2}, "num x channels x height x width is 1 x 2 x 0 x 0"),
         ({"data": [1] * 6, "num": 1, "channels": -1, "height": -6, "width": 1}, "none negative"),
-        ({"dims": [0, 3, 3]}, r"array of shape \(0, 3, 3\), expected a mean"),
-        ({"data": [1] * 6, "dims": [2, 3, 1, 1]}, r"array of shape \(2, 3, 1, 1\), expected a mean"),
-        ({"data": [1]}, r"array of shape \(\), expected a mean"),
+        ({"dims": [0, 3, 3]}, r"array of shape \(0, 3, 3\)"),
+        ({"data": [1] * 6, "dims": [2, 3, 1, 1]}, r"array of shape \(2, 3, 1, 1\)"),
+        ({"data": [1]}, r"array of shape \(\)"),
         ({"data": [1, float("nan"), 2], "dims": [3]}, "not finite"),
     ):
         write(**fields)
@@ -579,7 +579,7 @@ def test_invalid_mean_files_are_refused(tmp_path):
 
     path = tmp_path / "mean.npy"
     for array, message in (
-        (np.array(["a"]), "holds <U1 in 1 axes, expected numbers"),
+        (np.array(["a"]), "holds <U1 in 1 axes"),
         (np.ones((1,) * 9), "holds float64 in 9 axes"),
         (np.ones((2, 3, 1, 1)), "expected a mean"),
         (np.full(3, np.inf), "not finite"),

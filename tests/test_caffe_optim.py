@@ -438,18 +438,18 @@ def test_extreme_rates_overflow_as_in_c():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base_lr: 1", 'lr_policy "": expected one of fixed, step'),
-        ('base_lr: 1 lr_policy: "cosine"', 'lr_policy "cosine": expected one of fixed, step'),
-        ('lr_policy: "fixed"', 'lr_policy "fixed" needs base_lr'),
-        ('base_lr: 1 lr_policy: "step"', 'lr_policy "step" needs gamma and stepsize'),
-        ('base_lr: 1 lr_policy: "step" gamma: 0.1', "needs stepsize"),
-        ('base_lr: 1 lr_policy: "step" gamma: 0.1 stepsize: 0', "stepsize 0: expected 1 or more"),
-        ('base_lr: 1 lr_policy: "exp" gamma: -1', "gamma -1.0: expected 0 or more"),
-        ('base_lr: 1 lr_policy: "inv" gamma: 0.1', "needs power"),
-        ('base_lr: 1 lr_policy: "multistep" gamma: 0.1', "needs stepvalue"),
-        ('base_lr: 1 lr_policy: "poly" power: 1', "needs max_iter"),
-        ('base_lr: 1 lr_policy: "poly" power: 1 max_iter: 0', "max_iter 0: expected 1 or more"),
-        ('base_lr: 1 lr_policy: "sigmoid" gamma: 1 stepsize: -5', "stepsize -5: expected 1 or more"),
+        ("base_lr: 1", 'lr_policy ""'),
+        ('base_lr: 1 lr_policy: "cosine"', '"cosine"'),
+        ('lr_policy: "fixed"', "base_lr"),
+        ('base_lr: 1 lr_policy: "step"', "gamma and stepsize"),
+        ('base_lr: 1 lr_policy: "step" gamma: 0.1', "stepsize"),
+        ('base_lr: 1 lr_policy: "step" gamma: 0.1 stepsize: 0', "stepsize 0"),
+        ('base_lr: 1 lr_policy: "exp" gamma: -1', "gamma -1.0"),
+        ('base_lr: 1 lr_policy: "inv" gamma: 0.1', "power"),
+        ('base_lr: 1 lr_policy: "multistep" gamma: 0.1', "stepvalue"),
+        ('base_lr: 1 lr_policy: "poly" power: 1', "max_iter"),
+        ('base_lr: 1 lr_policy: "poly" power: 1 max_iter: 0', "max_iter 0"),
+        ('base_lr: 1 lr_policy: "sigmoid" gamma: 1 stepsize: -5', "stepsize -5"),
     ],
 )
 def test_invalid_policies_are_refused(text, message):
@@ -457,8 +457,8 @@ def test_invalid_policies_are_refused(text, message):
         policy(solver(text))
 
 
-def test_poly_ends_where_it_ends():
-    with pytest.raises(CaffeFormatError, match="iteration 41, but max_iter is 40"):
+def test_poly_is_refused_beyond_max_iter():
+    with pytest.raises(CaffeFormatError, match=r"41.*40"):
         policy(solver('base_lr: 1 lr_policy: "poly" power: 1 max_iter: 40'))(41)
 
 
@@ -467,17 +467,17 @@ def test_poly_ends_where_it_ends():
     [
         (
             'type: "Ftrl" base_lr: 1',
-            'solver type "Ftrl": expected one of SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, Adam',
+            '"Ftrl"',
         ),
-        ('type: "SGD"', "no base_lr"),
-        ('type: "AdaGrad" base_lr: 1 momentum: 0.5', "momentum 0.5: AdaGrad works with momentum 0 only"),
-        ('type: "RMSProp" base_lr: 1 momentum: 0.5', "momentum 0.5: RMSProp works with momentum 0 only"),
-        ('type: "RMSProp" base_lr: 1 rms_decay: 1', "rms_decay 1.0: RMSProp expected less than 1"),
-        ('type: "RMSProp" base_lr: 1 rms_decay: -0.5', "rms_decay -0.5: expected 0 or more"),
-        ('type: "Adam" base_lr: 1 momentum: 1', "momentum 1.0: Adam expected less than 1"),
-        ("base_lr: 1 iter_size: 0", "iter_size 0: expected 1 or more"),
-        ('base_lr: 1 regularization_type: "L3"', 'regularization_type "L3": expected "L2" or "L1"'),
-        ("base_lr: -1", "lr -1.0: expected 0 or more"),
+        ('type: "SGD"', "base_lr"),
+        ('type: "AdaGrad" base_lr: 1 momentum: 0.5', "momentum 0.5: AdaGrad"),
+        ('type: "RMSProp" base_lr: 1 momentum: 0.5', "momentum 0.5: RMSProp"),
+        ('type: "RMSProp" base_lr: 1 rms_decay: 1', "rms_decay 1.0: RMSProp"),
+        ('type: "RMSProp" base_lr: 1 rms_decay: -0.5', "rms_decay -0.5"),
+        ('type: "Adam" base_lr: 1 momentum: 1', "momentum 1.0: Adam"),
+        ("base_lr: 1 iter_size: 0", "iter_size 0"),
+        ('base_lr: 1 regularization_type: "L3"', '"L3"'),
+        ("base_lr: -1", "lr -1.0"),
     ],
 )
 def test_solvers_that_caffe_refuses_are_refused(text, message):
@@ -506,15 +506,15 @@ def test_invalid_values_are_refused(settings, message):
 
 
 def test_iter_size_in_lisa_is_refused_for_solvers_other_than_sgd():
-    with pytest.raises(CaffeFormatError, match="supported for SGD only, not for Nesterov"):
+    with pytest.raises(CaffeFormatError, match=r"iter_size 2.*Nesterov"):
         Nesterov(weights(), lr=0.1, iter_size=2, flavour="lisa")
 
 
 def test_unknown_or_misplaced_group_settings_are_refused():
     a, b, *_ = weights()
-    with pytest.raises(CaffeFormatError, match="parameter group's lr_mul: expected one of lr, lr_mult"):
+    with pytest.raises(CaffeFormatError, match="parameter group's lr_mul"):
         SGD([{"params": [a], "lr_mul": 2.0}], lr=0.1)
-    with pytest.raises(CaffeFormatError, match="clip_gradients of one parameter group"):
+    with pytest.raises(CaffeFormatError, match="clip_gradients"):
         SGD([{"params": [a], "clip_gradients": 1.0}, {"params": [b]}], lr=0.1)
 
 
@@ -530,11 +530,11 @@ def test_an_invalid_history_is_refused_and_changes_nothing():
     optimizer = OPTIMIZERS["Adam"](weights())
     walk(optimizer, 2)
     before = [x.clone() for x in optimizer.history()]
-    with pytest.raises(CaffeFormatError, match="history of 4 blobs: Adam expected 8"):
+    with pytest.raises(CaffeFormatError, match=r"4 blobs: Adam .*8"):
         optimizer.load_history(before[:4], 7)
     wrong = [torch.zeros_like(x) for x in before]
     wrong[6] = torch.zeros(6)
-    with pytest.raises(CaffeFormatError, match=r"history blob 6 of shape \(6,\): expected \(2, 3\)"):
+    with pytest.raises(CaffeFormatError, match=r"history blob 6 of shape \(6,\)"):
         optimizer.load_history(wrong, 7)
     assert all(map(torch.equal, optimizer.history(), before))
     assert optimizer.iteration == 2
@@ -543,7 +543,7 @@ def test_an_invalid_history_is_refused_and_changes_nothing():
 def test_sparse_gradients_are_refused():
     net = nn.Embedding(5, 2, sparse=True)
     net(torch.tensor([1])).sum().backward()
-    with pytest.raises(CaffeFormatError, match=r"sparse gradient, of a parameter of shape \(5, 2\)"):
+    with pytest.raises(CaffeFormatError, match=r"sparse gradient.*\(5, 2\)"):
         SGD(net.parameters(), lr=0.1).step()
 
 
