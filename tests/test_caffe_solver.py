@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from seqclf import caffe
+from seqclf.caffe.optim import from_solver
+from seqclf.caffe.schema import schema
 from seqclf.caffe.threads import suitable_threads
 
 LOSSES = (1.79076, 1.63536, 1.48742, 1.32737, 1.25061, 1.41443, 1.39693)
@@ -128,3 +130,75 @@ def test_a_small_net_computes_with_one_thread_and_no_other_thread_changes(folder
             assert threads == torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+USES = ((1.0, 1.0), (2.0, 0.5), (0.5, 0.0))
+"""The lr_mult and decay_mult of three layers that share a parameter."""
+
+
+def lisa_update(kind, w, g, histories, rate, momentum, decay):
+    """lisa-caffe's update of a shared parameter in float64: each use replaces the gradient by its own update."""
+    for i, (lr_mult, decay_mult) in enumerate(USES):
+        g = g + decay * decay_mult * w
+        before = histories[i]
+        if kind == "AdaGrad":
+            histories[i] = before + g**2
+            g = rate * lr_mult * g / (np.sqrt(histories[i]) + 1e-8)
+        else:
+            histories[i] = momentum * before + rate * lr_mult * g
+            g = histories[i] if kind == "SGD" else (1 + momentum) * histories[i] - momentum * before
+    return w - g
+
+
+@pytest.mark.parametrize("clip", [-1, 0.5])
+@pytest.mark.parametrize("kind", ["SGD", "Nesterov", "AdaGrad"])
+def test_lisa_updates_a_shared_parameter_once_per_use(kind, clip):
+    momentum, decay, rate = 0.0 if kind == "AdaGrad" else 0.5, 0.125, 0.0625
+    param = schema("lisa").SolverParameter(
+        type=kind, base_lr=rate, momentum=momentum, weight_decay=decay, clip_gradients=clip
+    )
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=(4, 3))
+    p = torch.nn.Parameter(torch.from_numpy(w.copy()))
+    groups = [{"params": [p], "lr_mult": lr, "decay_mult": decay_mult} for lr, decay_mult in USES]
+    optimizer = from_solver(param, groups, "lisa")
+    histories = [np.zeros_like(w) for _ in USES]
+    for _ in range(4):
+        g = rng.normal(size=w.shape)
+        p.grad = torch.from_numpy(g.copy())
+        optimizer.step()
+        norm = np.sqrt((g**2).sum())  # the shared parameter counts once
+        g = g * min(1, clip / norm) if clip > 0 else g
+        w = lisa_update(kind, w, g, histories, rate, momentum, decay)
+    np.testing.assert_allclose(p.detach(), w, rtol=1e-6)
+    for history, expected in zip(optimizer.history(), histories, strict=True):
+        np.testing.assert_allclose(history, expected, rtol=1e-6)
+
+
+def test_test_nets_use_the_shared_statistics_of_the_train_net(folder):
+    names = " ".join(f'param {{ name: "{name}" lr_mult: 0 }}' for name in "mvf")
+    Path("net.prototxt").write_text(
+        'layer { name: "in" type: "Input" top: "a" top: "b" input_param { shape { dim: 4 dim: 3 } } }'
+        + "".join(
+            f'layer {{ name: "bn_{x}" type: "BatchNorm" bottom: "{x}" top: "{x}_n" {names} }}'
+            f'layer {{ name: "ip_{x}" type: "InnerProduct" bottom: "{x}_n" top: "{x}_y" param {{ name: "w" }} '
+            'inner_product_param { num_output: 2 bias_term: false weight_filler { type: "xavier" } } }'
+            for x in "ab"
+        )
+        + 'layer { name: "loss" type: "EuclideanLoss" bottom: "a_y" bottom: "b_y" top: "loss" }'
+    )
+    solver, _ = make_solver("test_iter: 1 test_interval: 9 test_initialization: false")
+    a, b = torch.randn(4, 3) + 3, torch.randn(4, 3) - 1
+    solver.feed = solver.test_feed = {"a": a, "b": b}
+    solver.step(2)
+    net, (test_net,) = solver.net, solver.test_nets
+    mean, variance, weight = net.params["bn_a"]
+    for part in (net, test_net):
+        for name in ("bn_a", "bn_b"):
+            assert all(x is y for x, y in zip(part.params[name], net.params["bn_a"], strict=True))
+    decays = [0.999**i for i in (3, 2, 1, 0)]  # "bn_a" and "bn_b" update in turn, in both iterations
+    torch.testing.assert_close(weight, torch.tensor([sum(decays)]))
+    means = [a.mean(0), b.mean(0)] * 2
+    torch.testing.assert_close(mean, sum(x * d for x, d in zip(means, decays, strict=True)))
+    expected = (a - mean / weight) / (variance / weight + 1e-5).sqrt()
+    torch.testing.assert_close(test_net(a=a, b=b)["a_n"], expected)
