@@ -437,6 +437,16 @@ def test_a_damaged_file_of_a_run_is_named(refused, run, tmp_path, name, damage):
     assert str(copy / name) in refused("evaluate", copy)
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", '"text"', '{"data": 3}'])
+@pytest.mark.parametrize("command", ["evaluate", "predict", "report", "export", "compare", "resume"])
+def test_json_of_another_content_is_damaged(refused, run, tmp_path, command, content):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    name = "results.json" if command == "compare" else "run.json"
+    (copy / name).write_text(content)
+    words = {"predict": ["predict", copy, CONFIG], "resume": ["train", "--resume", "--workdir", copy]}
+    assert str(copy / name) in refused(*words.get(command, [command, copy]))
+
+
 def test_a_run_without_a_whole_checkpoint_is_refused(refused, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     checkpoint = copy / "checkpoints" / "step_2.pt"

@@ -37,7 +37,8 @@ def report(run: str | Path) -> Path:
         SeqclfError: a file of the run is missing or damaged, or the page cannot be written.
     """
     folder = RunFolder(Path(run).resolve())
-    results, record, config = folder.read_results(), folder.read_record(), folder.read_config()
+    results, config = folder.read_results(), folder.read_config()
+    record = folder.read_record("environment", "parameters", "started", "resumed")
     figures = []
     with picture_style():
         for name, (title, caption, figure) in _pictures(folder, results, record["data"]["classes"]).items():

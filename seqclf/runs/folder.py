@@ -29,7 +29,7 @@ from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.rendering import save_experiment
 from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest, save_checkpoint
 from seqclf.runs.metrics_file import MetricsWriter, read_metrics
-from seqclf.runtime.files import read_json, write_atomic, write_json
+from seqclf.runtime.files import read_json_object, write_atomic, write_json
 
 
 class RunFolder:
@@ -125,9 +125,18 @@ class RunFolder:
         """The run's experiment, with ``key=value`` overrides. Errors as in ``load_experiment``."""
         return load_experiment(self.config, overrides)
 
-    def read_record(self) -> dict[str, Any]:
-        """The content of ``run.json``."""
-        record: dict[str, Any] = read_json(self.record)
+    def read_record(self, *needed: str) -> dict[str, Any]:
+        """The content of ``run.json``.
+
+        Args:
+            needed: the keys that it must have besides "data".
+
+        Raises:
+            SeqclfError: the file is missing or damaged, or lacks a key.
+        """
+        record = read_json_object(self.record, ("data", *needed))
+        if not isinstance(record["data"], dict):
+            raise SeqclfError(f"{self.record}: damaged (data is no object)")
         return record
 
     def write_record(self, record: dict[str, Any]) -> None:
@@ -154,8 +163,7 @@ class RunFolder:
 
     def read_results(self) -> dict[str, Any]:
         """The content of ``results.json``."""
-        results: dict[str, Any] = read_json(self.results)
-        return results
+        return read_json_object(self.results, ("step", "parts"))
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Writes ``results.json``."""

@@ -80,7 +80,7 @@ def open_run(
         raise SeqclfError(f"run folder {folder.path} is not empty: use another --workdir, or --resume to continue it")
     if not folder.record.exists():
         raise SeqclfError(f"run folder {folder.path} holds no run to resume (it has no run.json)")
-    run = folder.read_record()
+    run = folder.read_record("settings")
     changed = _allowed_changes(folder.path, run["settings"], resume_fingerprint(experiment), allow)
     for part in ("train", "test", "validation"):
         if run["data"].get(part) != identity.get(part):

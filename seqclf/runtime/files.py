@@ -92,6 +92,23 @@ def read_json(path: str | Path) -> Any:
         raise SeqclfError(f"{path}: damaged ({error})") from None
 
 
+def read_json_object(path: str | Path, keys: Sequence[str]) -> dict[str, Any]:
+    """Reads a JSON file that holds an object.
+
+    Args:
+        path: the file.
+        keys: which the object must have.
+
+    Raises:
+        SeqclfError: the file is missing or damaged, holds something else, or lacks a key.
+    """
+    content = read_json(path)
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing or not isinstance(content, dict):
+        raise SeqclfError(f"{path}: damaged (it does not hold {', '.join(missing) or 'an object'})")
+    return content
+
+
 def _sync_folder(folder: Path) -> None:
     """Makes a rename durable, on systems that support it (not Windows)."""
     if os.name != "posix":
