@@ -115,7 +115,7 @@ def _split(args: argparse.Namespace, is_run: Callable[[str], bool]) -> tuple[lis
         args.roots = args.roots[: max(1, len(folders))]
     others = [path for path in args.paths if path not in folders]
     if not folders:
-        raise SeqclfError(f"{others[0]} is not a run folder, and no other argument is: name one, such as runs/demo")
+        raise SeqclfError(f"{others[0]} is not a run folder: name a run first, such as runs/demo, and then the files")
     if not others:
         raise SeqclfError("no file to classify: name files or folders after the run")
     return folders, others, weights

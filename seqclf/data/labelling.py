@@ -49,4 +49,7 @@ def given(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
 def _expect(labels: Tensor, dims: int, name: str) -> None:
     if labels.dim() != dims:
         form = "one label per clip (B,)" if dims == 1 else "labels per frame (B, T)"
-        raise SeqclfError(f"labelling {name} takes {form}, but the data's labels are {tuple(labels.shape)}")
+        other = "labelling.given" if labels.dim() == 2 else "labelling.last_frame or every_frame"
+        raise SeqclfError(
+            f"labelling {name} takes {form}, but the data's labels are {tuple(labels.shape)}: set labelling={other}"
+        )

@@ -63,8 +63,8 @@ class RunFolder:
         folder = cls(path)
         for file in (folder.config, folder.record):
             if not file.is_file():
-                missing = file.name if folder.path.is_dir() else "files"
-                raise SeqclfError(f"{path} is not a run folder (it has no {missing})")
+                reason = f"it has no {file.name}" if folder.path.is_dir() else "there is no such folder"
+                raise SeqclfError(f"{path} is not a run folder ({reason})")
         return folder
 
     @classmethod
