@@ -78,6 +78,7 @@ def test_raw_frames_are_preprocessed_as_in_lrcn(mini):
     assert torch.allclose(model(rgb.float() / 255)[0], plain(data)[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_converted_run_can_be_evaluated_and_fine_tuned(tmp_path, monkeypatch):
     case = Case("mnist_like_clip", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -102,6 +103,7 @@ def test_a_converted_run_can_be_evaluated_and_fine_tuned(tmp_path, monkeypatch):
     assert "temporal.weight_ih_l0" in load_checkpoint(tmp_path / "tuned/checkpoints/step_2.pt")["model"]
 
 
+@pytest.mark.slow
 def test_a_converted_run_without_data_predicts_and_refuses_evaluation(mini):
     net = caffe.load_net("deploy.prototxt", "init.caffemodel")
     caffe.write_run(net, "run", classes=["a", "b", "c", "d", "e"], mean=[103.939, 116.779, 128.68])

@@ -20,8 +20,7 @@ WITH_OUR_OWN_RANDOM_NUMBERS = {"layer_dropout_train", "lisa_layer_dropout_train"
 
 RECORDED_WITHOUT_GRADIENT = {"loss_hinge_l1", "loss_hinge_l2"}
 """HingeLoss keeps its margins in the bottom's diff between forward and backward (hinge_loss_layer.cpp). The recording
-zeroed all diffs in between, so its gradient is zero throughout, -0 at the labels: the sign of no margin. In training
-nothing is zeroed there; what is tested is that gradient, by its formula."""
+zeroed all diffs in between, so it has no gradient. Training does not zero them, so the formula is tested instead."""
 
 
 @pytest.mark.parametrize("name", names())

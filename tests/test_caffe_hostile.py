@@ -1,11 +1,11 @@
 """Damaged and hostile files work or raise a ``CaffeFormatError``, in bounded time and memory.
 
-Real files of Caffe's (``caffe_golden``) are mutated, each case by its own seed: cut, flipped bit by bit, their
-lengths, shapes and names replaced, layers and blobs doubled, swapped and taken away, tokens of text replaced. They go
-in at every public entry, and what is built from them is run. The law: it works, or ``CaffeFormatError`` names the file;
-there is no other exception, no warning, no hang, and no memory but for what a file really holds.
+Each case changes a file of ``caffe_golden`` at random, by its own seed: it truncates the file, flips bits, replaces
+lengths, shapes, names and tokens, or doubles, swaps and removes layers and blobs. Every public function reads the file,
+and the nets are run. The law: this works, or raises a ``CaffeFormatError`` that names the file. There is no other
+exception, no warning, no hang, and no memory beyond the size of the file.
 
-500 cases run each time, 20,000 with ``SEQCLF_LONG=1``; ``SEQCLF_CASE=<number>`` runs that one alone.
+500 cases run each time, and 20,000 with ``SEQCLF_LONG=1``. ``SEQCLF_CASE=<number>`` runs one case.
 """
 
 from __future__ import annotations

@@ -119,6 +119,7 @@ def reference(x: np.ndarray, M: int, order: int, border: str) -> np.ndarray:
     st.sampled_from([1, 2, 3, 5]),
     st.integers(0, 2**32),
 )
+@pytest.mark.slow
 def test_resize_image_equals_a_direct_computation(H, W, h, w, order, flavour, K, seed):
     x = image(H, W, K, seed).numpy() * 4 - 1
     border = {"bvlc": "zero", "lisa": "edge"}[flavour] if K in (1, 3) else "corners"
@@ -164,6 +165,7 @@ def test_a_batch_is_resized_image_by_image(flavour, K, order):
     assert torch.equal(resize_image(x, (8, 5), order, flavour), torch.stack(one_by_one).reshape(2, 2, 8, 5, K))
 
 
+@pytest.mark.slow
 def test_resizing_has_a_gradient_after_it_ran_in_inference_mode():
     with torch.inference_mode():
         resize_image(image(5, 6, 2), (7, 9))

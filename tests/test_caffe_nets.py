@@ -763,7 +763,7 @@ def test_a_solvers_step_reaches_every_parameter(name, tmp_path):
     for blob, lr, was in before:
         assert blob.isfinite().all(), names[id(blob)]
         if name == "siamese" and names[id(blob)] in ("ip2_p 1", "feat_p 1"):
-            continue  # both branches have these biases, and what is learned from is their difference
+            continue  # these biases cancel in the difference between the branches
         assert torch.equal(blob, was) == (lr == 0 and id(blob) not in gathered), names[id(blob)]
     assert any("Testing net (#0)" in line for line in lines)
     (test,) = trainer.test_nets

@@ -56,8 +56,8 @@ def _taps(N: int, M: int, K: int, order: int, border: str, device: torch.device)
     elif order == 1:
         steps, weight = torch.arange(2), torch.stack([1 - part, part])
     else:
-        # The spline through the pixels is a sum of B-splines, four of which reach a point; their coefficients are the
-        # pixels filtered with sqrt(3) z**|n|, z = sqrt(3) - 2, all but 1e-9 of which is within 16 pixels.
+        # The spline is a sum of B-splines. Four of them reach a point. Their coefficients are the pixels filtered with
+        # sqrt(3) z**|n|, z = sqrt(3) - 2. The filter is cut after 16 pixels, which changes it by 1e-9.
         steps, near = torch.arange(-15, 17), torch.arange(-1, 3)
         distance = (part - near[:, None]).abs()
         spline = torch.where(distance < 1, 2 / 3 - distance**2 + distance**3 / 2, (2 - distance) ** 3 / 6)
