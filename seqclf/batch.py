@@ -25,7 +25,7 @@ class Batch:
         lengths: ``(B,)`` int64, the number of valid frames of each clip, from 1 to T; None where all have T.
         is_first: ``(B, T)`` bool, True where a frame begins a new sequence (no memory crosses into it); None where no
             sequence begins inside the clips. Caffe's ``cont`` and LRCN's ``clip_markers`` are its negation.
-        indices: ``(B,)`` int64, which samples of the data set these are; None where they have no number.
+        indices: ``(B,)`` int64, the sample numbers in the data set; None if there are none.
     """
 
     frames: Tensor
@@ -52,12 +52,12 @@ class Batch:
         )
 
     def __getitem__(self, clips: slice) -> Batch:
-        """Some of its clips, as a batch."""
+        """A batch of some of the clips."""
         fields = (self.frames, self.labels, self.lengths, self.is_first, self.indices)
         return Batch(*(None if x is None else x[clips] for x in fields))  # type: ignore[arg-type]
 
     def split(self, parts: int) -> list[Batch]:
-        """The batch cut into at most ``parts`` batches of consecutive clips (for gradient accumulation)."""
+        """Split the batch into at most ``parts`` batches of consecutive clips (for gradient accumulation)."""
 
         def chunks(x: Tensor | None) -> list[Tensor | None] | tuple[Tensor, ...]:
             return [None] * parts if x is None else x.chunk(parts)

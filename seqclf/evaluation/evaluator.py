@@ -43,15 +43,15 @@ def evaluate(
         model: a ``FrameSequenceClassifier``, on the clips' device.
         clips: the data set.
         num_classes: K.
-        batch_size: clips per batch. It changes the figures by rounding only. None: 1,000 in memory, 16 from videos.
+        batch_size: clips per batch. It affects metrics by rounding only. None: 1,000 in memory, 16 from videos.
         precision: "fp32", "bf16" or "fp16".
-        background: the classes without segments; asks for the segment metrics as well, which need clips that are whole
+        background: the classes without segments. If given, segment metrics are computed too; clips must then be whole
             videos with a label per frame. None: no segment metrics.
-        world: the processes that share the work, batch by batch; each of them gets the figures of all.
+        world: the processes that share the batches; each gets the metrics over all of them.
         on_batch: called with the logits ``(B, T, K)`` of each batch of this process.
 
     Returns:
-        The figures of ``Metrics.result``, and with ``background`` the ``edit`` score and ``f1_<k>`` from 0 to 100 (see
+        The metrics of ``Metrics.result``, and with ``background`` the ``edit`` score and ``f1_<k>`` from 0 to 100 (see
         ``SegmentMetrics``).
     """
     device = clips.device

@@ -14,7 +14,7 @@ from seqclf.batch import IGNORE, Batch, valid_frames
 
 
 class Metrics:
-    """Accumulates metrics over the batches of an evaluation; ``result`` returns the figures.
+    """Accumulates metrics over the batches of an evaluation; ``result`` returns them.
 
     Over labelled frames: ``loss`` (cross-entropy in nats), ``frame_accuracy``, ``top<k>_accuracy``, the accuracy of
     each class, the confusion matrix, and the accuracy by frame index. Over clips whose labelled frames have one label:
@@ -115,7 +115,7 @@ class Metrics:
         self.wrong = [kept[kept[:, 4].argsort(descending=True, stable=True)[: self.worst]]]
 
     def result(self) -> dict[str, Any]:
-        """Returns the figures as plain values.
+        """Returns the metrics as plain values.
 
         Returns:
             A dictionary with

@@ -1,7 +1,7 @@
 """Segment metrics of temporal action segmentation: frame accuracy, edit score and F1@{10,25,50}.
 
 Definitions follow Lea et al. (2016, "Segmental Spatiotemporal CNNs"; 2017, "Temporal Convolutional Networks"). A
-*segment* is a run of frames of one class. Background classes have no segments. All figures are from 0 to 100.
+*segment* is a run of frames of one class. Background classes have no segments. All metrics are from 0 to 100.
 
 - Frame accuracy: the share of labelled frames that are correct, over all videos, background frames included.
 - Edit score: 100 (1 - d / n), where d is the Levenshtein distance between the predicted and the true list of segment
@@ -16,7 +16,7 @@ Cases that the definitions leave open:
   labelled frame is not counted.
 - If neither side has a segment, the edit score is 100; if one side has none, it is 0.
 - F1 is 0 if nothing is correct, and 100 if no video has a segment on either side.
-- All figures are None if nothing was counted.
+- All metrics are None if nothing was counted.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Predictor(BatchPredictor):
             name: of the clip, for errors.
 
         Raises:
-            SeqclfError: the frames don't have the model's shape in the end.
+            SeqclfError: the result does not have the model's shape.
         """
         transform = None if self.spec is None else self.spec.build_transform(self.sources)
         return Fit(transform)(to_tensor(frames), self.frame_shape, name)[0]
@@ -77,7 +77,7 @@ class Predictor(BatchPredictor):
 
 
 def windows_of(frames: int | None, stride: int | None = None) -> partial[list[list[int]]]:
-    """The sampling of windows of so many frames, or of the whole video where ``frames`` is None.
+    """A sampling function for windows of ``frames`` frames, or for the whole video if it is None.
 
     Raises:
         SeqclfError: the stride would leave frames out, or is given without a window.

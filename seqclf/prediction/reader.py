@@ -34,7 +34,7 @@ from seqclf.prediction.run_input import RunInput
 from seqclf.runs.folder import RunFolder
 
 CROPS = ("center_crop", "random_crop", "corner_crop", "flip")
-"""Steps that ten crops take the place of."""
+"""Steps that ten crops replace."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RunReader:
         checkpoint: the file of the weights.
         predictor: the model.
         input: how the run reads files.
-        fit: what is done to frames.
+        fit: the transform of frames.
         sampling: which frames of a file make its clips; None: what evaluation does.
         fps: the frame rate to read files at; None: what the run recorded.
         root: the folder of the videos.

@@ -58,7 +58,7 @@ def load_run(
 
 
 def _drawn(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """The model without weights of others, which need not be on this machine: the checkpoint has all."""
+    """The model without pretrained weights, which the checkpoint replaces and which may not be on this machine."""
     encoder = model.keywords.get("encoder") if isinstance(model, partial) else None
     if isinstance(encoder, partial) and encoder.func is Backbone:
         return partial(model, encoder=partial(encoder, weights=None))

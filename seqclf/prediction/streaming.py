@@ -23,9 +23,9 @@ class StreamedFrame:
     """One frame of a streamed file.
 
     Attributes:
-        number: of the frame, as it is read.
+        number: the number of the frame in the source.
         probabilities: ``(K,)`` after this frame.
-    label, probability: of the most probable class.
+        label, probability: the most probable class.
         changed: whether the class differs from that of the frame before.
         rate: frames per second so far, without the first frame; None at the first.
     """

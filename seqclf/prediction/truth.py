@@ -25,10 +25,10 @@ class Truth:
             frame per line.
         classes: the names of the classes.
         background: the class of frames that no segment of a CSV covers; None leaves them without a label.
-        unit: of a CSV's times.
+        unit: the unit of start and end in a CSV.
 
     Raises:
-        SeqclfError: the file is missing or wrong; names the file and line.
+        SeqclfError: the file is missing or invalid. The message names the file and line.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Truth:
         self.table = None if self.path.is_dir() else read_segments(path, unit, classes, background)
 
     def of(self, video: Path, frames: FileFrames) -> Tensor:
-        """The labels ``(N,)`` of the frames of a file, ``IGNORE`` where nothing is known.
+        """The labels ``(N,)`` of the frames of a file, ``IGNORE`` if unknown.
 
         Raises:
             SeqclfError: as in ``annotate`` and ``read_labels``.
