@@ -13,7 +13,7 @@ from hypothesis import given as given_cases
 from hypothesis import strategies as st
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.data import open_video, video_set, whole
+from seqclf.data import annotated_set, open_video, video_set, whole
 from seqclf.data.feature_file import FeatureFile
 from seqclf.data.segmentation import read_mapping, segmentation_set
 
@@ -74,7 +74,7 @@ def test_a_number_of_features_that_is_not_expected_is_refused_with_the_layout_th
     assert len(FeatureFile(tmp_path / "td.npy", size=3)) == 11
     with pytest.raises(SeqclfError, match=r"dt\.npy: has 3 frames of 11 features .*layout=features_first would give 3"):
         len(FeatureFile(tmp_path / "dt.npy", size=3))
-    with pytest.raises(SeqclfError, match=r"td\.npy: has 3 features of 11 frames .* expected 5 features$"):
+    with pytest.raises(SeqclfError, match=r"td\.npy: has 11 frames of 3 features .* expected D=5$"):
         len(FeatureFile(tmp_path / "td.npy", size=5))
 
 
@@ -257,11 +257,11 @@ def test_lengths_that_differ_are_refused_by_setting_and_where_they_differ_much(t
         ("groundTruth/b.txt", "cut\n\nmix\n", r"b\.txt, line 2: empty"),
         ("groundTruth/b.txt", "\n", r"b\.txt: is empty"),
         ("groundTruth/b.txt", None, r"b\.txt: no such file"),
-        ("groundTruth/b.txt", b"\xff\xfe\xff", r"b\.txt: not text"),
+        ("groundTruth/b.txt", b"\xff\xfe\xff", r"b\.txt: is not UTF-8 text"),
         ("features/b.npy", None, r"b\.npy: no such file"),
         ("features/b.npy", "no array", r"b\.npy: not an \.npy file"),
         ("mapping.txt", None, r"mapping\.txt: no such file"),
-        ("mapping.txt", "0 cut\nmix\n", r"mapping\.txt, line 2: expected \"index name\""),
+        ("mapping.txt", "0 cut\nmix\n", r"mapping\.txt, line 2: .*index name"),
         ("mapping.txt", "0 cut\n0 mix\n", r"mapping\.txt, line 2: index 0 is already in line 1"),
         ("mapping.txt", "0 cut\n1 cut\n", r"mapping\.txt, line 2: class cut is already in line 1"),
         ("mapping.txt", "1 cut\n2 mix\n", r"mapping\.txt: has 2 classes, but index 0 is missing"),
@@ -301,3 +301,9 @@ def test_files_as_other_systems_write_them(tmp_path):
     videos, classes, _ = segmentation_set(tmp_path, "train.split1")
     assert classes == read_mapping(tmp_path / "mapping.txt") == ["cut", "take a bowl"]
     assert videos[0].labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("make", [video_set, annotated_set])
+def test_a_layout_that_labels_cannot_decide_is_refused(make, tmp_path):
+    with pytest.raises(SeqclfError, match=r"layout='auto'.*time_first.*features_first"):
+        make(str(tmp_path), "train.txt", "test.txt", layout="auto")

@@ -5,6 +5,7 @@ Per clip the probabilities are equal to 1e-5 and the labels are the same, so the
 
 import csv
 import json
+import shutil
 import warnings
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +33,7 @@ from seqclf import (
 from seqclf.data.digits import TEST_EVERY, read_digits
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.prediction import evaluate, load, predict, predict_part
+from seqclf.preparing import prepare_shards
 from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,6 +139,22 @@ def make_annotated(folder):
     rows = [f"{part}_{k},{2 * k},{2 * k + 4},walk\n" for part in ("train", "test") for k in range(4) if k]
     (folder / "segments.csv").write_text("video,start,end,label\ntrain_0,0,3,walk\ntest_0,1,2,walk\n" + "".join(rows))
     (folder / "classes.txt").write_text("stand\nwalk\n")
+    return files
+
+
+def make_annotated_arrays(folder):
+    files = make_annotated(folder)
+    for path in [*files, *(folder / f"train_{k}" for k in range(len(files)))]:
+        length = len(list(path.iterdir()))
+        np.save(path.with_suffix(".npy"), np.random.default_rng(length).normal(size=(5, length)).astype("f4"))
+        shutil.rmtree(path)
+    return [path.with_suffix(".npy") for path in files]
+
+
+def make_shards(folder, make=make_folders):
+    files = make(folder)
+    for part in ("train", "test"):
+        prepare_shards(folder / f"{part}.txt", folder / "shards", root=folder, part=part, seed=None, workers=1)
     return files
 
 
@@ -256,6 +274,16 @@ ROWS = {
         "mean",
     ),
     "features": Row('data = partial(feature_set, "{folder}", workers=0)', make_features, "mean"),
+    "annotated features, features first": Row(
+        'data = partial(annotated_set, "{folder}", "train.txt", "test.txt", background="stand", workers=0, '
+        'layout="features_first")',
+        make_annotated_arrays,
+        "mean",
+    ),
+    "shards of folders": Row('data = partial(shard_set, "{folder}/shards", workers=0)', make_shards, "mean"),
+    "shards of video files": Row(
+        'data = partial(shard_set, "{folder}/shards", workers=0)', lambda d: make_shards(d, make_videos), "mean"
+    ),
     "features at a lower rate": Row(
         'data = partial(feature_set, "{folder}", sample_rate=3, workers=0)', make_features, "mean"
     ),
@@ -354,6 +382,29 @@ def test_a_converted_caffe_net_predicts_what_evaluate_counted(tmp_path, monkeypa
     caffe.write_run(net, "run", load_experiment(ROOT / "configs/mnist_lastframe.py", ["data.source=digits"]))
     found = hold("run", digit_files(tmp_path), 40)
     assert found["decision"] == "last"
+
+
+@pytest.mark.parametrize("unit", ["frames", "seconds"])
+@pytest.mark.parametrize("fps", [None, 4])
+def test_clips_inside_videos_are_predicted_from_their_list(tmp_path, unit, fps):
+    make_videos(tmp_path, (40, 33))
+    scale = 1 if unit == "frames" else 0.1
+    for part in ("train", "test"):
+        rows = [(k, start * scale, (start + 9) * scale, k % 2) for k in (0, 1) for start in (0, 7, 21)]
+        lines = "".join(f"{part}_{k}.mp4,{start},{end},{label}\n" for k, start, end, label in rows)
+        (tmp_path / f"{part}.csv").write_text(f"path,start,end,label\n{lines}")
+    settings = f"root='{tmp_path}', train='train.csv', test='test.csv', unit='{unit}', fps={fps}, workers=0"
+    body = f"data = partial(video_set, {settings})"
+    run, _ = trained(tmp_path, Row(body, lambda folder: []))
+    out = tmp_path / "out"
+    found = predict(run, [], device="cpu", list_file=tmp_path / "test.csv", list_unit=unit, out=out, timelines=False)
+    assert found["failed"] == {} and len(found["videos"]) == 6
+    expected = predict_part(run, device="cpu")
+    for video, row, start in zip(found["videos"], expected, (0, 7, 21) * 2, strict=True):
+        assert np.allclose(video["clips"][0]["probabilities"]["mean"], row.by_rule["mean"], atol=1e-5)
+        assert video["span"] == {"start": start * scale, "end": (start + 9) * scale, "unit": unit}
+        numbers = [int(line["frame"]) for line in read_csv(out / f"{video['name']}.csv")]
+        assert numbers == list(range(numbers[0], numbers[-1] + 1)) and abs(numbers[0] - start) <= (2 if fps else 0)
 
 
 @pytest.mark.parametrize("name", ["annotated frames", "features"])

@@ -4,6 +4,7 @@ seqclf predict runs/<run> video.mp4 more_videos/
 seqclf predict runs/<run> videos/ --crops 10 --frames 16 --stride 8
 seqclf predict runs/rgb runs/flow --weights 1 2 video_folder/
 seqclf predict runs/<run> videos/ --segments segments.csv
+seqclf predict runs/<run> --list clips.csv
 seqclf predict runs/<run> digit.png more_digits/*.png
 
 Files are videos, folders of frames, folders of either, or .npy files; for a run that reads images, images. The run
@@ -65,6 +66,8 @@ def main(words: Sequence[str]) -> int:
         out=out,
         timelines=not args.no_timelines,
         progress=progress,
+        list_file=args.list,
+        list_unit=args.list_unit,
     )
     finish(result["decision"])
     if result["videos"]:
@@ -90,6 +93,8 @@ def _parser() -> Parser:
     add("--fps", type=float, help="resample videos to this rate; for folders and arrays: their frame rate")
     add("--weights", nargs="+", metavar="N", help="the weight of each run, if there are several (default: equal)")
     add("--roots", nargs="+", metavar="DIR", help="the folder of the videos of each run, if there are several")
+    add("--list", metavar="FILE", help="a list of videos under the run's root (or --roots), or of clips inside them")
+    add("--list-unit", choices=("auto", "frames", "seconds"), default="auto", help="the unit of times in the list")
     add("--segments", metavar="CSV", help="true segments for timelines, or a folder of <video>.txt, one class per line")
     add(
         "--unit", choices=("frames", "seconds"), default="frames", help="the unit of times in the CSV (default: frames)"
@@ -116,8 +121,8 @@ def _split(args: argparse.Namespace, is_run: Callable[[str], bool]) -> tuple[lis
     others = [path for path in args.paths if path not in folders]
     if not folders:
         raise SeqclfError(f"{others[0]} is not a run folder: name a run first, such as runs/demo, and then the files")
-    if not others:
-        raise SeqclfError("no file to classify: name files or folders after the run")
+    if not others and args.list is None:
+        raise SeqclfError("no file to classify: name files or folders after the run, or a list by --list")
     return folders, others, weights
 
 

@@ -118,7 +118,8 @@ class FeatureFile(Source):
 def check_layout(layout: str, known: Sequence[str] = get_args(Layout)) -> None:
     """Raise a ``SeqclfError`` for a layout that is not known."""
     if layout not in known:
-        raise SeqclfError(f"layout={layout!r}: expected one of {', '.join(known)}")
+        hint = "; auto decides by the lengths of labels, as in feature_set" if layout == "auto" else ""
+        raise SeqclfError(f"layout={layout!r}: expected one of {', '.join(known)}{hint}")
 
 
 def open_array(path: str | Path) -> np.ndarray[Any, Any]:

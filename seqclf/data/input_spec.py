@@ -23,6 +23,7 @@ from seqclf.data.pictures import is_picture
 from seqclf.data.recipe import Recipe, from_recipe, opaque_parts, parts_of, to_recipe
 from seqclf.data.sampling import Sampling, whole
 from seqclf.data.source import FEATURES, Source, is_video
+from seqclf.data.spans import VideoSpan
 from seqclf.data.transforms import Transform
 from seqclf.data.videos import Videos
 
@@ -228,9 +229,11 @@ def _root(clips: Clips | Videos) -> str | None:
         return None
     roots = set()
     for video in clips.videos:
-        path = str(video.source.path)
-        if not path.endswith(video.name) or path == video.name:
+        path, name = str(video.source.path), video.name
+        if isinstance(video.source, VideoSpan):
+            name = name.rpartition(", ")[0]  # without the span
+        if not path.endswith(name) or path == name:
             return None
-        roots.add(path.removesuffix(video.name))
+        roots.add(path.removesuffix(name))
     root = roots.pop() if len(roots) == 1 else None
     return None if root is None or not os.path.isdir(root) else os.path.abspath(root)

@@ -12,7 +12,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data.annotated import annotate_lists
 from seqclf.data.classes import read_class_index
 from seqclf.data.data import Data
-from seqclf.data.feature_file import FeatureFile
+from seqclf.data.feature_file import FeatureFile, check_layout
 from seqclf.data.find import open_video
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.input_spec import DecisionRule
@@ -92,6 +92,7 @@ def video_set(
     Raises:
         SeqclfError: A list or a video is missing or invalid. The message names the file and line.
     """
+    check_layout(layout)
     lists = _lists(root, {"train": train, "test": split or test, "validation": validation})
     select = _selections(lists, split_column, test_split, measured=split is not None)
     descriptions, parts = [], {}
@@ -193,6 +194,7 @@ def annotated_set(
     Raises:
         SeqclfError: A list, a video or a segment is missing or invalid. The message names the file and line.
     """
+    check_layout(layout)
     names = list(classes)
     if isinstance(classes, str):
         index = read_class_index(resolve_path(classes, root))

@@ -64,7 +64,7 @@ class VideoSpan(Source):
         return reader
 
     def __len__(self) -> int:
-        return len(self._frames())
+        return len(self.places())
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
@@ -75,18 +75,19 @@ class VideoSpan(Source):
     def seconds(self) -> Tensor | None:
         """``(T,)`` float64, the time of each frame in the video; None if unknown."""
         seconds: Tensor | None = getattr(self.source, "seconds", None)
-        frames = self._frames()
+        frames = self.places()
         return None if seconds is None else seconds[frames.start : frames.stop]
 
     def read(self, numbers: Sequence[int]) -> Tensor:
         """Read frames by number, from 0 at the start of the span."""
-        frames = self._frames()
+        frames = self.places()
         for number in numbers:
             if not 0 <= number < len(frames):
                 raise SeqclfError(f"{self.path}: has no frame {number} in a span of {len(frames)} frames")
         return self.source.read([frames[number] for number in numbers])
 
-    def _frames(self) -> range:
+    def places(self) -> range:
+        """The places of the frames in the source of the video."""
         if self._range is None:
             times = frame_times(self.source)
             first, stop = frames_between(times, self.start, self.end, self.unit, self.path)

@@ -13,6 +13,7 @@ from seqclf.data.feature_file import FeatureFile
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.frame_times import FrameTimes
 from seqclf.data.source import Source
+from seqclf.data.spans import VideoSpan
 from seqclf.data.video_file import VideoFile
 from seqclf.prediction.clips import SourcePrediction
 
@@ -62,6 +63,8 @@ def file_frames(source: Source, fps: float | None = None) -> FileFrames:
         source: the source.
         fps: the frame rate of a source that does not know it, such as a folder of pictures.
     """
+    if isinstance(source, VideoSpan):
+        return _of_span(source, fps)
     if isinstance(source, VideoFile):
         return _of_video(source)
     rate: dict[str, Any] = {}
@@ -77,6 +80,14 @@ def file_frames(source: Source, fps: float | None = None) -> FileFrames:
     first = min(int(numbers[0]), 1)
     step = int(np.gcd.reduce(np.diff(numbers))) if len(numbers) > 1 else 1
     return FileFrames(numbers, read, fps, (np.append(numbers, numbers[-1] + step) - first) / fps, rate)
+
+
+def _of_span(span: VideoSpan, fps: float | None) -> FileFrames:
+    """The frames of the file for which a frame of the span stands."""
+    whole, inside = file_frames(span.source, fps), span.places()
+    first, stop = np.searchsorted(whole.read, [inside.start, inside.stop]).tolist()
+    starts = None if whole.starts is None else whole.starts[first : stop + 1]
+    return FileFrames(whole.numbers[first:stop], whole.read[first:stop] - inside.start, whole.fps, starts, whole.rate)
 
 
 def _of_video(source: VideoFile) -> FileFrames:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from seqclf.batch import SeqclfError
 from seqclf.data.source import Source
+from seqclf.data.spans import Unit, VideoSpan
 from seqclf.experiment.config import Experiment
 from seqclf.prediction.file_frames import FilePrediction, cut, file_frames, on_file
 from seqclf.prediction.prediction import fuse, shares
 from seqclf.prediction.reader import RunReader
 from seqclf.runtime.devices import pick_device
+
+Span: TypeAlias = tuple[float, float, Unit]
+"""Start and end of a clip inside a video, and their unit; see ``VideoSpan``."""
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,17 @@ class FusedRuns:
             places.append(place if place.exists() or self.has_roots else path)
         return places
 
-    def predict(self, places: Sequence[Path]) -> tuple[FilePrediction, list[Source]]:
-        """Classify a file with all runs; returns the fused prediction and the source that each run read.
+    def predict(self, places: Sequence[Path], span: Span | None = None) -> tuple[FilePrediction, list[Source]]:
+        """Classify a file, or a span in it, with all runs.
+
+        Returns the fused prediction and the source that each run read.
 
         Raises:
             SeqclfError: as in ``RunReader.open`` and ``predict``; the runs read different numbers of frames.
         """
         sources = [run.open(place) for run, place in zip(self.readers, places, strict=True)]
+        if span is not None:
+            sources = [VideoSpan(source, *span) for source in sources]
         each = [
             on_file(run.predict(source), file_frames(source, run.fps))
             for run, source in zip(self.readers, sources, strict=True)

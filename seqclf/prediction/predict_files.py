@@ -11,11 +11,13 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.input_spec import DecisionRule
+from seqclf.data.lists import Selection, read_list
 from seqclf.data.sampling import Sampling
+from seqclf.data.spans import Unit
 from seqclf.data.transforms import Size, Transform
 from seqclf.experiment.config import Experiment
 from seqclf.prediction.file_frames import FilePrediction
-from seqclf.prediction.fused_runs import FusedRuns
+from seqclf.prediction.fused_runs import FusedRuns, Span
 from seqclf.prediction.output import as_plain, write_frames, write_timeline
 from seqclf.prediction.reader import file_names
 from seqclf.prediction.truth import Truth
@@ -60,6 +62,8 @@ def predict(
     timelines: bool = True,
     progress: Progress | None = None,
     experiment: Experiment | None = None,
+    list_file: str | Path | None = None,
+    list_unit: Unit | Literal["auto"] = "auto",
 ) -> dict[str, Any]:
     """Classify files with a run, exactly as in its evaluation, or with several runs whose predictions are fused.
 
@@ -75,6 +79,9 @@ def predict(
         timelines: whether to draw timelines.
         progress: callbacks.
         experiment: the experiment of a single run, if its config could not be written completely.
+        list_file: a list of videos under the root of the run (or the first of ``roots``), classified after ``paths``.
+            Rows with start and end are clips inside videos. A split column selects the test rows.
+        list_unit: the unit of start and end in the list; "auto" as in ``video_set``.
 
     Returns:
         The content of ``predictions.json``: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per
@@ -101,7 +108,18 @@ def predict(
     )
     truth = None if segments is None else Truth(segments, runs.classes, next(iter(runs.background), None), unit)
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    return _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress()).predict(given)
+    files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress())
+    listed = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit)
+    return files.predict(given, listed)
+
+
+def _read_list(path: str | Path, root: str | None, unit: Unit | Literal["auto"]) -> list[tuple[Path, Span | None]]:
+    """The videos of a list, each with its span if it is a clip inside a video."""
+    if root is None:
+        raise SeqclfError(f"{path}: the run recorded no folder of videos; roots= (--roots) names it")
+    found = read_list(path, Path(root).expanduser(), select=Selection("test"), clips=unit)
+    spans = [None if e.span is None or found.unit is None else (*e.span, found.unit) for e in found.videos]
+    return [(entry.path, span) for entry, span in zip(found.videos, spans, strict=True)]
 
 
 @dataclass
@@ -117,18 +135,19 @@ class _Files:
     failed: dict[str, str] = field(default_factory=dict)
     notes: set[str] = field(default_factory=set)
 
-    def predict(self, paths: Sequence[str | Path]) -> dict[str, Any]:
-        """Find and classify files; returns the result of ``predict``."""
+    def predict(self, paths: Sequence[str | Path], listed: Sequence[tuple[Path, Span | None]]) -> dict[str, Any]:
+        """Find and classify files, then those of a list; returns the result of ``predict``."""
         found: dict[Path, None] = {}
         for path in paths:
             try:
                 found.update(dict.fromkeys(self.runs.find(path)))
             except SeqclfError as error:
                 self._fail(path, error)
-        self.progress.begin(len(found))
-        for file, name in zip(found, file_names(list(found)), strict=True):
+        clips = [*((file, None) for file in found), *listed]
+        self.progress.begin(len(clips))
+        for (file, span), name in zip(clips, file_names([file for file, _ in clips]), strict=True):
             try:
-                self._predict_file(file, name)
+                self._predict_file(file, name, span)
             except SeqclfError as error:
                 self._fail(file, error)
         result = {**self.runs.describe(), "videos": self.videos, "failed": self.failed}
@@ -136,9 +155,9 @@ class _Files:
             write_json(self.out / "predictions.json", result)
         return result
 
-    def _predict_file(self, file: Path, name: str) -> None:
+    def _predict_file(self, file: Path, name: str, span: Span | None) -> None:
         places = self.runs.places(file)
-        prediction, sources = self.runs.predict(places)
+        prediction, sources = self.runs.predict(places, span)
         for note in self.runs.notes(places, sources):
             if note not in self.notes:
                 self.progress.note(note)
@@ -148,6 +167,7 @@ class _Files:
             "name": name,
             "path": str(file),
             "read": [source.path for source in sources],
+            **({} if span is None else {"span": {"start": span[0], "end": span[1], "unit": span[2]}}),
             **as_plain(prediction),
             **({} if changes is None else {"changes": changes}),
         }
