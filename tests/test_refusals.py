@@ -408,6 +408,9 @@ def test_a_folder_that_is_not_a_run_is_refused(refused, tmp_path):
     for name in ("evaluate", "predict"):
         for folder in (tmp_path, tmp_path / "absent"):
             assert f"{folder} is not a run folder" in refused(name, folder, *["x.png"][: name == "predict"])
+    absent = tmp_path / "absent"
+    assert f"{absent} is not a run folder" in refused("compare", tmp_path, absent, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     with pytest.raises(SeqclfError, match="is not a run folder"):
         seqclf.load(tmp_path)
 

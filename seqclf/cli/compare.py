@@ -16,6 +16,7 @@ from pathlib import Path
 
 import seqclf
 from seqclf.cli.parser import make_parser
+from seqclf.errors import SeqclfError
 
 
 def main(words: Sequence[str]) -> int:
@@ -27,6 +28,9 @@ def main(words: Sequence[str]) -> int:
     from seqclf.reporting.compare_runs import print_comparison
     from seqclf.reporting.comparison import has_figures
 
+    for run in args.runs:
+        if not Path(run).exists():
+            raise SeqclfError(f"{run} is not a run folder (there is no such folder)")
     runs = [run for run in args.runs if has_figures(run)]
     for other in args.runs:
         if other not in runs:
