@@ -239,3 +239,14 @@ def test_a_model_that_is_random_in_evaluation_is_warned_of(tmp_path, temporal, w
 def test_what_is_no_experiment_is_refused(tmp_path, wrong):
     with pytest.raises(SeqclfError, match=r"Experiment.*load_experiment"):
         train(wrong, tmp_path / "run", "cpu")
+
+
+def summed(logits, labels, total):
+    return nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+
+
+@pytest.mark.parametrize("loss", [nn.functional.cross_entropy, nn.CrossEntropyLoss(), summed])
+def test_a_loss_of_another_signature_is_refused_before_training(tmp_path, loss):
+    with pytest.raises(SeqclfError, match=r"setting loss: .*\(logits, labels, total\)"):
+        train(replace(TOY, loss=loss), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from seqclf.batch import SeqclfError
@@ -55,17 +53,25 @@ def check_graph(experiment: Experiment, clips: Clips | Videos, device: torch.dev
             raise SeqclfError(f"setting cuda_graph=True: {reason}")
 
 
-def _takes(function: Callable[..., Any], arguments: int) -> bool:
-    """Whether a function takes so many positional arguments; True if its signature is unknown."""
+def check_loss(loss: Callable[..., Tensor], num_classes: int, device: torch.device) -> None:
+    """Calls the loss once on zeros, with more frames than classes so that the axes can't be mistaken.
+
+    Raises:
+        SeqclfError: it does not take the arguments of a loss, fails, or returns no scalar.
+    """
+    labels = torch.zeros(2, num_classes + 1, dtype=torch.int64, device=device)
+    logits = torch.zeros(*labels.shape, num_classes, device=device, requires_grad=True)
     try:
-        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
-    except (TypeError, ValueError):
-        return True
-    try:
-        signature.bind(*range(arguments))
-    except TypeError:
-        return False
-    return True
+        with seeded(0, device):
+            found = loss(logits, labels, torch.tensor(labels.numel(), device=device))
+        reason = None if isinstance(found, Tensor) and not found.dim() else "it returned no scalar"
+    except Exception as error:  # user code
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    if reason is not None:
+        raise SeqclfError(
+            f"setting loss: {reason}; a loss takes (logits, labels, total), with logits (B, T, K), labels (B, T) and "
+            "the number of labelled frames in the batch, and returns a scalar (see seqclf.losses.cross_entropy)"
+        )
 
 
 def warn_if_random(model: nn.Module, clips: Clips | Videos, device: torch.device) -> None:
@@ -98,11 +104,7 @@ def check_experiment(experiment: Experiment, data: Data, model: nn.Module, devic
     """
     if experiment.cuda_graph:
         check_graph(experiment, data.train, device, world)
-    if not _takes(experiment.loss, 3):
-        raise SeqclfError(
-            "setting loss: must take (logits, labels, total), with logits (B, T, K), labels (B, T) and the number of "
-            "labelled frames in the batch; see seqclf.losses.cross_entropy"
-        )
+    check_loss(experiment.loss, data.num_classes, device)
     check_user_temporal(model)
     warn_if_random(model, data.test, device)
     if experiment.truncate is not None:
