@@ -289,12 +289,12 @@ def test_a_video_that_cant_be_read_is_told_and_left_out(tmp_path, made, prepare)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--size", "0"], "--size 0.0"),
-        (["--fps", "5"], "need --segments"),
-        (["--segments", "{root}/segments.csv"], "--segments needs --classes"),
+        (["--size", "0"], "size"),
+        (["--fps", "5"], "segments"),
+        (["--segments", "{root}/segments.csv"], "classes"),
         (["--part", "a/b"], "expected a name"),
-        (["--workers", "0"], "--workers 0"),
-        (["--lanes", "0"], "--lanes 0"),
+        (["--workers", "0"], "workers"),
+        (["--lanes", "0"], "lanes=0"),
     ],
 )
 def test_mistakes_are_told(made, tmp_path, prepare, options, sentence):
