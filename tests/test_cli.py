@@ -54,6 +54,8 @@ def test_every_command_has_help_with_examples(command, tool):
         (["xyz"], "evaluate"),
         (["train", "--stepz"], "--stepz"),
         (["train"], "--config"),
+        (["train", "--workdir", "no_run", "--resume"], "no_run"),
+        (["report", "no_run"], "no_run"),
     ],
 )
 def test_a_wrong_command_line_ends_with_2_and_one_line(words, named, capsys):

@@ -250,3 +250,31 @@ def test_a_loss_of_another_signature_is_refused_before_training(tmp_path, loss):
     with pytest.raises(SeqclfError, match=r"setting loss: .*\(logits, labels, total\)"):
         train(replace(TOY, loss=loss), tmp_path / "run", "cpu")
     assert not (tmp_path / "run").exists()
+
+
+class WholeClips(nn.Module):
+    """A bidirectional model that ignores lengths, and says so."""
+
+    equal_lengths = True
+
+    def __init__(self, input_size: int) -> None:
+        super().__init__()
+        self.rnn, self.out_features = nn.GRU(input_size, 2, batch_first=True, bidirectional=True), 4
+
+    def forward(self, features, is_first=None, state=None, lengths=None):
+        return self.rnn(features)[0], None
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_clips_of_several_lengths_are_refused_before_the_first_step_by_a_model_that_ignores_lengths(part, tmp_path):
+    whole, labels = torch.randn(4, 5, 3), torch.tensor([0, 1, 0, 1])
+    parts = {"train": Clips(whole, labels), "test": Clips(whole, labels)}
+    parts[part] = Clips(whole, labels, torch.tensor([5, 5, 3, 5]))
+    data = Data(**parts, classes=["a", "b"], source="toy")
+    model = partial(FrameSequenceClassifier, temporal=WholeClips)
+    with pytest.raises(SeqclfError, match=f"WholeClips .* {part} clips"):
+        train(replace(TOY, data=data, model=model), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
+    parts[part] = Clips(whole, labels, torch.tensor([5, 5, 5, 5]))
+    equal = Data(**parts, classes=["a", "b"], source="toy")
+    assert train(replace(TOY, data=equal, model=model), tmp_path / "equal", "cpu")["step"] == TOY.steps

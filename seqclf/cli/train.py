@@ -59,6 +59,8 @@ def main(words: Sequence[str]) -> int:
         from seqclf.runs.folder import RunFolder
 
         config = str(RunFolder(args.workdir).config)
+        if not Path(config).is_file():
+            raise SeqclfError(f"--workdir {args.workdir} holds no run to resume: start one with --config")
     if config is None:
         raise SeqclfError("no config given: add --config PATH, such as --config mnist_lastframe (see --help)")
     if args.resume and not args.workdir:

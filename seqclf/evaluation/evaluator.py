@@ -25,6 +25,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     return torch.autocast(device.type, _DTYPES[precision])
 
 
+def evaluation_batch(clips: Clips | Videos, batch_size: int | None = None) -> int:
+    """Clips per batch of an evaluation: ``batch_size``, or by default 1,000 in memory and 16 from videos."""
+    return batch_size or (1000 if isinstance(clips, Clips) else 16)
+
+
 def evaluate(
     model: nn.Module,
     clips: Clips | Videos,
@@ -55,7 +60,7 @@ def evaluate(
         ``SegmentMetrics``).
     """
     device = clips.device
-    batch_size = batch_size or (1000 if isinstance(clips, Clips) else 16)
+    batch_size = evaluation_batch(clips, batch_size)
     metrics = Metrics(num_classes, device)
     segments = None if background is None else SegmentMetrics(background)
     training = model.training

@@ -36,7 +36,7 @@ def report(run: str | Path) -> Path:
     Raises:
         SeqclfError: a file of the run is missing or damaged, or the page cannot be written.
     """
-    folder = RunFolder(Path(run).resolve())
+    folder = RunFolder.open(Path(run).resolve())
     results, config = folder.read_results(), folder.read_config()
     record = folder.read_record("environment", "parameters", "started", "resumed")
     figures = []

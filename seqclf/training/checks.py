@@ -12,8 +12,10 @@ from torch.nn.parameter import UninitializedParameter
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Clips, Data, Videos
+from seqclf.evaluation.evaluator import evaluation_batch
 from seqclf.experiment.config import Experiment
 from seqclf.models import check_user_temporal, require_streaming
+from seqclf.models.contract import declares
 from seqclf.runtime.distributed import World
 from seqclf.runtime.random import default_generator, seeded
 
@@ -96,6 +98,32 @@ def warn_if_random(model: nn.Module, clips: Clips | Videos, device: torch.device
         )
 
 
+def check_equal_lengths(experiment: Experiment, data: Data, model: nn.Module) -> None:
+    """Checks that a model which ignores ``lengths`` gets no padded batch.
+
+    Clips that training draws from videos are not checked here: their lengths are not known before they are drawn.
+
+    Raises:
+        SeqclfError: a part of the data would be padded.
+    """
+    temporal = getattr(model, "temporal", model)
+    if not declares(temporal, "equal_lengths"):
+        return
+    for name, clips in data.parts().items():
+        if isinstance(clips, Clips):
+            padded = clips.lengths is not None and int(clips.lengths.min()) < clips.num_frames
+            way_out = "mask padding by lengths"
+        else:
+            lengths = set() if clips.training else {len(numbers) for _, numbers in clips.clips}
+            padded = len(lengths) > 1 and evaluation_batch(clips, experiment.eval_batch) > 1
+            way_out = "mask padding by lengths, or evaluate one clip at a time (eval_batch=1)"
+        if padded:
+            module = type(temporal).__name__
+            raise SeqclfError(
+                f"{module} declares equal_lengths = True, but the {name} clips have different lengths: {way_out}"
+            )
+
+
 def check_experiment(experiment: Experiment, data: Data, model: nn.Module, device: torch.device, world: World) -> None:
     """Checks settings against the data and the model.
 
@@ -106,6 +134,7 @@ def check_experiment(experiment: Experiment, data: Data, model: nn.Module, devic
         check_graph(experiment, data.train, device, world)
     check_loss(experiment.loss, data.num_classes, device)
     check_user_temporal(model)
+    check_equal_lengths(experiment, data, model)
     warn_if_random(model, data.test, device)
     if experiment.truncate is not None:
         require_streaming(model, f"setting truncate={experiment.truncate}")
