@@ -18,6 +18,7 @@ from seqclf.data.labelling import every_frame, last_frame
 from seqclf.data.sampling import dense, uniform, whole, window
 from seqclf.data.transforms import colour, flip, in_turn, random_crop, resize
 from seqclf.evaluation.evaluator import evaluate
+from seqclf.prediction.fit import Fit
 from seqclf.runtime.files import read_json
 from seqclf.training.loop import train
 from seqclf.training.most_wrong import most_wrong_frames
@@ -170,6 +171,16 @@ def test_a_random_transform_of_an_evaluation_is_refused(draw):
         Videos(videos, whole, noisy).frame_shape  # noqa: B018
     assert Videos(videos, whole, drawn_from_the_generator).frame_shape == (3, 4, 5)
     assert Videos(videos, whole, noisy, training=True).frame_shape == (3, 4, 5)
+
+
+@pytest.mark.parametrize("change", [lambda clip: clip[1:] - clip[:-1], lambda clip: clip.tolist(), torch.sum])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_transform_that_changes_the_number_of_frames_is_refused(change, training):
+    videos = [Video("a", Numbers(5), 0), Video("b", Numbers(7), 1)]
+    with pytest.raises(SeqclfError, match=r"video0\.mp4: the transform"):
+        Videos(videos, whole, lambda clip, generator: change(clip), training).sample(0, 0)
+    with pytest.raises(SeqclfError, match=r"the clip: the transform"):
+        Fit(lambda clip, generator: change(clip))(Numbers(5).read([0, 1, 2]), None, "the clip")
 
 
 def test_what_cant_be_read_is_named_or_left_out_and_listed():

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.source import Source
-from seqclf.data.transforms import Transform, is_framewise
+from seqclf.data.transforms import Transform, apply_transform, is_framewise
 
 CLIP = 16
 """The largest clip, in frames, that is read at once."""
@@ -37,14 +37,14 @@ def read_frames(
     try:
         if transform is None or not is_framewise(transform) or len(numbers) <= CLIP:
             frames = _finite(source, numbers)
-            return frames if transform is None else transform(frames, generator)
+            return frames if transform is None else apply_transform(transform, frames, generator, source.path)
         state = None if generator is None else generator.get_state()
         out, start, count = torch.empty(0), 0, FIRST
         while start < len(numbers):
             if generator is not None and state is not None:
                 generator.set_state(state)
             raw = _finite(source, numbers[start : start + count])
-            changed = transform(raw, generator)
+            changed = apply_transform(transform, raw, generator, source.path)
             if start == 0:  # allocated once, because small tensors between large ones would fragment the heap
                 out = changed.new_empty((len(numbers), *changed.shape[1:]))
             out[start : start + count] = changed

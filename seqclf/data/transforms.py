@@ -52,6 +52,23 @@ def is_framewise(transform: Any) -> bool:
     return getattr(transform, "framewise", False) is True
 
 
+def apply_transform(transform: Transform, frames: Tensor, generator: torch.Generator | None, name: str) -> Tensor:
+    """The frames of a clip after a transform.
+
+    Raises:
+        SeqclfError: the transform returns no tensor, or another number of frames, so that labels would not fit.
+    """
+    changed = transform(frames, generator)
+    if not isinstance(changed, Tensor):
+        raise SeqclfError(f"{name}: the transform returns {type(changed).__name__}, expected a tensor of frames")
+    if not changed.dim() or len(changed) != len(frames):
+        raise SeqclfError(
+            f"{name}: the transform returns a tensor {tuple(changed.shape)} for a clip of {len(frames)} frames; it "
+            "must keep the number of frames"
+        )
+    return changed
+
+
 def _clipwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Decorator that applies a transform of one clip to each clip of a batch, with separate random parameters."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.transforms import Size, Transform, center_crop, is_framewise, mirror, ten_crops
+from seqclf.data.transforms import Size, Transform, apply_transform, center_crop, is_framewise, mirror, ten_crops
 from seqclf.data.transforms import resize as resized
 from seqclf.prediction.frames import wrong_shape
 
@@ -57,7 +57,7 @@ class Fit:
             SeqclfError: the result does not have the model's shape.
         """
         if self.transform is not None:
-            frames = self.transform(frames, None)
+            frames = apply_transform(self.transform, frames, None, name)
         given = tuple(frames.shape[1:])
         if frames.dim() != 4 or (shape is not None and (len(shape) != 3 or given[0] != shape[0])):
             if shape is not None and given != shape:
