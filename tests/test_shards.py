@@ -289,7 +289,7 @@ def test_a_video_that_cant_be_read_is_told_and_left_out(tmp_path, made, prepare)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--size", "0"], "size"),
+        (["--size", "0"], "megabytes=0.0"),
         (["--fps", "5"], "segments"),
         (["--segments", "{root}/segments.csv"], "classes"),
         (["--part", "a/b"], "expected a name"),
