@@ -113,7 +113,7 @@ def closed_port() -> str:
         ("model.temporal=LTSM", "did you mean LSTM"),
         ("batch_size=0", "must be at least 1"),
         ("data.validation=1438", "data.validation=1438"),
-        ("data.labelling=given", "labelling given reads labels per frame"),
+        ("data.labelling=given", "set labelling=labelling.last_frame"),
         ("model.temporal.hidden=0", "hidden and layers must be at least 1, not 0"),
         ("model.temporal.dropout=1", "dropout must be at least 0 and below 1, not 1.0"),
         ("justaword", "expected key=value"),

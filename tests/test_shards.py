@@ -297,7 +297,7 @@ def test_a_video_that_cant_be_read_is_told_and_left_out(tmp_path, made, prepare)
         (["--lanes", "0"], "lanes=0"),
     ],
 )
-def test_mistakes_are_told(made, tmp_path, prepare, options, sentence):
+def test_mistakes_are_refused_by_the_argument(made, tmp_path, prepare, options, sentence):
     root = made["frames", "mp4"]
     options = [option.format(root=root) for option in options]
     code, _, err = prepare("shards", root / "train.txt", "--root", root, "--out", tmp_path / "out", *options)
