@@ -47,6 +47,7 @@ def test_the_lrcn_rival_is_the_model_of_the_config():
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["cells", "float"])
 def test_rivals_of_a_stream_give_its_probabilities(form):
     if form != "cells" and importlib.util.find_spec("onnxruntime") is None:

@@ -185,6 +185,7 @@ def test_python_layers_read_batches_of_a_function(folder, capsys, monkeypatch):
     assert run(["inspect", "net.prototxt", "--shape", "x=2,5", "--shape", "label=2"]) == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_and_resuming_equals_the_uninterrupted_run(folder):
     Path("solver.prototxt").write_text(SOLVER.replace("max_iter: 8", "max_iter: 1000000").replace("snapshot: 4", ""))
     command = [sys.executable, "-m", "seqclf", "caffe", "train", "--solver", "solver.prototxt"]

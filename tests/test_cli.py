@@ -100,6 +100,7 @@ def test_the_work_of_a_command_is_one_python_call(command, arguments, tmp_path, 
     assert len(calls) == 1 and str(tmp_path) in calls[0]
 
 
+@pytest.mark.slow
 def test_reference_configs_are_found_by_name_anywhere(tmp_path, tool):
     assert set(reference_configs()) == {path.stem for path in (ROOT / "configs").glob("*.py")}
     done = python("-m", "seqclf", "train", "--config", "mnist_perframe", "--show", cwd=tmp_path)
@@ -122,6 +123,7 @@ def test_an_unknown_config_names_the_near_ones_or_all(name, named):
         seqclf.load_experiment(name)
 
 
+@pytest.mark.slow
 def test_a_tool_does_not_hide_packages_of_the_users_config(tmp_path):
     config = tmp_path / "config.py"
     config.write_text("import sys\nassert not any(p.endswith('tools') for p in sys.path)\nimport evaluate\n")

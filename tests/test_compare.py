@@ -102,6 +102,7 @@ def test_many_settings_are_left_to_the_files(tmp_path, tool):
     assert "option_8" in (tmp_path / "out" / "index.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist_lastframe", "lrcn_rgb", "features_lstm", "resnet_lstm"])
 def test_settings_are_those_of_the_resolved_config(name):
     experiment = seqclf.load_experiment(name, ["seed=7"])

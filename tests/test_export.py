@@ -88,6 +88,7 @@ def tmp(tmp_path_factory):
     return tmp_path_factory.mktemp("onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPORALS)
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
@@ -129,6 +130,7 @@ def test_a_mean_per_feature_is_exported(dtype, tmp):
         assert check.check(model, tmp / "features.onnx", form, uint8(40, D).to(dtype)) < 1e-4
 
 
+@pytest.mark.slow
 @keeps_loops
 def test_a_program_is_the_model(tmp):  # LSTM's programs are checked where the tool is run
     preprocess = partial(Normalize, mean=[0.1, 0.2, 0.3, 0.4, 0.5], std=0.5)
@@ -234,6 +236,7 @@ def test_the_tool_writes_checked_files_and_a_card_that_runs(run, tmp_path, tool)
         assert text in card
 
 
+@pytest.mark.slow
 def test_a_run_of_features_without_memory(tmp_path):
     run = make_run(tmp_path / "run", features, Identity)
     about = export(run, formats=["onnx"], int8=True)
@@ -246,6 +249,7 @@ def test_a_run_of_features_without_memory(tmp_path):
     assert {p.name for p in out.iterdir()} == {"model.safetensors", "model.json", "README.md"}
 
 
+@pytest.mark.slow
 def test_a_run_converted_from_caffe_is_checked_on_random_frames(tmp_path):
     (tmp_path / "net.prototxt").write_text("""
         input: "data" input_shape { dim: 6 dim: 3 dim: 8 dim: 8 } input: "cont" input_shape { dim: 3 dim: 2 }
@@ -360,6 +364,7 @@ def test_unsupported_models_are_named():
         program.Frames(nn.Linear(2, 2))
 
 
+@pytest.mark.slow
 def test_encoders_that_cannot_be_exported_are_refused():
     class Encoder(nn.Module):
         out_features = D

@@ -27,6 +27,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_results(run):
     results = json.loads((run / "results.json").read_text())
     assert documented("results.json") == set(results)

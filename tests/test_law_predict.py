@@ -407,6 +407,7 @@ def test_clips_inside_videos_are_predicted_from_their_list(tmp_path, unit, fps):
         assert numbers == list(range(numbers[0], numbers[-1] + 1)) and abs(numbers[0] - start) <= (2 if fps else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["annotated frames", "features"])
 def test_the_frames_of_the_files_are_what_evaluate_counted(tmp_path, name):
     """The class in each row of the CSVs gives the frame accuracy of the evaluation."""
@@ -426,6 +427,7 @@ def test_the_frames_of_the_files_are_what_evaluate_counted(tmp_path, name):
     assert right / total == accuracy
 
 
+@pytest.mark.slow
 def test_what_has_no_importable_name_is_refused_with_the_way_out(tmp_path):
     body = "def data():\n    return video_set(**VIDEOS, transform=lambda clip, generator: clip[..., :8, :8])"
     row = Row(body, lambda d: make_folders(d, size=(14, 11)))
@@ -515,6 +517,7 @@ def test_a_sampling_that_leaves_the_video_is_refused(tmp_path, clips):
         len(Videos([Video("a", FrameFolder(files[0]), 0)], lambda length, generator: clips))
 
 
+@pytest.mark.slow
 def test_a_run_without_a_record_of_its_input_is_refused(tmp_path):
     run, files = trained(tmp_path, ROWS["arrays"])
     record = json.loads((run / "run.json").read_text())
@@ -525,6 +528,7 @@ def test_a_run_without_a_record_of_its_input_is_refused(tmp_path):
             call()
 
 
+@pytest.mark.slow
 def test_the_decision_can_be_changed(tmp_path):
     run, files = trained(tmp_path, ROWS["folders, dense"])
     rows = predict_part(run, device="cpu")

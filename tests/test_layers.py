@@ -1,6 +1,7 @@
 """The packages form layers: a file imports only from layers below its own, and no two files import each other."""
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -40,6 +41,10 @@ def package_of(module: str) -> str:
     return parts[1] if parts[0] == PUBLIC and len(parts) > 1 else parts[0]
 
 
+KNOWN = {module_of(f) for f in FILES} | {module_of(f).removeprefix("configs.") for f in FILES}
+
+
+@cache
 def imports_of(file: Path) -> set[str]:
     """The modules of the project that a file imports, at its top or inside functions."""
     names = set()
@@ -49,11 +54,10 @@ def imports_of(file: Path) -> set[str]:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    known = {module_of(f) for f in FILES} | {module_of(f).removeprefix("configs.") for f in FILES}
     found = set()
     for name in names:  # the longest prefix that is a file: the rest is a name inside it
         prefixes = [name.rsplit(".", cut)[0] if cut else name for cut in range(name.count(".") + 1)]
-        found |= set([prefix for prefix in prefixes if prefix in known][:1])
+        found |= set([prefix for prefix in prefixes if prefix in KNOWN][:1])
     return found
 
 

@@ -102,6 +102,7 @@ def closure():
     return lambda: data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "missing"),
     [
@@ -191,6 +192,7 @@ def get_config():
 """
 
 
+@pytest.mark.slow
 def test_configs_with_neighbours_of_one_name_train_save_and_load_apart(tmp_path):
     for name, clips in (("a", 8), ("b", 12)):
         (tmp_path / name).mkdir()
@@ -206,6 +208,7 @@ def test_configs_with_neighbours_of_one_name_train_save_and_load_apart(tmp_path)
         assert seqclf.load(tmp_path / f"run_{name}").model.temporal.hidden_size == clips
 
 
+@pytest.mark.slow
 @pytest.mark.report
 def test_a_finished_run_has_its_report(tmp_path):
     train(TOY, tmp_path / "run", "cpu")

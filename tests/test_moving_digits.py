@@ -52,6 +52,7 @@ def shows_digit(pictures):
     return around.max((1, 2)) > 125
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["mp4", "folders"])
 @pytest.mark.parametrize("task", ["clip", "frames"])
 def test_files_and_lists_are_what_the_tasks_need(tmp_path, task, form):
@@ -196,6 +197,7 @@ def test_without_mnist_auto_is_the_built_in_digits_and_nothing_is_downloaded(tmp
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["clip", "frames"])
 def test_segments_cover_the_video_and_the_digits_are_legible(task):
     images = torch.zeros(10, 28, 28, dtype=torch.uint8)

@@ -124,6 +124,7 @@ def command(tool):
     return lambda *words: tool("predict", *words, "--device", "cpu", "--no-timelines")
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_the_predictor_says(tool, runs, tmp_path):
     frames = noise(9, 3, 8, 10)
     write_folder(tmp_path / "videos" / "a[b]", frames)
@@ -238,6 +239,7 @@ def test_a_bad_video_is_reported_and_the_others_are_classified(command, runs, tm
     assert set(content["failed"]) == {str(small), str(large), str(tmp_path / "absent"), str(damaged)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -291,6 +293,7 @@ def test_a_run_with_images_of_its_size_averages_mirror_images(runs, tmp_path):
     assert content["videos"][0]["probability"] == pytest.approx(float(mean.max()), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampling", "numbers"),
     [("window", [4, 5, 6, 7]), ("uniform", [1, 4, 7, 10]), ("whole", list(range(13)))],
@@ -334,6 +337,7 @@ def test_predictions_at_another_rate_are_in_frames_and_times_of_the_file(command
     close(columns(rows), p[[max(k for k in range(len(source)) if first[k] <= n) for n in range(24)]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", [1, 2, 3, 7])
 def test_predictions_of_sampled_features_are_in_frames_of_the_file(tmp_path, sample_rate):
     from functools import partial

@@ -264,6 +264,7 @@ def traced():
     return tracemalloc.get_traced_memory()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temporal", TEMPORALS, ids=lambda t: getattr(t, "func", t).__name__)
 def test_a_stream_holds_no_more_after_many_frames_than_after_a_few(temporal):
     predictor, frames = make_predictor(temporal), noise(50, 3, 8, 10)

@@ -88,6 +88,7 @@ def cells(page: str, first: str) -> list[str]:
     return re.findall(r"<td[^>]*>(.*?)</td>", found[1])
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     make_run(tmp_path, ["a", "b", "c"])
     path = report(tmp_path)
@@ -104,12 +105,14 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
             assert np.asarray(image.convert("L")).std() > 1  # not blank
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
     make_run(tmp_path, ["a", "b"])
     once = report(tmp_path).read_bytes()
     assert report(tmp_path).read_bytes() == once
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_results_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     classes = ["aa", "bb", "cc"]
     results = make_run(tmp_path, classes)
@@ -132,6 +135,7 @@ def test_the_figures_are_those_of_results_json(tmp_path: Path, capsys: pytest.Ca
     assert "\x1b" not in text
 
 
+@pytest.mark.slow
 def test_classes_are_ranked_by_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = make_run(tmp_path, [f"k{k}" for k in range(8)])
     page = report(tmp_path).read_text(encoding="utf-8")
@@ -162,6 +166,7 @@ def test_text_is_escaped(tmp_path: Path) -> None:
     assert all(escape(text) in page for text in (*names, "<i>warning</i>", "# <config> & co", "train.py 'a b'"))
 
 
+@pytest.mark.slow
 def test_the_warning_is_shown_if_there_is_one(tmp_path: Path) -> None:
     make_run(tmp_path / "quiet", ["a", "b"])
     make_run(tmp_path / "warning", ["a", "b"], warning="NOT MNIST")
@@ -169,6 +174,7 @@ def test_the_warning_is_shown_if_there_is_one(tmp_path: Path) -> None:
     assert '<p class="warning">NOT MNIST</p>' in report(tmp_path / "warning").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "missing"),
     [
@@ -208,6 +214,7 @@ def test_runs_on_frame_labels_show_no_clip_figures_and_missing_figures_are_dashe
     assert "None" not in re.sub(r"base64,[^\"]*", "", page)
 
 
+@pytest.mark.slow
 def test_an_incomplete_line_of_metrics_is_skipped(tmp_path: Path) -> None:
     make_run(tmp_path, ["a", "b"])
     whole = report(tmp_path).read_bytes()

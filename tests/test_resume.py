@@ -460,6 +460,7 @@ def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
     pytest.fail(f"no step {step} in a minute")
 
 
+@pytest.mark.slow
 def test_a_command_killed_twice_and_stopped_once_equals_an_uninterrupted_run(tmp_path):
     settings = "data.source=digits data.validation=50 model.temporal.hidden=24 model.temporal.dropout=0.2 steps=600"
     more = "batch_size=16 checkpoint_every=8 log_every=11 eval_every=90"

@@ -106,6 +106,7 @@ def both_have_segments(pair, background):
     return all(plain_segments(x, background) for x in pair)
 
 
+@pytest.mark.slow
 @quick(max_examples=1000)
 @given_cases(pairs(), st.sampled_from([(), (0,), (0, 2)]))
 def test_one_video_has_the_figures_of_the_definition(pair, background):

@@ -45,6 +45,7 @@ def spans(axes):
     return [(float(a), float(b), colour) for (a, b), colour in zip(edges, colours, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".PNG", ".svg"])
 def test_the_file_is_a_picture_and_reproducible(tmp_path, suffix):
     p, labels = random_video(40, 3)
@@ -59,6 +60,7 @@ def test_the_file_is_a_picture_and_reproducible(tmp_path, suffix):
         assert np.asarray(image.convert("L")).std() > 5  # not blank
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("T", "K", "settings"),
     [
@@ -150,6 +152,7 @@ def test_seconds_are_shown_if_the_frame_rate_is_known():
         assert {None: set(), 25: {"2.4"}, 0.5: {"0:00", "3:00"}, 0.01: {"1:00:00", "2:45:00"}}[fps] <= ticks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [["日本", "a\nb"], ["$\\frac{", ""]])
 def test_any_name_and_title_can_be_drawn(tmp_path, classes):
     p, labels = random_video(30, 2)

@@ -213,6 +213,7 @@ def test_evaluation_counts_every_sample_once_for_any_batch_size(batch):
     assert model.modes == {False} and model.training, "evaluated in evaluation mode, handed back in training mode"
 
 
+@pytest.mark.slow
 def test_metrics_are_logged_at_every_interval_and_at_the_last_step(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(isinstance(line, dict) and isinstance(line["step"], int) for line in lines)

@@ -86,6 +86,7 @@ def features(tmp_path_factory):
     return (f"data.root={root}",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_is_written_out_as_a_file_that_gives_it_again(name, tmp_path):
     experiment = load(name)
@@ -93,6 +94,7 @@ def test_a_config_is_written_out_as_a_file_that_gives_it_again(name, tmp_path):
     assert render(load_experiment(tmp_path / "config.py")) == render(experiment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LRCN)
 def test_lrcn_trains(name, ucf, tmp_path):
     experiment = narrow(load(name, *SHORT, *ucf))
@@ -100,6 +102,7 @@ def test_lrcn_trains(name, ucf, tmp_path):
     assert results["step"] == 2 and results["parts"]["test"]["clips"] == (6 if "single" in name else 3)
 
 
+@pytest.mark.slow
 def test_resnet_trains_but_for_what_is_frozen(small_videos, tmp_path):
     overrides = (*SHORT, *small_videos, "data.transform=none", "data.test_transform=none", "data.sampling.frames=3")
     overrides += (
@@ -206,6 +209,7 @@ def test_flow_is_negated_in_a_mirror_and_has_its_own_mean():
         assert torch.allclose(still, torch.zeros(()), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_lrcn_is_what_caffes_net_is(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     caffe_lrcn = importlib.import_module("seqclf.benchmark.caffe_nets").caffe_lrcn

@@ -54,6 +54,7 @@ def count(path):
 PIECES = [{"frames": 25}, {"frames": 31, "start": 60}, {"frames": 17, "start": 120}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", [PIECES[:2], PIECES], ids=["two", "three"])
 @pytest.mark.parametrize(
     ("encoder", "suffix"), [("h264", "ts"), ("mpeg2", "ts"), ("mpeg4", "ts"), ("h264", "264"), ("h264", "mkv")]
@@ -114,6 +115,7 @@ def damage(path, part, size):
     return damaged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [0.35, 0.6])
 @pytest.mark.parametrize(
     ("encoder", "suffix"), [("h264", "mp4"), ("h264", "mkv"), ("mpeg4", "mp4"), ("mpeg4", "mkv"), ("mpeg4", "avi")]
@@ -196,6 +198,7 @@ def test_a_file_that_is_cut_off_is_read_up_to_there(tmp_path):
     assert torch.equal(source.read(range(len(source))), decoded(whole)[numbers])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "marks",
     [

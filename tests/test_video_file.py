@@ -205,6 +205,7 @@ def decoded(path):
 ALL = [name for name in [*KINDS, *MADE_OF] if KINDS[MADE_OF.get(name, name)][0] in ENCODERS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_all_frames_are_those_of_a_decoding_of_the_whole_file(name, video, monkeypatch):
     whole, _ = decoded(video(name))

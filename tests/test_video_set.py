@@ -25,6 +25,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FEW = ["data.videos=12", "data.test_videos=6", "steps=2", "batch_size=3", "eval_batch=3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "classes"), [("moving_digits", 10), ("moving_digits_frames", 11)])
 def test_the_whole_path_from_video_files_to_a_prediction(config, classes, tmp_path):
     experiment = load_experiment(CONFIGS / f"{config}.py", [*FEW, f"data.root={tmp_path}/made"])
