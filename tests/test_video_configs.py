@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_law_predict import hold
 from torch import nn
 
 import seqclf
@@ -309,3 +310,26 @@ def test_offline_the_weights_address_and_the_way_out_are_named(monkeypatch, tmp_
 def test_a_backbone_refuses(settings, message):
     with pytest.raises(SeqclfError, match=message):
         Backbone(**{"frame_shape": (3, 64, 64), **settings})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*LRCN, "resnet_lstm", "features_lstm", "moving_digits", "moving_digits_frames"])
+def test_prediction_on_the_test_files_is_what_evaluation_counted(name, ucf, small_videos, features, tmp_path):
+    short = ("steps=1", "batch_size=2", "log_every=1")
+    if name in LRCN:
+        experiment, root = narrow(load(name, *short, *ucf)), ucf[0]
+    elif name == "resnet_lstm":
+        fit = ("data.transform.steps.0.size=72", "data.transform.steps.1.size=64")
+        fit += ("data.test_transform.steps.0.size=72", "data.test_transform.steps.1.size=64")
+        fit += ("model.encoder.weights=none", "model.temporal.hidden=8")
+        experiment, root = load(name, *short, *small_videos, *fit), small_videos[0]
+    elif name == "features_lstm":
+        experiment, root = load(name, *short, *features, "model.temporal.hidden=8"), features[0]
+    else:
+        made = (f"data.root={tmp_path}", "data.videos=4", "data.test_videos=3")
+        experiment, root = load(name, *short, *made), None
+    train(experiment, tmp_path / "run", "cpu")
+    test = experiment.data().test
+    files = list(dict.fromkeys(video.source.path for video in test.videos))
+    assert root is None or all(file.startswith(root.removeprefix("data.root=")) for file in files)
+    hold(tmp_path / "run", files)
