@@ -28,7 +28,7 @@ from seqclf.experiment.config import Experiment
 from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.rendering import save_experiment
 from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest, save_checkpoint
-from seqclf.runs.metrics_file import MetricsWriter, read_metrics
+from seqclf.runs.metrics_file import read_metrics
 from seqclf.runtime.files import read_json_object, write_atomic, write_json
 
 
@@ -148,10 +148,6 @@ class RunFolder:
         self.write_record({**self.read_record(), **fields})
 
     # ---- figures
-
-    def metrics_writer(self, step: int = 0) -> MetricsWriter:
-        """A writer of ``metrics.jsonl`` that continues after ``step``."""
-        return MetricsWriter(self.metrics, step)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``; empty if there is none."""
