@@ -346,6 +346,18 @@ def test_inspect_shows_solvers_and_saved_nets(folder, capsys):
         assert "10 × 5" in out and ("12 × 10" in out) == (not lost) and ("not known" in notes) == bool(lost)
 
 
+def test_a_solver_is_inspected_without_its_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("net.prototxt").write_text(
+        'layer { name: "d" type: "Data" top: "x" top: "y" data_param { source: "no_such_lmdb" batch_size: 4 } }\n'
+        'layer { name: "ip" type: "InnerProduct" bottom: "x" top: "z" inner_product_param { num_output: 3 } }\n'
+        'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "z" bottom: "y" top: "l" }\n'
+    )
+    Path("solver.prototxt").write_text('net: "net.prototxt"\nbase_lr: 0.1\nlr_policy: "fixed"\nmax_iter: 1\n')
+    assert run(["inspect", "solver.prototxt", "--shape", "x=4,2", "--shape", "y=4"]) == 0
+    assert "4 × 3" in capsys.readouterr().out
+
+
 def test_a_solver_with_an_unknown_field_is_recognized(folder):
     Path("solver.prototxt").write_text(SOLVER + "\nmomentom: 0.9\n")
     assert inspect.is_solver("solver.prototxt") and not inspect.is_solver("net.prototxt")

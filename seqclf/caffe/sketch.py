@@ -143,5 +143,8 @@ class SolverSketch(Solver):
         with torch.device("meta"):
             super().__init__(param, file, flavour, "meta", python)
 
-    def _net(self, message: Any, file: str, phase: str, state: Any, python: Any) -> Net:
+    def build_net(self, message: Any, file: str, phase: str, state: Any, python: Any, problems: list[str]) -> Net:
+        """Builds a sketch of the train net or of a test net."""
+        if problems:
+            raise CaffeFormatError(file, problems)
         return sketch(message, file, phase, self.flavour, state.level, tuple(state.stage), self.shapes, python)

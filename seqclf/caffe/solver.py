@@ -17,6 +17,7 @@ from seqclf.caffe import optim, snapshot
 from seqclf.caffe.binary import parse_binary
 from seqclf.caffe.error import CaffeFormatError, within
 from seqclf.caffe.files import is_text, read_bytes
+from seqclf.caffe.load import build_net
 from seqclf.caffe.net import Net
 from seqclf.caffe.policies import policy
 from seqclf.caffe.save import save_net
@@ -73,11 +74,11 @@ class Solver:
         self._recent: deque[float] = deque(maxlen=param.average_loss)
         if param.random_seed >= 0:
             torch.manual_seed(param.random_seed)
-        self.net = train_net(param, file, flavour, python)
+        self.net = train_net(param, file, flavour, python, self.build_net)
         for path in (path for entry in param.weights for path in entry.split(",")):
             self.load_weights(find_named("weights", path, file))
         self.net.to(self.device)
-        self.test_nets = [net.to(self.device) for net in test_nets(param, file, flavour, python)]
+        self.test_nets = [net.to(self.device) for net in test_nets(param, file, flavour, python, self.build_net)]
         for net in self.test_nets:
             net.share(self.net)
         groups = [{"params": [p], "lr_mult": lr, "decay_mult": decay} for p, lr, decay in self.net.multipliers]
@@ -85,6 +86,11 @@ class Solver:
             self.rate = policy(param)
             self.optimizer = optim.from_solver(param, groups, flavour)
         self._threads_logged = False
+
+    def build_net(self, message: Any, file: str, phase: str, state: Any, python: Any, problems: list[str]) -> Net:
+        """Builds the train net or a test net, initialized by its fillers."""
+        stages = tuple(state.stage)
+        return build_net(message, file, None, phase, self.flavour, state.level, stages, python, problems=problems)
 
     def load_weights(self, path: str | Path) -> None:
         """Loads trained parameters into layers of the same name, and logs the layers that do not match."""

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.load import build_net, read_net_structure
+from seqclf.caffe.load import read_net_structure
 from seqclf.caffe.net import PHASES, Net
 from seqclf.caffe.schema import schema
 
 Python: TypeAlias = Mapping[str, Callable[..., Any]] | None
+Build: TypeAlias = Callable[[Any, str, str, Any, Python, list[str]], Net]
+"""``build(message, file, phase, state, python, problems)`` builds a net."""
 TRAIN_FIELDS = ("net", "train_net", "net_param", "train_net_param")
 
 
@@ -29,17 +31,17 @@ def find_named(field: str, name: str, solver_file: str) -> str:
     return path
 
 
-def train_net(param: Any, file: str, flavour: str, python: Python) -> Net:
-    """Builds the train net, initialized by its fillers."""
+def train_net(param: Any, file: str, flavour: str, python: Python, build: Build) -> Net:
+    """Builds the train net."""
     given = [field for field in TRAIN_FIELDS if param.HasField(field)]
     if len(given) != 1:
         raise CaffeFormatError(
             f"{file}: expected exactly one of {', '.join(TRAIN_FIELDS)}, found {', '.join(given) or 'none'}"
         )
-    return _build(getattr(param, given[0]), given[0], file, flavour, "TRAIN", param.train_state, python)
+    return _build(getattr(param, given[0]), given[0], file, flavour, "TRAIN", param.train_state, python, build)
 
 
-def test_nets(param: Any, file: str, flavour: str, python: Python) -> list[Net]:
+def test_nets(param: Any, file: str, flavour: str, python: Python, build: Build) -> list[Net]:
     """Builds the test nets, one for each ``test_iter``."""
     sources = [("test_net_param", net) for net in param.test_net_param] + [("test_net", net) for net in param.test_net]
     for field in ("net_param", "net"):
@@ -59,12 +61,14 @@ def test_nets(param: Any, file: str, flavour: str, python: Python) -> list[Net]:
         raise CaffeFormatError(f"{file}: field test_interval: must be above 0 where there are test nets")
     states = param.test_state if len(param.test_state) else [schema(flavour).NetState() for _ in sources]
     return [
-        _build(source, field, file, flavour, "TEST", state, python)
+        _build(source, field, file, flavour, "TEST", state, python, build)
         for (field, source), state in zip(sources, states, strict=True)
     ]
 
 
-def _build(source: Any, field: str, file: str, flavour: str, phase: str, state: Any, python: Python) -> Net:
+def _build(
+    source: Any, field: str, file: str, flavour: str, phase: str, state: Any, python: Python, build: Build
+) -> Net:
     """Builds a net from a path, or from a message inside the solver."""
     problems: list[str] = []
     if isinstance(source, str):
@@ -75,5 +79,4 @@ def _build(source: Any, field: str, file: str, flavour: str, phase: str, state: 
         message.CopyFrom(source)
     own = next((s for s in (state, message.state) if s.HasField("phase")), None)
     phase = phase if own is None else PHASES[own.phase]  # Caffe merges the solver's state with the net's own
-    stages = tuple(state.stage)
-    return build_net(message, path, None, phase, flavour, state.level, stages, python, problems=problems)
+    return build(message, path, phase, state, python, problems)
