@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from caffe_golden import Case
+from made_videos import noise, write_folder, write_video
 from PIL import Image
 
 from seqclf import (
@@ -78,30 +79,6 @@ def arrays(T=9, D=5, dtype="float32", lengths=None, per_frame=False, labelling=l
 def read_csv(path):
     with path.open() as stream:
         return list(csv.DictReader(stream))
-
-
-def noise(*shape, seed=0):
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-
-
-def write_folder(path, frames):
-    path.mkdir(parents=True)
-    for n, frame in enumerate(frames):
-        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(path / f"f_{n:03}.png")
-    return path
-
-
-def write_video(path, frames, rate=10):
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[2:], "yuv420p"
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame.permute(1, 2, 0).contiguous().numpy(), "rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
-    return path
 
 
 def make_folders(folder, lengths=(7, 12, 20, 41), size=(8, 8)):

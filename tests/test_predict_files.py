@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_videos import noise, write_folder, write_video
 from PIL import Image
 
 from seqclf import IGNORE, SeqclfError, load, load_experiment, predict
@@ -50,32 +51,8 @@ def get_config():
 """
 
 
-def noise(*shape, seed=0):
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-
-
 def close(a, b):
     torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
-
-
-def write_folder(path, frames):
-    path.mkdir(parents=True)
-    for n, frame in enumerate(frames):
-        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(path / f"f_{n}.png")
-    return path
-
-
-def write_video(path, frames, rate=10):
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[2:], "yuv420p"
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame.permute(1, 2, 0).contiguous().numpy(), "rgb24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
-    return path
 
 
 def write_run(config, folder, *settings):
@@ -228,12 +205,12 @@ def test_a_bad_video_is_reported_and_the_others_are_classified(command, runs, tm
     small = write_folder(tmp_path / "small", noise(3, 3, 4, 4))
     large = write_folder(tmp_path / "large", noise(3, 3, 32, 40))
     damaged = write_folder(tmp_path / "damaged", noise(3, 3, 8, 10))
-    (damaged / "f_1.png").write_bytes(b"nothing")
+    (damaged / "f_001.png").write_bytes(b"nothing")
     out = tmp_path / "out"
     code, printed, errors = command(runs / "one", small, large, tmp_path / "absent", damaged, good, "--out", out)
     assert code == 2 and "good" in printed and errors.count("error: ") == 4 and "Traceback" not in errors
     assert f"{small}: has frames of 4x4" in errors and f"{large}: has frames of 32x40" in errors
-    assert errors.count("--resize") == errors.count("--crop") == 2 and "absent" in errors and "f_1.png" in errors
+    assert errors.count("--resize") == errors.count("--crop") == 2 and "absent" in errors and "f_001.png" in errors
     _, rows, content = read_out(out, "good")
     assert len(rows) == 3 and len(content["videos"]) == 1
     assert set(content["failed"]) == {str(small), str(large), str(tmp_path / "absent"), str(damaged)}
@@ -256,7 +233,7 @@ def test_a_bad_video_is_reported_and_the_others_are_classified(command, runs, tm
         (["{one}", "{v}", "--resize", "1", "2", "3"], "--resize"),
         (["{one}", "{v}", "--checkpoint", "99"], "step_99.pt"),
         (["{one}", "{two}", "{v}", "--roots", "a"], "1 roots"),
-        (["{one}", "{v}/f_0.png"], "picture"),
+        (["{one}", "{v}/f_000.png"], "picture"),
     ],
 )
 def test_the_command_refuses(command, runs, tmp_path, arguments, named):

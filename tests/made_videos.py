@@ -1,0 +1,28 @@
+"""Random frames, and folders and video files of them, for tests."""
+
+import torch
+from PIL import Image
+
+
+def noise(*shape, seed=0):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def write_folder(path, frames):
+    path.mkdir(parents=True)
+    for n, frame in enumerate(frames):
+        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(path / f"f_{n:03}.png")
+    return path
+
+
+def write_video(path, frames, rate=10):
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[2:], "yuv420p"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame.permute(1, 2, 0).contiguous().numpy(), "rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
