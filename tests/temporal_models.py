@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -16,7 +17,18 @@ from seqclf.models import (
     RNN,
     FrameSequenceClassifier,
     Identity,
+    orthogonal,
 )
+
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "identity": Identity,
+    "lstm": partial(LSTM, hidden=6),
+    "lstm, 3 layers, dropout": partial(LSTM, hidden=6, layers=3, dropout=0.5, dropout_after=0.5, init=orthogonal),
+    "gru, 2 layers": partial(GRU, hidden=6, layers=2),
+    "rnn, 2 layers": partial(RNN, hidden=6, layers=2),
+    "rnn, relu": partial(RNN, hidden=6, nonlinearity="relu"),
+}
+"""Every temporal model, built from D. The laws are tested on each: in test_temporal_models.py and by check_temporal."""
 
 OURS = {
     "lstm": LSTM,

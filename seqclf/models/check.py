@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from seqclf.batch import SeqclfError, valid_frames
 from seqclf.models.classifier import FrameSequenceClassifier
 from seqclf.models.contract import State, can_stream, check_result, declared_size, declares
-from seqclf.models.identity import Identity
-from seqclf.models.recurrent import GRU, LSTM, RNN
 
 CLIPS = 3
 """B of the random batches that the checks use."""
@@ -307,7 +305,7 @@ def check_user_temporal(model: nn.Module) -> None:
     Raises:
         SeqclfError: the temporal model breaks a law.
     """
-    if not isinstance(model, FrameSequenceClassifier) or type(model.temporal) in (LSTM, GRU, RNN, Identity):
+    if not isinstance(model, FrameSequenceClassifier) or _made_of_our_parts(model.temporal):
         return
     if declared_size(model.encoder) is None and model.frame_shape is None:
         return
@@ -320,6 +318,12 @@ def check_user_temporal(model: nn.Module) -> None:
         }
         ways = "; ".join(hints[result.law] for result in report.results if not result.passed and result.law in hints)
         raise SeqclfError(f"{_broken(report)}: {ways} (seqclf.check_temporal repeats this check)")
+
+
+def _made_of_our_parts(temporal: nn.Module) -> bool:
+    """Whether all classes of a temporal model and its parts are those of seqclf and PyTorch, which the tests check."""
+    ours = type(temporal).__module__.startswith("seqclf.models.")
+    return ours and all(type(part).__module__.startswith(("seqclf.models.", "torch.nn.")) for part in temporal.modules())
 
 
 def _broken(report: TemporalReport) -> str:
