@@ -33,7 +33,7 @@ def as_frames(frames: Array | Sequence[Array]) -> tuple[Tensor, Tensor | None, l
     """
     lengths = None
     if isinstance(frames, (list, tuple)) or (isinstance(frames, np.ndarray) and frames.dtype == object):
-        clips = [_tensor(clip, f"clip {i}") for i, clip in enumerate(frames)]
+        clips = [as_tensor(clip, f"clip {i}") for i, clip in enumerate(frames)]
         if not clips:
             raise SeqclfError("the data set is empty: the list of clips has none")
         if all(clip.dim() == 0 for clip in clips):
@@ -52,7 +52,7 @@ def as_frames(frames: Array | Sequence[Array]) -> tuple[Tensor, Tensor | None, l
         lengths = torch.tensor(sizes) if len(set(sizes)) > 1 else None
         tensor = torch.nn.utils.rnn.pad_sequence([clip.to(dtype) for clip in clips], batch_first=True)
     else:
-        tensor = _tensor(frames, "the frames")
+        tensor = as_tensor(frames, "the frames")
         if tensor.dim() == 2:
             tensor = tensor[..., None]
     if tensor.dim() < 3 or not tensor.numel():
@@ -77,7 +77,7 @@ def as_labels(labels: Array | Sequence[Array], frames: Tensor, lengths: Tensor |
     """
     n, T = frames.shape[:2]
     if isinstance(labels, (list, tuple)) and any(np.ndim(one) for one in labels):
-        rows = [_tensor(row, f"labels of clip {i}") for i, row in enumerate(labels)]
+        rows = [as_tensor(row, f"labels of clip {i}") for i, row in enumerate(labels)]
         sizes = [T] * n if lengths is None else lengths.tolist()
         if [tuple(row.shape) for row in rows] != [(size,) for size in sizes]:
             wrong = next((i for i, row in enumerate(rows) if i >= n or tuple(row.shape) != (sizes[i],)), len(rows))
@@ -86,13 +86,14 @@ def as_labels(labels: Array | Sequence[Array], frames: Tensor, lengths: Tensor |
             raise SeqclfError(f"clip {wrong} has {frames_found}, but {labels_found}")
         tensor = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=IGNORE)
     else:
-        tensor = _tensor(labels, "the labels")
+        tensor = as_tensor(labels, "the labels")
     if tensor.is_complex() or (tensor.is_floating_point() and not torch.equal(tensor, tensor.round())):
         raise SeqclfError("labels are not whole numbers, expected class indices from 0")
     if tuple(tensor.shape) not in ((n,), (n, T)):
         raise SeqclfError(
             f"labels {tuple(tensor.shape)} do not fit frames {tuple(frames.shape)}: expected ({n},), one per clip, or "
-            f"({n}, {T}), one per frame"
+            f"({n}, {T}), one per frame (multi_label=True takes a column of 0 and 1 for each class, ({n}, K) or "
+            f"({n}, {T}, K))"
         )
     return tensor.long()
 
@@ -103,7 +104,7 @@ def as_lengths(lengths: Array, frames: Tensor) -> Tensor:
     Raises:
         SeqclfError: they are not integers, not one per clip, or out of range.
     """
-    tensor, (n, T) = _tensor(lengths, "the lengths"), frames.shape[:2]
+    tensor, (n, T) = as_tensor(lengths, "the lengths"), frames.shape[:2]
     if tensor.is_floating_point() or tuple(tensor.shape) != (n,):
         raise SeqclfError(f"lengths {tuple(tensor.shape)} {tensor.dtype}: expected {n} integers, one per clip")
     tensor = tensor.long()
@@ -114,7 +115,7 @@ def as_lengths(lengths: Array, frames: Tensor) -> Tensor:
     return tensor
 
 
-def _tensor(values: Array, name: str) -> Tensor:
+def as_tensor(values: Array, name: str) -> Tensor:
     """Convert values to a tensor that shares their memory if possible."""
     if isinstance(values, Tensor):
         return values

@@ -11,6 +11,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.data.arrays import Array, as_frames, as_labels, as_lengths
 from seqclf.data.labelling import Labelling, last_frame
+from seqclf.data.multi_label import as_multi_labels, check_columns, frame_labels
 from seqclf.data.order import sample_order
 from seqclf.data.source import Source
 
@@ -25,11 +26,13 @@ class Clips:
         frames: ``(N, T, *frame_shape)``, ``(N, T)`` for one feature per frame, or a list of N clips
             ``(T_i, *frame_shape)`` of any lengths, which are padded at their end.
         labels: ``(N,)`` integers, one per clip; or ``(N, T)``, or a list of N times ``(T_i,)``, one per frame, with
-            ``IGNORE`` where a frame has no label.
+            ``IGNORE`` where a frame has no label. With ``multi_label``, see there.
         lengths: ``(N,)`` integers from 1 to T, the valid frames of each clip. None: T, or the lengths in the list.
         labelling: which frames carry a label: ``last_frame``, ``every_frame`` or ``given``.
         readers: for prediction, a function ``reader(path)`` for each kind of file ("image", "video", "folder",
             "array"). ``.npy`` arrays ``(T, *frame_shape)`` can always be read.
+        multi_label: whether a clip can have several classes at once. Labels are then 0, 1, or ``IGNORE`` (or NaN) where
+            it is unknown: ``(N, K)`` per clip, ``(N, T, K)`` per frame, or a list of N times ``(T_i, K)``.
 
     Attributes:
         notes: a line for each conversion.
@@ -45,14 +48,16 @@ class Clips:
         lengths: Array | None = None,
         labelling: Labelling = last_frame,
         readers: Mapping[str, Callable[..., Source]] | None = None,
+        multi_label: bool = False,
     ) -> None:
         self.frames, known, self.notes = as_frames(frames)
         if known is not None and lengths is not None:
             raise SeqclfError("lengths: a list of clips has its own lengths, leave this argument out")
-        self.labels = as_labels(labels, self.frames, known)
+        self.labels = (as_multi_labels if multi_label else as_labels)(labels, self.frames, known)
         self.lengths = known if lengths is None else as_lengths(lengths, self.frames)
-        self.labelling, self.readers = labelling, dict(readers or {})
-        labelling(self.labels, self.lengths, self.num_frames)  # raises if the labels do not fit
+        self.labelling, self.readers, self.multi_label = labelling, dict(readers or {}), multi_label
+        one_class = self.labels[..., 0] if multi_label else self.labels
+        labelling(one_class, self.lengths, self.num_frames)  # raises if the labels do not fit
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -69,7 +74,9 @@ class Clips:
     def to(self, device: torch.device | str) -> Clips:
         """A copy of the data set on another device, where ``batch`` then gathers clips."""
         lengths = None if self.lengths is None else self.lengths.to(device)
-        return Clips(self.frames.to(device), self.labels.to(device), lengths, self.labelling, self.readers)
+        return Clips(
+            self.frames.to(device), self.labels.to(device), lengths, self.labelling, self.readers, self.multi_label
+        )
 
     @property
     def device(self) -> torch.device:
@@ -84,13 +91,20 @@ class Clips:
         """Gather a batch of the clips ``indices`` ``(B,)``. ``key`` is unused, because nothing is random."""
         rows = indices.to(self.frames.device, non_blocking=True)
         lengths = None if self.lengths is None else self.lengths[rows]
-        labels = self.labelling(self.labels[rows], lengths, self.num_frames)
+        labels = frame_labels(self.labelling, self.labels[rows], lengths, self.num_frames, self.multi_label)
         return Batch(self.frames[rows], labels, lengths, indices=rows)
 
+    def frame_labels(self) -> Tensor:
+        """The labels of all frames ``(N, T)``, or ``(N, T, K)`` with ``multi_label``."""
+        return frame_labels(self.labelling, self.labels, self.lengths, self.num_frames, self.multi_label)
+
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
-        """Raise SeqclfError if a label is neither ``IGNORE`` nor from 0 to num_classes - 1, or all are ``IGNORE``."""
+        """Raise SeqclfError if labels do not fit the classes, or all are ``IGNORE``."""
         if (self.labels == IGNORE).all():
             raise SeqclfError(f"{name}: no frame has a label, all are IGNORE ({IGNORE})")
+        if self.multi_label:
+            check_columns(self.labels, num_classes, name)
+            return
         wrong = (self.labels != IGNORE) & ((self.labels < 0) | (self.labels >= num_classes))
         if wrong.any():
             at = tuple(wrong.nonzero()[0].tolist())

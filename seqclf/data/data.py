@@ -52,10 +52,19 @@ class Data:
             notes = getattr(clips, "notes", [])
             self.source += f" ({name}: {', '.join(notes)})" if notes else ""
             clips.check_labels(len(self.classes), f"{self.source}, {name} part")
+            if clips.multi_label != self.multi_label:
+                raise SeqclfError(f"{self.source}: multi_label differs between the train and the {name} part")
+        if self.multi_label and self.background is not None:
+            raise SeqclfError(f"{self.source}: background= is for one class per frame, not for multi-label data")
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip can have several classes at once."""
+        return self.train.multi_label
 
     def parts(self) -> dict[str, Clips | Videos]:
         """The parts that exist, by name."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE, SeqclfError, valid_frames
 from seqclf.data.array_file import ArrayFile
 from seqclf.data.clips import Clips
+from seqclf.data.multi_label import frame_labels
 from seqclf.data.pictures import is_picture
 from seqclf.data.recipe import Recipe, from_recipe, opaque_parts, parts_of, to_recipe
 from seqclf.data.sampling import Sampling, whole
@@ -56,6 +57,7 @@ class InputSpec:
         transform: the transform of evaluation; None for none.
         flow: whether pictures are optical flow, whose first channel is negated in a mirror image.
         root: the folder that the names of the videos are relative to; None if there is no common one.
+        multi_label: whether a clip can have several classes at once. Probabilities are then sigmoids, else a softmax.
     """
 
     frame_shape: tuple[int, ...]
@@ -69,6 +71,7 @@ class InputSpec:
     transform: Recipe = None
     flow: bool = False
     root: str | None = None
+    multi_label: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as ``run.json`` holds them."""
@@ -154,27 +157,29 @@ def describe_input(
         transform=transforms[1],
         flow=any(part.get("keywords", {}).get("negate_x") is True for part in parts_of(transforms)),
         root=_root(test),
+        multi_label=test.multi_label,
     )
 
 
 def labels_last_frames(clips: Clips | Videos) -> bool:
     """Whether only the last frame of each clip is labelled."""
     if isinstance(clips, Clips):
-        labels = clips.labelling(clips.labels, clips.lengths, clips.num_frames)
-        return _only_last(labels, clips.lengths)
+        return _only_last(clips.frame_labels(), clips.lengths)
     if not clips.per_frame:
         return _only_last(clips.labelling(torch.zeros(1, dtype=torch.int64), None, 2), None)
+    each = (torch.as_tensor(video.labels)[None] for video in clips.videos)
     return all(
-        _only_last(clips.labelling(torch.as_tensor(video.labels)[None], None, len(torch.as_tensor(video.labels))), None)
-        for video in clips.videos
+        _only_last(frame_labels(clips.labelling, labels, None, labels.shape[1], clips.multi_label), None)
+        for labels in each
     )
 
 
 def _only_last(labels: Tensor, lengths: Tensor | None) -> bool:
-    """Whether labels ``(B, T)`` are ``IGNORE`` before the last valid frame of each clip."""
+    """Whether labels ``(B, T)`` or ``(B, T, K)`` are ``IGNORE`` before the last valid frame of each clip."""
+    labelled = (labels != IGNORE).any(2) if labels.dim() == 3 else labels != IGNORE
     valid = valid_frames(lengths, labels.shape, labels.device)
     is_last = torch.arange(labels.shape[1], device=labels.device) == valid.sum(1, keepdim=True) - 1
-    return not bool(((labels != IGNORE) & valid & ~is_last).any())
+    return not bool((labelled & valid & ~is_last).any())
 
 
 def _dtype(clips: Clips | Videos) -> str | None:

@@ -10,7 +10,10 @@ from torch import Tensor
 from seqclf.batch import IGNORE, SeqclfError, valid_frames
 
 Labelling = Callable[[Tensor, Tensor | None, int], Tensor]
-"""``labelling(labels, lengths, T)`` maps a data set's labels ``(B,)`` or ``(B, T)`` to frame labels ``(B, T)``."""
+"""``labelling(labels, lengths, T)`` maps a data set's labels ``(B,)`` or ``(B, T)`` to frame labels ``(B, T)``.
+
+Of multi-label data it is called with the labels of all classes, one class after the other, in place of B clips.
+"""
 
 
 def last_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
@@ -50,6 +53,8 @@ def _expect(labels: Tensor, dims: int, name: str) -> None:
     if labels.dim() != dims:
         form = "one label per clip (B,)" if dims == 1 else "labels per frame (B, T)"
         other = "labelling.given" if labels.dim() == 2 else "labelling.last_frame or every_frame"
+        classes = ", or multi_label=True if the second axis is classes" if labels.dim() == 2 else ""
         raise SeqclfError(
             f"labelling {name} takes {form}, but the data's labels are {tuple(labels.shape)}: set labelling={other}"
+            + classes
         )

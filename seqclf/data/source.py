@@ -58,7 +58,8 @@ class Video:
         name: its name, as in the list.
         source: its frames.
         labels: the class of the whole video; or ``(T,)`` int64, the class of each frame, with ``IGNORE`` for frames
-            without a label; None if unknown, for prediction.
+            without a label; of multi-label data ``(K,)`` or ``(T, K)`` int64, 0, 1 or ``IGNORE``; None if unknown, for
+            prediction.
     """
 
     name: str

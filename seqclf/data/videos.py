@@ -9,9 +9,11 @@ from threading import Lock
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.data.labelling import Labelling, every_frame, given
+from seqclf.data.multi_label import check_columns, frame_labels
 from seqclf.data.order import mix, sample_order
 from seqclf.data.reading import read_frames
 from seqclf.data.sampling import Sampling, sample_clips, whole
@@ -21,7 +23,7 @@ from seqclf.data.video_file import VideoFile
 from seqclf.runtime.random import random_state, seeded
 
 Sample = tuple[int, Tensor, Tensor | int]
-"""The sample number, the frames ``(t, *frame_shape)``, and the label, or labels ``(t,)``."""
+"""The sample number, the frames ``(t, *frame_shape)``, and the label, or labels ``(t,)`` or ``(t, K)``."""
 
 
 class Videos:
@@ -41,12 +43,13 @@ class Videos:
         on_error: "raise"; "skip" to leave out videos that can't be read (in training, the next sample replaces them);
             "skip_frames" if sources leave out frames that can't be decoded. ``skipped`` lists both.
         device: the device of batches.
+        multi_label: whether a video can have several classes at once; labels are then rows of K classes, see ``Video``.
 
     Attributes:
         skipped: what was left out: name of the video -> reason.
 
     Raises:
-        SeqclfError: there are no videos, an argument is out of range, or labels are of both kinds.
+        SeqclfError: there are no videos, an argument is out of range, or labels are of several kinds.
     """
 
     def __init__(
@@ -59,18 +62,25 @@ class Videos:
         workers: int = 2,
         on_error: str = "raise",
         device: torch.device | str = "cpu",
+        multi_label: bool = False,
     ) -> None:
         if not videos:
             raise SeqclfError("the data set is empty: it has no video")
-        kinds = {isinstance(video.labels, Tensor) for video in videos}
+        kinds = {video.labels.dim() if isinstance(video.labels, Tensor) else 0 for video in videos}
         if len(kinds) > 1 or any(video.labels is None for video in videos):
             raise SeqclfError("videos of a data set must all have one label, or all have labels per frame")
+        expected = {1: "(K,)", 2: "(T, K)"} if multi_label else {0: "an integer", 1: "(T,)"}
+        if not kinds <= set(expected):
+            raise SeqclfError(
+                f"{videos[0].name}: with multi_label={multi_label} the labels of a video are "
+                f"{' or '.join(expected.values())}, not {kinds.pop()}-dimensional"
+            )
         if workers < 0:
             raise SeqclfError(f"workers={workers}: expected at least 0")
         if on_error not in ("raise", "skip", "skip_frames"):
             raise SeqclfError(f'on_error={on_error!r}: expected "raise", "skip" or "skip_frames"')
         self.videos, self.sampling, self.transform, self.training = list(videos), sampling, transform, training
-        self.per_frame = kinds.pop()
+        self.multi_label, self.per_frame = multi_label, kinds.pop() == max(expected)
         self.labelling = labelling or (given if self.per_frame else every_frame)
         self.workers, self.on_error, self.device = workers, on_error, torch.device(device)
         self.skipped: dict[str, str] = {}
@@ -198,9 +208,10 @@ class Videos:
                 f"{video.source.path}: has frames of shape {tuple(frames.shape[1:])}, but other videos have "
                 f"{self._first[1:]}: resize or crop them to one shape (transform=), or for arrays set layout="
             )
-        if not isinstance(video.labels, Tensor):
+        if not self.per_frame:
             assert video.labels is not None
             return index, frames, video.labels
+        assert isinstance(video.labels, Tensor)
         if len(video.labels) != len(video.source):
             raise SeqclfError(
                 f"{video.source.path}: has {len(video.source)} frames, but {len(video.labels)} labels ({video.name})"
@@ -249,17 +260,12 @@ class Videos:
             frames = first.new_empty(len(whole), T, *shape)
         for row, (_, clip, _) in zip(frames, whole, strict=True):
             row[: len(clip)], row[len(clip) :] = clip, 0
-        if self.per_frame:
-            labels = torch.full((len(whole), T), IGNORE)
-            for row, (_, _, of_frames) in zip(labels, whole, strict=True):
-                assert isinstance(of_frames, Tensor)
-                row[: len(of_frames)] = of_frames
-        else:
-            labels = torch.tensor([label for _, _, label in whole])
+        rows = [torch.as_tensor(labels) for _, _, labels in whole]
+        labels = pad_sequence(rows, batch_first=True, padding_value=IGNORE) if self.per_frame else torch.stack(rows)
         full = None if int(lengths.min()) == T else lengths
         batch = Batch(
             frames,
-            self.labelling(labels, full, T),
+            frame_labels(self.labelling, labels, full, T, self.multi_label),
             full,
             indices=torch.tensor([index for index, _, _ in whole]),
         )
@@ -272,14 +278,19 @@ class Videos:
         return self.collate([self.try_sample(int(i), key) for i in indices])
 
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
-        """Raise SeqclfError if a label is neither ``IGNORE`` nor from 0 to num_classes - 1."""
+        """Raise SeqclfError if labels do not fit the classes, or of multi-label data all are ``IGNORE``."""
+        if self.multi_label and all((torch.as_tensor(video.labels) == IGNORE).all() for video in self.videos):
+            raise SeqclfError(f"{name}: no video has a label, all are IGNORE ({IGNORE})")
         for video in self.videos:
-            labels = torch.as_tensor(video.labels).view(-1)
-            wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= num_classes))]
+            labels = torch.as_tensor(video.labels)
+            if self.multi_label:
+                check_columns(labels, num_classes, f"{name}, {video.name}")
+            wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= (2 if self.multi_label else num_classes)))]
             if len(wrong):
+                classes = f"there are {num_classes} classes, 0 to {num_classes - 1}"
                 raise SeqclfError(
                     f"{name}: label {int(wrong[0])} of {video.name} is out of range: "
-                    f"there are {num_classes} classes, 0 to {num_classes - 1}"
+                    f"{'multi-label labels are 0, 1 or IGNORE' if self.multi_label else classes}"
                 )
 
     def fingerprint(self) -> str:
