@@ -1,0 +1,248 @@
+"""Self-attention over time: a transformer that streams from the keys and values of its window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from seqclf.batch import SeqclfError, valid_frames
+from seqclf.models.contract import State, check_sequences
+
+PADDING, EMPTY = -2, -1
+"""The sequence numbers of padding, and of a place of the cache that holds no frame of the sequence."""
+
+
+class Attention(nn.Module):
+    """A transformer over time (Vaswani et al. 2017) with pre-norm blocks and rotary positions (Su et al. 2021).
+
+    A block is ``x + attention(norm(x))``, followed by ``x + mlp(norm(x))`` (Xiong et al. 2020). No frame attends across
+    a reset or to padding. Positions are relative, so it does not matter where in a clip a sequence begins.
+
+    A causal model streams. Its state is the keys and values of the last ``window - 1`` frames of each layer, so a frame
+    costs the same however long the stream is. An output depends on the last ``layers * (window - 1) + 1`` frames,
+    because each layer attends to outputs of the layer below. With a window, memory grows linearly with T.
+
+    Args:
+        input_size: D, the features per frame.
+        hidden: H, the width of the blocks and of the outputs.
+        layers: the number of blocks.
+        heads: the number of attention heads; ``hidden / heads`` must be even.
+        window: the number of frames that a frame attends to in each layer. If causal, these are the frame and those
+            before it; else the number is odd and the frame in the middle. None for all frames of the sequence, which a
+            causal model does not support, as its state would grow.
+        causal: whether a frame attends only to itself and earlier frames.
+        mlp_ratio: the hidden units of the MLP, as a multiple of H.
+        dropout: the probability of dropout on the output of each attention and MLP, from 0 to below 1.
+
+    Raises:
+        SeqclfError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden: int,
+        layers: int = 2,
+        heads: int = 4,
+        window: int | None = 64,
+        causal: bool = True,
+        mlp_ratio: int = 4,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_sizes(hidden, layers, heads, mlp_ratio, dropout)
+        _check_window(window, causal)
+        self.causal = self.carries_state = causal
+        self.input_size, self.out_features, self.window = input_size, hidden, window
+        others = 0 if window is None else window - 1
+        self.before, self.after = (others, 0) if causal else (others // 2, others // 2)
+        self.project = nn.Linear(input_size, hidden)
+        self.blocks = nn.ModuleList(_Block(hidden, heads, mlp_ratio, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(
+        self, features: Tensor, is_first: Tensor | None = None, state: State = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Returns the outputs at every frame, and the state after each stream's last valid frame.
+
+        Args:
+            features: ``(B, T, D)`` float.
+            is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
+            state: the state that an earlier call returned; None to begin new sequences.
+            lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
+
+        Returns:
+            outputs ``(B, T, H)``, zero at padding, and the state. That of a causal model is keys and values, each
+            ``(layers, B, window - 1, H)``, and how many of these frames belong to the sequence, ``(1, B)`` int64. Keys
+            are stored before the rotation. A model that is not causal returns None.
+
+        Raises:
+            SeqclfError: an argument has the wrong shape or dtype.
+        """
+        self._check(features, is_first, state, lengths)
+        B, T, _ = features.shape
+        valid = valid_frames(lengths, features.shape, features.device)[..., None]
+        x = self.project(features.where(valid, 0.0))
+        cached_keys, cached_values, count = self._empty(x) if state is None else state
+        sequence = self._sequence_numbers(count[0], is_first, valid[..., 0])
+        pattern = self._pattern(sequence, T, unmasked=self.window is None and is_first is None and lengths is None)
+        end = torch.full((B,), T, device=x.device) if lengths is None else lengths.to(x.device)
+        latest = end[:, None] + torch.arange(self.before, device=x.device)
+        keys, values = [], []
+        for block, k, v in zip(self.blocks, cached_keys, cached_values, strict=True):
+            x, k, v = block(x, k, v, pattern)
+            keys.append(_rows(k, latest))
+            values.append(_rows(v, latest))
+        outputs = self.norm(x).where(valid, 0.0)
+        if not self.causal:
+            return outputs, None
+        own = sequence.gather(1, latest) == sequence.gather(1, latest[:, -1:])
+        return outputs, (torch.stack(keys), torch.stack(values), own.sum(1)[None])
+
+    def block_size(self, frames: int) -> int:
+        """The number of frames that attend together; a larger one costs memory, a smaller one repeats keys."""
+        return frames if self.window is None else min(frames, self.window)
+
+    def _empty(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        cache = x.new_zeros(len(self.blocks), len(x), self.before, self.out_features)
+        return cache, cache, torch.zeros(1, len(x), dtype=torch.int64, device=x.device)
+
+    def _sequence_numbers(self, count: Tensor, is_first: Tensor | None, valid: Tensor) -> Tensor:
+        """The sequence of each cached frame and each frame of the batch, ``(B, before + T)``; the carried one is 0."""
+        starts = torch.zeros_like(valid) if is_first is None else is_first
+        frames = starts.long().cumsum(1).where(valid, PADDING)
+        place = torch.arange(self.before, 0, -1, device=valid.device)  # the newest is 1
+        cached = torch.where(place <= count[:, None], 0, EMPTY)
+        return torch.cat([cached, frames], 1)
+
+    def _pattern(self, sequence: Tensor, T: int, unmasked: bool) -> _Pattern:
+        size = self.block_size(T)
+        around = self.before + size + self.after
+        extra = -(-T // size) * size - T
+        sequence = F.pad(sequence, (0, extra + self.after), value=PADDING)
+        q_at = torch.arange(self.before, self.before + size, device=sequence.device)
+        k_at = torch.arange(around, device=sequence.device)
+        keys = sequence.unfold(1, around, size)
+        queries = keys[..., self.before : self.before + size]
+        mask = queries[..., None] == keys[..., None, :]  # (B, blocks, size, around)
+        if self.window is not None:
+            distance = q_at[:, None] - k_at
+            mask = mask & (distance <= self.before) & (distance >= -self.after)
+        return _Pattern(T, size, around, q_at, k_at, None if unmasked else mask.flatten(0, 1)[:, None])
+
+    def _check(self, features: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
+        if features.dim() != 3 or features.shape[-1] != self.input_size:
+            raise SeqclfError(f"Attention expects features (B, T, {self.input_size}), not {tuple(features.shape)}")
+        B, T, _ = features.shape
+        if B == 0 or T == 0:
+            raise SeqclfError(f"Attention needs at least one clip of one frame, not features {tuple(features.shape)}")
+        check_sequences((B, T), is_first, lengths)
+        if state is None:
+            return
+        if not self.causal:
+            raise SeqclfError("Attention with causal=False has no state: give it whole sequences")
+        cache = (len(self.blocks), B, self.before, self.out_features)
+        found = [tuple(part.shape) for part in (state if isinstance(state, tuple) else (state,))]
+        if found != [cache, cache, (1, B)]:
+            raise SeqclfError(f"Attention: the state must be keys and values {cache} and counts (1, {B}), not {found}")
+
+
+@dataclass
+class _Pattern:
+    """Which keys the queries of a block attend to.
+
+    Attributes:
+        frames: T; the last block is filled up to ``size``.
+        size: the number of queries of a block.
+        around: the number of keys of a block.
+        q_at, k_at: the positions of the queries and keys of a block.
+        mask: ``(B * blocks, 1, size, around)`` bool, True where a query attends; None for everywhere.
+    """
+
+    frames: int
+    size: int
+    around: int
+    q_at: Tensor
+    k_at: Tensor
+    mask: Tensor | None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        """Attention of queries ``(B, T, H)`` to keys and values ``(B, before + T, H)``, as outputs ``(B, T, H)``."""
+        blocks = -(-self.frames // self.size)
+        extra = blocks * self.size - self.frames
+        q = F.pad(q, (0, 0, 0, extra)).unflatten(1, (blocks, self.size))
+        q = rearrange(q, "b n s (h d) -> (b n) h s d", h=heads)
+        more = (blocks - 1) * self.size + self.around - k.shape[1]
+        k, v = (F.pad(x, (0, 0, 0, more)).unfold(1, self.around, self.size) for x in (k, v))
+        k, v = (rearrange(x, "b n (h d) s -> (b n) h s d", h=heads) for x in (k, v))
+        out = F.scaled_dot_product_attention(rotate(q, self.q_at), rotate(k, self.k_at), v, self.mask)
+        return rearrange(out, "(b n) h s d -> b (n s) (h d)", n=blocks)[:, : self.frames]
+
+
+class _Block(nn.Module):
+    """A pre-norm block: attention, then an MLP, each added to its input."""
+
+    def __init__(self, hidden: int, heads: int, mlp_ratio: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(hidden)
+        self.qkv = nn.Linear(hidden, 3 * hidden)
+        self.out = nn.Linear(hidden, hidden)
+        self.norm_mlp = nn.LayerNorm(hidden)
+        self.mlp = nn.Sequential(
+            nn.Linear(hidden, mlp_ratio * hidden), nn.GELU(), nn.Linear(mlp_ratio * hidden, hidden)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, cached_keys: Tensor, cached_values: Tensor, pattern: _Pattern
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs ``(B, T, H)`` of x ``(B, T, H)``, and the keys and values ``(B, before + T, H)``."""
+        q, k, v = self.qkv(self.norm_attention(x)).chunk(3, -1)
+        keys, values = torch.cat([cached_keys.to(k), k], 1), torch.cat([cached_values.to(v), v], 1)
+        x = x + self.dropout(self.out(pattern.attend(q, keys, values, self.heads)))
+        return x + self.dropout(self.mlp(self.norm_mlp(x))), keys, values
+
+
+def rotate(x: Tensor, positions: Tensor) -> Tensor:
+    """Rotary position embedding (Su et al. 2021, equation 34) of queries or keys ``(..., S, d)``.
+
+    Features i and i + d/2 are a pair, rotated by ``position * 10000 ** (-2 i / d)``. The product of a query and a key
+    then depends on the difference of their positions only.
+
+    Args:
+        x: queries or keys, d even.
+        positions: ``(S,)`` int64.
+    """
+    half = x.shape[-1] // 2
+    frequency = 10000.0 ** (-torch.arange(half, device=x.device) / half)
+    angle = positions[:, None] * frequency
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1).type_as(x)
+
+
+def _rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Rows ``(B, R)`` of x ``(B, N, H)``, as ``(B, R, H)``."""
+    return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def _check_sizes(hidden: int, layers: int, heads: int, mlp_ratio: int, dropout: float) -> None:
+    sizes = {"hidden": hidden, "layers": layers, "heads": heads, "mlp_ratio": mlp_ratio}
+    for name, value in sizes.items():
+        if value < 1:
+            raise SeqclfError(f"Attention: {name} must be at least 1, not {value}")
+    if hidden % (2 * heads):
+        raise SeqclfError(f"Attention: hidden must be a multiple of 2 * heads = {2 * heads}, not {hidden}")
+    if not 0 <= dropout < 1:
+        raise SeqclfError(f"Attention: dropout must be at least 0 and below 1, not {dropout}")
+
+
+def _check_window(window: int | None, causal: bool) -> None:
+    if causal and (window is None or window < 2):
+        raise SeqclfError(f"Attention: a causal model needs a window of at least 2 frames, not {window}")
+    if not causal and window is not None and (window < 3 or window % 2 == 0):
+        raise SeqclfError(f"Attention: with causal=False, window must be odd and at least 3, or None, not {window}")
