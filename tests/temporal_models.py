@@ -15,6 +15,7 @@ from seqclf.models import (
     GRU,
     LSTM,
     RNN,
+    Attention,
     FrameSequenceClassifier,
     Identity,
     orthogonal,
@@ -27,6 +28,9 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "gru, 2 layers": partial(GRU, hidden=6, layers=2),
     "rnn, 2 layers": partial(RNN, hidden=6, layers=2),
     "rnn, relu": partial(RNN, hidden=6, nonlinearity="relu"),
+    "attention": partial(Attention, hidden=8, heads=2, window=4),
+    "attention, window around": partial(Attention, hidden=8, heads=2, window=5, causal=False, dropout=0.5),
+    "attention, all frames": partial(Attention, hidden=4, layers=1, heads=1, window=None, causal=False),
 }
 """Every temporal model, built from D. The laws are tested on each: in test_temporal_models.py and by check_temporal."""
 

@@ -1,5 +1,6 @@
 """Models: the classifier and its parts."""
 
+from seqclf.models.attention import Attention
 from seqclf.models.backbone import Backbone
 from seqclf.models.check import TemporalReport, check_temporal, check_user_temporal
 from seqclf.models.classifier import FrameSequenceClassifier
@@ -15,6 +16,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "Backbone",
     "Chain",
     "ChannelScale",

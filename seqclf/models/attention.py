@@ -84,24 +84,29 @@ class Attention(nn.Module):
             SeqclfError: an argument has the wrong shape or dtype.
         """
         self._check(features, is_first, state, lengths)
-        B, T, _ = features.shape
+        T = features.shape[1]
         valid = valid_frames(lengths, features.shape, features.device)[..., None]
         x = self.project(features.where(valid, 0.0))
         cached_keys, cached_values, count = self._empty(x) if state is None else state
         sequence = self._sequence_numbers(count[0], is_first, valid[..., 0])
         pattern = self._pattern(sequence, T, unmasked=self.window is None and is_first is None and lengths is None)
-        end = torch.full((B,), T, device=x.device) if lengths is None else lengths.to(x.device)
-        latest = end[:, None] + torch.arange(self.before, device=x.device)
         keys, values = [], []
         for block, k, v in zip(self.blocks, cached_keys, cached_values, strict=True):
             x, k, v = block(x, k, v, pattern)
-            keys.append(_rows(k, latest))
-            values.append(_rows(v, latest))
+            keys.append(k)
+            values.append(v)
         outputs = self.norm(x).where(valid, 0.0)
-        if not self.causal:
-            return outputs, None
+        return outputs, self._state(keys, values, sequence, lengths) if self.causal else None
+
+    def _state(self, keys: list[Tensor], values: list[Tensor], sequence: Tensor, lengths: Tensor | None) -> State:
+        """The keys and values of the ``before`` frames up to each stream's last, out of ``before + T``."""
+        B, T = len(sequence), sequence.shape[1] - self.before
+        end = torch.full((B,), T, device=sequence.device) if lengths is None else lengths.to(sequence.device)
+        latest = end[:, None] + torch.arange(self.before, device=sequence.device)
+        rows = latest[..., None].expand(-1, -1, self.out_features)
         own = sequence.gather(1, latest) == sequence.gather(1, latest[:, -1:])
-        return outputs, (torch.stack(keys), torch.stack(values), own.sum(1)[None])
+        k, v = (torch.stack([x.gather(1, rows) for x in layers]) for layers in (keys, values))
+        return k, v, own.sum(1)[None]
 
     def block_size(self, frames: int) -> int:
         """The number of frames that attend together; a larger one costs memory, a smaller one repeats keys."""
@@ -223,11 +228,6 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
     angle = positions[:, None] * frequency
     a, b = x.chunk(2, -1)
     return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1).type_as(x)
-
-
-def _rows(x: Tensor, rows: Tensor) -> Tensor:
-    """Rows ``(B, R)`` of x ``(B, N, H)``, as ``(B, R, H)``."""
-    return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def _check_sizes(hidden: int, layers: int, heads: int, mlp_ratio: int, dropout: float) -> None:
