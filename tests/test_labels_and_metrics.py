@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqclf.batch import IGNORE, Batch, SeqclfError, valid_frames
-from seqclf.data import Clips, Data, every_frame, given, last_frame, sample_order
+from seqclf.data import Clips, Data, Video, Videos, every_frame, given, last_frame, last_frames, sample_order
+from seqclf.data.array_file import ArrayFile
 from seqclf.evaluation.metrics import Metrics
 from seqclf.experiment.losses import cross_entropy, steady_cross_entropy
 from seqclf.experiment.schedules import constant, one_cycle, warmup_cosine, warmup_linear
@@ -34,6 +35,8 @@ _ = IGNORE  # as it stands in tables of labels
     [
         (last_frame, None, [[_, _, _, 2], [_, _, _, 0], [_, _, _, 1]]),
         (last_frame, [4, 1, 2], [[_, _, _, 2], [0, _, _, _], [_, 1, _, _]]),
+        (partial(last_frames, n=2), None, [[_, _, 2, 2], [_, _, 0, 0], [_, _, 1, 1]]),
+        (partial(last_frames, n=2), [4, 1, 3], [[_, _, 2, 2], [0, _, _, _], [_, 1, 1, _]]),
         (every_frame, None, [[2, 2, 2, 2], [0, 0, 0, 0], [1, 1, 1, 1]]),
         (every_frame, [4, 1, 2], [[2, 2, 2, 2], [0, _, _, _], [1, 1, _, _]]),
     ],
@@ -48,6 +51,41 @@ def test_given_labels_stay_but_for_padding():
     labels = torch.tensor([[0, _, 2], [1, 1, 1], [_, 2, 0]])
     assert given(labels, None, 3).tolist() == labels.tolist()
     assert given(labels, torch.tensor([3, 1, 2]), 3).tolist() == [[0, _, 2], [1, _, _], [_, 2, _]]
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([3, 1, 5])])
+def test_last_frames_lies_between_last_frame_and_every_frame(lengths):
+    labels = torch.tensor([2, 0, 1])
+    assert torch.equal(last_frames(labels, lengths, 5, n=1), last_frame(labels, lengths, 5))
+    assert torch.equal(last_frames(labels, lengths, 5, n=5), every_frame(labels, lengths, 5))
+    per_frame = torch.tensor([[0, 1, _, 2, 1]] * 3)
+    kept = last_frames(per_frame, lengths, 5, n=2)
+    chosen = last_frames(labels, lengths, 5, n=2) != IGNORE
+    assert torch.equal(kept, per_frame.masked_fill(~chosen, IGNORE))
+    with pytest.raises(SeqclfError, match="n=0"):
+        last_frames(labels, lengths, 5, n=0)
+
+
+@pytest.mark.parametrize(
+    ("labelling", "rule"),
+    [
+        (last_frame, "last"),
+        (partial(last_frames, n=2), "last"),
+        (partial(last_frames, n=4), "mean"),
+        (every_frame, "mean"),
+    ],
+)
+@pytest.mark.parametrize("from_videos", [False, True])
+def test_clips_are_classified_by_their_last_frame_where_only_their_end_is_trained(
+    labelling, rule, from_videos, tmp_path
+):
+    clips = clips_of([0, 1], labelling=labelling)
+    if from_videos:
+        for k in range(2):
+            np.save(tmp_path / f"{k}.npy", clips.frames[k].numpy())
+        sources = [ArrayFile(tmp_path / f"{k}.npy", frame_shape=(2,)) for k in range(2)]
+        clips = Videos([Video(str(k), sources[k], k) for k in range(2)], training=True, labelling=labelling)
+    assert Data(clips, clips, "ab", "toy").decision_rule() == rule
 
 
 @pytest.mark.parametrize("labelling", [last_frame, every_frame, given])

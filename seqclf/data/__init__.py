@@ -4,7 +4,7 @@ from seqclf.data.clips import Clips
 from seqclf.data.data import Data, no_data
 from seqclf.data.digit_videos import moving_digits
 from seqclf.data.find import find_videos, open_video
-from seqclf.data.labelling import Labelling, every_frame, given, last_frame
+from seqclf.data.labelling import Labelling, every_frame, given, last_frame, last_frames
 from seqclf.data.loader import batches
 from seqclf.data.mnist_rows import mnist, read_image
 from seqclf.data.order import mix, sample_order
@@ -33,6 +33,7 @@ __all__ = [
     "find_videos",
     "given",
     "last_frame",
+    "last_frames",
     "mix",
     "mnist",
     "moving_digits",

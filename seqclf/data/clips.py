@@ -28,7 +28,7 @@ class Clips:
         labels: ``(N,)`` integers, one per clip; or ``(N, T)``, or a list of N times ``(T_i,)``, one per frame, with
             ``IGNORE`` where a frame has no label. With ``multi_label``, see there.
         lengths: ``(N,)`` integers from 1 to T, the valid frames of each clip. None: T, or the lengths in the list.
-        labelling: which frames carry a label: ``last_frame``, ``every_frame`` or ``given``.
+        labelling: which frames carry a label: ``last_frame``, ``last_frames``, ``every_frame`` or ``given``.
         readers: for prediction, a function ``reader(path)`` for each kind of file ("image", "video", "folder",
             "array"). ``.npy`` arrays ``(T, *frame_shape)`` can always be read.
         multi_label: whether a clip can have several classes at once. Labels are then 0, 1, or ``IGNORE`` (or NaN) where

@@ -29,7 +29,8 @@ class Data:
         background: the indices of the classes that have no segments. Segment metrics are computed if this is given;
             test clips must then be whole videos with a label per frame. None: no segment metrics.
         decision: how a clip is classified: by its "last" frame, or by the "mean" of the probabilities over its frames.
-            None: "last" if only the last frames of training clips are labelled, else "mean".
+            None: "last" if only the last frames of training clips are labelled (``last_frame``, ``last_frames``), else
+            "mean".
     """
 
     train: Clips | Videos

@@ -43,6 +43,31 @@ def every_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
     return per_frame.where(valid_frames(lengths, per_frame.shape, labels.device), IGNORE)
 
 
+def last_frames(labels: Tensor, lengths: Tensor | None, frames: int, n: int = 5) -> Tensor:
+    """Label the last ``n`` valid frames of each clip; the others are ``IGNORE``.
+
+    It lies between ``last_frame`` (n = 1) and ``every_frame``. The loss leaves out the first frames of a clip, where a
+    causal model has seen little. MiniROAD (An et al., ICCV 2023) trains recurrent networks for streams this way.
+
+    Args:
+        labels: ``(B,)`` int64, one per clip, or ``(B, T)``, one per frame; frames that have no label get none.
+        lengths, frames: as in ``last_frame``.
+        n: how many frames, at least 1. Clips with fewer valid frames are labelled at all of them.
+
+    Returns:
+        Labels ``(B, T)`` int64.
+
+    Raises:
+        SeqclfError: ``n`` is below 1.
+    """
+    if n < 1:
+        raise SeqclfError(f"labelling last_frames: n={n}: must be at least 1")
+    per_frame = (given if labels.dim() == 2 else every_frame)(labels, lengths, frames)
+    ends = torch.full((len(labels),), frames) if lengths is None else lengths
+    first = ends.to(labels.device)[:, None] - n
+    return per_frame.where(torch.arange(frames, device=labels.device) >= first, IGNORE)
+
+
 def given(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
     """Keep labels per frame ``(B, T)`` as given, with ``IGNORE`` at padding. Arguments as in ``last_frame``."""
     _expect(labels, 2, "given")
@@ -52,9 +77,9 @@ def given(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
 def _expect(labels: Tensor, dims: int, name: str) -> None:
     if labels.dim() != dims:
         form = "one label per clip (B,)" if dims == 1 else "labels per frame (B, T)"
-        other = "labelling.given" if labels.dim() == 2 else "labelling.last_frame or every_frame"
+        other = "given or last_frames" if labels.dim() == 2 else "last_frame, last_frames or every_frame"
         classes = ", or multi_label=True if the second axis is classes" if labels.dim() == 2 else ""
         raise SeqclfError(
-            f"labelling {name} takes {form}, but the data's labels are {tuple(labels.shape)}: set labelling={other}"
+            f"labelling {name} takes {form}, but the data's labels are {tuple(labels.shape)}: set labelling=labelling.{other}"
             + classes
         )
