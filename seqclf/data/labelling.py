@@ -80,6 +80,6 @@ def _expect(labels: Tensor, dims: int, name: str) -> None:
         other = "given or last_frames" if labels.dim() == 2 else "last_frame, last_frames or every_frame"
         classes = ", or multi_label=True if the second axis is classes" if labels.dim() == 2 else ""
         raise SeqclfError(
-            f"labelling {name} takes {form}, but the data's labels are {tuple(labels.shape)}: set labelling=labelling.{other}"
-            + classes
+            f"labelling {name} takes {form}, but the data's labels are {tuple(labels.shape)}: "
+            f"set labelling=labelling.{other}{classes}"
         )
