@@ -15,6 +15,7 @@ from seqclf.models import (
     GRU,
     LSTM,
     RNN,
+    TCN,
     Attention,
     FrameSequenceClassifier,
     Identity,
@@ -31,6 +32,11 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "attention": partial(Attention, hidden=8, heads=2, window=4),
     "attention, window around": partial(Attention, hidden=8, heads=2, window=5, causal=False, dropout=0.5),
     "attention, all frames": partial(Attention, hidden=4, layers=1, heads=1, window=None, causal=False),
+    "tcn": partial(TCN, channels=(6, 6, 4), kernel=(2, 3, 1), norm="layer", dropout=0.5),
+    "tcn, whole": partial(TCN, channels=(6, 6), kernel=(3, 4), causal=False, norm="batch"),
+    "stage of MS-TCN": partial(TCN, channels=(6,) * 3, block="dilated_residual", causal=False, dropout=0.5),
+    "stage of MS-TCN, causal": partial(TCN, channels=(6,) * 3, block="dilated_residual", norm="batch"),
+    "fcn": partial(TCN, channels=(6, 8, 6), kernel=(8, 5, 3), block="conv", causal=False, norm="batch"),
 }
 """Every temporal model, built from D. The laws are tested on each: in test_temporal_models.py and by check_temporal."""
 

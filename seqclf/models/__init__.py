@@ -11,11 +11,13 @@ from seqclf.models.identity import Identity
 from seqclf.models.lrn import LocalResponseNorm
 from seqclf.models.preprocess import Normalize
 from seqclf.models.recurrent import GRU, LSTM, RNN, orthogonal
+from seqclf.models.tcn import TCN
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "TCN",
     "Attention",
     "Backbone",
     "Chain",
