@@ -29,6 +29,13 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "gru, 2 layers": partial(GRU, hidden=6, layers=2),
     "rnn, 2 layers": partial(RNN, hidden=6, layers=2),
     "rnn, relu": partial(RNN, hidden=6, nonlinearity="relu"),
+    "lstm, residual": partial(LSTM, hidden=6, layers=3, residual=True, dropout=0.3),
+    "gru, all options": partial(GRU, hidden=6, layers=2, residual=True, layer_norm=True, projection=True),
+    "lstm, bidirectional": partial(LSTM, hidden=4, layers=2, bidirectional=True, dropout=0.3),
+    "gru, bidirectional": partial(GRU, hidden=4, bidirectional=True),
+    "rnn, bidirectional, all options": partial(
+        RNN, hidden=3, layers=2, bidirectional=True, residual=True, layer_norm=True, projection=True
+    ),
     "attention": partial(Attention, hidden=8, heads=2, window=4),
     "attention, window around": partial(Attention, hidden=8, heads=2, window=5, causal=False, dropout=0.5),
     "attention, all frames": partial(Attention, hidden=4, layers=1, heads=1, window=None, causal=False),

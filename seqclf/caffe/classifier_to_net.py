@@ -109,6 +109,11 @@ class _NetWriter:
         self.append("Reshape", "reshape-data", "reshape-data", reshape_param=shape)
 
     def add_lstm(self, lstm: models.LSTM, name: str) -> None:
+        if lstm.extensions():
+            used = " and ".join(lstm.extensions())
+            raise CaffeFormatError(
+                f"temporal: an LSTM with {used} cannot be converted, as Caffe's LSTM has no such option"
+            )
         shape: Any = {"shape": {"dim": [self.frames, self.streams]}}
         self.add("Reshape", "reshape-cm", ["cm"], "reshape-cm", reshape_param=shape)
         H, layers = lstm.hidden_size, lstm.num_layers
