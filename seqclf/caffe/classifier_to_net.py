@@ -45,6 +45,8 @@ def from_classifier(
     """
     if model.frame_shape is None:
         raise CaffeFormatError("the classifier has no frame shape: build it with frame_shape= to convert it")
+    if model.refine:
+        raise CaffeFormatError("refine: a classifier with refinement stages cannot be converted")
     writer = _NetWriter(name, frames, streams, flavour)
     vectors = isinstance(model.encoder, models.Flatten)
     inputs = writer.add_inputs(model.frame_shape, vectors)

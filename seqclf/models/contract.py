@@ -65,7 +65,8 @@ def require_streaming(model: nn.Module, what: str) -> None:
     """
     if declares(model, "streams"):
         return
-    temporal = getattr(model, "temporal", model)
+    temporals: list[nn.Module] = getattr(model, "temporals", None) or [getattr(model, "temporal", model)]
+    temporal = next((t for t in temporals if not can_stream(t)), temporals[0])
     flags = [f"{flag} = False" for flag in ("causal", "carries_state") if not declares(temporal, flag)]
     raise SeqclfError(
         f"{what} needs a model that continues a sequence from its state, but this {type(temporal).__name__} has "
