@@ -156,7 +156,7 @@ def test_a_table_that_could_mean_several_things_is_refused_with_the_way_out(csv,
         (HEADER + "a,0,1,\n", "line 2.*''"),
         (HEADER + 'a,0,1,"x\n', "line 2"),
         (b"video,start,end,label\na,0,1,\xff\n", "UTF-8"),
-        ('[{"video": ["a"]}]', "entry 1"),
+        ('[["a", 0, 1, "x"]]', "entry 1"),
     ],
 )
 def test_a_wrong_row_is_named_by_file_and_line(csv, text, names):
@@ -316,7 +316,7 @@ def test_the_labelled_frames_are_those_whose_numbers_are_in_the_segment(csv, num
 
 
 @pytest.mark.parametrize(
-    ("unit", "fine", "beyond"), [("frames", 121, 122), ("seconds", 4.84, 4.85), ("seconds", 4.841, 5)]
+    ("unit", "fine", "beyond"), [("frames", 121, 122), ("seconds", 4.84, 4.85), ("seconds", 4.841, 5.1)]
 )
 def test_a_segment_may_end_one_frame_after_the_video_and_is_counted(csv, unit, fine, beyond):
     start = 100 if unit == "frames" else 4

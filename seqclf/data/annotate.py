@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqclf.batch import SeqclfError
+from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.frame_times import FrameTimes
 from seqclf.data.segments import Segment, Segments, name_of
-from seqclf.data.spans import ROUNDING, frames_between, span_text
+from seqclf.data.spans import ROUNDING, Unit, frames_between, span_text
 
 
 @dataclass
@@ -18,7 +18,8 @@ class Annotation:
     """The labels of a video's frames.
 
     Attributes:
-        labels: ``(T,)`` int64; ``Segments.elsewhere`` outside all segments.
+        labels: ``(T,)`` int64; ``Segments.elsewhere`` outside all segments. With several labels per frame ``(T, K)`` of
+            0, 1 and ``IGNORE``; 0 outside all segments.
         clipped: How many segments were cut off at the end of the video.
         trimmed: How many segments were cut off where the next one starts.
         empty: How many segments contain no frame.
@@ -30,7 +31,14 @@ class Annotation:
     empty: int = 0
 
 
-def annotate(segments: Segments, name: str, times: FrameTimes, past_end: float | None = None) -> Annotation:
+def annotate(
+    segments: Segments,
+    name: str,
+    times: FrameTimes,
+    past_end: float | None = None,
+    rate: float | None = None,
+    first_frame: int = 0,
+) -> Annotation:
     """Label the frames of a video.
 
     With unit "frames", a frame belongs to the segment that contains its number in the file. With unit "seconds", it
@@ -42,7 +50,10 @@ def annotate(segments: Segments, name: str, times: FrameTimes, past_end: float |
         name: The path or name of the video; see ``name_of``.
         times: The numbers and times of its T frames in the file.
         past_end: How far a segment may extend past the end of the video or into the next segment, in the unit of the
-            table. None allows one frame of the file. The excess is cut off and counted.
+            table. None allows one frame of the file, or the resolution of the table's times if that is coarser. The
+            excess is cut off and counted.
+        rate: The frame rate of the table's frame numbers, if it is not that of the file.
+        first_frame: The number of the first frame of the file in the table.
 
     Raises:
         SeqclfError: The video is not in the table; a segment extends too far past the end; two segments of different
@@ -52,47 +63,92 @@ def annotate(segments: Segments, name: str, times: FrameTimes, past_end: float |
     name = name_of(segments, name)
     if name in segments.bad:
         raise SeqclfError(segments.bad[name])
-    in_seconds = segments.unit == "seconds"
-    if in_seconds and times.middles is None:
-        raise SeqclfError(f"{segments.path}: times are in seconds, but the frame rate of {name} is unknown: set fps=")
-    end, period = (times.end_seconds, times.period) if in_seconds else (float(times.end), 1.0)
-    assert end is not None and period is not None
-    tolerance = (period if past_end is None else past_end) + (ROUNDING if in_seconds else 0)
+    scale = _Scale.of(segments, name, times, past_end, rate, first_frame)
     T = len(times.numbers)
-    out = Annotation(torch.full((T,), segments.elsewhere))
-    owner = torch.full((T,), -1)  # which segment labelled a frame
+    shape = (T, len(segments.classes)) if segments.multi_label else (T,)
+    out = Annotation(torch.full(shape, 0 if segments.multi_label else segments.elsewhere))
+    owner = torch.full((T,), -1)  # the last segment that labelled a frame
     ordered = sorted(segments.videos[name])
     for k, segment in enumerate(ordered):
-        _check_end(segments, name, segment, times, end, tolerance)
-        out.clipped += segment.end > end + (ROUNDING if in_seconds else 0)
-        first, stop = frames_between(times, segment.start, segment.end, segments.unit, name)
+        start, end = scale.bounds(segment)
+        _check_end(segments, name, segment, scale)
+        out.clipped += end > scale.end + scale.rounding
+        first, stop = frames_between(times, start, end, scale.unit, name)
         out.empty += first == stop
-        clash = (owner[first:stop] >= 0) & (out.labels[first:stop] != segment.label)
-        for before in (ordered[i] for i in owner[first:stop][clash].unique().tolist()):
-            nested = before.start == segment.start or before.end >= segment.end
-            if nested or before.end - segment.start > tolerance:
-                at = int(times.numbers[first + int(clash.nonzero()[0])])
-                raise SeqclfError(
-                    f"{segments.path}, line {segment.line}: frame {at} of {name} is {segments.classes[segment.label]}, "
-                    f"but line {before.line} says {segments.classes[before.label]}"
-                )
-            out.trimmed += 1
-        out.labels[first:stop], owner[first:stop] = segment.label, k
+        if not segments.multi_label:
+            clash = (owner[first:stop] >= 0) & (out.labels[first:stop] != segment.label)
+            for other in (ordered[i] for i in owner[first:stop][clash].unique().tolist()):
+                if segments.by_frame or not scale.trims(other, segment):
+                    at = int(times.numbers[first + int(clash.nonzero()[0])])
+                    raise SeqclfError(
+                        f"{segments.where(name, segment)}: frame {at} of {name} is "
+                        f"{segments.classes[segment.label]}, but line {other.line} says "
+                        f"{segments.classes[other.label]} (multi_label=True keeps both)"
+                    )
+                out.trimmed += 1
+            out.labels[first:stop] = segment.label
+        elif segment.label >= 0:
+            out.labels[first:stop, segment.label] = segment.value
+        owner[first:stop] = k
+    if segments.multi_label and segments.by_frame:
+        out.labels[owner < 0] = IGNORE
     if ordered and out.empty == len(ordered):
         span = f"frames {int(times.numbers[0])} to {times.end - 1}"
-        hint = "" if in_seconds else "; frame_numbers='order' numbers the frames of a folder from 0"
-        raise SeqclfError(f"{segments.path}, line {ordered[0].line}: no segment of {name} contains any of {span}{hint}")
+        hint = "" if scale.unit == "seconds" else "; frame_numbers='order' numbers the frames of a folder from 0"
+        raise SeqclfError(f"{segments.where(name, ordered[0])}: no segment of {name} contains any of {span}{hint}")
     return out
 
 
-def _check_end(
-    segments: Segments, name: str, segment: Segment, times: FrameTimes, end: float, tolerance: float
-) -> None:
-    if segment.start < end and segment.end <= end + tolerance:
+@dataclass(frozen=True)
+class _Scale:
+    """How the numbers of a table map to a video: its unit and end, and what is tolerated and rounded."""
+
+    unit: Unit
+    end: float
+    tolerance: float
+    rounding: float
+    rate: float
+    first_frame: int
+
+    @staticmethod
+    def of(
+        segments: Segments, name: str, times: FrameTimes, past_end: float | None, rate: float | None, first_frame: int
+    ) -> _Scale:
+        """The scale of a video. Arguments and errors as in ``annotate``."""
+        if rate is not None and segments.unit == "seconds":
+            raise SeqclfError(f"annotation_fps={rate:g} is for frame numbers, but unit is seconds")
+        unit: Unit = "frames" if segments.unit == "frames" and rate is None else "seconds"
+        if unit == "frames":
+            return _Scale(unit, float(times.end), 1.0 if past_end is None else past_end, 0.0, 1.0, first_frame)
+        if times.end_seconds is None or times.period is None:
+            raise SeqclfError(
+                f"{segments.path}: times are in seconds, but the frame rate of {name} is unknown: set fps="
+            )
+        step = segments.step / (rate or 1.0)
+        default = max(times.period, step)
+        allowed = (default if past_end is None else past_end / (rate or 1.0)) + ROUNDING
+        return _Scale(unit, times.end_seconds, allowed, ROUNDING, rate or 1.0, first_frame)
+
+    def bounds(self, segment: Segment) -> tuple[float, float]:
+        """Start and end of a segment in frames of the file, or in seconds."""
+        return (segment.start - self.first_frame) / self.rate, (segment.end - self.first_frame) / self.rate
+
+    def trims(self, before: Segment, segment: Segment) -> bool:
+        """Whether a segment overlaps the end of the one before so little that this is cut off."""
+        nested = before.start == segment.start or before.end >= segment.end
+        return not nested and self.bounds(before)[1] - self.bounds(segment)[0] <= self.tolerance
+
+
+def _check_end(segments: Segments, name: str, segment: Segment, scale: _Scale) -> None:
+    """Raise a ``SeqclfError`` if a segment is not inside the video."""
+    span, (start, end) = span_text(segment.start, segment.end, segments.unit), scale.bounds(segment)
+    where = f"{segments.where(name, segment)}: segment {span}"
+    if start < 0:
+        raise SeqclfError(f"{where} starts before frame {scale.first_frame}, the first of {name} (first_frame=)")
+    if start < scale.end and end <= scale.end + scale.tolerance:
         return
-    span = span_text(segment.start, segment.end, segments.unit)
-    last = f"{end:g} s" if segments.unit == "seconds" else f"frame {times.end - 1}"
+    last = f"{scale.end:g} s" if scale.unit == "seconds" else f"frame {scale.end - 1 + scale.first_frame:g}"
     raise SeqclfError(
-        f"{segments.path}, line {segment.line}: segment {span} extends {segment.end - end:.6g} past the end of {name} "
-        f"at {last}; to allow more than {tolerance:.3g}, set past_end="
+        f"{where} extends {end - scale.end:.6g} past the end of {name} at {last}; to allow more than "
+        f"{scale.tolerance:.3g}, set past_end="
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -14,7 +15,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data.annotate import Annotation, annotate
 from seqclf.data.find import open_video
 from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.frame_times import frame_times
+from seqclf.data.frame_times import FrameTimes, frame_times
 from seqclf.data.lists import VideoList
 from seqclf.data.segments import Segments, name_of
 from seqclf.data.source import Source, Video
@@ -52,6 +53,8 @@ def annotate_lists(
     workers: int = 2,
     on_error: str = "raise",
     reader: Callable[..., Source] = open_video,
+    rate: float | None = None,
+    first_frame: Literal[0, 1] | None = None,
 ) -> Annotated:
     """Open the videos of each part and label their frames.
 
@@ -66,6 +69,8 @@ def annotate_lists(
         workers: The number of threads that open videos.
         on_error: "raise", or "skip" to leave out videos that can't be read or that have invalid segments.
         reader: ``open_video`` with further arguments.
+        rate: The frame rate of the table's frame numbers; None for that of each video.
+        first_frame: The number of the first frame of a video in the table; None decides by ``counts_from_1``.
 
     Raises:
         SeqclfError: A video can't be read or a segment is wrong; names the file and line.
@@ -79,13 +84,22 @@ def annotate_lists(
     out = Annotated()
     if folders:
         _number_frames(out, table, folders, frame_numbers)
+    opened = {part: _open(videos, workers) for part, videos in sources.items()}
+    if first_frame is None and counts_from_1(table, [one for videos in opened.values() for one in videos]):
+        first_frame = 1
+        out.notes.append("frames are numbered from 1, as the last row of a video shows")
     adjusted: list[Annotation] = []
-    for part, videos in sources.items():
-        out.videos[part], out.damaged[part], annotations = _annotate(table, videos, past_end, workers, on_error)
+    for part, videos in opened.items():
+        out.videos[part], out.damaged[part], annotations = _annotate(
+            table, videos, on_error, past_end, rate, first_frame or 0
+        )
         adjusted += annotations
         labels = torch.cat([annotation.labels for annotation in annotations])
-        inside = int((labels != table.elsewhere).sum())
-        out.descriptions.append(f"{lists[part].description}, {len(labels):,} frames, {inside:,} of them in segments")
+        inside = (labels == 1).any(1) if table.multi_label else labels != table.elsewhere
+        out.descriptions.append(
+            f"{lists[part].description}, {len(labels):,} frames, {int(inside.sum()):,} of them in segments"
+        )
+    out.notes.append(f"{Path(table.path).name}: {table.header}")
     for count, what in (
         (sum(a.clipped for a in adjusted), "segments clipped at the end of their video"),
         (sum(a.trimmed for a in adjusted), "segments clipped at the start of the next one"),
@@ -162,28 +176,63 @@ def _number_frames(
         )
 
 
-def _annotate(
-    table: Segments, videos: list[tuple[str, Source]], past_end: float | None, workers: int, on_error: str
-) -> tuple[list[Video], dict[str, str], list[Annotation]]:
-    """The labelled videos of a list, the skipped ones with reasons, and the annotations."""
+class _Opened(NamedTuple):
+    """A video and the times of its frames, or why it can't be read."""
 
-    def label(video: tuple[str, Source]) -> Annotation | SeqclfError:
-        name, source = video
+    name: str
+    source: Source
+    times: FrameTimes | SeqclfError
+
+
+def counts_from_1(table: Segments, videos: Sequence[_Opened]) -> bool:
+    """Whether a table with a row per frame counts frames from 1.
+
+    It does if it has no frame 0 and, in some video, a row for the frame after the last one counted from 0. Folders of
+    pictures have their own numbers; see ``choose_frame_numbers``.
+    """
+    if not table.by_frame or table.unit == "seconds" or any(s.start < 1 for v in table.videos.values() for s in v):
+        return False
+    for video in videos:
+        if isinstance(video.times, FrameTimes) and not isinstance(video.source, FrameFolder):
+            with suppress(SeqclfError):  # reported where the video is annotated
+                segments = table.videos[name_of(table, video.name)]
+                if segments and max(segment.end for segment in segments) == video.times.end + 1:
+                    return True
+    return False
+
+
+def _open(videos: list[tuple[str, Source]], workers: int) -> list[_Opened]:
+    """Read the times of all frames, in parallel."""
+
+    def times(source: Source) -> FrameTimes | SeqclfError:
         try:
-            return annotate(table, name, frame_times(source), past_end)
+            return frame_times(source)
         except SeqclfError as error:
             return error
 
-    labelled, damaged, annotations = [], {}, []
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="reader") as pool:
-        for (name, source), found in zip(videos, pool.map(label, videos), strict=True):
-            if isinstance(found, Annotation):
-                labelled.append(Video(name, source, found.labels))
-                annotations.append(found)
-            elif on_error == "raise":
-                raise found
-            else:
-                damaged[name] = str(found)
+        found = pool.map(times, [source for _, source in videos])
+        return [_Opened(name, source, one) for (name, source), one in zip(videos, found, strict=True)]
+
+
+def _annotate(
+    table: Segments, videos: list[_Opened], on_error: str, past_end: float | None, rate: float | None, first_frame: int
+) -> tuple[list[Video], dict[str, str], list[Annotation]]:
+    """The labelled videos of a list, the skipped ones with reasons, and the annotations."""
+    labelled, damaged, annotations = [], {}, []
+    for name, source, times in videos:
+        named = isinstance(source, FrameFolder) and source.frame_numbers == "names"
+        try:
+            if isinstance(times, SeqclfError):
+                raise times
+            found = annotate(table, name, times, past_end, rate, 0 if named else first_frame)
+        except SeqclfError as error:
+            if on_error == "raise":
+                raise
+            damaged[name] = str(error)
+        else:
+            labelled.append(Video(name, source, found.labels))
+            annotations.append(found)
     if not labelled:
         raise SeqclfError(f"no video can be used: {next(iter(damaged.values()))}")
     return labelled, damaged, annotations

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from seqclf.batch import SeqclfError
+from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.frame_numbers import natural_key
-from seqclf.data.list_lines import Row
+from seqclf.data.list_lines import Row, Rows
 from seqclf.data.paths import resolve_path
-from seqclf.data.tables import numbered_lines
+from seqclf.data.tables import numbered_lines, whole_number
 
 MOST = 1_000_000
 """The largest label accepted as a class number; larger numbers are dates or ids."""
@@ -33,15 +33,17 @@ class Labels:
 
     Attributes:
         classes: The class names, in the order of their indices.
-        indices: The class index of each row.
+        indices: The class index of each label.
         numbers: The class index of each number in the list; empty if labels are names.
         description: The source of the names, and the first number.
+        of_rows: The class index of each row; or with several labels per row 0, 1 or ``IGNORE`` for each class.
     """
 
     classes: list[str]
     indices: list[int]
     numbers: dict[int, int]
     description: str
+    of_rows: list[int | tuple[int, ...]] = field(default_factory=list)
 
 
 def read_classes(path: str | Path) -> list[str]:
@@ -87,6 +89,81 @@ def find_class_index(path: Path, root: Path, class_index: str | Path | None) -> 
     return read_class_index(beside) if beside.exists() else None
 
 
+FIRST_NUMBER = {"lrcn": 0, "ucf101": 1, "rawframes": 0, "plain": 0}
+"""The number of the first class in lists of a given form."""
+
+
+def row_labels(
+    path: Path,
+    root: Path,
+    form: str,
+    found: Rows,
+    rows: Sequence[Row],
+    classes: Sequence[str] | None,
+    class_index: str | Path | None,
+    numbers: Mapping[int, int] | None,
+    first_label: int | None,
+    several: bool,
+) -> Labels:
+    """The class of each row of a list, or its classes if it may have several.
+
+    Args:
+        found: The whole list.
+        rows: Its rows that are used.
+        several: Whether rows have ``labels``, in place of one ``label``.
+
+    The other arguments, and the errors, are those of ``read_list``.
+    """
+    index = find_class_index(path, root, class_index) if classes is None else None
+    known = classes if index is None else index.names
+    source = f"named by {index.path.name}" if index is not None else "as in training" if classes is not None else None
+    if several and known is None and found.classes is not None:
+        known, source = found.classes, "named in the header"
+    single = _single(rows) if several else rows
+    if not single and known is None:
+        raise SeqclfError(f"{path}: no row has a label")
+    if any(isinstance(row.label, str) for row in single):
+        by_folder = "named by folder" if found.shape == "no label" else "named in the list"
+        labels = named_labels(single, known, source or by_folder)
+    else:
+        first = first_label if first_label is not None else FIRST_NUMBER.get(form)
+        checked = form not in ("plain", "csv")
+        labels = numbered_labels(single, known, numbers, index.first if index else None, first, checked)
+        labels.description = labels.description if source is None else f"{source}, {labels.description}"
+    labels.of_rows = _of_several(rows, labels, found) if several else list(labels.indices)
+    return labels
+
+
+def _single(rows: Sequence[Row]) -> list[Row]:
+    """A row for each label of each row. Labels are numbers if all of them are."""
+    single = [
+        replace(row, label=label, written=label, folder="", class_name="")
+        for row in rows
+        for label in row.labels + row.unknown
+    ]
+    numbers = [whole_number(row.written) for row in single]
+    if all(number is not None for number in numbers):
+        for row, number in zip(single, numbers, strict=True):
+            row.label = number or 0
+    return single
+
+
+def _of_several(rows: Sequence[Row], labels: Labels, found: Rows) -> list[int | tuple[int, ...]]:
+    """For each row 0, 1 or ``IGNORE`` for each class, which is unknown if the header has no column for it."""
+    absent = [] if found.classes is None else [k for k, name in enumerate(labels.classes) if name not in found.classes]
+    indices = iter(labels.indices)
+    out: list[int | tuple[int, ...]] = []
+    for row in rows:
+        values = [0] * len(labels.classes)
+        for value, names in ((1, row.labels), (IGNORE, row.unknown)):
+            for _ in names:
+                values[next(indices)] = value
+        for k in absent:
+            values[k] = IGNORE
+        out.append(tuple(values))
+    return out
+
+
 def named_labels(rows: Sequence[Row], classes: Sequence[str] | None, source: str) -> Labels:
     """Convert labels that are class names to class indices.
 
@@ -96,15 +173,9 @@ def named_labels(rows: Sequence[Row], classes: Sequence[str] | None, source: str
         source: The description of the names, such as "named in the list".
 
     Raises:
-        SeqclfError: A label is not one of the classes, names several classes, or is a decimal number.
+        SeqclfError: A label is not one of the classes, or is a decimal number.
     """
     if classes is None:
-        several = next((row for row in rows if "|" in str(row.label)), None)
-        if several is not None:
-            raise SeqclfError(
-                f"{several.where}: {several.label!r} names several classes, expected one (if '|' is part of a name, "
-                "list the names with class_index=)"
-            )
         numeric = next((row for row in rows if re.fullmatch(r"-?\d*[.,]\d+", str(row.label))), None)
         if numeric is not None:
             raise SeqclfError(f"{numeric.where}: label {numeric.label!r}: expected a whole number or a class name")

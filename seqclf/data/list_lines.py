@@ -1,35 +1,16 @@
-"""Parsing of video lists: each line becomes a row with a path and a label."""
+"""Rows of video lists, and parsing of lists without a header."""
 
 from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from seqclf.batch import SeqclfError
 from seqclf.data.source import VIDEOS
-from seqclf.data.spans import Unit, read_span, span_columns
-from seqclf.data.tables import (
-    LABEL,
-    LABEL_NAME,
-    PATH,
-    SPLIT,
-    START,
-    START_FRAME,
-    START_SECONDS,
-    Columns,
-    Record,
-    Table,
-    header_of,
-    numbered_lines,
-    read_table,
-    read_text,
-    whole_number,
-)
-
-FORMS = ("auto", "lrcn", "ucf101", "rawframes", "plain", "csv", "kinetics")
+from seqclf.data.spans import Unit
+from seqclf.data.tables import numbered_lines, read_text, whole_number
 
 _GAP, _NUMBER = r"(?:\s*[,;]\s*|\s+)", r"\d{1,18}"
 _VIDEO = rf".+(?i:{'|'.join(map(re.escape, VIDEOS))})\"?"
@@ -48,8 +29,9 @@ _SHAPES_OF = {
     "rawframes": {"frames and a number"},
     "plain": {"a number", "a name", "no label"},
 }
+_NUMBERS = rf"(?P<path>{_VIDEO}|.+?)(?P<labels>(?:{_GAP}{_NUMBER})*)"
 _SEVERAL = re.compile(rf".+?(?:{_GAP}{_NUMBER}){{3,}}")
-_HMDB51 = re.compile(r"_test_split\d\.txt$")
+_HMDB51 = re.compile(r"(.+)_test_split\d\.txt")
 _LONGEST = 4_000  # characters of a line: the patterns can take minutes on longer lines
 
 
@@ -68,7 +50,10 @@ class Row:
         written: The label as written.
         class_name: The class name in a column beside a numeric label, or "".
         split: The content of the split column, or None if there is no such column.
+        group: The content of the group column, or None.
         span: Start and end of a clip inside the video, or None for the whole video.
+        labels: The classes as written, if a row may have several.
+        unknown: The classes that may or may not apply.
     """
 
     where: str
@@ -81,7 +66,10 @@ class Row:
     written: str = ""
     class_name: str = ""
     split: str | None = None
+    group: str | None = None
     span: tuple[float, float] | None = None
+    labels: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -92,186 +80,153 @@ class Rows:
         form: The form of the list.
         shape: What a line has after the path: "a number", "a name", "frames and a number" or "no label".
         rows: The rows.
-        comments: The number of comment lines skipped.
+        notes: What was skipped, for the description.
+        header: The columns that are read, for the description; "" without a header.
         split_column: The name of the split column, or None.
+        group_column: The name of the group column, or None.
         unit: The unit of the spans, or None.
+        classes: The classes that the header names, if there is a column per class.
     """
 
     form: str
     shape: str
     rows: list[Row]
-    comments: int = 0
+    notes: list[str] = field(default_factory=list)
+    header: str = ""
     split_column: str | None = None
+    group_column: str | None = None
     unit: Unit | None = None
+    classes: list[str] | None = None
 
 
-def read_rows(
-    path: Path,
-    form: str,
-    columns: Columns | None = None,
-    split_column: str | None = None,
-    clips: Unit | Literal["auto"] | None = None,
-) -> Rows:
-    """Read the rows of a list.
+def line_rows(path: Path, form: str, separator: str | None) -> Rows:
+    """The rows of a list without a header.
 
     Args:
         path: The list.
-        form: One of ``FORMS``.
-        columns: The columns for ``path``, ``label`` and ``split``, if the header has unusual names or is missing.
-        split_column: The name of the split column in the header; None looks for the usual names.
-        clips: The unit of start and end times of rows that are clips inside videos; "auto" detects it; None refuses
-            such rows.
+        form: "auto", "lrcn", "ucf101", "rawframes" or "plain".
+        separator: What separates the class names of a video with several; None if it has one class.
 
     Raises:
         SeqclfError: A line can't be read, or differs in shape from the first. The message names file and line.
     """
-    columns = {**(columns or {}), **({} if split_column is None else {"split": split_column})}
-    header = header_of(path, columns)
-    if form == "kinetics" or (form == "auto" and header.find("", ("youtubeid",)) is not None and not columns):
-        return _kinetics_rows(path, columns)
-    usual = (
-        header.find("path", PATH) is not None
-        and (header.find("label", LABEL) is not None or len(header.header) > 2)
-        and all(whole_number(name) is None for name in header.header)  # a first row of values, not a header
-    )
-    if form == "csv" or columns or header.records or (form == "auto" and usual):
-        return _table_rows(path, columns, clips)
-    return _line_rows(path, form)
-
-
-def path_rows(path: Path, columns: Columns | None = None, split_column: str | None = None) -> Rows:
-    """Read a list of paths. Without a header, the video is the longest prefix of a line that exists."""
-    columns = {**(columns or {}), **({} if split_column is None else {"split": split_column})}
-    header = header_of(path, columns)
-    others = [header.find("", names) for names in (LABEL, SPLIT, START, START_FRAME, START_SECONDS)]
-    video = header.find("path", PATH)
-    if columns or header.records or (video is not None and (len(header.header) == 1 or others != [None] * len(others))):
-        table = read_table(path, columns)
-        video, split = _need(table, "path", PATH), table.find("split", SPLIT)
-        rows = [
-            _row(record.where, record.line, record.cells[video], "", split=_cell(record, split))
-            for record in table.records
-        ]
-        return Rows("csv", "no label", rows, table.comments, None if split is None else table.header[split])
-    rows = []
-    lines = _checked_lines(path)
-    for line, text in lines:
-        cuts = [len(text), *(gap.start() for gap in reversed(list(re.finditer(_GAP, text))))]
-        places = [place for cut in cuts if cut for place in _row("", line, _unquoted(text[:cut]), "").places[:1]]
-        rows.append(Row(f"{path}, line {line}", line, text, "", "", places))
-    return Rows("paths", "no label", rows, _comments(path))
-
-
-def _line_rows(path: Path, form: str) -> Rows:
-    """The rows of a list without a header."""
-    if _HMDB51.search(path.name):
+    if _HMDB51.fullmatch(path.name):
         raise SeqclfError(
-            f"{path}: is a split file of HMDB51, whose numbers mean training (1) and test (2), not classes: convert it "
-            "to lists of videos with their classes"
+            f"{path}: is the file of one class of HMDB51, whose numbers mean training (1) and test (2): give the files "
+            f"of all classes as {path.parent / ('*' + path.name[path.name.rindex('_test_split') :])!s}"
         )
     rows: list[Row] = []
     first = ""
     for line, text in _checked_lines(path):
         where = f"{path}, line {line}"
-        if _SEVERAL.fullmatch(text):
-            raise SeqclfError(
-                f"{where}: {text!r} has three numbers or more after the path, expected one label; clips inside videos "
-                "need a header, such as path,start,end,label"
-            )
-        matches = ((shape, re.fullmatch(rule, text)) for shape, rule in _SHAPES if shape in _SHAPES_OF[form])
-        shape, match = next(((shape, match) for shape, match in matches if match), ("", None))
-        if match is None:
-            raise SeqclfError(f"{where}: {text!r} is not in the form {form}: expected a path and its label")
+        shape, row = _line_row(where, line, text, form) if separator is None else _several(where, line, text, form)
+        if separator is not None and shape == "a name":
+            row.labels = [part.strip() for part in row.written.split(separator) if part.strip()]
         first = first or shape
         if shape != first:
             raise SeqclfError(
                 f"{where}: {text!r} is a path with {shape}, but line {rows[0].line} has {first}: all lines must have "
                 "the same form (set form=)"
             )
-        parts = match.groupdict()
-        label: int | str | None = None
-        written = _unquoted(parts.get("label") or "")
-        if "label" in parts:
-            number = None if shape == "a name" else whole_number(written)
-            label = written if number is None else number
-        frames = int(parts["frames"]) if "frames" in parts else None
-        rows.append(_row(where, line, _unquoted(parts["path"]), label, frames, written))
-        if rows[-1].label == "":
-            raise SeqclfError(f"{where}: {text!r} has no label and no parent folder that names its class")
+        rows.append(row)
     if form == "auto":
         form = "rawframes" if rows[0].frames is not None else "plain"
-    return Rows(form, first, rows, _comments(path))
+    return Rows(form, first, rows, comment_note(path))
 
 
-def _table_rows(path: Path, columns: Columns, clips: Unit | Literal["auto"] | None) -> Rows:
-    """The rows of a table with a header. Labels are numbers if all of them are."""
-    table = read_table(path, columns)
-    video, label = _need(table, "path", PATH), _need(table, "label", LABEL)
-    name, split = table.find("class_name", LABEL_NAME), table.find("split", SPLIT)
-    any_span = span_columns(table, "seconds") or span_columns(table, "frames")
-    span = None if clips is None else span_columns(table, clips)
-    if any_span is not None and span is None:
-        shown = " and ".join(repr(table.header[column]) for column in any_span[:2])
-        expected = "only whole videos can be used here" if clips is None else f"they are not in {clips} (set unit=)"
-        raise SeqclfError(f"{path}: columns {shown} define clips inside videos, but {expected}")
-    found = Rows("csv", "a name", [], table.comments, None if split is None else table.header[split])
-    found.unit = None if span is None else span[2]
-    for record in table.records:
-        if not record.cells[video] or not record.cells[label]:
-            missing = table.header[video if not record.cells[video] else label]
-            raise SeqclfError(f"{record.where}: the column {missing!r} is empty")
-        written = record.cells[label]
-        row = _row(record.where, record.line, record.cells[video], written, None, written, _cell(record, split))
-        row.class_name = "" if name is None or name == label else record.cells[name]
-        if span is not None:
-            row.span = read_span(record, record.cells[span[0]], record.cells[span[1]], span[2], table.delimiter)
-        found.rows.append(row)
-    numbers = [whole_number(row.written) for row in found.rows]
-    if all(number is not None for number in numbers):
-        found.shape = "a number"
-        for row, number in zip(found.rows, numbers, strict=True):
-            row.label, row.written = int(number or 0), re.sub(r"\.0*$", "", row.written)
-    return found
-
-
-def _kinetics_rows(path: Path, columns: Columns) -> Rows:
-    """The rows of a Kinetics list. Files are named by id and times, or by id, optionally in a folder per class."""
-    table = read_table(path, columns)
-    video, label = _need(table, "path", ("youtubeid",)), _need(table, "label", ("label",))
-    start, end, split = (table.find(*names) for names in (("", ("timestart",)), ("", ("timeend",)), ("split", SPLIT)))
+def path_lines(path: Path) -> Rows:
+    """The rows of a list of paths without a header: the video is the longest prefix of a line that exists."""
     rows = []
-    for record in table.records:
-        name, label_name = record.cells[video], record.cells[label]
-        if not name or not label_name:
-            raise SeqclfError(f"{record.where}: the video or the class is empty")
-        names = [name]
-        if start is not None and end is not None:
-            try:
-                first, last = int(float(record.cells[start])), int(float(record.cells[end]))
-            except (ValueError, OverflowError):
-                raise SeqclfError(f"{record.where}: time_start and time_end must be numbers of seconds") from None
-            names.insert(0, f"{name}_{first:06d}_{last:06d}")
-        folders = dict.fromkeys(("", label_name, label_name.replace(" ", "_")))
-        places = [posixpath.join(folder, one) for one in names for folder in folders]
-        row = Row(record.where, record.line, names[0], label_name, "", places, written=label_name)
-        row.split = _cell(record, split)
-        rows.append(row)
-    return Rows("kinetics", "a name", rows, table.comments, None if split is None else table.header[split])
+    for line, text in _checked_lines(path):
+        cuts = [len(text), *(gap.start() for gap in reversed(list(re.finditer(_GAP, text))))]
+        places = [place for cut in cuts if cut for place in make_row("", line, _unquoted(text[:cut])).places[:1]]
+        rows.append(Row(f"{path}, line {line}", line, text, "", "", places))
+    return Rows("paths", "no label", rows, comment_note(path))
 
 
-def _need(table: Table, purpose: str, names: tuple[str, ...]) -> int:
-    """The column for a purpose, which must exist."""
-    found = table.find(purpose, names)
-    if found is None:
+def hmdb51_rows(pattern: Path) -> Rows:
+    """The rows of the split files of HMDB51, one per class: ``<video> 1`` for training, 2 for test, 0 for neither.
+
+    Args:
+        pattern: Their path, with ``*`` for the name of the class.
+
+    Raises:
+        SeqclfError: The files have another form.
+    """
+    rows, unused = [], 0
+    for path in sorted(pattern.parent.glob(pattern.name)):
+        match = _HMDB51.fullmatch(path.name)
+        for line, text in numbered_lines(path, comments=False):  # names of videos begin with "#"
+            name, _, number = text.rpartition(" ")
+            if match is None or not name or number not in ("0", "1", "2"):
+                raise SeqclfError(f"{path}, line {line}: {text!r}, expected '<video> <0, 1 or 2>' (HMDB51)")
+            row = make_row(f"{path}, line {line}", line, f"{match[1]}/{name.strip()}")
+            row.split = ("", "train", "test")[int(number)]
+            unused += number == "0"
+            rows += [row] if row.split else []
+    notes = [f"{unused:,} unused"] if unused else []
+    return Rows("hmdb51", "no label", rows, notes, split_column="number (1 train, 2 test)")
+
+
+def make_row(where: str, line: int, name: str, label: int | str | None = None, written: str = "") -> Row:
+    """A row. Without a label, the class is the name of the video's parent folder."""
+    place = posixpath.normpath(name if "/" in name else name.replace("\\", "/"))
+    above, last = posixpath.split(place)
+    folder = posixpath.basename(above)
+    places = [place, last] if above else [place]
+    return Row(where, line, name, folder if label is None else label, folder, places, written=written)
+
+
+def comment_note(path: Path) -> list[str]:
+    """A note on the comment lines of a file, which are skipped."""
+    count = sum(line.lstrip().startswith("#") for line in read_text(path).split("\n"))
+    return [f"{count:,} comment line{'s' * (count > 1)}"] if count else []
+
+
+def _line_row(where: str, line: int, text: str, form: str) -> tuple[str, Row]:
+    """The shape and the row of a line with one label."""
+    if _SEVERAL.fullmatch(text):
         raise SeqclfError(
-            f"{table.path}: no column for the {purpose} in the header {', '.join(table.header)}: "
-            f"set columns={{{purpose!r}: <name>}} (one column per class is not supported)"
+            f"{where}: {text!r} has three numbers or more after the path, expected one label: for several labels set "
+            "multi_label=True; clips inside videos need a header, such as path,start,end,label"
         )
-    return found
+    matches = ((shape, re.fullmatch(rule, text)) for shape, rule in _SHAPES if shape in _SHAPES_OF[form])
+    shape, match = next(((shape, match) for shape, match in matches if match), ("", None))
+    if match is None:
+        raise SeqclfError(f"{where}: {text!r} is not in the form {form}: expected a path and its label")
+    parts = match.groupdict()
+    label: int | str | None = None
+    written = _unquoted(parts.get("label") or "")
+    if "label" in parts:
+        number = None if shape == "a name" else whole_number(written)
+        label = written if number is None else number
+    row = make_row(where, line, _unquoted(parts["path"]), label, written)
+    row.frames = int(parts["frames"]) if "frames" in parts else None
+    if row.label == "":
+        raise SeqclfError(f"{where}: {text!r} has no label and no parent folder that names its class")
+    return shape, row
 
 
-def _cell(record: Record, column: int | None) -> str | None:
-    return None if column is None else record.cells[column]
+def _several(where: str, line: int, text: str, form: str) -> tuple[str, Row]:
+    """The shape and the row of a line with any number of labels: numbers, or names in one word."""
+    match = re.fullmatch(_NUMBERS, text)
+    numbers = re.findall(_NUMBER, match["labels"]) if match else []
+    if match is None or (not numbers and re.fullmatch(_VIDEO, text) is None):
+        return _line_row(where, line, text, "plain")
+    counted = form == "rawframes"
+    if form == "auto" and len(numbers) > 1 and re.fullmatch(_VIDEO, match["path"]) is None:
+        raise SeqclfError(
+            f"{where}: {text!r} may be a path and {len(numbers)} labels, or a path, its number of frames and its "
+            "labels: set form='plain' or form='rawframes'"
+        )
+    if counted and not numbers:
+        raise SeqclfError(
+            f"{where}: {text!r} is not in the form rawframes: expected a path, its number of frames, labels"
+        )
+    row = make_row(where, line, _unquoted(match["path"]), "")
+    row.frames = int(numbers[0]) if counted else None
+    row.labels = numbers[counted:]
+    return "frames and a number" if counted else "a number", row
 
 
 def _checked_lines(path: Path) -> list[tuple[int, str]]:
@@ -281,27 +236,6 @@ def _checked_lines(path: Path) -> list[tuple[int, str]]:
         if len(line) > _LONGEST:
             raise SeqclfError(f"{path}, line {number}: has {len(line):,} characters, expected a list of videos")
     return lines
-
-
-def _comments(path: Path) -> int:
-    return sum(line.lstrip().startswith("#") for line in read_text(path).split("\n"))
-
-
-def _row(
-    where: str,
-    line: int,
-    name: str,
-    label: int | str | None,
-    frames: int | None = None,
-    written: str = "",
-    split: str | None = None,
-) -> Row:
-    """A row. Without a label, the class is the name of the video's parent folder."""
-    place = posixpath.normpath(name if "/" in name else name.replace("\\", "/"))
-    above, last = posixpath.split(place)
-    folder = posixpath.basename(above)
-    places = [place, last] if above else [place]
-    return Row(where, line, name, folder if label is None else label, folder, places, frames, written, "", split)
 
 
 def _unquoted(text: str) -> str:

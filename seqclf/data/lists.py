@@ -1,4 +1,4 @@
-"""Reading of video lists in common formats, and finding their videos on disk.
+"""Reading of video lists in common formats.
 
 ==========  ==========================================  ===========================================================
 form        a line                                      labels
@@ -12,30 +12,31 @@ kinetics    ``label,youtube_id,time_start,time_end``    names; the header has th
 ==========  ==========================================  ===========================================================
 
 Columns are separated by spaces, tabs, commas or semicolons. Lines are split from the right, so paths may contain
-spaces. Lines that begin with ``#`` are comments.
+spaces. Lines that begin with ``#`` are comments. HMDB51's files, one per class, are read as ``*_test_split1.txt``.
 """
 
 from __future__ import annotations
 
 import os
-import posixpath
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from seqclf.batch import SeqclfError
-from seqclf.data.classes import find_class_index, named_labels, numbered_labels
-from seqclf.data.find import names_in
-from seqclf.data.list_lines import FORMS, Row, Rows, path_rows, read_rows
-from seqclf.data.pictures import is_picture
-from seqclf.data.source import is_video, without_suffix
+from seqclf.data.classes import row_labels
+from seqclf.data.columns import Columns
+from seqclf.data.list_lines import Row, Rows
+from seqclf.data.list_places import Folders, missing_video
+from seqclf.data.list_tables import FORMS, read_path_rows, read_rows
 from seqclf.data.spans import Unit
 from seqclf.data.splits import rows_of_part
-from seqclf.data.tables import Columns
 
-_FIRST = {"lrcn": 0, "ucf101": 1, "rawframes": 0, "plain": 0}
+Label = int | tuple[int, ...]
+"""The class index of a video; or with several labels per video 0, 1 or ``IGNORE`` for each class."""
 
 
 @dataclass
@@ -45,18 +46,24 @@ class Entry:
     Attributes:
         name: The path of the video as written in the list.
         path: The path of the video on disk.
-        label: Its class index, from 0.
+        label: Its class index, from 0; or with several labels 0, 1 or ``IGNORE`` (unknown) for each class.
         line: The line of the list.
         frames: Its number of frames, if the list has it.
         span: Start and end of a clip inside the video, in ``VideoList.unit``; None for the whole video.
+        group: Its group, such as the subject, if the list has it.
     """
 
     name: str
     path: Path
-    label: int
+    label: Label
     line: int
     frames: int | None = None
     span: tuple[float, float] | None = None
+    group: str | None = None
+
+    def labels(self) -> int | Tensor:
+        """The label of a ``Video``: a class index, or ``(K,)`` int64."""
+        return torch.tensor(self.label) if isinstance(self.label, tuple) else self.label
 
 
 @dataclass
@@ -71,6 +78,7 @@ class VideoList:
         numbers: The class index of each number in the list; empty if labels are names.
         missing: Line and name of the missing videos that were skipped.
         unit: The unit of spans, "frames" or "seconds"; None if videos are whole.
+        grouped: Whether each video has a group.
     """
 
     videos: list[Entry]
@@ -80,6 +88,7 @@ class VideoList:
     numbers: dict[int, int] = field(default_factory=dict)
     missing: list[tuple[int, str]] = field(default_factory=list)
     unit: Unit | None = None
+    grouped: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,7 @@ def read_list(
     columns: Columns | None = None,
     select: Selection | None = None,
     clips: Unit | Literal["auto"] | None = None,
+    separator: str | None = None,
 ) -> VideoList:
     """Read a list and find its videos under ``root``, with or without suffix and class folder.
 
@@ -127,11 +137,12 @@ def read_list(
         missing: "raise" an error if a video is missing, or "skip" it.
         numbers: The class index of each number, as in ``VideoList.numbers`` of the training list.
         first_label: 0 or 1, the number of the first class; None detects it, or raises if it is ambiguous.
-        columns: The names of the columns "path", "label" and "split", if they are unusual; or their numbers from 0, if
-            the file has no header.
+        columns: The names of the columns "path", "label", "split" and "group", if they are unusual; or their numbers
+            from 0, if the file has no header. "labels" takes the names of several columns with one class each.
         select: Which rows to take; None for all.
         clips: The unit of start and end of rows that are clips inside videos. "auto" detects it by the header and the
             times; None refuses such rows.
+        separator: What separates the labels of a video with several, such as "|"; None if each video has one label.
 
     Raises:
         SeqclfError: The list can't be read or is ambiguous; its lines have different forms; a label is not a class or
@@ -143,29 +154,22 @@ def read_list(
     if first_label not in (None, 0, 1):
         raise SeqclfError(f"first_label={first_label!r}: expected 0 or 1")
     path, root = Path(path), _checked(path, root, missing)
-    found = read_rows(path, form, columns, select.column if select else None, clips)
+    found = read_rows(path, form, _with_split(columns, select), clips, separator, bool(classes or class_index))
     chosen, split = _selected(path, found, select)
-    index = find_class_index(path, root, class_index) if classes is None else None
-    known = classes if index is None else index.names
-    source = f"named by {index.path.name}" if index is not None else "as in training" if classes is not None else None
-    if isinstance(chosen[0].label, str):
-        by_folder = "named by folder" if found.shape == "no label" else "named in the list"
-        labels = named_labels(chosen, known, source or by_folder)
-    else:
-        first = first_label if first_label is not None else _FIRST.get(form)
-        checked = form not in ("plain", "csv")
-        labels = numbered_labels(chosen, known, numbers, index.first if index else None, first, checked)
-        source = labels.description if source is None else f"{source}, {labels.description}"
-        labels.description = source
-    videos, absent = _find_all(path, root, chosen, labels.indices, labels.classes, missing)
-    things = "videos" if found.unit is None else f"clips in {found.unit} of {len({v.path for v in videos}):,} videos"
-    description = f"{path.name}: form {found.form}{split}, {len(videos):,} {things}"
+    several = separator is not None
+    labels = row_labels(path, root, form, found, chosen, classes, class_index, numbers, first_label, several)
+    videos, absent = _find_all(path, root, chosen, labels.of_rows, labels.classes, missing)
+    things = "video" if found.unit is None else f"clip in {found.unit} of {len({v.path for v in videos}):,} videos"
+    description = f"{path.name}: form {found.form}{found.header}{split}, {_counted(len(videos), things)}"
     if chosen[0].frames is not None:
         description += f" of {sum(video.frames or 0 for video in videos):,} frames"
     repeated = len(videos) - len({(video.path, video.span) for video in videos})
     description += f" ({repeated:,} of them repeated)" if repeated else ""
-    description += f", {len(labels.classes):,} classes {labels.description}{_notes(found, absent)}"
-    return VideoList(videos, labels.classes, found.form, description, labels.numbers, absent, found.unit)
+    description += f", {_counted(len(labels.classes), 'class')} {labels.description}"
+    if several:
+        description += f", {sum(v.label.count(1) for v in videos if isinstance(v.label, tuple)):,} labels"
+    out = VideoList(videos, labels.classes, found.form, description, labels.numbers, absent, found.unit)
+    return _with_groups(out, found, absent)
 
 
 def read_paths(
@@ -183,16 +187,23 @@ def read_paths(
     and errors are those of ``read_list``.
     """
     path, root = Path(path), _checked(path, root, missing)
-    listed = path_rows(path, columns, select.column if select else None)
+    listed = read_path_rows(path, _with_split(columns, select))
     chosen, split = _selected(path, listed, select, refuse_shared=False)
     found, absent = _find_all(path, root, chosen, [0] * len(chosen), [], missing)
-    videos = list({entry.path: entry for entry in found}.values())
-    for entry in videos:
+    videos = {entry.path: entry for entry in found}
+    if any(videos[entry.path].group != entry.group for entry in found):
+        listed.group_column = None  # such as the subject of each action
+    for entry in videos.values():
         entry.name = Path(
             os.path.relpath(entry.path, root) if entry.path.is_relative_to(root) else entry.path
         ).as_posix()
-    description = f"{path.name}: {len(videos):,} videos{split}{_notes(listed, absent)}"
-    return VideoList(videos, [], "paths", description, missing=absent)
+    description = f"{path.name}: {_counted(len(videos), 'video')}{split}"
+    out = VideoList(list(videos.values()), [], "paths", description, missing=absent)
+    return _with_groups(out, listed, absent)
+
+
+def _with_split(columns: Columns | None, select: Selection | None) -> Columns:
+    return {**(columns or {}), **({} if select is None or select.column is None else {"split": select.column})}
 
 
 def _selected(path: Path, found: Rows, select: Selection | None, refuse_shared: bool = True) -> tuple[list[Row], str]:
@@ -211,10 +222,24 @@ def _selected(path: Path, found: Rows, select: Selection | None, refuse_shared: 
     return rows, "" if whole else f", {select.part} rows by column {found.split_column}"
 
 
-def _notes(found: Rows, absent: list[tuple[int, str]]) -> str:
-    """What was skipped, for the description."""
-    comments = f"; {found.comments} comment lines" if found.comments else ""
-    return comments + (f"; {len(absent):,} missing videos skipped, the first in line {absent[0][0]}" if absent else "")
+def _with_groups(out: VideoList, found: Rows, absent: list[tuple[int, str]]) -> VideoList:
+    """Complete the description by the groups and by what was skipped."""
+    out.grouped = found.group_column is not None
+    if out.grouped:
+        groups = {video.group for video in out.videos}
+        out.description += f", {_counted(len(groups), 'group')} by column {found.group_column}"
+    notes = list(found.notes)
+    if absent:
+        notes.append(f"{_counted(len(absent), 'missing video')} skipped, the first in line {absent[0][0]}")
+    out.description += "".join(f"; {note}" for note in notes)
+    return out
+
+
+def _counted(count: int, noun: str) -> str:
+    """A number and a noun in singular or plural: "1 class", "2 classes", "2 clips in frames of 1 videos"."""
+    first, *rest = noun.split(" in ", 1)
+    plural = "" if count == 1 else "es" if first.endswith("s") else "s"
+    return f"{count:,} {first}{plural}" + "".join(f" in {more}" for more in rest)
 
 
 def _checked(path: str | Path, root: str | Path, missing: str) -> Path:
@@ -227,72 +252,33 @@ def _checked(path: str | Path, root: str | Path, missing: str) -> Path:
     return root
 
 
-class _Folders:
-    """Finds videos on disk. Each folder is listed once."""
-
-    def __init__(self, top: str) -> None:
-        self.top = top
-        self.listings: dict[str, dict[str, list[str]]] = {}  # folder -> stem -> names
-
-    def find(self, row: Row) -> Path | None:
-        """The path of a row's video; None if it does not exist."""
-        for place in row.places:
-            folder, name = posixpath.split(posixpath.join(self.top, place))
-            names = self._listing(folder).get(without_suffix(name), [])
-            if name in names or self.is_other_file(place):
-                return Path(folder, name)
-            if len(names) > 1:
-                raise SeqclfError(f"{row.where}: {row.name!r} is ambiguous: {' or '.join(names)} in {folder}")
-            if names:
-                return Path(folder, names[0])
-        return None
-
-    def is_other_file(self, place: str) -> bool:
-        """Whether a place is an existing file with any suffix but a picture's."""
-        return not is_picture(place) and os.path.isfile(posixpath.join(self.top, place))
-
-    def _listing(self, folder: str) -> dict[str, list[str]]:
-        if folder not in self.listings:
-            self.listings[folder] = {}
-            for name, is_folder in names_in(folder) if os.path.isdir(folder) else ():
-                if is_folder or is_video(name):
-                    self.listings[folder].setdefault(without_suffix(name), []).append(name)
-        return self.listings[folder]
-
-
 def _find_all(
-    path: Path, root: Path, rows: list[Row], indices: list[int], classes: Sequence[str], missing: str
+    path: Path, root: Path, rows: list[Row], labels: Sequence[Label], classes: Sequence[str], missing: str
 ) -> tuple[list[Entry], list[tuple[int, str]]]:
     """The videos that exist, and line and name of the missing ones."""
-    folders = _Folders(root.as_posix())
+    folders = Folders(root.as_posix())
     videos: list[Entry] = []
     absent: list[tuple[int, str]] = []
     seen: dict[tuple[Path, tuple[float, float] | None], Entry] = {}
-    for row, index in zip(rows, indices, strict=True):
+    for row, label in zip(rows, labels, strict=True):
         at = folders.find(row)
         if at is None:
             absent.append((row.line, row.name))
             if missing == "raise":
-                raise SeqclfError(_missing_video(row, root))
+                raise SeqclfError(missing_video(row, root))
             continue
-        entry = Entry(row.name, at, index, row.line, row.frames, row.span)
+        entry = Entry(row.name, at, label, row.line, row.frames, row.span, row.group)
         first = seen.setdefault((at, row.span), entry)
+        if isinstance(first.label, tuple) and isinstance(label, tuple) and first is not entry:
+            first.label = tuple(map(max, first.label, label))  # a row for each class of a video
+            continue
         if classes and (first.name, first.label) != (entry.name, entry.label):
+            assert isinstance(first.label, int)
             raise SeqclfError(
                 f"{row.where}: {row.name!r} with label {row.label} is {at}, but line {first.line} lists it as "
-                f"{first.name!r} of class {classes[first.label]!r}"
+                f"{first.name!r} of class {classes[first.label]!r} (for several classes set multi_label=True)"
             )
         videos.append(entry)
     if not videos:
         raise SeqclfError(f"{path}: none of its {len(rows):,} videos exists under {root}, such as {rows[0].name!r}")
     return videos, absent
-
-
-def _missing_video(row: Row, root: Path) -> str:
-    """The error message for a missing video."""
-    picture = next((place for place in row.places if is_picture(place) and (root / place).is_file()), None)
-    if picture is not None:
-        return f"{row.where}: {picture!r} is a single picture, expected a video or a folder of pictures"
-    header = " (if this line is a header, set columns={'path': <name>, 'label': <name>})"
-    absolute = "; paths must be relative to root=" if re.match(r"[A-Za-z]:[\\/]|/", row.name) else ""
-    return f"{row.where}: video {row.name!r} is not in {root}{absolute}{header if row.line == 1 else ''}"

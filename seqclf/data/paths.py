@@ -10,7 +10,8 @@ from seqclf.batch import SeqclfError
 def resolve_path(name: str | Path, *folders: str | Path) -> Path:
     """Find the file or folder of a path in a setting.
 
-    A relative path is looked up in the current folder first, then in each of ``folders``. ``~`` is expanded.
+    A relative path is looked up in the current folder first, then in each of ``folders``. ``~`` is expanded. A path
+    with ``*`` stands for several files, of which one must exist.
 
     Args:
         name: The path.
@@ -25,7 +26,7 @@ def resolve_path(name: str | Path, *folders: str | Path) -> Path:
     path = Path(name).expanduser()
     places = [Path(folder).expanduser() for folder in folders]
     for place in (path, *(folder / path for folder in places)):
-        if place.exists():
+        if place.exists() or ("*" in place.name and any(place.parent.glob(place.name))):
             return place
     searched = "" if path.is_absolute() or not places else f" (not in {' or '.join(map(str, [Path.cwd(), *places]))})"
     raise SeqclfError(f"{name}: no such file{searched}")

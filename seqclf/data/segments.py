@@ -2,12 +2,15 @@
 
 The header may have the columns in any order, and other columns. Common names such as ``video_id``, ``start_frame``,
 ``Start (s)`` or ``action`` are recognised. A row with only a video declares that it has no segments. A table with a
-column ``frame`` instead of start and end labels single frames.
+column ``frame`` instead of start and end labels single frames. A column of actions with their times, such as
+``c092 11.90 21.20;c147 0.00 12.60`` (Charades), has several segments per row.
 
     unit "frames":   ``start`` is the first frame and ``end`` the frame after the last, as in Python's slices (with
                      ``inclusive=True``, the last frame). Frames are numbered as in the file, at any frame rate.
     unit "seconds":  seconds, ``mm:ss`` or ``hh:mm:ss``, in player time. A frame belongs to the segment that contains
                      the middle of its display time.
+
+Each video may have a file of its own, without the column ``video``; see ``annotation_files``.
 """
 
 from __future__ import annotations
@@ -20,19 +23,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data.columns import Columns
 from seqclf.data.frame_numbers import natural_key
+from seqclf.data.segment_rows import SegmentRow, annotation_files, segment_rows
 from seqclf.data.source import without_suffix
-from seqclf.data.spans import Unit, read_span, span_columns
-from seqclf.data.tables import FRAME, LABEL, PATH, Columns, Record, Table, read_table, whole_number
+from seqclf.data.spans import Unit, resolution
+from seqclf.data.tables import whole_number
 
 
 class Segment(NamedTuple):
-    """A segment from ``start`` up to, but not including, ``end`` in the unit of the table; class index; line."""
+    """A segment from ``start`` up to, but not including, ``end`` in the unit of the table.
+
+    ``label`` is a class index, and ``line`` the line of the table. With several labels per frame, ``value`` is 1 if the
+    class applies and ``IGNORE`` if that is unknown, and ``label`` is -1 if no class applies.
+    """
 
     start: float
     end: float
     label: int
     line: int
+    value: int = 1
 
 
 @dataclass
@@ -47,6 +57,11 @@ class Segments:
         videos: The segments of each video, in the order of the file.
         bad: With ``on_error="skip"``, the videos with invalid segments: name -> reason.
         by_stem, by_name: The names of videos by name without suffix, and without suffix and folders.
+        multi_label: Whether a frame may have several labels.
+        by_frame: Whether the table labels single frames, so that others are unknown.
+        step: The resolution of the times, in the unit.
+        header: The columns that were read.
+        files: The file of each video, if each has its own.
     """
 
     path: str
@@ -57,6 +72,15 @@ class Segments:
     bad: dict[str, str] = field(default_factory=dict)
     by_stem: dict[str, list[str]] = field(default_factory=dict)
     by_name: dict[str, list[str]] = field(default_factory=dict)
+    multi_label: bool = False
+    by_frame: bool = False
+    step: float = 0.0
+    header: str = ""
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def where(self, video: str, segment: Segment) -> str:
+        """File and line of a segment, for errors."""
+        return f"{self.files.get(video, self.path)}, line {segment.line}"
 
 
 def read_segments(
@@ -68,21 +92,26 @@ def read_segments(
     columns: Columns | None = None,
     on_error: str = "raise",
     first_label: int | None = None,
+    separator: str | None = None,
+    names: Iterable[str] = (),
 ) -> Segments:
     """Read a table of segments.
 
     Args:
-        path: The file: CSV, TSV, semicolons, JSON or JSON lines.
+        path: The file: CSV, TSV, semicolons, JSON or JSON lines; or a file per video, see ``annotation_files``.
         unit: The unit of start and end.
         classes: The class names; a label is a name or a number. None takes the labels in the file, sorted.
         background: The class of frames outside all segments; None leaves them without a label. With ``classes=None`` it
             becomes the first class if no segment has it.
         inclusive: With unit "frames", ``end`` is the last frame of a segment.
         columns: The names of the columns "video", "start", "end" and "label" (or "frame"), if they are unusual; or
-            their numbers from 0, if the file has no header.
+            their numbers from 0, if the file has no header. "labels" takes the columns of classes with 0 or 1.
         on_error: "raise", or "skip" to add the videos of invalid rows to ``bad``.
         first_label: 0 or 1, the number of the first class, if labels are numbers. None detects it by a label 0 or a
             label equal to the number of classes, or raises.
+        separator: What separates the labels of a frame with several, such as "|"; segments may then overlap. None if a
+            frame has one label.
+        names: The videos, if each has a file of its own.
 
     Raises:
         SeqclfError: The file is missing or not such a table; a row lacks a value, has an invalid time, ends before it
@@ -92,26 +121,39 @@ def read_segments(
         raise SeqclfError(f'unit={unit!r}: expected "frames" or "seconds"')
     if inclusive and unit == "seconds":
         raise SeqclfError("inclusive=True is for frames; in seconds a segment ends where the next begins")
-    table = read_table(path, columns)
-    rows = _rows(table, unit)
-    known = _classes((row[3] for _, row in rows if row[3]), background) if classes is None else list(classes)
+    if separator is not None and background is not None:
+        raise SeqclfError(
+            f"background={background!r}: with several labels per frame, no class applies outside all segments"
+        )
+    path, bad, files = Path(path), dict[str, str](), dict[str, Path]()
+    several = separator is not None
+    if path.is_dir() or "*" in str(path):
+        files = annotation_files(path, names, bad if on_error == "skip" else None)
+        read = [
+            segment_rows(file, unit, columns, inclusive, separator, classes is not None, v) for v, file in files.items()
+        ]
+    else:
+        read = [segment_rows(path, unit, columns, inclusive, separator, classes is not None)]
+    rows = [row for found in read for row in found.rows]
+    known = list(classes) if classes is not None else read[0].classes if read else None
+    if known is None:
+        known = _classes((label for row in rows for label in row.labels), background)
     if background is not None and background not in known:
         raise SeqclfError(f"background={background!r} is not one of the classes {_listed(known)}")
     elsewhere = IGNORE if background is None else known.index(background)
     first = first_label if first_label is not None else _first_number(rows, known)
-    found = Segments(str(path), unit, known, elsewhere, {})
-    for record, row in rows:
-        if not row[0]:
-            raise SeqclfError(f"{record.where}: names no video")
-        segments = found.videos.setdefault(row[0], [])
+    found = Segments(str(path), unit, known, elsewhere, {v: [] for v in bad}, bad, multi_label=several, files=files)
+    found.by_frame, found.header = any(one.by_frame for one in read), read[0].header if read else ""
+    for row in rows:
+        segments = found.videos.setdefault(row.video, [])
         try:
-            if any(row[1:]):  # otherwise the video has no segments
-                start, end = read_span(record, row[1], row[2], unit, table.delimiter, inclusive)
-                segments.append(Segment(start, end, _index(row[3], known, first, record.where), record.line))
+            segments += _segments(row, known, first, several)
         except SeqclfError as error:
             if on_error == "raise":
                 raise
-            found.bad.setdefault(row[0], str(error))
+            found.bad.setdefault(row.video, str(error))
+    times = [bound for video in found.videos.values() for segment in video for bound in segment[:2]]
+    found.step = resolution(times, unit)
     for name in found.videos:
         found.by_stem.setdefault(_stem(name), []).append(name)
         found.by_name.setdefault(posixpath.basename(_stem(name)), []).append(name)
@@ -144,27 +186,18 @@ def name_of(segments: Segments, path: str) -> str:
     )
 
 
-def _rows(table: Table, unit: Unit) -> list[tuple[Record, list[str]]]:
-    """The rows with their video, start, end and label as written."""
-    video, label, frame = table.find("video", PATH), table.find("label", LABEL), table.find("frame", FRAME)
-    span = span_columns(table, unit)
-    if video is None or label is None or (span is None and (frame is None or unit == "seconds")):
-        other = (
-            video is not None and label is not None and (frame is not None or span_columns(table, "auto") is not None)
-        )
-        way = f"its times are not in {unit}, set unit=" if other else "set columns={'video': <name>, ...}"
-        raise SeqclfError(
-            f"{table.path}: expected the columns video, start, end, label, not {', '.join(table.header)}: {way}"
-        )
-    if span is not None:
-        return [(r, [r.cells[k] for k in (video, span[0], span[1], label)]) for r in table.records]
-    assert frame is not None
-    rows = []
-    for record in table.records:
-        number = whole_number(record.cells[frame])
-        after = "" if number is None else str(number + 1)
-        rows.append((record, [record.cells[video], record.cells[frame], after, record.cells[label]]))
-    return rows
+def _segments(row: SegmentRow, classes: list[str], first: int, several: bool) -> list[Segment]:
+    """The segments of a row: one for each class, or one without a class."""
+    if row.error is not None:
+        raise row.error
+    if row.start is None:  # the video has no segments
+        return []
+    found = [
+        Segment(row.start, row.end, _index(label, classes, first, row.where), row.line, value)
+        for value, labels in ((1, row.labels), (IGNORE, row.unknown))
+        for label in labels
+    ]
+    return found if found or not several else [Segment(row.start, row.end, -1, row.line)]
 
 
 def _classes(labels: Iterable[str], background: str | None) -> list[str]:
@@ -176,19 +209,20 @@ def _classes(labels: Iterable[str], background: str | None) -> list[str]:
     return sorted(every - named) + sorted(named, key=natural_key)
 
 
-def _first_number(rows: Sequence[tuple[Record, list[str]]], classes: Sequence[str]) -> int:
+def _first_number(rows: Sequence[SegmentRow], classes: Sequence[str]) -> int:
     """The number of the first class, where labels are numbers."""
-    numbers: dict[int, Record] = {}
-    for record, row in rows:
-        number = whole_number(row[3])
-        if number is not None and not {row[3], str(number)} & set(classes):
-            numbers.setdefault(number, record)
+    numbers: dict[int, str] = {}
+    for row in rows:
+        for label in row.labels:
+            number = whole_number(label)
+            if number is not None and not {label, str(number)} & set(classes):
+                numbers.setdefault(number, row.where)
     if not numbers or min(numbers) <= 0:
         return 0
     if max(numbers) >= len(classes):
         return 1
     raise SeqclfError(
-        f"{numbers[min(numbers)].where}: labels {min(numbers)} to {max(numbers)} may count from 0 or from 1: set "
+        f"{numbers[min(numbers)]}: labels {min(numbers)} to {max(numbers)} may count from 0 or from 1: set "
         "first_label=0 or first_label=1, or write class names"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 from seqclf.batch import SeqclfError
 from seqclf.data.annotated import annotate_lists
 from seqclf.data.classes import read_class_index
+from seqclf.data.columns import Columns
 from seqclf.data.data import Data
 from seqclf.data.feature_file import FeatureFile, check_layout
 from seqclf.data.find import open_video
@@ -22,8 +24,7 @@ from seqclf.data.paths import resolve_path
 from seqclf.data.sampling import CLIP, Sampling, whole
 from seqclf.data.segments import read_segments
 from seqclf.data.source import Layout, Source, Video
-from seqclf.data.spans import Unit, VideoSpan, span_text
-from seqclf.data.tables import Columns
+from seqclf.data.spans import Unit, VideoSpan, resolution, span_text
 from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
 from seqclf.data.videos import Videos
@@ -51,11 +52,14 @@ def video_set(
     split_column: str | None = None,
     test_split: str | None = None,
     unit: Unit | Literal["auto"] = "auto",
+    past_end: float | None = None,
     decision: DecisionRule | None = None,
     stream: int | None = None,
     layout: Layout = "time_first",
+    multi_label: bool = False,
+    separator: str = "|",
 ) -> Data:
-    """Videos with one label each, from lists in common formats (see ``seqclf.data.lists``).
+    """Videos with one label each, or several, from lists in common formats (see ``seqclf.data.lists``).
 
     The same list may serve as ``train``, ``test`` and ``validation`` if it has a split column.
 
@@ -84,15 +88,20 @@ def video_set(
         test_split: The value in that column that marks test rows, such as the number of a fold.
         unit: The unit of start and end in a list whose rows are clips inside videos; "auto" detects it by the header
             and the times, or raises if it is ambiguous. Frames are numbered as in the file or the names of pictures.
+        past_end: How far a clip may extend past the end of its video, in ``unit``; see ``VideoSpan``.
         decision: How a clip is classified, by its "last" frame or by the "mean" over frames; None follows
             ``labelling``.
         stream: The video stream to read from files with several, from 0; None for FFmpeg's choice.
         layout: The axes of ``.npy`` files: "time_first" for (T, D), "features_first" for (D, T).
+        multi_label: Whether a video may have several labels: ``walk|run``, several numbers or names per line, a row for
+            each label, or a column of 0 and 1 for each class, in which an empty cell is unknown.
+        separator: What separates the labels of a video.
 
     Raises:
         SeqclfError: A list or a video is missing or invalid. The message names the file and line.
     """
     check_layout(layout)
+    how = _Clips(sampling, test_sampling, transform, test_transform, labelling, workers, on_error, multi_label)
     lists = _lists(root, {"train": train, "test": split or test, "validation": validation})
     select = _selections(lists, split_column, test_split, measured=split is not None)
     descriptions, parts = [], {}
@@ -110,20 +119,12 @@ def video_set(
             columns=columns,
             select=select[part],
             clips=unit,
+            separator=_separator(multi_label, separator),
         )
         training = training or found
         reader = partial(open_video, fps=fps, pattern=pattern, stream=stream, layout=layout, on_error=_damage(on_error))
-        videos = _videos(found, reader)
-        parts[part] = Videos(
-            videos,
-            sampling if part == "train" else test_sampling,
-            transform if part == "train" or test_transform is None else test_transform,
-            part == "train",
-            labelling,
-            workers,
-            on_error,
-        )
-        parts[part].skipped.update(_absent(path, found))
+        videos = _videos(found, reader, past_end)
+        parts[part] = how.videos(part, videos, _absent(path, found))
         descriptions.append(found.description)
         if part != "train" or all(isinstance(video.source, FrameFolder) for video in videos):  # these open quickly
             descriptions[-1] += f", {parts[part].open():,} frames{_choices(videos, stream)}"
@@ -144,7 +145,7 @@ def annotated_set(
     train: str,
     test: str,
     segments: str = "segments.csv",
-    classes: str | Sequence[str] = "classes.txt",
+    classes: str | Sequence[str] | None = "classes.txt",
     validation: str | None = None,
     split: str | None = None,
     background: str | None = None,
@@ -167,6 +168,10 @@ def annotated_set(
     decision: DecisionRule | None = None,
     stream: int | None = None,
     layout: Layout = "time_first",
+    multi_label: bool = False,
+    separator: str = "|",
+    annotation_fps: float | None = None,
+    first_frame: Literal[0, 1] | None = None,
 ) -> Data:
     """Videos with a label per frame, from a table of segments ``video,start,end,label``.
 
@@ -174,8 +179,9 @@ def annotated_set(
 
     Args:
         train, test, validation: Lists of videos, one path per line; the rest of a line is ignored.
-        segments: The table. It names videos by their paths in the lists, with or without suffix and folders.
-        classes: The class names, or a file with one per line.
+        segments: The table. It names videos by their paths in the lists, with or without suffix and folders. If each
+            video has a file of its own, their folder, or their path with ``*`` for the name of the video.
+        classes: The class names, or a file with one per line; None takes the labels in the table, sorted.
         background: The class of frames outside all segments; None leaves them without a label. The segment metrics
             ignore it; they are computed if test clips are whole videos.
         unit: The unit of start and end, "frames" or "seconds". Frames are those of the file, at its own rate.
@@ -185,39 +191,48 @@ def annotated_set(
             or "order", by position from 0. None uses the names if they are numbered, unless they count from 1 and a
             segment starts at 0. The choice is reported and recorded.
         past_end: How far a segment may extend past the end of its video or into the next segment, in ``unit``; None
-            for one frame. The excess is cut off, and the number of such segments is reported.
+            for one frame, or for the resolution of the table's times if that is coarser. The excess is cut off, and
+            the number of such segments is reported.
         inclusive: With unit "frames", ``end`` is the last frame of a segment.
         first_label: 0 or 1, the number of the first class, if labels are numbers. None takes it from the file of
             classes, or detects it, or raises if it is ambiguous.
         columns: The columns "video", "start", "end" and "label" of the table; see ``read_segments``.
+        multi_label: Whether a frame may have several labels; segments may then overlap.
+        annotation_fps: The rate at which the table counts frames; None for that of each video.
+        first_frame: The number of a video's first frame in the table. None: 1 if the table has a row per frame and its
+            last row shows it, else 0. Folders of pictures follow ``frame_numbers``.
 
     Raises:
         SeqclfError: A list, a video or a segment is missing or invalid. The message names the file and line.
     """
     check_layout(layout)
-    names = list(classes)
-    if isinstance(classes, str):
-        index = read_class_index(resolve_path(classes, root))
-        names, first_label = index.names, index.first if first_label is None else first_label
-    place = resolve_path(segments, root)
-    table = read_segments(place, unit, names, background, inclusive, columns, on_error, first_label)
+    names, first_label = _classes(classes, root, first_label)
+    how = _Clips(sampling, test_sampling, transform, test_transform, None, workers, on_error, multi_label)
     paths = _lists(root, {"train": train, "test": split or test, "validation": validation})
     select = _selections(paths, split_column, test_split, measured=split is not None)
     lists = {part: read_paths(path, root, _missing(on_error), select=select[part]) for part, path in paths.items()}
+    table = read_segments(
+        resolve_path(segments, root),
+        unit,
+        names,
+        background,
+        inclusive,
+        columns,
+        on_error,
+        first_label,
+        _separator(multi_label, separator),
+        dict.fromkeys(entry.name for found in lists.values() for entry in found.videos),
+    )
+    names = table.classes
     reader = partial(open_video, stream=stream, layout=layout, on_error=_damage(on_error))
-    found = annotate_lists(table, lists, fps, pattern, frame_numbers, past_end, workers, on_error, reader)
-    parts = {}
-    for part, videos in found.videos.items():
-        parts[part] = Videos(
-            videos,
-            sampling if part == "train" else test_sampling,
-            transform if part == "train" or test_transform is None else test_transform,
-            part == "train",
-            workers=workers,
-            on_error=on_error,
-        )
-        parts[part].skipped.update(_absent(paths[part], lists[part]) | found.damaged[part])
-    over_videos = getattr(test_sampling, "func", test_sampling) is whole
+    found = annotate_lists(
+        table, lists, fps, pattern, frame_numbers, past_end, workers, on_error, reader, annotation_fps, first_frame
+    )
+    parts = {
+        part: how.videos(part, videos, _absent(paths[part], lists[part]) | found.damaged[part])
+        for part, videos in found.videos.items()
+    }
+    over_videos = getattr(test_sampling, "func", test_sampling) is whole and not multi_label
     return Data(
         parts["train"],
         parts["test"],
@@ -229,6 +244,58 @@ def annotated_set(
         background=None if not over_videos else [] if background is None else [names.index(background)],
         decision=decision,
     )
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """How the videos of a part become clips."""
+
+    sampling: Sampling
+    test_sampling: Sampling
+    transform: Transform | None
+    test_transform: Transform | None
+    labelling: Labelling | None
+    workers: int
+    on_error: str
+    multi_label: bool
+
+    def videos(self, part: str, videos: list[Video], skipped: dict[str, str]) -> Videos:
+        """The data set of a part."""
+        training = part == "train"
+        out = Videos(
+            videos,
+            self.sampling if training else self.test_sampling,
+            self.transform if training or self.test_transform is None else self.test_transform,
+            training,
+            self.labelling,
+            self.workers,
+            self.on_error,
+            multi_label=self.multi_label,
+        )
+        out.skipped.update(skipped)
+        return out
+
+
+def _classes(
+    classes: str | Sequence[str] | None, root: str, first_label: int | None
+) -> tuple[list[str] | None, int | None]:
+    """The class names of ``annotated_set``, and the number of the first one."""
+    if not isinstance(classes, str):
+        return None if classes is None else list(classes), first_label
+    try:
+        index = read_class_index(resolve_path(classes, root))
+    except SeqclfError as error:
+        raise SeqclfError(
+            f"{error}; classes= takes a file, a list of names, or None for the labels in the table"
+        ) from None
+    return index.names, index.first if first_label is None else first_label
+
+
+def _separator(multi_label: bool, separator: str) -> str | None:
+    """The separator for the readers of lists and tables."""
+    if not separator.strip():
+        raise SeqclfError(f"separator={separator!r}: expected a character such as '|'")
+    return separator if multi_label else None
 
 
 def _lists(root: str, names: dict[str, str | None]) -> dict[str, Path]:
@@ -244,17 +311,17 @@ def _selections(
     return {part: Selection(part, paths.count(path.resolve()) > 1, column, test_split) for part, path in lists.items()}
 
 
-def _videos(found: VideoList, reader: Callable[[Path], Source]) -> list[Video]:
+def _videos(found: VideoList, reader: Callable[[Path], Source], past_end: float | None) -> list[Video]:
     """The videos of a list, or clips inside them."""
     sources: dict[Path, Source] = {}  # clips of one video share a source, so that it is indexed once
+    step = resolution([bound for entry in found.videos for bound in entry.span or ()], found.unit)
     videos = []
     for entry in found.videos:
-        if entry.span is None or found.unit is None:
-            videos.append(Video(entry.name, reader(entry.path), entry.label))
-            continue
-        source = sources.setdefault(entry.path, reader(entry.path))
-        name = f"{entry.name}, {span_text(*entry.span, found.unit)}"
-        videos.append(Video(name, VideoSpan(source, *entry.span, found.unit), entry.label))
+        name, source = entry.name, reader(entry.path)
+        if entry.span is not None and found.unit is not None:
+            name += f", {span_text(*entry.span, found.unit)}"
+            source = VideoSpan(sources.setdefault(entry.path, source), *entry.span, found.unit, past_end, step)
+        videos.append(Video(name, source, entry.labels()))
     return videos
 
 
@@ -268,8 +335,11 @@ def _leak(parts: dict[str, Videos]) -> str | None:
 
 def _choices(videos: Sequence[Video], stream: int | None) -> str:
     """What was chosen where files could be read in several ways, for the source line."""
-    several, chosen = 0, set()
+    several, chosen, clipped = 0, set(), 0
     for video in videos:
+        if isinstance(video.source, VideoSpan):
+            with suppress(SeqclfError):
+                clipped += video.source.clipped
         if isinstance(video.source, VideoFile):
             with suppress(SeqclfError):  # left out, and reported as such
                 count, number = video.source.streams()
@@ -277,6 +347,7 @@ def _choices(videos: Sequence[Video], stream: int | None) -> str:
                 chosen |= {number} if count > 1 else set()
     arrays = next((video.source for video in videos if isinstance(video.source, FeatureFile)), None)
     notes = f", arrays {'(T, D)' if arrays.layout == 'time_first' else '(D, T)'}" if arrays else ""
+    notes += f", {clipped:,} clips cut at the end of their video" if clipped else ""
     numbers = " or ".join(map(str, sorted(chosen)))
     why = "FFmpeg's choice" if stream is None else "as set"
     return notes + (

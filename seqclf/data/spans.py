@@ -10,20 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.columns import END, END_FRAME, END_SECONDS, START, START_FRAME, START_SECONDS
 from seqclf.data.frame_times import FrameTimes, frame_times
 from seqclf.data.source import Source
-from seqclf.data.tables import (
-    END,
-    END_FRAME,
-    END_SECONDS,
-    START,
-    START_FRAME,
-    START_SECONDS,
-    Record,
-    Table,
-    number_of_seconds,
-    whole_number,
-)
+from seqclf.data.tables import Record, Table, number_of_seconds, whole_number
 
 Unit = Literal["frames", "seconds"]
 ROUNDING = 0.001  # seconds; annotation tools round to milliseconds
@@ -38,15 +28,28 @@ class VideoSpan(Source):
         start: The number of the first frame in the file, or seconds of player time.
         end: The number after the last frame, or seconds.
         unit: "frames" or "seconds". In seconds, the span contains the frames whose middle is inside.
+        past_end: How far the span may extend past the end of the video; it is then cut there. None
+            allows one frame, or ``step`` if that is longer.
+        step: The resolution of the times.
 
     Raises:
-        SeqclfError: On first use: the video can't be read; the span contains no frame, or ends more than one frame
-            after the video; the unit is seconds and the frame rate is unknown.
+        SeqclfError: On first use: the video can't be read; the span contains no frame, or extends too far past the end;
+            the unit is seconds and the frame rate is unknown.
     """
 
-    def __init__(self, source: Source, start: float, end: float, unit: Unit) -> None:
-        self.source, self.start, self.end, self.unit = source, start, end, unit
+    def __init__(
+        self, source: Source, start: float, end: float, unit: Unit, past_end: float | None = None, step: float = 0.0
+    ) -> None:
+        self.source, self.start, self.end, self.unit, self.past_end, self.step = (
+            source,
+            start,
+            end,
+            unit,
+            past_end,
+            step,
+        )
         self._range: range | None = None
+        self._clipped = False
 
     @property
     def path(self) -> str:
@@ -86,15 +89,27 @@ class VideoSpan(Source):
                 raise SeqclfError(f"{self.path}: has no frame {number} in a span of {len(frames)} frames")
         return self.source.read([frames[number] for number in numbers])
 
+    @property
+    def clipped(self) -> bool:
+        """Whether the span is cut at the end of the video."""
+        self.places()
+        return self._clipped
+
     def places(self) -> range:
         """The places of the frames in the source of the video."""
         if self._range is None:
             times = frame_times(self.source)
             first, stop = frames_between(times, self.start, self.end, self.unit, self.path)
             end, period = (times.end_seconds, times.period) if self.unit == "seconds" else (times.end, 1)
-            if first == stop or self.end > (end or 0) + (period or 0) + ROUNDING:
+            end, period = end or 0.0, period or 0.0
+            allowed = max(period, self.step) if self.past_end is None else self.past_end
+            if first == stop or self.end > end + allowed + ROUNDING:
                 span = span_text(self.start, self.end, self.unit)
-                raise SeqclfError(f"{self.path}: {span} is not inside the video, which ends at {end:g}")
+                raise SeqclfError(
+                    f"{self.path}: {span} is not inside the video, which ends at {end:g} (past_end= allows more than "
+                    f"{allowed:.3g})"
+                )
+            self._clipped = self.end > end + ROUNDING
             self._range = range(first, stop)
         return self._range
 
@@ -169,6 +184,14 @@ def read_span(
         hint = " (if the end is the last frame, set inclusive=True)" if unit == "frames" and start == end else ""
         raise SeqclfError(f"{record.where}: ends at {end}, not after its start at {start}{hint}")
     return bounds[0], bounds[1] + inclusive
+
+
+def resolution(times: Sequence[float], unit: Unit | None) -> float:
+    """The resolution of times: one frame, or 1, 0.1, 0.01 or 0.001 seconds, the coarsest that all are multiples of."""
+    if unit != "seconds" or not len(times):
+        return 1.0 if unit == "frames" else 0.0
+    values = np.asarray(times, np.float64)
+    return next((10.0**-n for n in range(3) if np.allclose(values, values.round(n), rtol=0, atol=1e-6)), 0.001)
 
 
 def span_text(start: float, end: float, unit: Unit) -> str:

@@ -11,40 +11,16 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-
-Columns = Mapping[str, str | int]
-"""The purpose of a column -> its name in the header, or its number from 0 in a file without a header."""
-
-PATH = (
-    *("path", "videopath", "clippath", "filepath", "file", "filename", "video", "videofile", "videoname", "clip"),
-    *("clipname", "mediafilename", "name", "youtubeid", "videoid", "id"),
-)
-LABEL = (
-    *("label", "labels", "class", "category", "action", "tag", "activity", "behavior", "behaviour", "gesture", "verb"),
-    *("phase", "target", "classid", "labelid", "classname", "labelname", "categoryname", "actionname"),
-)
-LABEL_NAME = ("labelname", "classname", "categoryname", "actionname")
-SPLIT = ("split", "subset", "fold", "partition", "usage")
-START = ("start", "begin", "from", "onset")
-END = ("end", "stop", "to", "offset")
-START_FRAME, END_FRAME = ("startframe", "framestart", "beginframe"), ("endframe", "frameend", "stopframe")
-START_SECONDS = (
-    *("starts", "startsec", "startseconds", "starttime", "timestart", "starttimestamp", "tstart", "begintime"),
-    *("begins", "beginsec", "beginseconds"),
-)
-END_SECONDS = (
-    *("ends", "endsec", "endseconds", "endtime", "timeend", "endtimestamp", "tend", "stops", "stopsec", "stopseconds"),
-    *("stoptime", "stoptimestamp"),
-)
-FRAME = ("frame", "frameid", "framenumber", "frameindex")
+from seqclf.data.columns import Columns, known_header
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d\d?)?"
 
 
 @dataclass
@@ -63,10 +39,11 @@ class Table:
     Attributes:
         path: The file.
         header: The column names as written; numbers if the file has no header.
-        records: The rows, each with as many cells as the header.
+        records: The rows, each with as many cells as the header. Lists and objects in JSON are cells of JSON text.
         comments: The number of comment lines skipped.
         delimiter: The delimiter of cells; "" in JSON.
         columns: The user's mapping, which takes precedence over the usual names.
+        used: The columns that were found.
     """
 
     path: Path
@@ -75,6 +52,7 @@ class Table:
     comments: int = 0
     delimiter: str = ""
     columns: Columns = field(default_factory=dict)
+    used: list[int] = field(default_factory=list)
 
     def find(self, purpose: str, *names: Sequence[str]) -> int | None:
         """Find the column for a purpose: the mapped one, or the first of ``names`` in the header.
@@ -85,23 +63,35 @@ class Table:
         Raises:
             SeqclfError: The mapping names a missing column, or the header has the name twice.
         """
-        keys = [normal(name) for name in self.header]
+        found = None
         if purpose in self.columns:
-            wanted = self.columns[purpose]
-            number = (
-                wanted if isinstance(wanted, int) else next((k for k, h in enumerate(self.header) if h == wanted), -1)
+            found = self.mapped(self.columns[purpose], purpose)
+        else:
+            keys = [normal(name) for name in self.header]
+            for name in (name for group in names for name in group):
+                if keys.count(name) > 1:
+                    raise SeqclfError(f"{self.path}: the header has the column {name!r} more than once")
+                if name in keys:
+                    found = keys.index(name)
+                    break
+        if found is not None and found not in self.used:
+            self.used.append(found)
+        return found
+
+    def mapped(self, wanted: Any, purpose: str) -> int:
+        """The number of the column that the user's mapping names for a purpose. Errors as in ``find``."""
+        number = wanted if isinstance(wanted, int) else self.header.index(wanted) if wanted in self.header else -1
+        if not 0 <= number < len(self.header):
+            raise SeqclfError(
+                f"{self.path}: columns has {purpose!r}: {wanted!r}, but the columns are {', '.join(self.header)}"
             )
-            if not 0 <= number < len(self.header):
-                raise SeqclfError(
-                    f"{self.path}: columns has {purpose!r}: {wanted!r}, but the columns are {', '.join(self.header)}"
-                )
-            return number
-        for name in (name for group in names for name in group):
-            if keys.count(name) > 1:
-                raise SeqclfError(f"{self.path}: the header has the column {name!r} more than once")
-            if name in keys:
-                return keys.index(name)
-        return None
+        return number
+
+    def described(self, *columns: int | None) -> str:
+        """Names of columns, and the well-known table whose header this is: "id, actions; the header of Charades"."""
+        known = known_header(normal(name) for name in self.header)
+        names = dict.fromkeys(self.header[k] for k in columns if k is not None)
+        return ", ".join(names) + (f"; the header of {known}" if known else "")
 
 
 def read_text(path: str | Path) -> str:
@@ -229,7 +219,7 @@ def number_of_seconds(text: str, comma: bool = False) -> float | None:
     """
     if comma:
         text = text.replace(",", ".") if text.count(",") == 1 and "." not in text else text
-    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?((?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d\d?)?)", text, re.ASCII)
+    match = re.fullmatch(rf"(?:(?:(\d+):)?(\d+):)?({_DECIMAL})", text, re.ASCII)
     if match is None:
         return None
     hours, minutes, seconds = int(match[1] or 0), int(match[2] or 0), float(match[3])
@@ -258,19 +248,20 @@ def _json_objects(path: Path, text: str) -> list[Any] | None:
 def _json_table(path: Path, objects: list[Any], columns: Columns) -> Table:
     """Make a table of JSON objects; their keys form the header."""
     for number, entry in enumerate(objects, 1):
-        if not isinstance(entry, dict) or any(isinstance(value, dict | list) for value in entry.values()):
-            raise SeqclfError(
-                f"{path}, entry {number}: expected an object of plain values, such as {{'path': ..., 'label': ...}}"
-            )
+        if not isinstance(entry, dict):
+            raise SeqclfError(f"{path}, entry {number}: expected an object, such as {{'path': ..., 'label': ...}}")
     header = list(dict.fromkeys(key for entry in objects for key in entry))
     records = [
-        Record(
-            f"{path}, entry {number}",
-            number,
-            ["" if (value := entry.get(key)) is None else str(value).strip() for key in header],
-        )
+        Record(f"{path}, entry {number}", number, [_json_cell(entry.get(key)) for key in header])
         for number, entry in enumerate(objects, 1)
     ]
     if not records:
         raise SeqclfError(f"{path}: has no entry")
     return Table(path, header, records, columns=columns)
+
+
+def _json_cell(value: Any) -> str:
+    """A value as the text of a cell."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(value).strip()

@@ -81,7 +81,7 @@ def prepare_shards(
         known = before if classes is None else None
         select = Selection(part) if part in NAMES else None  # for a list with a split column
         found = read_list(list_file, root, list_form, known, classes, select=select)
-        videos = [Video(e.name, open_video(e.path, pattern=pattern), e.label) for e in found.videos]
+        videos = [Video(e.name, open_video(e.path, pattern=pattern), e.labels()) for e in found.videos]
         names = found.classes
     else:
         if classes is None:

@@ -1,0 +1,53 @@
+"""The usual names of columns, and the headers of well-known tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+Columns = Mapping[str, str | int | Sequence[str]]
+"""The purpose of a column -> its name in the header, or its number from 0 in a file without a header. The purpose
+"labels" takes the names of several columns, one per class."""
+
+PATH = (
+    *("path", "videopath", "clippath", "filepath", "file", "filename", "video", "videofile", "videoname", "clip"),
+    *("clipname", "mediafilename", "mediafile", "name", "youtubeid", "videoid", "id"),
+)
+LABEL = (
+    *("template", "label", "labels", "class", "category", "action", "tag", "tags", "activity", "behavior", "behaviour"),
+    *("gesture", "verb", "phase", "target", "classid", "labelid", "classname", "labelname", "categoryname"),
+    *("actionname", "actions", "annotation"),
+)
+LABEL_NAME = ("labelname", "classname", "categoryname", "actionname")
+SPLIT = ("split", "subset", "fold", "partition", "usage")
+GROUP = (
+    *("group", "groupid", "subject", "subjectid", "participant", "participantid", "person", "personid", "actor"),
+    *("patient", "patientid", "user", "userid", "recording", "recordingid", "session", "sessionid"),
+)
+START = ("start", "begin", "from", "onset")
+END = ("end", "stop", "to", "offset")
+START_FRAME, END_FRAME = ("startframe", "framestart", "beginframe"), ("endframe", "frameend", "stopframe")
+START_SECONDS = (
+    *("starts", "startsec", "startseconds", "starttime", "timestart", "starttimestamp", "tstart", "begintime"),
+    *("begins", "beginsec", "beginseconds", "begintimessmsec", "begintimehhmmssms"),
+)
+END_SECONDS = (
+    *("ends", "endsec", "endseconds", "endtime", "timeend", "endtimestamp", "tend", "stops", "stopsec", "stopseconds"),
+    *("stoptime", "stoptimestamp", "endtimessmsec", "endtimehhmmssms"),
+)
+FRAME = ("frame", "frameid", "framenumber", "frameindex")
+
+_KNOWN = {
+    "Kinetics": {"label", "youtubeid"},
+    "EPIC-KITCHENS": {"narrationid", "videoid", "verb", "startframe", "stopframe"},
+    "BORIS": {"behavior", "starts", "stops"},
+    "Charades": {"id", "actions"},
+    "Something-Something": {"id", "label", "template"},
+    "Jester": {"videoid", "label", "labelid", "frames"},
+    "Cholec80": {"frame", "phase"},
+}
+
+
+def known_header(names: Iterable[str]) -> str:
+    """The well-known table that has these normalised column names, or ""."""
+    found = set(names)
+    return next((table for table, needed in _KNOWN.items() if needed <= found), "")

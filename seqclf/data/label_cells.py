@@ -1,0 +1,94 @@
+"""Cells with several labels, and columns with one class each."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import NamedTuple
+
+from seqclf.batch import SeqclfError
+from seqclf.data.tables import Record, Table, whole_number
+
+_TIMED = re.compile(r"(\S+)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)")
+_MANY = "names several classes: set multi_label=True, or write one class per row"
+
+
+class TimedLabel(NamedTuple):
+    """A label with its start and end as written."""
+
+    label: str
+    start: str
+    end: str
+
+
+def timed_labels(cell: str) -> list[TimedLabel] | None:
+    """The labels of a cell such as ``c092 11.90 21.20;c147 0.00 12.60`` (Charades); None for other cells."""
+    matches = [_TIMED.fullmatch(part.strip()) for part in cell.split(";")]
+    return [TimedLabel(*match.groups()) for match in matches if match] if all(matches) else None
+
+
+def labels_in(cell: str, separator: str) -> list[str]:
+    """The labels of a cell: ``walk|run``, ``["walk", "run"]``, or those of ``timed_labels``; none if it is empty."""
+    timed = timed_labels(cell)
+    listed = _listed(cell)
+    parts = [one.label for one in timed] if timed else listed if listed is not None else cell.split(separator)
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def expect_one(cell: str, where: str) -> None:
+    """Raise a ``SeqclfError`` if a cell is written as several labels."""
+    if "|" in cell or _listed(cell) is not None or timed_labels(cell):
+        shown = cell if len(cell) < 60 else f"{cell[:57]}..."
+        raise SeqclfError(f"{where}: {shown!r} {_MANY} (if it is one name, list the names of all classes)")
+
+
+def class_columns(table: Table, several: bool) -> list[int]:
+    """The columns of one class each, with 0 or 1: those of "labels" in ``columns``, or all that have no other use.
+
+    Args:
+        table: The table, in which all other columns have been found.
+        several: Whether clips may have several labels; otherwise there are no such columns.
+
+    Raises:
+        SeqclfError: A cell is not 0, 1 or empty.
+    """
+    given = table.columns.get("labels")
+    if given is not None:
+        names = [given] if isinstance(given, str | int) else list(given)
+        found = [table.mapped(name, "labels") for name in names]
+    else:
+        found = [k for k, name in enumerate(table.header) if name and k not in table.used]
+    if not several:
+        return []
+    for record in table.records:
+        wrong = next((k for k in found if _hot(record.cells[k]) is None), None)
+        if wrong is not None:
+            raise SeqclfError(
+                f"{record.where}: column {table.header[wrong]!r} is {record.cells[wrong]!r}: expected 0 or 1, for "
+                "a class per column; set columns={'label': <name>}, or columns={'labels': [<names>]} for classes"
+            )
+    table.used += [k for k in found if k not in table.used]
+    return found
+
+
+def classes_of(record: Record, columns: list[int], header: list[str]) -> tuple[list[str], list[str]]:
+    """The classes whose columns are 1 in a row, and those whose columns are empty and so unknown."""
+    values = {header[k]: _hot(record.cells[k]) for k in columns}
+    return [name for name, value in values.items() if value == "1"], [n for n, value in values.items() if value == ""]
+
+
+def _hot(cell: str) -> str | None:
+    """ "0", "1" or "" for a cell of a class column; None for another content."""
+    number = whole_number(cell)
+    return "" if cell == "" else str(number) if number in (0, 1) else None
+
+
+def _listed(cell: str) -> list[str] | None:
+    """The values of a list in JSON or Python; None for other cells."""
+    if not (cell.startswith("[") and cell.endswith("]")):
+        return None
+    try:
+        values = ast.literal_eval(cell)
+    except (ValueError, SyntaxError):
+        return None
+    return [str(value) for value in values] if isinstance(values, list) else None

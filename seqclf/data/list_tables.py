@@ -1,0 +1,170 @@
+"""Rows of video lists that are tables with a header, or JSON objects."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Literal
+
+from seqclf.batch import SeqclfError
+from seqclf.data.columns import GROUP, LABEL, LABEL_NAME, PATH, SPLIT, START, START_FRAME, START_SECONDS, Columns
+from seqclf.data.label_cells import class_columns, classes_of, expect_one, labels_in
+from seqclf.data.list_lines import Rows, hmdb51_rows, line_rows, make_row, path_lines
+from seqclf.data.spans import Unit, read_span, span_columns
+from seqclf.data.tables import Record, Table, header_of, read_table, whole_number
+
+FORMS = ("auto", "lrcn", "ucf101", "rawframes", "plain", "csv", "kinetics")
+
+
+def read_rows(
+    path: Path,
+    form: str,
+    columns: Columns | None = None,
+    clips: Unit | Literal["auto"] | None = None,
+    separator: str | None = None,
+    known: bool = False,
+) -> Rows:
+    """Read the rows of a list.
+
+    Args:
+        path: The list; or the split files of HMDB51, with ``*`` for the class.
+        form: One of ``FORMS``.
+        columns: The columns for ``path``, ``label``, ``split`` and ``group``, if the header has unusual names or is
+            missing.
+        clips: The unit of start and end times of rows that are clips inside videos; "auto" detects it; None refuses
+            such rows.
+        separator: What separates the class names of a video with several; None if every video has one class.
+        known: Whether the class names are known, so that any text may be one.
+
+    Raises:
+        SeqclfError: A line can't be read, or differs in shape from the first. The message names file and line.
+    """
+    if "*" in path.name:
+        return hmdb51_rows(path)
+    header = header_of(path, columns)
+    usual = (
+        header.find("path", PATH) is not None
+        and (header.find("label", LABEL) is not None or len(header.header) > 2 - (separator is not None))
+        and all(whole_number(name) is None for name in header.header)  # a first row of values, not a header
+    )
+    kinetics = form == "kinetics" or (form == "auto" and not columns and header.find("", ("youtubeid",)) is not None)
+    if kinetics or form == "csv" or columns or header.records or (form == "auto" and usual):
+        return _table_rows(read_table(path, columns), kinetics, clips, separator, known)
+    return line_rows(path, form, separator)
+
+
+def read_path_rows(path: Path, columns: Columns | None = None) -> Rows:
+    """Read a list of paths. Without a header, the video is the longest prefix of a line that exists."""
+    if "*" in path.name:
+        return hmdb51_rows(path)
+    header = header_of(path, columns)
+    others = [header.find("", names) for names in (LABEL, SPLIT, GROUP, START, START_FRAME, START_SECONDS)]
+    video = header.find("path", PATH)
+    if columns or header.records or (video is not None and (len(header.header) == 1 or others != [None] * len(others))):
+        table = read_table(path, columns)
+        found = _rows_of(table, "csv", "no label")
+        video = _need(table, "path", PATH)
+        found.rows = [make_row(record.where, record.line, record.cells[video], "") for record in table.records]
+        _fill(found, table, video)
+        return found
+    return path_lines(path)
+
+
+def _table_rows(
+    table: Table, kinetics: bool, clips: Unit | Literal["auto"] | None, separator: str | None, known: bool
+) -> Rows:
+    """The rows of a table with a header. Labels are numbers if all of them are."""
+    video = _need(table, "path", ("youtubeid",) if kinetics else PATH)
+    label = table.find("label", LABEL) if "labels" not in table.columns else None
+    found = _rows_of(table, "kinetics" if kinetics else "csv", "a name")
+    span = None if kinetics else _span_columns(table, clips)
+    times = [table.find("", (name,)) if kinetics else None for name in ("timestart", "timeend")]
+    name = table.find("class_name", LABEL_NAME)
+    hot = class_columns(table, separator is not None) if label is None else []
+    if label is None and not hot:
+        label = _need(table, "label", LABEL)
+    found.classes = [table.header[k] for k in hot] or None
+    for record in table.records:
+        cells = record.cells
+        row = make_row(record.where, record.line, cells[video], "")
+        if label is not None:
+            row.label = row.written = cells[label]
+        if not row.name or (row.written == "" and label is not None and separator is None):
+            empty = table.header[video if not row.name or label is None else label]
+            raise SeqclfError(f"{record.where}: the column {empty!r} is empty")
+        if kinetics:
+            row.name, row.places, row.folder = *_kinetics_places(record, cells[video], row.written, times), ""
+        if hot:
+            row.labels, row.unknown = classes_of(record, hot, table.header)
+        elif separator is not None:
+            row.labels = labels_in(row.written, separator)
+        elif not known:
+            expect_one(row.written, record.where)
+        row.class_name = "" if name is None or name == label else cells[name]
+        if span is not None:
+            row.span = read_span(record, cells[span[0]], cells[span[1]], span[2], table.delimiter)
+            found.unit = span[2]
+        found.rows.append(row)
+    _fill(found, table, video, label, *(span or times)[:2], *hot)
+    if separator is None and all(whole_number(row.written) is not None for row in found.rows):
+        found.shape = "a number"
+        for row in found.rows:
+            row.label, row.written = whole_number(row.written) or 0, re.sub(r"\.0*$", "", row.written)
+    return found
+
+
+def _rows_of(table: Table, form: str, shape: str) -> Rows:
+    """Rows with the split and group columns of a table, and a note on its comments."""
+    found = Rows(form, shape, [])
+    for purpose, names in (("split", SPLIT), ("group", GROUP)):
+        column = table.find(purpose, names)
+        setattr(found, f"{purpose}_column", None if column is None else table.header[column])
+    if table.comments:
+        found.notes.append(f"{table.comments:,} comment line{'s' * (table.comments > 1)}")
+    return found
+
+
+def _fill(found: Rows, table: Table, *columns: int | None) -> None:
+    """Fill in split and group of each row, and describe the columns."""
+    split, group = table.find("split", SPLIT), table.find("group", GROUP)
+    for row, record in zip(found.rows, table.records, strict=True):
+        row.split = None if split is None else record.cells[split]
+        row.group = None if group is None else record.cells[group]
+    found.header = f" ({table.described(*columns, split, group)})"
+
+
+def _span_columns(table: Table, clips: Unit | Literal["auto"] | None) -> tuple[int, int, Unit] | None:
+    """The columns of start and end of clips inside videos."""
+    any_span = span_columns(table, "seconds") or span_columns(table, "frames")
+    span = None if clips is None or any_span is None else span_columns(table, clips)
+    if any_span is not None and span is None:
+        shown = " and ".join(repr(table.header[column]) for column in any_span[:2])
+        expected = "only whole videos can be used here" if clips is None else f"they are not in {clips} (set unit=)"
+        raise SeqclfError(f"{table.path}: columns {shown} define clips inside videos, but {expected}")
+    return span
+
+
+def _kinetics_places(record: Record, name: str, label: str, times: list[int | None]) -> tuple[str, list[str]]:
+    """Name and places of a video of Kinetics: a file named by id and times, or by id, or one in a folder per class."""
+    names = [name]
+    start, end = times
+    if start is not None and end is not None:
+        try:
+            first, last = int(float(record.cells[start])), int(float(record.cells[end]))
+        except (ValueError, OverflowError):
+            raise SeqclfError(f"{record.where}: time_start and time_end must be numbers of seconds") from None
+        names.insert(0, f"{name}_{first:06d}_{last:06d}")
+    folders = dict.fromkeys(("", label, label.replace(" ", "_")))
+    return names[0], [posixpath.join(folder, one) for one in names for folder in folders]
+
+
+def _need(table: Table, purpose: str, names: tuple[str, ...]) -> int:
+    """The column for a purpose, which must exist."""
+    found = table.find(purpose, names)
+    if found is None:
+        raise SeqclfError(
+            f"{table.path}: no column for the {purpose} in the header {', '.join(table.header)}: "
+            f"set columns={{{purpose!r}: <name>}}, or multi_label=True for one column per class"
+        )
+    return found
