@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from seqclf import GRU, IGNORE, LSTM, Clips, Data, Experiment, FrameSequenceClassifier
+from seqclf import GRU, IGNORE, LSTM, TCN, Clips, Data, Experiment, FrameSequenceClassifier
 from seqclf.cli.main import run
 from seqclf.data import shift
 from seqclf.data.labelling import every_frame, given
@@ -82,7 +82,13 @@ RUNS = {
         model=partial(FrameSequenceClassifier, temporal=partial(GRU, hidden=8)),
         clip_norm=0.5,
     ),
-    "parts": replace(BASE, data=partial(toy_data, kind="given"), accumulate=3, truncate=2),
+    "parts": replace(
+        BASE,
+        data=partial(toy_data, kind="given"),
+        model=partial(BASE.model, refine=[partial(TCN, channels=(4,), norm="layer")]),
+        accumulate=3,
+        truncate=2,
+    ),
     "moved": replace(BASE, augment=partial(shift, pixels=1)),
     "drawn": replace(BASE, steps=3, loss=noted),
     "struck": replace(BASE, augment=struck, checkpoint_every=25),

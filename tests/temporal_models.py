@@ -22,6 +22,15 @@ from seqclf.models import (
     orthogonal,
 )
 
+
+def in_stages(D: int, temporal: Callable[[int], nn.Module], *refine: Callable[[int], nn.Module]) -> nn.Module:
+    """A classifier with refinement stages, which as a whole keeps the laws of temporal models."""
+    net = FrameSequenceClassifier(temporal=temporal, refine=refine, frame_shape=(D,), num_classes=3)
+    net.out_features = 3
+    return net
+
+
+STAGE = partial(TCN, channels=(6,) * 3, block="dilated_residual")
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "identity": Identity,
     "lstm": partial(LSTM, hidden=6),
@@ -29,14 +38,23 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "gru, 2 layers": partial(GRU, hidden=6, layers=2),
     "rnn, 2 layers": partial(RNN, hidden=6, layers=2),
     "rnn, relu": partial(RNN, hidden=6, nonlinearity="relu"),
+    "lstm, residual": partial(LSTM, hidden=6, layers=3, residual=True, dropout=0.3),
+    "gru, all options": partial(GRU, hidden=6, layers=2, residual=True, layer_norm=True, projection=True),
+    "lstm, bidirectional": partial(LSTM, hidden=4, layers=2, bidirectional=True, dropout=0.3),
+    "gru, bidirectional": partial(GRU, hidden=4, bidirectional=True),
+    "rnn, bidirectional, all options": partial(
+        RNN, hidden=3, layers=2, bidirectional=True, residual=True, layer_norm=True, projection=True
+    ),
     "attention": partial(Attention, hidden=8, heads=2, window=4),
     "attention, window around": partial(Attention, hidden=8, heads=2, window=5, causal=False, dropout=0.5),
     "attention, all frames": partial(Attention, hidden=4, layers=1, heads=1, window=None, causal=False),
     "tcn": partial(TCN, channels=(6, 6, 4), kernel=(2, 3, 1), norm="layer", dropout=0.5),
     "tcn, whole": partial(TCN, channels=(6, 6), kernel=(3, 4), causal=False, norm="batch"),
-    "stage of MS-TCN": partial(TCN, channels=(6,) * 3, block="dilated_residual", causal=False, dropout=0.5),
-    "stage of MS-TCN, causal": partial(TCN, channels=(6,) * 3, block="dilated_residual", norm="batch"),
+    "stage of MS-TCN": partial(STAGE, causal=False, dropout=0.5),
+    "stage of MS-TCN, causal": partial(STAGE, norm="batch"),
     "fcn": partial(TCN, channels=(6, 8, 6), kernel=(8, 5, 3), block="conv", causal=False, norm="batch"),
+    "MS-TCN": lambda D: in_stages(D, partial(STAGE, causal=False), partial(STAGE, causal=False)),
+    "stages that stream": lambda D: in_stages(D, partial(GRU, hidden=4), STAGE, Identity, partial(LSTM, hidden=4)),
 }
 """Every temporal model, built from D. The laws are tested on each: in test_temporal_models.py and by check_temporal."""
 

@@ -155,6 +155,14 @@ def test_every_supported_module_converts_both_ways(layers):
     assert back.temporal.num_layers == layers and back.temporal.dropout_after == 0.5
 
 
+@pytest.mark.parametrize("option", ["bidirectional", "residual", "layer_norm", "projection"])
+def test_an_lstm_with_an_option_that_caffe_lacks_is_refused(option):
+    temporal = partial(seqclf.LSTM, hidden=4, layers=2, **{option: True})
+    model = seqclf.FrameSequenceClassifier(temporal=temporal, frame_shape=(3,), num_classes=2)
+    with pytest.raises(caffe.CaffeFormatError, match=f"{option}=True"):
+        caffe.from_classifier(model, frames=3, streams=2)
+
+
 def test_a_classifier_without_lstm_converts_to_a_net_without_markers():
     model = seqclf.FrameSequenceClassifier(
         encoder=partial(Chain, parts={"conv": partial(nn.Conv2d, 1, 4, 3), "relu": nn.ReLU, "flat": nn.Flatten}),

@@ -30,7 +30,7 @@ def make_run(folder, accuracy, finished=True, **settings):
     """A run folder with one evaluation; ``accuracy``: of clips by the last frame, None for labels per frame."""
     folder.mkdir(parents=True)
     (folder / "config.py").write_text(CONFIG.format(**{**BASE, **settings}))
-    (folder / "run.json").write_text("{}")
+    (folder / "run.json").write_text('{"data": {}}')
     figures = {"clip_last": accuracy, "clip_mean": accuracy, "frame_accuracy": 0.5, "loss": 1.0, "edit": 70.0}
     lines = [{"step": 5, "part": "train", "loss": 2.0}, {"step": 10, "part": "test", **figures}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

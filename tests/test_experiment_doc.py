@@ -16,7 +16,11 @@ from seqclf.experiment.settings import setting_fields
 
 DOC = Path(__file__).resolve().parents[1] / "docs/experiment.md"
 TABLE = re.compile(r"^\| setting \|.*?\n(?=\n)", re.M | re.S)
-SPECIAL = {"data": "function or `Data`", "precision": '`"fp32"`, `"bf16"` or `"fp16"`'}
+SPECIAL = {
+    "data": "function or `Data`",
+    "metrics": "mapping of functions or None",
+    "precision": '`"fp32"`, `"bf16"` or `"fp16"`',
+}
 
 
 def meanings():

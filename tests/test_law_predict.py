@@ -265,6 +265,13 @@ ROWS = {
         'data = partial(feature_set, "{folder}", sample_rate=3, workers=0)', make_features, "mean"
     ),
     "a bidirectional model": Row(BILSTM + videos("labelling=last_frame"), make_folders),
+    "stages": Row(
+        "stage = partial(TCN, channels=(8, 8), block='dilated_residual', causal=False)\n"
+        "model = partial(model, temporal=stage, refine=[stage])\n"
+        + videos("test_sampling=partial(dense, frames=8, stride=4)"),
+        make_folders,
+        "mean",
+    ),
     "arrays in bfloat16": Row(ARRAYS + "data = arrays", settings=("precision=bf16",)),
     "folders in bfloat16, dense": Row(
         videos("test_sampling=partial(dense, frames=6, stride=4)"), make_folders, "mean", ("precision=bf16",)

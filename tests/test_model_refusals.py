@@ -39,6 +39,17 @@ def test_an_unknown_nonlinearity_is_refused():
         RNN(3, 4, nonlinearity="sigmoid")
 
 
+def test_a_residual_connection_needs_a_layer_that_has_one():
+    with pytest.raises(SeqclfError, match=r"residual=True .*layers=2.*projection=True"):
+        LSTM(3, 4, residual=True)
+    assert LSTM(3, 4, residual=True, projection=True)(torch.zeros(1, 2, 3))[0].shape == (1, 2, 4)
+
+
+def test_a_bidirectional_model_refuses_a_state():
+    with pytest.raises(SeqclfError, match=r"LSTM.*bidirectional.*state"):
+        LSTM(3, 4, bidirectional=True)(torch.zeros(1, 2, 3), state=(torch.zeros(1, 1, 4),) * 2)
+
+
 WRONG = {
     "frame shape": (dict(frames=torch.zeros(2, 3, 8)), r"\(B, T, 7\).*\(2, 3, 8\)"),
     "one frame, no clip": (dict(frames=torch.zeros(2, 7)), r"\(B, T, 7\).*\(2, 7\)"),

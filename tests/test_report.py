@@ -119,7 +119,7 @@ def test_the_figures_are_those_of_results_json(tmp_path: Path, capsys: pytest.Ca
     page = report(tmp_path).read_text(encoding="utf-8")
     print_results(results)
     text = capsys.readouterr().out
-    rows = {**ROWS, "top-3 accuracy": "top3_accuracy"}
+    rows = {**ROWS, "macro F1 of clips": "clip_macro_f1", "balanced accuracy of clips": "clip_balanced_accuracy"}
     for title, name in rows.items():
         expected = [f"{100 * part[name]:.2f} %" for part in results["parts"].values()]
         assert cells(page, title) == expected

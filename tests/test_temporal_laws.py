@@ -29,7 +29,7 @@ from temporal_models import (
     quick,
     random_state,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqclf.batch import IGNORE, Batch
@@ -79,6 +79,48 @@ def test_a_ragged_batch_equals_torch_nn_on_a_packed_sequence(kind, layers):
     theirs_y, _ = pad_packed_sequence(packed, batch_first=True)
     cases = (ours, (y, *parts_of(final))), (theirs, (theirs_y, *parts_of(theirs_final)))
     equal_with_gradients(*cases, leaves=leaves)
+
+
+@every_kind
+@every_depth
+@pytest.mark.parametrize("form", ["whole", "ragged", "packed"])
+def test_a_bidirectional_batch_equals_torch_nn_on_a_packed_sequence(kind, layers, form, monkeypatch):
+    """With whole clips, and for the LSTM with each of the ways to leave padding out."""
+    monkeypatch.setattr("seqclf.models.padded_lstm.OVERHEAD", 0 if form == "packed" else 1e9)
+    ours = make(kind, layers, bidirectional=True)
+    theirs = TORCH[kind](5, 4, layers, batch_first=True, bidirectional=True)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(4, 6, 5, requires_grad=True)
+    lengths = torch.tensor([6, 6, 6, 6] if form == "whole" else [3, 6, 1, 4])
+    y, state = ours(x, lengths=lengths)
+    packed, _ = theirs(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+    theirs_y, _ = pad_packed_sequence(packed, batch_first=True)
+    assert state is None and y.shape == (4, 6, ours.out_features)
+    equal_with_gradients((ours, (y,)), (theirs, (theirs_y,)), leaves=[x])
+
+
+@every_kind
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_options_equal_their_formulas_layer_by_layer(kind, bidirectional):
+    """``x = W x`` before the first layer, then ``x = x + norm(layer(x))``; only projection lets the first add."""
+    x, lengths = torch.randn(3, 6, 5), torch.tensor([6, 2, 4])
+    for projection in (False, True):
+        options = {"residual": True, "layer_norm": True, "projection": projection, "bidirectional": bidirectional}
+        net = make(kind, 2, **options)
+        for norm in net.norms:
+            nn.init.normal_(norm.weight)
+        y, _ = net(x, lengths=lengths)
+        expected = net.projection(x) if projection else x
+        for i in range(2):
+            layer = OURS[kind](expected.shape[-1], 4, bidirectional=bidirectional)
+            names = {name: name.replace("l0", f"l{i}") for name in layer.state_dict()}
+            layer.load_state_dict({name: net.state_dict()[other] for name, other in names.items()})
+            after = net.norms[i](layer(expected, lengths=lengths)[0])
+            expected = expected + after if i or projection else after
+        valid = torch.arange(6) < lengths[:, None]
+        close(y[valid], expected[valid])
+        assert (y[~valid] == 0).all()
 
 
 @every_kind

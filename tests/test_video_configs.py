@@ -313,7 +313,9 @@ def test_a_backbone_refuses(settings, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*LRCN, "resnet_lstm", "features_lstm", "moving_digits", "moving_digits_frames"])
+@pytest.mark.parametrize(
+    "name", [*LRCN, "resnet_lstm", "features_lstm", "moving_digits", "moving_digits_frames", "moving_digits_mstcn"]
+)
 def test_prediction_on_the_test_files_is_what_evaluation_counted(name, ucf, small_videos, features, tmp_path):
     short = ("steps=1", "batch_size=2", "log_every=1")
     if name in LRCN:

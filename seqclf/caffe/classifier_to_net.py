@@ -45,6 +45,8 @@ def from_classifier(
     """
     if model.frame_shape is None:
         raise CaffeFormatError("the classifier has no frame shape: build it with frame_shape= to convert it")
+    if model.refine:
+        raise CaffeFormatError("refine: a classifier with refinement stages cannot be converted")
     writer = _NetWriter(name, frames, streams, flavour)
     vectors = isinstance(model.encoder, models.Flatten)
     inputs = writer.add_inputs(model.frame_shape, vectors)
@@ -109,6 +111,11 @@ class _NetWriter:
         self.append("Reshape", "reshape-data", "reshape-data", reshape_param=shape)
 
     def add_lstm(self, lstm: models.LSTM, name: str) -> None:
+        if lstm.extensions():
+            used = " and ".join(lstm.extensions())
+            raise CaffeFormatError(
+                f"temporal: an LSTM with {used} cannot be converted, as Caffe's LSTM has no such option"
+            )
         shape: Any = {"shape": {"dim": [self.frames, self.streams]}}
         self.add("Reshape", "reshape-cm", ["cm"], "reshape-cm", reshape_param=shape)
         H, layers = lstm.hidden_size, lstm.num_layers

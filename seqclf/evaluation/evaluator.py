@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from seqclf.batch import Batch
 from seqclf.data import Clips, Videos, batches
+from seqclf.data.input_spec import DecisionRule
 from seqclf.evaluation.metrics import Metrics
 from seqclf.evaluation.segment_metrics import SegmentMetrics
+from seqclf.evaluation.user_metrics import Metric, UserMetrics
 from seqclf.runtime.distributed import ALONE, World
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,6 +41,8 @@ def evaluate(
     background: Sequence[int] | None = None,
     world: World = ALONE,
     on_batch: Callable[[Tensor, Batch], None] | None = None,
+    decision: DecisionRule = "last",
+    metrics: Mapping[str, Metric] | None = None,
 ) -> dict[str, Any]:
     """Evaluates a model on every clip once, the last incomplete batch included.
 
@@ -54,14 +58,18 @@ def evaluate(
             videos with a label per frame. None: no segment metrics.
         world: the processes that share the batches; each gets the metrics over all of them.
         on_batch: called with the logits ``(B, T, K)`` of each batch of this process.
+        decision: how a clip is classified, by its "last" frame or the "mean" of the probabilities over its frames.
+        metrics: your own metrics, by name; see ``seqclf.evaluation.user_metrics.Metric``.
 
     Returns:
-        The metrics of ``Metrics.result``, and with ``background`` the ``edit`` score and ``f1_<k>`` from 0 to 100 (see
-        ``SegmentMetrics``).
+        The metrics of ``Metrics.result``, those of ``metrics``, and with ``background`` the ``edit`` score and
+        ``f1_<k>`` from 0 to 100 (see ``SegmentMetrics``).
     """
     device = clips.device
     batch_size = evaluation_batch(clips, batch_size)
-    metrics = Metrics(num_classes, device)
+    counts = Metrics(num_classes, device, decision)
+    per_frame = clips.labels.dim() > 1 if isinstance(clips, Clips) else clips.per_frame
+    own = UserMetrics(metrics or {}, decision, per_frame)
     segments = None if background is None else SegmentMetrics(background)
     training = model.training
     model.eval()
@@ -69,7 +77,8 @@ def evaluate(
         mine = torch.arange(len(clips)).split(batch_size)[world.rank :: world.size]
         for batch in batches(clips, ((rows, 0) for rows in mine)):
             logits, _ = model(batch.frames, batch.is_first, lengths=batch.lengths)
-            metrics.update(logits, batch)
+            counts.update(logits, batch)
+            own.add(logits, batch)
             if on_batch is not None:
                 on_batch(logits, batch)
             if segments is not None:
@@ -77,12 +86,13 @@ def evaluate(
                 lengths = [T] * len(batch) if batch.lengths is None else batch.lengths.tolist()
                 for row, truth, length in zip(logits.argmax(-1).cpu(), batch.labels.cpu(), lengths, strict=True):
                     segments.add(row[:length], truth[:length])
-        others = world.gather((metrics.cpu(), segments))
+        others = world.gather((counts.cpu(), own.rows, segments))
         del others[world.rank]
-        metrics.merge(theirs for theirs, _ in others)
+        counts.merge(theirs for theirs, _, _ in others)
+        own.merge(rows for _, rows, _ in others)
         if segments is not None:
-            segments.merge(theirs for _, theirs in others if theirs is not None)
+            segments.merge(theirs for _, _, theirs in others if theirs is not None)
     model.train(training)
     found = {} if segments is None else segments.figures()
     found.pop("frame_accuracy", None)  # in Metrics from 0 to 1
-    return metrics.result() | found
+    return counts.result() | found | own.result()

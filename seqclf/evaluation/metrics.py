@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqclf.batch import IGNORE, Batch, valid_frames
+from seqclf.data.input_spec import DecisionRule
+from seqclf.evaluation.classification import classification_metrics
 
 
 class Metrics:
@@ -19,17 +21,27 @@ class Metrics:
     Over labelled frames: ``loss`` (cross-entropy in nats), ``frame_accuracy``, ``top<k>_accuracy``, the accuracy of
     each class, the confusion matrix, and the accuracy by frame index. Over clips whose labelled frames have one label:
     ``clip_last`` (the class at the last valid frame) and ``clip_mean`` (the class of the mean of the softmax over valid
-    frames, LRCN's rule). Both are measured, whichever frames carry the label. Accuracies are from 0 to 1.
+    frames, LRCN's rule). Both are measured, whichever frames carry the label. Accuracies are from 0 to 1. Precision,
+    recall, F1, balanced accuracy and Cohen's kappa are measured over frames, and over clips by the decision rule.
 
     Args:
         num_classes: K.
-        top_k: the k of the top-k accuracy; K if K is smaller.
+        decision: the rule, "last" or "mean".
+        top_k: the k of the top-k accuracy, which is measured if there are more than k classes.
         worst: how many of the misclassified clips with the highest loss are listed.
     """
 
-    def __init__(self, num_classes: int, device: torch.device | str = "cpu", top_k: int = 5, worst: int = 24) -> None:
-        self.k, self.top_k, self.worst = num_classes, min(top_k, num_classes), worst
+    def __init__(
+        self,
+        num_classes: int,
+        device: torch.device | str = "cpu",
+        decision: DecisionRule = "last",
+        top_k: int = 5,
+        worst: int = 24,
+    ) -> None:
+        self.k, self.decision, self.top_k, self.worst = num_classes, decision, top_k, worst
         self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+        self.clip_confusion = torch.zeros_like(self.confusion)
         self.counts = torch.zeros(4, dtype=torch.int64, device=device)  # in top k, clips, by last, by mean
         self.losses: list[Tensor] = []  # one per batch; summed exactly, so in any order
         self.by_index = torch.zeros(2, 0, dtype=torch.int64, device=device)  # labelled, correct
@@ -46,8 +58,7 @@ class Metrics:
         truth = labels.clamp(min=0)
         correct = (predicted == labels) & labelled
 
-        cells = (truth * self.k + predicted)[labelled]
-        self.confusion += torch.bincount(cells, minlength=self.k**2).view(self.k, self.k)
+        self.confusion += self._table(truth[labelled], predicted[labelled])
         true_logit = logits.gather(-1, truth[..., None])
         before = torch.arange(self.k, device=logits.device) < truth[..., None]  # of equal logits the first ranks higher
         above = ~(logits <= true_logit) | ((logits == true_logit) & before)  # ~<=: NaN ranks above all
@@ -65,6 +76,8 @@ class Metrics:
         by_last = predicted.gather(1, last[:, None])[:, 0]
         mean_p = (log_p.exp() * valid[..., None]).sum(1)
         by_mean = mean_p.argmax(-1)
+        decided = by_last if self.decision == "last" else by_mean
+        self.clip_confusion += self._table(highest[one_label], decided[one_label])
         self.counts += torch.stack(
             [
                 in_top.sum(),
@@ -86,6 +99,10 @@ class Metrics:
             )
             self._keep_worst(rows[missed])
 
+    def _table(self, truth: Tensor, predicted: Tensor) -> Tensor:
+        """The confusion matrix of classes ``(N,)`` and ``(N,)``."""
+        return torch.bincount(truth * self.k + predicted, minlength=self.k**2).view(self.k, self.k)
+
     def cpu(self) -> Metrics:
         """Moves the counts to the CPU, to be sent to another process or merged."""
         for name, value in vars(self).items():
@@ -99,6 +116,7 @@ class Metrics:
         """Adds the counts of others on the same device, such as other processes; their order does not matter."""
         for other in others:
             self.confusion += other.confusion
+            self.clip_confusion += other.clip_confusion
             self.counts += other.counts
             self.losses += other.losses
             frames = other.by_index.shape[1]
@@ -121,9 +139,11 @@ class Metrics:
             A dictionary with
 
             - ``frames``, ``clips``: how many were counted;
-            - ``loss``, ``frame_accuracy``, ``top<k>_accuracy``, ``clip_last``, ``clip_mean``: None if there are none;
+            - ``loss``, ``frame_accuracy``, ``clip_last``, ``clip_mean``: None if there are none;
+            - ``top<k>_accuracy``, if there are more than k classes;
             - ``class_accuracy``: K numbers;
-            - ``confusion``: K rows, one per true class, of K columns, one per predicted class;
+            - ``confusion``, ``clip_confusion``: K rows, one per true class, of K columns, one per predicted class;
+            - the metrics of ``classification_metrics`` over frames ("frame_...") and over clips ("clip_...");
             - ``accuracy_by_frame``: T numbers, the accuracy of labelled frames at each index;
             - ``known_by_frame``: T numbers, the share of clips whose label is predicted at each index;
             - ``most_wrong``: the clips misclassified at their last frame with the highest loss, as
@@ -149,11 +169,14 @@ class Metrics:
             "clips": clips,
             "loss": math.fsum(torch.stack(self.losses).tolist()) / frames if frames else None,
             "frame_accuracy": share(right, frames),
-            f"top{self.top_k}_accuracy": share(in_top, frames),
+            **({f"top{self.top_k}_accuracy": share(in_top, frames)} if self.top_k < self.k else {}),
             "clip_last": share(by_last, clips),
             "clip_mean": share(by_mean, clips),
             "class_accuracy": shares(torch.stack([confusion.sum(1), confusion.diagonal()])),
             "confusion": confusion.tolist(),
+            "clip_confusion": self.clip_confusion.tolist(),
+            **classification_metrics(confusion, "frame"),
+            **classification_metrics(self.clip_confusion, "clip"),
             "accuracy_by_frame": by_frame(self.by_index),
             "known_by_frame": by_frame(self.clip_by_index),
             "most_wrong": [[int(i), int(true), int(guess), p, loss] for i, true, guess, p, loss in wrong],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -35,6 +35,9 @@ class Experiment:
         schedule: ``schedule(step, steps)`` returns the factor on the optimizer's learning rate; see
             ``seqclf.schedules``.
         loss: ``loss(logits, labels, total)`` returns the loss to minimise; see ``seqclf.losses``.
+        metrics: your own metrics by name. ``metric(truth, predicted, probabilities)`` returns a number from NumPy
+            arrays ``(N,)``, ``(N,)`` and ``(N, K)``, over all clips of a part, or over all labelled frames if the data
+            has labels per frame. None for none.
         augment: ``augment(frames, generator)`` transforms the raw frames ``(B, T, ...)`` of each training batch; see
             ``seqclf.transforms``. It draws from ``generator``, which is seeded by the step. None for no augmentation.
         groups: a function that takes the model and returns the optimizer's parameter groups, such as
@@ -69,6 +72,7 @@ class Experiment:
     seed: int = 0
     schedule: Schedule = constant
     loss: Callable[..., Tensor] = cross_entropy
+    metrics: Mapping[str, Callable[..., float]] | None = None
     augment: Transform | None = None
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
     clip_norm: float | None = None

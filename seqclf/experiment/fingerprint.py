@@ -17,7 +17,17 @@ from seqclf.data import Data
 from seqclf.experiment.config import Experiment
 from seqclf.experiment.settings import setting_fields
 
-FREE = ("steps", "eval_every", "log_every", "checkpoint_every", "keep", "eval_batch", "data.root", "data.workers")
+FREE = (
+    "steps",
+    "eval_every",
+    "log_every",
+    "checkpoint_every",
+    "keep",
+    "eval_batch",
+    "metrics",
+    "data.root",
+    "data.workers",
+)
 """Settings that a resumed run may change. With other ``steps`` the schedule continues as for that many."""
 ON_REQUEST = ("optimizer.*", "schedule", "augment", "data.transform", "loss", "clip_norm", "groups")
 """Settings that a resumed run may change if ``--allow`` names them, and all settings below them."""

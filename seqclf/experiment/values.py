@@ -6,7 +6,7 @@ import ast
 import inspect
 import types
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -74,6 +74,8 @@ def _accepts(value: Any, annotation: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin is tuple and args and Ellipsis not in args:
         return isinstance(value, (tuple, list)) and len(value) == len(args) and all(map(_accepts, value, args))
+    if origin is Mapping:
+        return isinstance(value, Mapping)
     if origin is not None and inspect.isclass(origin):
         return isinstance(value, (tuple, list)) if issubclass(origin, Iterable) else isinstance(value, origin)
     return inspect.isclass(annotation) and isinstance(value, annotation)
@@ -86,6 +88,8 @@ def _accepts_int(annotation: Any) -> bool:
 
 
 def _describe(annotation: Any) -> str:
+    if get_origin(annotation) is Mapping:
+        return "a mapping, such as {}"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "None"}
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(_describe(a) for a in get_args(annotation) if a is not Tensor)

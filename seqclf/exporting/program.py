@@ -51,6 +51,11 @@ class Frames(nn.Module):
         if type(model.temporal) not in (LSTM, GRU, RNN, Identity):
             name = type(model.temporal).__name__
             raise SeqclfError(f"the temporal model {name} cannot be exported, only LSTM, GRU, RNN and Identity")
+        if model.refine:
+            raise SeqclfError("a model with refinement stages (refine=) cannot be exported")
+        temporal: Any = model.temporal
+        if not isinstance(temporal, Identity) and temporal.extensions():
+            raise SeqclfError(f"a temporal model with {' and '.join(temporal.extensions())} cannot be exported")
         model = copy.deepcopy(model).float().requires_grad_(False)
         for module in model.modules():
             module.__class__ = _AS_GRAPH.get(type(module), type(module))

@@ -11,6 +11,7 @@ from seqclf.models.identity import Identity
 from seqclf.models.lrn import LocalResponseNorm
 from seqclf.models.preprocess import Normalize
 from seqclf.models.recurrent import GRU, LSTM, RNN, orthogonal
+from seqclf.models.refinement import softmax
 from seqclf.models.tcn import TCN
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "orthogonal",
     "param_groups",
     "require_streaming",
+    "softmax",
 ]

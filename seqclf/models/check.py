@@ -294,7 +294,7 @@ def check_temporal(
 
 
 def check_user_temporal(model: nn.Module) -> None:
-    """Checks shape, padding and declared streaming of a user-written temporal model, before training starts.
+    """Checks shape, padding and declared streaming of user-written temporal models, before training starts.
 
     Models of ``seqclf`` itself are skipped, and so is a model whose number of features is unknown before the first
     batch. Weights and the global random state stay as they are.
@@ -303,14 +303,20 @@ def check_user_temporal(model: nn.Module) -> None:
         model: a ``FrameSequenceClassifier``; another model is not checked.
 
     Raises:
-        SeqclfError: the temporal model breaks a law.
+        SeqclfError: a temporal model breaks a law.
     """
-    if not isinstance(model, FrameSequenceClassifier) or _made_of_our_parts(model.temporal):
+    if not isinstance(model, FrameSequenceClassifier) or all(map(_made_of_our_parts, model.temporals)):
         return
     if declared_size(model.encoder) is None and model.frame_shape is None:
         return
+    for temporal, input_size in zip(model.temporals, model.input_sizes(), strict=True):
+        if not _made_of_our_parts(temporal):
+            _check_user_temporal(temporal, input_size)
+
+
+def _check_user_temporal(temporal: nn.Module, input_size: int) -> None:
     laws = ("shape", "padding", "streaming")
-    report = check_temporal(model.temporal, model.feature_size(), laws=laws, raise_error=False)
+    report = check_temporal(temporal, input_size, laws=laws, raise_error=False)
     if not report.passed:
         hints = {
             "padding": "mask the padding by lengths, or declare equal_lengths = True if all clips have the same length",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -17,12 +16,13 @@ from seqclf.models.contract import (
     check_encoded,
     check_result,
     check_sequences,
-    declared_size,
     declares,
 )
 from seqclf.models.encoder import Flatten
 from seqclf.models.identity import Identity
 from seqclf.models.preprocess import Normalize
+from seqclf.models.refinement import Stage, join_states, softmax, split_state
+from seqclf.models.trial import feature_size, hidden_size, state_example
 
 Part = nn.Module | Callable[..., nn.Module]
 """A module, or a class or ``functools.partial`` that builds one from the sizes of what it reads."""
@@ -46,6 +46,12 @@ class FrameSequenceClassifier(nn.Module):
         chunk: the number of frames that the encoder processes at a time, to bound its memory. If the encoder is
             trained, each chunk is recomputed in the backward pass (``torch.utils.checkpoint``). Batch norm in training
             mode then normalises over a chunk. None for all frames at once.
+        refine: the temporal models of refinement stages, for deep supervision as in MS-TCN (Farha and Gall 2019). Each
+            stage reads the class probabilities of the stage before, ``(B, T, K)``, and has a head of its own, so
+            ``head`` must be a class or function. The last stage gives the model's logits, and training adds the
+            losses of all stages.
+        activation: logits to what the next stage reads: ``softmax`` of ``seqclf.models``, or ``torch.sigmoid`` for
+            multi-label data.
         channels_last: whether the encoder's images are stored channels last. This is faster for pooling on a CPU and
             for convolutions in half precision on a GPU; results differ by rounding only.
 
@@ -63,6 +69,8 @@ class FrameSequenceClassifier(nn.Module):
         *,
         frame_shape: Sequence[int] | None = None,
         num_classes: int | None = None,
+        refine: Sequence[Part] = (),
+        activation: Callable[[Tensor], Tensor] = softmax,
         chunk: int | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -83,26 +91,30 @@ class FrameSequenceClassifier(nn.Module):
         if not isinstance(temporal, nn.Module):
             temporal = temporal(self.feature_size())
         self.temporal = temporal
-        if not isinstance(head, nn.Module):
-            if num_classes is None:
-                raise SeqclfError("FrameSequenceClassifier needs num_classes= to build its head")
-            head = head(self._hidden_size(), num_classes)
-        self.head = head
+        self.head = _head(head, temporal, self.feature_size, num_classes)
+        self.refine = nn.ModuleList(_stage(part, head, num_classes, activation) for part in refine)
+        self._state_examples: list[State] | None = None
 
     @property
     def causal(self) -> bool:
         """Whether the logits at a frame depend on frames up to it only."""
-        return declares(self.temporal, "causal")
+        return all(declares(temporal, "causal") for temporal in self.temporals)
 
     @property
     def carries_state(self) -> bool:
         """Whether the returned state continues the sequence in the next call."""
-        return declares(self.temporal, "carries_state")
+        carry = [declares(temporal, "carries_state") for temporal in self.temporals]
+        return any(carry) and all(c or declares(t, "frame_wise") for c, t in zip(carry, self.temporals, strict=True))
 
     @property
     def streams(self) -> bool:
         """Whether a sequence may be fed frame by frame: the same logits as all frames at once."""
-        return can_stream(self.temporal)
+        return all(can_stream(temporal) for temporal in self.temporals)
+
+    @property
+    def temporals(self) -> list[nn.Module]:
+        """The temporal model of each stage."""
+        return [self.temporal, *(stage.get_submodule("temporal") for stage in self.refine)]
 
     def feature_size(self) -> int:
         """D, the features per frame: as the encoder declares it, or found by encoding one blank frame.
@@ -110,22 +122,12 @@ class FrameSequenceClassifier(nn.Module):
         Raises:
             SeqclfError: the encoder declares no ``out_features`` and ``frame_shape`` is unknown, or the encoder fails.
         """
-        size = declared_size(self.encoder)
-        if size is not None:
-            return size
-        name = type(self.encoder).__name__
-        if self.frame_shape is None:
-            raise SeqclfError(f"FrameSequenceClassifier needs frame_shape= to find out_features of the encoder {name}")
-        blank = torch.zeros(1, *self.frame_shape, device=_device(self.encoder))
-        return check_encoded(self.encoder, _run(self.encoder, lambda: self.encoder(self.preprocess(blank))), 1).shape[1]
+        return feature_size(self.encoder, self.preprocess, self.frame_shape)
 
-    def _hidden_size(self) -> int:
-        """H: as the temporal model declares it, or found by running it on blank features."""
-        size = declared_size(self.temporal)
-        if size is not None:
-            return size
-        blank = torch.zeros(2, 8, self.feature_size(), device=_device(self.temporal))
-        return check_result(self.temporal, _run(self.temporal, lambda: self.temporal(blank)), blank.shape)[0].shape[2]
+    def input_sizes(self) -> list[int]:
+        """The features per frame that the temporal model of each stage reads: D, then K; errors as feature_size."""
+        stages: list[Stage] = list(self.refine)  # type: ignore[arg-type]
+        return [self.feature_size(), *(stage.input_size for stage in stages)]
 
     def _encode(self, frames: Tensor) -> Tensor:
         """Encodes raw frames ``(M, *frame_shape)`` to features ``(M, D)``, a chunk at a time."""
@@ -167,7 +169,42 @@ class FrameSequenceClassifier(nn.Module):
         Raises:
             SeqclfError: an argument has the wrong shape or dtype, or a part of the model returns a wrong one.
         """
+        stages, state = self.forward_stages(frames, is_first, state, lengths)
+        return stages[-1], state
+
+    def forward_stages(
+        self,
+        frames: Tensor,
+        is_first: Tensor | None = None,
+        state: State = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[list[Tensor], State]:
+        """As ``forward``, with the logits of each stage, ``(B, T, K)``, for deep supervision."""
         self._check(frames, is_first, state, lengths)
+        features = self._features(frames, lengths)
+        before, *others = self._split(state)
+        result = self.temporal(features, is_first, before, lengths)
+        hidden, after = check_result(self.temporal, result, features.shape)
+        logits, states = [self.head(hidden)], [after]
+        for stage, before in zip(self.refine, others, strict=True):
+            refined, after = stage(logits[-1], is_first, before, lengths)
+            logits.append(refined)
+            states.append(after)
+        if len(states) == 1:
+            return logits, states[0]
+        return logits, join_states(states) if self.carries_state else None
+
+    def _split(self, state: State) -> list[State]:
+        """The state of each stage."""
+        if state is None or not self.refine:
+            return [state, *(None for _ in self.refine)]
+        if self._state_examples is None:
+            pairs = zip(self.temporals, self.input_sizes(), strict=True)
+            self._state_examples = [state_example(temporal, size) for temporal, size in pairs]
+        return split_state(state, self._state_examples)
+
+    def _features(self, frames: Tensor, lengths: Tensor | None) -> Tensor:
+        """Features ``(B, T, D)`` of raw frames ``(B, T, *frame_shape)``, zero at padding."""
         B, T = frames.shape[:2]
         if lengths is None or int(lengths.min()) == T:
             encoded = self._encode(frames.flatten(0, 1))
@@ -175,10 +212,7 @@ class FrameSequenceClassifier(nn.Module):
             valid = valid_frames(lengths, frames.shape, frames.device).flatten()
             kept = self._encode(frames.flatten(0, 1)[valid])
             encoded = kept.new_zeros(B * T, kept.shape[-1]).index_put((valid.nonzero()[:, 0],), kept)
-        features = rearrange(encoded, "(b t) d -> b t d", b=B)
-        result = self.temporal(features, is_first, state, lengths)
-        hidden, state = check_result(self.temporal, result, features.shape)
-        return self.head(hidden), state
+        return rearrange(encoded, "(b t) d -> b t d", b=B)
 
     def _check(self, frames: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
         if frames.dim() < 3 or (self.frame_shape is not None and frames.shape[2:] != self.frame_shape):
@@ -188,28 +222,28 @@ class FrameSequenceClassifier(nn.Module):
         if B == 0 or T == 0:
             raise SeqclfError(f"a batch needs at least one clip of one frame, not frames {tuple(frames.shape)}")
         check_sequences((B, T), is_first, lengths)
-        name = type(self.temporal).__name__
         if state is not None and not self.carries_state:
+            name = next(type(t).__name__ for t in self.temporals if not declares(t, "carries_state"))
             raise SeqclfError(f"{name} does not declare carries_state = True, so it cannot continue from a state")
-        if lengths is not None and declares(self.temporal, "equal_lengths") and int(lengths.min()) < T:
-            raise SeqclfError(f"{name} declares equal_lengths = True, but the clips have lengths {lengths.tolist()}")
+        equal = [type(t).__name__ for t in self.temporals if declares(t, "equal_lengths")]
+        if lengths is not None and equal and int(lengths.min()) < T:
+            raise SeqclfError(
+                f"{equal[0]} declares equal_lengths = True, but the clips have lengths {lengths.tolist()}"
+            )
 
 
-def _device(module: nn.Module) -> torch.device | None:
-    """Where the module's parameters are; None if it has none."""
-    return next((p.device for p in module.parameters()), None)
+def _head(head: Part, temporal: nn.Module, input_size: Callable[[], int], num_classes: int | None) -> nn.Module:
+    """The head of a temporal model that reads ``input_size()`` features."""
+    if isinstance(head, nn.Module):
+        return head
+    if num_classes is None:
+        raise SeqclfError("FrameSequenceClassifier needs num_classes= to build its head")
+    return head(hidden_size(temporal, input_size), num_classes)
 
 
-def _run(module: nn.Module, call: Callable[[], Any]) -> Any:
-    """Calls the module in evaluation mode, without gradients, to learn the size of its output."""
-    modes = [(part, part.training) for part in module.modules()]  # some may be frozen
-    module.eval()
-    try:
-        with torch.no_grad():
-            return call()
-    except Exception as error:
-        name = type(module).__name__
-        raise SeqclfError(f"{name} declares no out_features, and a trial run to find it failed: {error}") from error
-    finally:
-        for part, training in modes:
-            part.training = training
+def _stage(temporal: Part, head: Part, num_classes: int | None, activation: Callable[[Tensor], Tensor]) -> Stage:
+    """A refinement stage, which reads the classes."""
+    if isinstance(head, nn.Module) or num_classes is None:
+        raise SeqclfError("FrameSequenceClassifier: refine= needs head= as a class or function, and num_classes=")
+    temporal = temporal if isinstance(temporal, nn.Module) else temporal(num_classes)
+    return Stage(temporal, _head(head, temporal, lambda: num_classes, num_classes), num_classes, activation)

@@ -65,12 +65,13 @@ def require_streaming(model: nn.Module, what: str) -> None:
     """
     if declares(model, "streams"):
         return
-    temporal = getattr(model, "temporal", model)
-    flags = [f"{flag} = True" for flag in ("causal", "carries_state") if not declares(temporal, flag)]
+    temporals: list[nn.Module] = getattr(model, "temporals", None) or [getattr(model, "temporal", model)]
+    temporal = next((t for t in temporals if not can_stream(t)), temporals[0])
+    flags = [f"{flag} = False" for flag in ("causal", "carries_state") if not declares(temporal, flag)]
     raise SeqclfError(
-        f"{what} needs a model that continues a sequence from its state, but {type(temporal).__name__} does not "
-        f"declare {' and '.join(flags) or 'streams = True'}: give it whole sequences (if it can continue one, declare "
-        "so and verify it with seqclf.check_temporal)"
+        f"{what} needs a model that continues a sequence from its state, but this {type(temporal).__name__} has "
+        f"{' and '.join(flags) or 'streams = False'}: give it whole sequences (a module of your own that can continue "
+        "one must declare so, and seqclf.check_temporal verifies it)"
     )
 
 

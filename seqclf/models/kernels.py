@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -39,57 +40,79 @@ _CELLS: dict[str, Callable[..., Any]] = {
 """One layer, one frame."""
 
 
+@dataclass(frozen=True)
+class Layers:
+    """Stacked recurrent layers, and what lies between them.
+
+    Attributes:
+        mode: "LSTM", "GRU", "RNN_TANH" or "RNN_RELU".
+        weights: ``w_ih, w_hh, b_ih, b_hh`` of each layer in turn, in the shapes of ``torch.nn``; with ``bidirectional``
+            those of the forward direction, then of the backward direction of each layer.
+        dropout: the probability of dropout between layers.
+        dropout_after: the probability of dropout on the last layer's outputs.
+        bidirectional: whether a second direction of each layer reads every sequence from its last frame to its first;
+            the outputs ``(..., 2H)`` are those of both. There is then no state to start from.
+        before: a function on each frame's features, ``(..., D)``, before the first layer.
+        after: a function of the number of a layer, its inputs and its outputs, that returns what dropout and the next
+            layer get.
+    """
+
+    mode: str
+    weights: Sequence[Tensor]
+    dropout: float = 0.0
+    dropout_after: float = 0.0
+    bidirectional: bool = False
+    before: Callable[[Tensor], Tensor] | None = None
+    after: Callable[[int, Tensor, Tensor], Tensor] | None = None
+
+
 def run_layers(
-    mode: str,
+    layers: Layers,
     features: Tensor,
-    weights: Sequence[Tensor],
     is_first: Tensor | None = None,
     state: Memory | None = None,
     lengths: Tensor | None = None,
-    dropout: float = 0.0,
-    dropout_after: float = 0.0,
 ) -> tuple[Tensor, Memory]:
-    """Runs stacked recurrent layers over a batch, with resets inside the clips and padding.
+    """Runs recurrent layers over a batch, with resets inside the clips and padding.
 
     Args:
-        mode: "LSTM", "GRU", "RNN_TANH" or "RNN_RELU".
+        layers: the layers.
         features: ``(B, T, D)`` float.
-        weights: ``w_ih, w_hh, b_ih, b_hh`` of each layer in turn, in the shapes of ``torch.nn``.
         is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
         state: the state before frame 0; None for zeros.
         lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
-        dropout: the probability of dropout between layers.
-        dropout_after: the probability of dropout on the last layer's outputs.
 
     Returns:
-        outputs ``(B, T, H)``, zero at padding, and the state after each stream's last valid frame.
+        outputs ``(B, T, H)``, zero at padding, and the state (of the forward direction) after each stream's last valid
+        frame.
     """
     T = features.shape[1]
     counts = [T] if lengths is None else lengths.tolist()
     if max(counts) < T:
         T_max = max(counts)
         is_first = None if is_first is None else is_first[:, :T_max]
-        outputs, final = run_layers(
-            mode, features[:, :T_max], weights, is_first, state, lengths, dropout, dropout_after
-        )
+        outputs, final = run_layers(layers, features[:, :T_max], is_first, state, lengths)
         return F.pad(outputs, (0, 0, 0, T - T_max)), final
     if min(counts) == T:
         lengths = None
-    stack = partial(_stack, weights=weights, dropout=dropout, dropout_after=dropout_after)
-    if _resets_inside(is_first, lengths) or not (lengths is None or _padding_is_cheap(mode, features, weights, counts)):
+    mode = layers.mode
+    if _resets_inside(is_first, lengths) or not (lengths is None or _padding_is_cheap(layers, features, counts)):
         segments = find_segments(_flags(features) if is_first is None else is_first, lengths)
         if state is not None:
             state = tuple(h[:, segments.stream].masked_fill(~segments.carried[:, None], 0) for h in state)
-        packed, final = stack(partial(_kernel, mode, segments), pack(features, segments), state=state)
+        packed, final = _stack(
+            layers, partial(_kernel, mode, segments), segments.reverse, pack(features, segments), state
+        )
         return unpack(packed, segments, T), final
 
     if state is not None and is_first is not None:
         state = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in state)
     if lengths is not None:
         padded = PaddedSteps(lengths, T)
-        steps, final = stack(partial(padded_lstm, padded), padded.steps(features), state=state)
+        steps, final = _stack(layers, partial(padded_lstm, padded), padded.reverse, padded.steps(features), state)
         return padded.outputs(steps), final
-    steps, final = stack(partial(_kernel, mode, None), rearrange(features, "b t d -> t b d"), state=state)
+    features = rearrange(features, "b t d -> t b d")
+    steps, final = _stack(layers, partial(_kernel, mode, None), _reverse, features, state)
     return rearrange(steps, "t b h -> b t h").contiguous(), final  # a head on the strided view takes twice as long
 
 
@@ -106,31 +129,47 @@ def _flags(features: Tensor) -> Tensor:
     return torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
 
 
-def _padding_is_cheap(mode: str, features: Tensor, weights: Sequence[Tensor], counts: list[int]) -> bool:
+def _padding_is_cheap(layers: Layers, features: Tensor, counts: list[int]) -> bool:
     """Whether a padded batch without resets runs faster as it is than packed."""
     onednn = features.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    if mode != "LSTM" or not onednn or features.dtype != torch.float32:
+    if layers.mode != "LSTM" or not onednn or features.dtype != torch.float32:
         return False
-    return padded_lstm_wins(weights, counts)
+    return padded_lstm_wins(layers.weights, counts)
+
+
+def _reverse(steps: Tensor) -> Tensor:
+    return steps.flip(0)
 
 
 def _stack(
+    layers: Layers,
     kernel: Callable[[Tensor, list[Tensor], Memory | None], tuple[Tensor, Memory]],
+    reverse: Callable[[Tensor], Tensor],
     x: Tensor,
-    weights: Sequence[Tensor],
     state: Memory | None,
-    dropout: float,
-    dropout_after: float,
 ) -> tuple[Tensor, Memory]:
-    """All layers, with dropout: x is ``(T, B, D)``, or packed ``(N, D)``."""
-    layers = len(weights) // 4
-    depth = 1 if dropout > 0 else layers  # layers per call of the kernel
+    """All layers, with dropout: x is ``(T, B, D)``, or packed ``(N, D)``.
+
+    ``kernel`` runs layers of one direction, and ``reverse`` puts the frames of each sequence in the opposite order.
+    """
+    x = x if layers.before is None else layers.before(x)
+    size = 8 if layers.bidirectional else 4  # tensors of a layer
+    number = len(layers.weights) // size
+    alone = layers.dropout > 0 or layers.bidirectional or layers.after is not None
+    depth = 1 if alone else number  # layers per call of the kernel
     finals = []
-    for start in range(0, layers, depth):
+    for start in range(0, number, depth):
         part = None if state is None else tuple(h[start : start + depth] for h in state)
-        x, final = kernel(x, list(weights[4 * start : 4 * (start + depth)]), part)
+        weights = list(layers.weights[size * start : size * (start + depth)])
+        if layers.bidirectional:
+            forward, final = kernel(x, weights[:4], None)
+            backward, _ = kernel(reverse(x), weights[4:], None)
+            y = torch.cat([forward, reverse(backward)], -1)
+        else:
+            y, final = kernel(x, weights, part)
+        x = y if layers.after is None else layers.after(start, x, y)
         finals.append(final)
-        p = dropout if start + depth < layers else dropout_after
+        p = layers.dropout if start + depth < number else layers.dropout_after
         if p > 0:
             x = F.dropout(x, p)
     return x, tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*finals, strict=True))

@@ -36,6 +36,7 @@ class PaddedSteps:
         rows = time * len(lengths) + clip
         self.padding = (~valid)[..., None].float()
         self.last = (lengths - 1) * len(lengths) + clip
+        self._reversed = (torch.where(valid, lengths - 1 - time, time) * len(lengths) + clip).flatten()
         self._frames, self._rows = (time * valid + clip * T).flatten(), rows.t().flatten()
 
     def steps(self, features: Tensor) -> Tensor:
@@ -43,6 +44,10 @@ class PaddedSteps:
         # Frames taken twice get a gradient for the first time only: the second is padding, whose gradient is 0.
         taken = Take.apply(features.flatten(0, 1), self._frames, self._rows)
         return taken.view(features.shape[1], features.shape[0], -1)
+
+    def reverse(self, steps: Tensor) -> Tensor:
+        """Steps ``(T, B, D)`` with the valid frames of each clip in the opposite order."""
+        return Take.apply(steps.flatten(0, 1), self._reversed, self._reversed).view_as(steps)
 
     def outputs(self, steps: Tensor) -> Tensor:
         """Steps ``(T, B, H)`` as outputs ``(B, T, H)``, zero at padding."""

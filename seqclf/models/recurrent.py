@@ -9,16 +9,17 @@ from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
 from seqclf.models.contract import State, check_sequences
-from seqclf.models.kernels import run_layers
+from seqclf.models.kernels import Layers, run_layers
 
 Init = Callable[[nn.RNNBase], None]
 """A function that initialises a recurrent module in place, such as ``orthogonal``."""
 
 
 class _Recurrent(nn.RNNBase):
-    """What LSTM, GRU and RNN share. Parameters, their names and their order are those of ``torch.nn``."""
+    """What LSTM, GRU and RNN share. Recurrent parameters, their names and their order are those of ``torch.nn``."""
 
-    causal, carries_state = True, True
+    projection: nn.Linear | None
+    norms: nn.ModuleList | None
 
     def __init__(
         self,
@@ -29,6 +30,10 @@ class _Recurrent(nn.RNNBase):
         dropout: float,
         dropout_after: float,
         init: Init | None,
+        bidirectional: bool,
+        residual: bool,
+        layer_norm: bool,
+        projection: bool,
     ) -> None:
         name = type(self).__name__
         if hidden < 1 or layers < 1:
@@ -36,11 +41,21 @@ class _Recurrent(nn.RNNBase):
         for argument, p in (("dropout", dropout), ("dropout_after", dropout_after)):
             if not 0 <= p < 1:
                 raise SeqclfError(f"{name}: {argument} must be at least 0 and below 1, not {p}")
-        super().__init__(mode, input_size, hidden, layers)
-        self.out_features = hidden
+        if residual and layers == 1 and not projection:
+            raise SeqclfError(
+                f"{name}: residual=True needs layers=2 or more, or projection=True, as layer 0 adds no input"
+            )
+        self.in_features = input_size
+        self.out_features = 2 * hidden if bidirectional else hidden
+        first = self.out_features if projection else input_size
+        super().__init__(mode, first, hidden, layers, bidirectional=bidirectional)
+        self.causal = self.carries_state = not bidirectional
         self.dropout_between, self.dropout_after = dropout, dropout_after
+        self.residual = residual
         if init is not None:
             init(self)
+        self.projection = nn.Linear(input_size, first) if projection else None
+        self.norms = nn.ModuleList(nn.LayerNorm(self.out_features) for _ in range(layers)) if layer_norm else None
 
     def forward(  # type: ignore[override]
         self, features: Tensor, is_first: Tensor | None = None, state: State = None, lengths: Tensor | None = None
@@ -54,38 +69,62 @@ class _Recurrent(nn.RNNBase):
             lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
 
         Returns:
-            outputs ``(B, T, H)``, zero at padding, and the state.
+            outputs ``(B, T, H)``, zero at padding, and the state. With ``bidirectional`` they are ``(B, T, 2H)``, the
+            forward direction first, and None.
 
         Raises:
-            SeqclfError: an argument has the wrong shape or dtype.
+            SeqclfError: an argument has the wrong shape or dtype, or a bidirectional model gets a state.
         """
         if features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             # Half precision is no faster here on a CPU, and float16 has no kernel.
             with torch.autocast("cpu", enabled=False):
                 return self.forward(features.to(self.get_parameter("weight_hh_l0").dtype), is_first, state, lengths)
         self._check(features, is_first, state, lengths)
-        outputs, final = run_layers(
+        layers = Layers(
             self.mode,
-            features,
             self._flat_weights,  # type: ignore[arg-type]
-            is_first,
-            state if state is None or isinstance(state, tuple) else (state,),
-            lengths,
-            self.dropout_between if self.training else 0.0,
-            self.dropout_after if self.training else 0.0,
+            dropout=self.dropout_between if self.training else 0.0,
+            dropout_after=self.dropout_after if self.training else 0.0,
+            bidirectional=self.bidirectional,
+            before=self.projection,
+            after=self._after if self.residual or self.norms is not None else None,
         )
+        memory = state if state is None or isinstance(state, tuple) else (state,)
+        outputs, final = run_layers(layers, features, is_first, memory, lengths)
+        if self.bidirectional:
+            return outputs, None
         return outputs, final if len(final) > 1 else final[0]
+
+    def extensions(self) -> list[str]:
+        """The arguments that make it differ from layers of one direction that feed each other, such as Caffe's."""
+        used = {
+            "bidirectional": self.bidirectional,
+            "residual": self.residual,
+            "layer_norm": self.norms is not None,
+            "projection": self.projection is not None,
+        }
+        return [f"{name}=True" for name, value in used.items() if value]
+
+    def _after(self, layer: int, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """A layer's outputs, normalised, plus its inputs."""
+        if self.norms is not None:
+            outputs = self.norms[layer](outputs)
+        return inputs + outputs if self.residual and (layer > 0 or self.projection is not None) else outputs
 
     def _check(self, features: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
         name = type(self).__name__
-        if features.dim() != 3 or features.shape[-1] != self.input_size:
-            raise SeqclfError(f"{name} expects features (B, T, {self.input_size}), not {tuple(features.shape)}")
+        if features.dim() != 3 or features.shape[-1] != self.in_features:
+            raise SeqclfError(f"{name} expects features (B, T, {self.in_features}), not {tuple(features.shape)}")
         B, T, _ = features.shape
         if B == 0 or T == 0:
             raise SeqclfError(f"{name} needs at least one clip of one frame, not features {tuple(features.shape)}")
         check_sequences((B, T), is_first, lengths)
         if state is None:
             return
+        if self.bidirectional:
+            raise SeqclfError(
+                f"{name}: a bidirectional model reads whole sequences, so it cannot continue from a state"
+            )
         parts = state if isinstance(state, tuple) else (state,)
         expected = (self.num_layers, B, self.hidden_size)
         if len(parts) != (2 if self.mode == "LSTM" else 1) or any(part.shape != expected for part in parts):
@@ -104,10 +143,18 @@ class LSTM(_Recurrent):
         dropout_after: the probability of dropout on the last layer's outputs.
         forget_bias: the initial bias of the forget gate (1 is recommended by Jozefowicz et al. 2015); None leaves it
             to ``init``.
-        init: a function that initialises the module, such as ``orthogonal``; None for PyTorch's uniform distribution.
+        init: a function that initialises the recurrent weights, such as ``orthogonal``; None for PyTorch's uniform
+            distribution.
+        bidirectional: whether each layer also reads every sequence from its last valid frame to its first (Graves and
+            Schmidhuber 2005). Outputs have 2H features. The model is not causal, so that it needs whole sequences.
+        residual: whether each layer's inputs are added to its outputs where both have the same size: from the second
+            layer on, and in the first with ``projection`` (Wu et al. 2016).
+        layer_norm: whether each layer's outputs are normalised over their features (Ba et al. 2016), before its inputs
+            are added.
+        projection: whether a linear layer maps the features to the size of the outputs before the first layer.
 
     Raises:
-        SeqclfError: an argument is out of range.
+        SeqclfError: an argument is out of range, or ``residual`` has nothing to add.
     """
 
     def __init__(
@@ -119,13 +166,18 @@ class LSTM(_Recurrent):
         dropout_after: float = 0.0,
         forget_bias: float | None = None,
         init: Init | None = None,
+        bidirectional: bool = False,
+        residual: bool = False,
+        layer_norm: bool = False,
+        projection: bool = False,
     ) -> None:
-        super().__init__("LSTM", input_size, hidden, layers, dropout, dropout_after, init)
+        options = (bidirectional, residual, layer_norm, projection)
+        super().__init__("LSTM", input_size, hidden, layers, dropout, dropout_after, init, *options)
         if forget_bias is not None:
             with torch.no_grad():  # a gate's two biases are added
-                for layer in range(layers):
-                    getattr(self, f"bias_ih_l{layer}")[hidden : 2 * hidden] = forget_bias
-                    getattr(self, f"bias_hh_l{layer}")[hidden : 2 * hidden] = 0
+                for name, p in self.named_parameters():
+                    if name.startswith("bias_"):
+                        p[hidden : 2 * hidden] = forget_bias if name.startswith("bias_ih") else 0
 
 
 class GRU(_Recurrent):
@@ -139,8 +191,13 @@ class GRU(_Recurrent):
         dropout: float = 0.0,
         dropout_after: float = 0.0,
         init: Init | None = None,
+        bidirectional: bool = False,
+        residual: bool = False,
+        layer_norm: bool = False,
+        projection: bool = False,
     ) -> None:
-        super().__init__("GRU", input_size, hidden, layers, dropout, dropout_after, init)
+        options = (bidirectional, residual, layer_norm, projection)
+        super().__init__("GRU", input_size, hidden, layers, dropout, dropout_after, init, *options)
 
 
 class RNN(_Recurrent):
@@ -159,11 +216,16 @@ class RNN(_Recurrent):
         dropout: float = 0.0,
         dropout_after: float = 0.0,
         init: Init | None = None,
+        bidirectional: bool = False,
+        residual: bool = False,
+        layer_norm: bool = False,
+        projection: bool = False,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise SeqclfError(f'RNN: nonlinearity must be "tanh" or "relu", not {nonlinearity!r}')
         mode = "RNN_TANH" if nonlinearity == "tanh" else "RNN_RELU"
-        super().__init__(mode, input_size, hidden, layers, dropout, dropout_after, init)
+        options = (bidirectional, residual, layer_norm, projection)
+        super().__init__(mode, input_size, hidden, layers, dropout, dropout_after, init, *options)
 
 
 def orthogonal(net: nn.RNNBase) -> None:

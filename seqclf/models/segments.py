@@ -39,6 +39,16 @@ class Segments:
     last: Tensor
     final: Tensor
 
+    def reverse(self, packed: Tensor) -> Tensor:
+        """The packed frames ``(N, D)`` with those of each segment in the opposite order."""
+        sizes = np.array(self.sizes)
+        starts = np.cumsum(sizes) - sizes
+        step = np.repeat(np.arange(len(sizes)), sizes)
+        segment = np.arange(len(step)) - starts[step]
+        opposite = np.bincount(segment)[segment] - 1 - step
+        rows = torch.from_numpy(starts[opposite] + segment).to(packed.device, non_blocking=True)
+        return Take.apply(packed, rows, rows)
+
 
 def find_segments(is_first: Tensor, lengths: Tensor | None = None) -> Segments:
     """Finds the segments of a batch.

@@ -119,6 +119,8 @@ def _evaluate(
         data.background,
         world,
         rows.update if with_rows else None,
+        rule,
+        experiment.metrics,
     )
     skipped = {name: why for each in world.gather(data.skipped()) for name, why in each.items()}
     for name, why in skipped.items():

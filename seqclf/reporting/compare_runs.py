@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seqclf.batch import SeqclfError
 from seqclf.reporting.comparison import (
-    FIGURES,
     Row,
     Run,
+    column_title,
     comparison_rows,
     differing,
-    figure_title,
     read_run,
     seed_groups,
 )
@@ -60,7 +59,8 @@ def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> list[R
 def table_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The rows as text: names of the columns, and the cells of each row; a mean is shown as ``99.10 % ± 0.05``."""
     names = [name for name in rows[0] if name not in ("runs", "finished")]
-    return names, [[_cell(row, name) for name in names] for row in rows]
+    figures = _figures_of(rows)
+    return names, [[_cell(row, name, name in figures) for name in names] for row in rows]
 
 
 def print_comparison(rows: Sequence[Row]) -> None:
@@ -70,7 +70,7 @@ def print_comparison(rows: Sequence[Row]) -> None:
     from rich.table import Table
 
     names, cells = table_of(rows)
-    settings = [name for name in names if name not in ("run", "step") and not _is_figure(name)]
+    settings = [name for name in names if name not in ("run", "step") and name not in _figures_of(rows)]
     hidden = set(settings if len(settings) > MOST_SETTINGS else ())
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
@@ -86,8 +86,9 @@ def print_comparison(rows: Sequence[Row]) -> None:
         console.print(f"{len(hidden)} settings differ and are not shown here: {', '.join(settings)}")
 
 
-def _is_figure(name: str) -> bool:
-    return name.partition(".")[2] in FIGURES
+def _figures_of(rows: Sequence[Row]) -> set[str]:
+    """The names of the figures: numbers, whereas settings are texts."""
+    return {name for row in rows for name, value in row.items() if isinstance(value, float)}
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -96,15 +97,16 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [path.name if count[path.name] == 1 else f"{path.parent.name}/{path.name}" for path in paths]
 
 
-def _cell(row: Row, name: str) -> str:
+def _cell(row: Row, name: str, is_figure: bool) -> str:
     value = row[name]
     if name == "run":
         return f"{value}{'' if row['finished'] else ' (unfinished)'}"
     if name == "step":
         return "–" if value is None else f"{value:,}"
-    if not _is_figure(name):
+    if not is_figure:
         return "default" if value is None else str(value)
-    text, figure = figure_text(name.partition(".")[2], value), name.partition(".")[2]
+    figure = name.partition(".")[2]
+    text = figure_text(figure, value)
     spread = row.get(f"{name}_sd")
     return text if spread is None else f"{text} ± {figure_text(figure, spread).removesuffix(' %')}"
 
@@ -113,7 +115,7 @@ def _write(out: Path, runs: Sequence[Run], rows: Sequence[Row]) -> None:
     with picture_style():
         png = png_of(curves_picture(runs))
     names, cells = table_of(rows)
-    head = [figure_title(name) if _is_figure(name) else name for name in names]
+    head = [column_title(name) if name in _figures_of(rows) else name for name in names]
     means = [n for n, row in enumerate(rows) if row["runs"] > 1]
     body = "\n".join(
         [

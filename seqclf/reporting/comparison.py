@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.reporting.figures import SEGMENTAL, TITLES
+from seqclf.reporting.figures import TITLES, figure_title
 from seqclf.reporting.pictures import curves_by_part
 from seqclf.runs.folder import RunFolder
 
-FIGURES = (*TITLES, "edit", "f1_50", "loss")
-"""The figures of a comparison, by their names in ``results.json``."""
+FIGURES = (*TITLES, "frame_macro_f1", "clip_macro_f1", "edit", "f1_50", "loss")
+"""The figures of a comparison, by their names in ``results.json``; those of frames only where clips have none."""
 
 Row = dict[str, Any]
 
@@ -63,11 +63,12 @@ def read_run(path: str | Path, name: str) -> Run:
     else:
         parts = {part: lines[-1] for part, lines in curves.items() if part != "train"}
         step = max((line["step"] for line in parts.values()), default=0)
+    own = folder.read_record().get("metrics", ())
     figures = {
         f"{part}.{name}": values[name]
         for part, values in parts.items()
-        for name in FIGURES
-        if values.get(name) is not None
+        for name in (*FIGURES, *own)
+        if values.get(name) is not None and not (name == "frame_macro_f1" and values.get("clip_macro_f1") is not None)
     }
     if not figures:
         raise SeqclfError(f"{path} has no figures yet: it stopped before its first evaluation")
@@ -131,8 +132,8 @@ def seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
 def comparison_rows(runs: Sequence[Run]) -> list[Row]:
     """One row for each run, and one for each group of several seeds: mean and sample standard deviation."""
     settings = differing(runs)
-    names = [name for part in ("validation", "test") for figure in FIGURES if (name := f"{part}.{figure}")]
-    names = [name for name in names if any(name in run.figures for run in runs)]
+    found = dict.fromkeys(name for run in runs for name in run.figures)
+    names = sorted(found, key=lambda name: name.startswith("test."))  # validation first
     rows = []
     for group in seed_groups(runs):
         for run in group:
@@ -158,7 +159,7 @@ def _mean_row(group: Sequence[Run], settings: Sequence[str], names: Sequence[str
     return row
 
 
-def figure_title(name: str) -> str:
-    """The heading of a figure's column: "test clip by last frame" for ``test.clip_last``."""
-    part, figure = name.split(".")
-    return f"{part}: {TITLES.get(figure) or SEGMENTAL.get(figure) or figure}"
+def column_title(name: str) -> str:
+    """The heading of a figure's column: "test: clip by last frame" for ``test.clip_last``."""
+    part, figure = name.split(".", 1)
+    return f"{part}: {figure_title(figure)}"

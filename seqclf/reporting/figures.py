@@ -12,32 +12,57 @@ from seqclf.runs.folder import RunFolder
 
 TITLES = {"frame_accuracy": "frame accuracy", "clip_last": "clip by last frame", "clip_mean": "clip by mean of softmax"}
 """Accuracies, from 0 to 1."""
+OF_CLASSES = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "kappa": "Cohen's kappa",
+}
+"""Metrics for classes of unequal size; their names in results begin with "clip_" or "frame_"."""
 SEGMENTAL = {"edit": "edit score", "f1_10": "F1@10", "f1_25": "F1@25", "f1_50": "F1@50"}
 """Segment metrics, from 0 to 100. Only runs on whole annotated videos have them."""
 
 
+def figure_title(name: str) -> str:
+    """The title of a figure, such as "macro F1 of clips" for ``clip_macro_f1``."""
+    unit, _, rest = name.partition("_")
+    if rest in OF_CLASSES:
+        return f"{OF_CLASSES[rest]} of {unit}s"
+    return TITLES.get(name) or SEGMENTAL.get(name) or name
+
+
 def figure_text(name: str, value: float | None) -> str:
-    """A figure of ``results.json`` as text: a percentage, or the loss with four digits."""
+    """A figure of ``results.json`` as text: a percentage, or four digits of the loss, kappa and the user's metrics."""
     if value is None:
         return "–"
-    return f"{value:.4f}" if name == "loss" else percent(value / 100 if name in SEGMENTAL else value)
+    if name in SEGMENTAL:
+        return percent(value / 100)
+    share = name in TITLES or name.startswith("top") or name.partition("_")[2] in OF_CLASSES
+    return percent(value) if share and not name.endswith("kappa") else f"{value:.4f}"
 
 
-def result_rows(parts: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """The rows of the results table: a title, and a text for each part of the data."""
+def result_rows(parts: dict[str, Any], own: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
+    """The rows of the results table: a title, and a text for each part of the data. ``own``: the user's metrics."""
     main = parts.get("test") or next(iter(parts.values()))
-    top = next(name for name in main if name.startswith("top"))
+    clips = any(part["clips"] for part in parts.values())
+    top = [name for name in main if name.startswith("top")]  # none for few classes
     titles = {
         "clips": "clips",
         "frames": "frames (labelled)",
         "frame_accuracy": TITLES["frame_accuracy"],
-        top: f"top-{top[3:].split('_')[0]} accuracy",
+        **{name: f"top-{name[3:].split('_')[0]} accuracy" for name in top},
         "clip_last": TITLES["clip_last"],
         "clip_mean": TITLES["clip_mean"],
+        **{
+            name: figure_title(name)
+            for each in OF_CLASSES
+            if (name := f"{'clip' if clips else 'frame'}_{each}") in main
+        },
         "loss": "loss",
         **{name: title for name, title in SEGMENTAL.items() if name in main},
+        **{name: name for name in own if name in main},
     }
-    if not any(part["clips"] for part in parts.values()):  # labels per frame: no figures of clips
+    if not clips:  # labels per frame: no figures of clips
         titles = {name: title for name, title in titles.items() if not name.startswith("clip")}
 
     def text(part: dict[str, Any], name: str) -> str:
@@ -46,14 +71,21 @@ def result_rows(parts: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return [(title, [text(part, name) for part in parts.values()]) for name, title in titles.items()]
 
 
-def ranked_classes(classes: Sequence[str], figures: dict[str, Any]) -> list[tuple[str, int, float | None, str]]:
-    """Name, labelled frames, accuracy and most frequent confusion of each class, lowest accuracy first."""
+ClassRow = tuple[str, int, float | None, float | None, float | None, str]
+
+
+def ranked_classes(classes: Sequence[str], figures: dict[str, Any]) -> list[ClassRow]:
+    """Name, labelled frames, accuracy, precision, F1 and most frequent confusion of each class, lowest accuracy first.
+
+    The accuracy of a class is its recall.
+    """
     rows = []
     for k, (counts, accuracy) in enumerate(zip(figures["confusion"], figures["class_accuracy"], strict=True)):
         others = [0 if j == k else count for j, count in enumerate(counts)]
         most = max(others)
         confused = f"{classes[others.index(most)]} ({percent(most / sum(counts), 1)})" if most else "–"
-        rows.append((classes[k], sum(counts), accuracy, confused))
+        precision, f1 = (figures.get(f"frame_class_{name}", {k: None})[k] for name in ("precision", "f1"))
+        rows.append((classes[k], sum(counts), accuracy, precision, f1, confused))
     return sorted(rows, key=lambda row: math.inf if row[2] is None else row[2])
 
 
@@ -71,11 +103,12 @@ def print_results(results: dict[str, Any]) -> None:
     table.add_column(f"after step {results['step']:,}", no_wrap=True)
     for part in parts:
         table.add_column(part, justify="right", style="bold" if part == "test" else "", no_wrap=True)
-    for title, values in result_rows(parts):
+    run = RunFolder(results["run"])
+    record = run.read_record() if run.record.exists() else {}
+    for title, values in result_rows(parts, record.get("metrics", ())):
         table.add_row(title, *values)
     console.print(table)
-    run = RunFolder(results["run"])
-    if run.record.exists():
-        ranked = ranked_classes(run.read_record()["data"]["classes"], parts.get("test") or next(iter(parts.values())))
-        worst = ", ".join(f"{name} {percent(accuracy)}" for name, _, accuracy, _ in ranked[:5])
+    if record:
+        ranked = ranked_classes(record["data"]["classes"], parts.get("test") or next(iter(parts.values())))
+        worst = ", ".join(f"{name} {percent(accuracy)}" for name, _, accuracy, *_ in ranked[:5])
         console.print(Text(f"lowest frame accuracy of {len(ranked)} classes: {worst}"), soft_wrap=True)

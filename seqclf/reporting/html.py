@@ -64,14 +64,14 @@ def _pictures(folder: RunFolder, results: dict[str, Any], classes: list[str]) ->
 def _body(results: dict[str, Any], record: dict[str, Any], config: str, figures: list[str]) -> str:
     """The page below its title."""
     data, parts, best = record["data"], results["parts"], results["best"]
-    rows, test = result_rows(parts), list(parts).index("test")
+    rows, test = result_rows(parts, record.get("metrics", ())), list(parts).index("test")
     headline = "".join(
         f"<div><b>{escape(values[test])}</b><span>{escape(title)}</span></div>"
         for title, values in rows
         if title in TITLES.values() and values[test] != "–"
     )
     ranked = ranked_classes(data["classes"], parts["test"])
-    classes = html_table(["class", "frames", "accuracy", "most frequent error"], ranked)
+    classes = html_table(["class", "frames", "accuracy", "precision", "F1", "most frequent error"], ranked)
     warning = f'<p class="warning">{escape(data["warning"])}</p>' if data["warning"] else ""
     chosen = f" Best on validation: {percent(best['value'])}, at step {best['step']:,}." if best else ""
     environment = {**record["environment"], "command": shlex.join(record["environment"]["command"])}

@@ -139,6 +139,7 @@ def write_run(
             "launch": launch(),
             "environment": environment(device, world.size),
             "parameters": parameters,
+            "metrics": list(experiment.metrics or ()),
             "settings": resume_fingerprint(experiment),
             "not_recorded": missing,
             "data": identity,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
@@ -13,6 +14,9 @@ from torch.nn.parameter import UninitializedParameter
 from seqclf.batch import SeqclfError
 from seqclf.data import Clips, Data, Videos
 from seqclf.evaluation.evaluator import evaluation_batch
+from seqclf.evaluation.metrics import Metrics
+from seqclf.evaluation.segment_metrics import SegmentMetrics
+from seqclf.evaluation.user_metrics import Metric, metric_value
 from seqclf.experiment.config import Experiment
 from seqclf.models import check_user_temporal, require_streaming
 from seqclf.models.contract import declares
@@ -76,6 +80,27 @@ def check_loss(loss: Callable[..., Tensor], num_classes: int, device: torch.devi
         )
 
 
+def check_metrics(metrics: Mapping[str, Metric], num_classes: int) -> None:
+    """Calls each of the user's metrics once, on three clips of each class with random probabilities.
+
+    Raises:
+        SeqclfError: one has the name of another metric, does not take the arguments of a metric, fails, or returns no
+            finite number.
+    """
+    known = {*Metrics(num_classes).result(), *SegmentMetrics().figures()}
+    truth = np.arange(num_classes).repeat(3)
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(num_classes), len(truth)).astype(np.float32)
+    for name, metric in metrics.items():
+        if name in known:
+            raise SeqclfError(f"setting metrics: there is a metric {name!r} already, choose another name")
+        reason = metric_value(metric, truth, probabilities.argmax(1), probabilities)[1]
+        if reason is not None:
+            raise SeqclfError(
+                f"setting metrics: {name}: {reason}; a metric takes (truth, predicted, probabilities), NumPy arrays "
+                "(N,), (N,) and (N, K), and returns a number"
+            )
+
+
 def warn_if_random(model: nn.Module, clips: Clips | Videos, device: torch.device) -> None:
     """Warns where a model draws random numbers in evaluation, such as by ``F.dropout`` without ``training=``."""
     dtype = clips.frames.dtype if isinstance(clips, Clips) else clips.frame_dtype
@@ -133,6 +158,7 @@ def check_experiment(experiment: Experiment, data: Data, model: nn.Module, devic
     if experiment.cuda_graph:
         check_graph(experiment, data.train, device, world)
     check_loss(experiment.loss, data.num_classes, device)
+    check_metrics(experiment.metrics or {}, data.num_classes)
     check_user_temporal(model)
     check_equal_lengths(experiment, data, model)
     warn_if_random(model, data.test, device)

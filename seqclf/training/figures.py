@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from seqclf.evaluation.metrics import FIGURES
 
-
-def headline_metrics(figures: dict[str, Any]) -> list[str]:
-    """The names of the main metrics, and of the main segment metrics if they were measured."""
-    return [*FIGURES, *(name for name in ("edit", "f1_50") if name in figures)]
+LOGGED = ("frame_balanced_accuracy", "frame_macro_f1", "clip_balanced_accuracy", "clip_macro_f1")
+"""The metrics that ``metrics.jsonl`` holds besides those of a line of text."""
 
 
-def describe(figures: dict[str, Any]) -> str:
-    """The main metrics in one line."""
+def headline_metrics(figures: dict[str, Any], own: Iterable[str] = ()) -> list[str]:
+    """The names of the main metrics, of the main segment metrics if they were measured, and of the user's own."""
+    return [*FIGURES, *(name for name in ("edit", "f1_50") if name in figures), *own]
+
+
+def describe(figures: dict[str, Any], own: Iterable[str] = ()) -> str:
+    """The main metrics and the user's own in one line."""
     shown = []
-    for name in headline_metrics(figures):
+    for name in headline_metrics(figures, own):
         if figures[name] is not None:
-            value = figures[name] if name in FIGURES else figures[name] / 100
-            shown.append(f"{name} {value:.4f}" if name == "loss" else f"{name} {value:.2%}")
+            value = figures[name] / 100 if name in ("edit", "f1_50") else figures[name]
+            as_number = name == "loss" or name in own
+            shown.append(f"{name} {value:.4f}" if as_number else f"{name} {value:.2%}")
     return "  ".join(shown)

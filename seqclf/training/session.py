@@ -24,7 +24,7 @@ from seqclf.runs.metrics_file import MetricsWriter
 from seqclf.runtime.distributed import World, average_buffers
 from seqclf.runtime.profiling import Profile
 from seqclf.runtime.progress import Display
-from seqclf.training.figures import describe, headline_metrics
+from seqclf.training.figures import LOGGED, describe, headline_metrics
 from seqclf.training.finite import FiniteCheck
 from seqclf.training.most_wrong import most_wrong_frames
 from seqclf.training.state import TrainState, Window
@@ -110,9 +110,10 @@ class Session:
         part = "test" if self.data.validation is None else "validation"
         figures = self._measure(part)
         self.figures = {part: figures}
-        self.writer.add(state.step, part, {name: figures[name] for name in headline_metrics(figures)})
+        own = self.experiment.metrics or {}
+        self.writer.add(state.step, part, {name: figures[name] for name in (*headline_metrics(figures, own), *LOGGED)})
         self.display.pause(time.perf_counter() - began)
-        self.display.say(f"step {state.step}  {part}  {describe(figures)}")
+        self.display.say(f"step {state.step}  {part}  {describe(figures, own)}")
         if part == "test":
             return False
         value = figures[f"clip_{self.decision}"] if figures["clips"] else figures["frame_accuracy"]
@@ -176,6 +177,8 @@ class Session:
             experiment.precision,
             data.background,
             self.world,
+            decision=self.decision,
+            metrics=experiment.metrics,
         )
 
     def _skipped(self) -> dict[str, str]:

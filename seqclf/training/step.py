@@ -13,7 +13,7 @@ from seqclf.batch import IGNORE, Batch
 from seqclf.data import Clips, Videos, mix
 from seqclf.evaluation.evaluator import autocast
 from seqclf.experiment.config import Experiment
-from seqclf.models import detached
+from seqclf.models import FrameSequenceClassifier, State, detached
 from seqclf.runtime.distributed import World, summed_gradients
 from seqclf.runtime.random import default_generator
 from seqclf.training.capture import Captured
@@ -23,7 +23,7 @@ class StepResult(NamedTuple):
     """Scalars on the device, over the whole batch of all processes.
 
     Attributes:
-        loss: the mean over labelled frames.
+        loss: the mean over labelled frames, summed over the stages of the model.
         right: labelled frames that were classified correctly.
         labelled: labelled frames.
         norm: the L2 norm of the gradient, before clipping.
@@ -58,6 +58,22 @@ def make_step(
     return lambda rows: StepResult(*captured(rows))  # type: ignore[arg-type]
 
 
+class _Stages(nn.Module):
+    """A model that returns the logits of all its stages, as one module whose gradients are summed over processes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, frames: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None
+    ) -> tuple[list[Tensor], State]:
+        if isinstance(self.model, FrameSequenceClassifier) and self.model.refine:
+            return self.model.forward_stages(frames, is_first, state, lengths)
+        logits, state = self.model(frames, is_first, state, lengths=lengths)
+        return [logits], state
+
+
 class _EagerStep:
     def __init__(
         self,
@@ -72,7 +88,8 @@ class _EagerStep:
         self.experiment, self.optimizer, self.scaler = experiment, optimizer, scaler
         self.clips, self.device, self.world = clips, device, world
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.model = model if world.size == 1 else summed_gradients(model)
+        stages = _Stages(model)
+        self.model: nn.Module = stages if world.size == 1 else summed_gradients(stages)
 
     def __call__(self, item: Batch | Tensor) -> StepResult:
         self.optimizer.zero_grad(set_to_none=True)
@@ -88,13 +105,14 @@ class _EagerStep:
                 # processes sum their gradients during the last backward pass only
                 with nullcontext() if last or self.world.size == 1 else self.model.no_sync():  # type: ignore[operator]
                     with autocast(self.device, self.experiment.precision):
-                        logits, state = self.model(
+                        stages, state = self.model(
                             window.frames, window.is_first, detached(state), lengths=window.lengths
                         )
-                        window_loss = self.experiment.loss(logits, window.labels, labelled)
+                        losses = [self.experiment.loss(logits, window.labels, labelled) for logits in stages]
+                        window_loss = sum(losses[1:], losses[0])
                     self.scaler.scale(window_loss).backward()
                 loss += window_loss.detach()
-                right += (logits.detach().argmax(-1) == window.labels).sum()
+                right += (stages[-1].detach().argmax(-1) == window.labels).sum()
         return StepResult(self.world.sum(loss), self.world.sum(right), labelled, self._clip_gradients())
 
     def _augmented(self, batch: Batch) -> Batch:

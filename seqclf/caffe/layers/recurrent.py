@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqclf.caffe.layers.base import Layer, Shape
-from seqclf.models.kernels import run_layers
+from seqclf.models.kernels import Layers, run_layers
 
 
 class _Recurrent(Layer):
@@ -116,10 +116,10 @@ class _Recurrent(Layer):
         recurrent: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns the hidden state at every step, time-major, and the state after the last step."""
+        weights = [self.reorder(weight), self.reorder(recurrent), self.reorder(bias), torch.zeros_like(bias)]
         hidden, after = run_layers(
-            self.mode,
+            Layers(self.mode, weights),
             rearrange(x, "t n d -> n t d"),
-            [self.reorder(weight), self.reorder(recurrent), self.reorder(bias), torch.zeros_like(bias)],
             is_first.t(),
             None if state is None else tuple(s[None] for s in state),
         )
