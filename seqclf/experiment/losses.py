@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from seqclf.batch import IGNORE
+from seqclf.batch import IGNORE, SeqclfError
+
+Weights = Sequence[float] | Literal["balanced"] | None
+"""Weights of the K classes; "balanced" in an experiment for those of ``balanced_weights``."""
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, total: int | Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    total: int | Tensor | None = None,
+    smoothing: float = 0.0,
+    weights: Weights = None,
+) -> Tensor:
     """Mean cross-entropy over labelled frames. Frames with the label ``IGNORE`` have no loss and no gradient.
+
+    With ``weights``, the loss of each frame is multiplied by the weight of its class, and the sum is still divided by
+    the number of labelled frames. (PyTorch divides by the sum of the weights in the batch.) The parts of a batch
+    therefore add up to the loss of the whole, and a frame counts the same in every batch.
 
     Args:
         logits: ``(B, T, K)``, any float dtype; the loss is computed in float32.
@@ -18,24 +36,106 @@ def cross_entropy(logits: Tensor, labels: Tensor, total: int | Tensor | None = N
         total: the number of labelled frames to divide by, if these are a part of a batch. None for those of
             ``labels``. Without any labelled frame the loss is 0.
         smoothing: the share of each label that is spread evenly over all classes (Szegedy et al. 2016), from 0 to 1.
+        weights: a weight of at least 0 for each of the K classes. "balanced", which ``train`` replaces by
+            ``balanced_weights``. None for equal weights.
 
     Returns:
         a scalar, in nats.
+
+    Raises:
+        SeqclfError: there are not K weights, or one is negative or not finite.
     """
     if total is None:
         total = (labels != IGNORE).sum()
-    logits, labels = rearrange(logits, "b t k -> (b t) k"), rearrange(labels, "b t -> (b t)")
-    if labels.device.type == "cpu":  # few frames may be labelled; on a GPU, finding them would synchronise
-        rows = (labels != IGNORE).nonzero()[:, 0]
-        logits, labels = logits[rows], labels[rows]
+    weight = weight_tensor(weights, logits)
+    logits, labels = labelled_rows(logits, labels)
     summed = F.cross_entropy(
-        logits.float(),
+        logits,
         labels,
+        weight,
         ignore_index=IGNORE,
         reduction="sum",
         label_smoothing=smoothing,
     )
     return summed / (total.clamp(min=1) if isinstance(total, Tensor) else max(total, 1))
+
+
+def focal_loss(
+    logits: Tensor,
+    labels: Tensor,
+    total: int | Tensor | None = None,
+    gamma: float = 2.0,
+    weights: Weights = None,
+) -> Tensor:
+    """Focal loss of the softmax, ``-w (1 - p)^gamma log p`` (Lin et al. 2017, equation 5), over labelled frames.
+
+    p is the probability of the true class, w its weight. Frames that are classified well have almost no loss, so that
+    rare and difficult ones count more.
+
+    Args:
+        logits, labels, total, weights: as in ``cross_entropy``; the weights are the alpha of the paper.
+        gamma: how strongly, at least 0. With 0 it is the cross-entropy.
+
+    Returns:
+        a scalar, in nats.
+
+    Raises:
+        SeqclfError: ``gamma`` is negative, or a weight is wrong.
+    """
+    if gamma < 0:
+        raise SeqclfError(f"focal_loss: gamma={gamma}: must be at least 0")
+    if total is None:
+        total = (labels != IGNORE).sum()
+    weight = weight_tensor(weights, logits)
+    logits, labels = labelled_rows(logits, labels)
+    truth = labels.clamp(min=0)
+    log_p = logits.log_softmax(-1).gather(1, truth[:, None])[:, 0]
+    missing = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)  # 1 - p; at 0 a power has no gradient
+    losses = -(missing**gamma) * log_p
+    return mean_loss(losses if weight is None else losses * weight[truth], labels, total)
+
+
+def labelled_rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits ``(M, K)`` in float32 and labels ``(M,)`` of the frames; on a CPU of the labelled ones only."""
+    logits, labels = rearrange(logits, "b t k -> (b t) k"), rearrange(labels, "b t -> (b t)")
+    if labels.device.type == "cpu":  # few frames may be labelled; on a GPU, finding them would synchronise
+        rows = (labels != IGNORE).nonzero()[:, 0]
+        logits, labels = logits[rows], labels[rows]
+    return logits.float(), labels
+
+
+def mean_loss(losses: Tensor, labels: Tensor, total: int | Tensor) -> Tensor:
+    """The losses ``(M,)`` of frames with these labels as one: the sum over labelled frames, divided by ``total``."""
+    summed = losses.where(labels != IGNORE, 0).sum()
+    return summed / (total.clamp(min=1) if isinstance(total, Tensor) else max(total, 1))
+
+
+def weight_tensor(weights: Weights, logits: Tensor) -> Tensor | None:
+    """The weights of classes ``(K,)`` float32 on the device of the logits ``(..., K)``.
+
+    Raises:
+        SeqclfError: there are not K weights, or one is negative or not finite.
+    """
+    if weights is None:
+        return None
+    if isinstance(weights, str):
+        raise SeqclfError(
+            f'weights={weights!r}: expected K numbers; "balanced" works as the setting loss.weights of an experiment, '
+            "elsewhere pass seqclf.losses.balanced_weights(data)"
+        )
+    if len(weights) != logits.shape[-1]:
+        raise SeqclfError(f"there are {len(weights)} class weights, but {logits.shape[-1]} classes")
+    return _on_device(tuple(weights), logits.device)
+
+
+@lru_cache(maxsize=16)
+def _on_device(weights: tuple[float, ...], device: torch.device) -> Tensor:
+    """Kept between steps, because a copy to a GPU would make each of them wait, and cannot be captured as a graph."""
+    with torch.inference_mode(False):
+        tensor = torch.tensor(weights, dtype=torch.float32)
+        if not (tensor.isfinite() & (tensor >= 0)).all():
+            raise SeqclfError(f"class weights {weights}: each must be finite and at least 0")
+        return tensor.to(device)
 
 
 def steady_cross_entropy(

@@ -122,6 +122,7 @@ def write_run(
     experiment: Experiment,
     identity: dict[str, Any],
     spec: InputSpec,
+    fitted: dict[str, Any],
     device: torch.device,
     parameters: int,
     start: Start,
@@ -144,5 +145,6 @@ def write_run(
             "not_recorded": missing,
             "data": identity,
             "input": spec.to_json(),
+            "fitted": fitted,
         }
     )

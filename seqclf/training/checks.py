@@ -13,10 +13,12 @@ from torch.nn.parameter import UninitializedParameter
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Clips, Data, Videos
+from seqclf.data.class_counts import class_counts
 from seqclf.evaluation.evaluator import evaluation_batch
 from seqclf.evaluation.metrics import Metrics
 from seqclf.evaluation.segment_metrics import SegmentMetrics
 from seqclf.evaluation.user_metrics import Metric, metric_value
+from seqclf.experiment.build_loss import Loss, ModuleLoss
 from seqclf.experiment.config import Experiment
 from seqclf.models import check_user_temporal, require_streaming
 from seqclf.models.contract import declares
@@ -63,21 +65,37 @@ def check_loss(loss: Callable[..., Tensor], num_classes: int, device: torch.devi
     """Calls the loss once on zeros, with more frames than classes so that the axes can't be mistaken.
 
     Raises:
-        SeqclfError: it does not take the arguments of a loss, fails, or returns no scalar.
+        SeqclfError: it does not take the arguments of a loss, fails, returns no scalar, or is a module whose buffers
+            change.
     """
+    buffers = {} if not isinstance(loss, ModuleLoss) else dict(loss.module.named_buffers())
+    before = {name: buffer.clone() for name, buffer in buffers.items()}
     labels = torch.zeros(2, num_classes + 1, dtype=torch.int64, device=device)
     logits = torch.zeros(*labels.shape, num_classes, device=device, requires_grad=True)
     try:
         with seeded(0, device):
             found = loss(logits, labels, torch.tensor(labels.numel(), device=device))
         reason = None if isinstance(found, Tensor) and not found.dim() else "it returned no scalar"
+    except SeqclfError as error:
+        raise SeqclfError(f"setting loss: {error}") from None
     except Exception as error:  # user code
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    for name, buffer in before.items():
+        if not torch.equal(buffer, buffers[name]):
+            raise SeqclfError(f"setting loss: it changes its buffer {name}, which a checkpoint does not hold")
     if reason is not None:
         raise SeqclfError(
             f"setting loss: {reason}; a loss takes (logits, labels, total), with logits (B, T, K), labels (B, T) and "
             "the number of labelled frames in the batch, and returns a scalar (see seqclf.losses.cross_entropy)"
         )
+
+
+def absent_classes(data: Data) -> list[str]:
+    """The names of the classes that no training label has."""
+    if data.multi_label:
+        return []
+    counts = class_counts(data.train, data.num_classes).tolist()
+    return [name for name, count in zip(data.classes, counts, strict=True) if not count]
 
 
 def check_metrics(metrics: Mapping[str, Metric], num_classes: int) -> None:
@@ -149,15 +167,17 @@ def check_equal_lengths(experiment: Experiment, data: Data, model: nn.Module) ->
             )
 
 
-def check_experiment(experiment: Experiment, data: Data, model: nn.Module, device: torch.device, world: World) -> None:
-    """Checks settings against the data and the model.
+def check_experiment(
+    experiment: Experiment, data: Data, model: nn.Module, loss: Loss, device: torch.device, world: World
+) -> None:
+    """Checks settings, and the loss of the run, against the data and the model.
 
     Raises:
         SeqclfError: a setting is not possible with them.
     """
     if experiment.cuda_graph:
         check_graph(experiment, data.train, device, world)
-    check_loss(experiment.loss, data.num_classes, device)
+    check_loss(loss, data.num_classes, device)
     check_metrics(experiment.metrics or {}, data.num_classes)
     check_user_temporal(model)
     check_equal_lengths(experiment, data, model)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seqclf.batch import Batch
 from seqclf.data import Clips, Data, batches, mix
+from seqclf.experiment.build_loss import build_loss, class_weights_of
 from seqclf.experiment.config import Experiment, build_data, check_is_experiment
 from seqclf.runs.checkpoint import start_from
 from seqclf.runs.folder import RunFolder
@@ -23,7 +24,7 @@ from seqclf.runtime.distributed import World, joined
 from seqclf.runtime.progress import Display
 from seqclf.runtime.random import seeded
 from seqclf.runtime.signals import stop_signals
-from seqclf.training.checks import check_experiment, check_processes
+from seqclf.training.checks import absent_classes, check_experiment, check_processes
 from seqclf.training.session import Session
 from seqclf.training.state import TrainState
 from seqclf.training.step import make_step
@@ -93,7 +94,8 @@ def _start(
     display = Display(experiment.steps, quiet=not world.leads)
     data, identity = _prepare_data(experiment, device, world, display)
     state = TrainState.create(experiment, data, device)
-    check_experiment(experiment, data, state.model, device, world)
+    loss = build_loss(experiment, data, device)
+    check_experiment(experiment, data, state.model, loss, device, world)
     start = world.lead(lambda: open_run(folder, experiment, identity, resume, allow, world))
     if start.checkpoint is not None:
         state.load_state_dict(start.checkpoint, start.path, start.changes_optimizer(experiment))
@@ -101,11 +103,16 @@ def _start(
         taken, others = start_from(state.model, init)
         display.say(f"{len(taken)} weights taken from {init}; newly initialised: {', '.join(others) or 'none'}")
     parameters = sum(p.numel() for p in state.parameters)
-    world.lead(lambda: write_run(folder, experiment, identity, data.input_spec(), device, parameters, start, world))
+    spec, fitted = data.input_spec(), {"class_weights": class_weights_of(loss)}
+    world.lead(lambda: write_run(folder, experiment, identity, spec, fitted, device, parameters, start, world))
     for message in start.messages:
         display.say(message)
     sizes = ", ".join(f"{len(clips):,} {name}" for name, clips in data.parts().items())
     display.say(f"{data.source}: {sizes} clips; run {folder.path}")
+    absent = absent_classes(data)
+    if absent:
+        names = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
+        display.say(f"warning: {len(absent)} of {data.num_classes} classes have no training label: {names}")
     if world.size > 1:
         display.say(f"{world.size} processes, each with {experiment.batch_size / world.size:g} clips per step")
     return Session(experiment, data, identity, state, folder, world, display, device)
@@ -127,7 +134,8 @@ def _prepare_data(
 def _run(session: Session, profile: bool) -> dict[str, Any]:
     """Trains to the last step: run, log, evaluate, save."""
     experiment, state, device, world = session.experiment, session.state, session.device, session.world
-    step = make_step(experiment, state.model, state.optimizer, state.scaler, session.data.train, device, world)
+    loss = build_loss(experiment, session.data, device)
+    step = make_step(experiment, state.model, loss, state.optimizer, state.scaler, session.data.train, device, world)
     items = _items(session)
     with session.opened(profile), closing(items), stop_signals(repeated=world.size > 1) as signals:
         for item in session.display.waiting(items):

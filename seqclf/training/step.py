@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqclf.batch import IGNORE, Batch
 from seqclf.data import Clips, Videos, mix
 from seqclf.evaluation.evaluator import autocast
+from seqclf.experiment.build_loss import Loss
 from seqclf.experiment.config import Experiment
 from seqclf.models import FrameSequenceClassifier, State, detached
 from seqclf.runtime.distributed import World, summed_gradients
@@ -42,6 +43,7 @@ Step = Callable[["Batch | Tensor"], StepResult]
 def make_step(
     experiment: Experiment,
     model: nn.Module,
+    loss: Loss,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     clips: Clips | Videos,
@@ -51,7 +53,7 @@ def make_step(
     """The step of an experiment: eager, or with ``cuda_graph=True`` captured and replayed."""
     if experiment.compile:
         model.encoder.compile()  # type: ignore[operator, union-attr]
-    eager = _EagerStep(experiment, model, optimizer, scaler, clips, device, world)
+    eager = _EagerStep(experiment, model, loss, optimizer, scaler, clips, device, world)
     if not experiment.cuda_graph:
         return eager
     captured = Captured(eager, device)
@@ -79,13 +81,14 @@ class _EagerStep:
         self,
         experiment: Experiment,
         model: nn.Module,
+        loss: Loss,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         clips: Clips | Videos,
         device: torch.device,
         world: World,
     ) -> None:
-        self.experiment, self.optimizer, self.scaler = experiment, optimizer, scaler
+        self.experiment, self.loss, self.optimizer, self.scaler = experiment, loss, optimizer, scaler
         self.clips, self.device, self.world = clips, device, world
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         stages = _Stages(model)
@@ -108,7 +111,7 @@ class _EagerStep:
                         stages, state = self.model(
                             window.frames, window.is_first, detached(state), lengths=window.lengths
                         )
-                        losses = [self.experiment.loss(logits, window.labels, labelled) for logits in stages]
+                        losses = [self.loss(logits, window.labels, labelled) for logits in stages]
                         window_loss = sum(losses[1:], losses[0])
                     self.scaler.scale(window_loss).backward()
                 loss += window_loss.detach()

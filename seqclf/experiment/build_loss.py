@@ -1,0 +1,116 @@
+"""The loss of a run: as the experiment has it, with class weights of the training labels, or made of a module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data import Data
+from seqclf.data.class_counts import class_counts
+from seqclf.experiment.config import Experiment, build
+from seqclf.experiment.losses import labelled_rows, mean_loss
+
+Loss = Callable[..., Tensor]
+
+
+def balanced_weights(data: Data) -> tuple[float, ...]:
+    """Class weights for which each class has the same share of the loss: ``n / (K n_k)``, as scikit-learn's "balanced".
+
+    n counts the training labels, n_k those of class k, and K the classes that have any. They are clips if the data has
+    a label per clip, and labelled frames if it has labels per frame. A class without training labels has weight 0.
+
+    Args:
+        data: the data; only its training part is read.
+
+    Returns:
+        a weight for each class.
+
+    Raises:
+        SeqclfError: the data is multi-label.
+    """
+    if data.multi_label:
+        raise SeqclfError('weights="balanced" needs data with one class per clip or frame, not multi-label data')
+    counts = class_counts(data.train, data.num_classes).double()
+    weights = counts.sum() / ((counts > 0).sum() * counts)
+    return tuple(weights.where(counts > 0, 0).tolist())
+
+
+def build_loss(experiment: Experiment, data: Data, device: torch.device) -> Loss:
+    """The loss that a run minimises.
+
+    - ``weights="balanced"`` of a loss function is replaced by ``balanced_weights(data)``.
+    - A ``nn.Module``, or a class of one such as ``partial(nn.CrossEntropyLoss, label_smoothing=0.1)``, becomes a
+      ``ModuleLoss`` on the device.
+    - Any other function is returned as it is.
+
+    Raises:
+        SeqclfError: the module cannot be built or has parameters, or the labels have no balanced weights.
+    """
+    loss = experiment.loss
+    kind = loss.func if isinstance(loss, partial) else loss
+    if isinstance(kind, type) and issubclass(kind, nn.Module):
+        loss = build("loss", loss)
+    if isinstance(loss, nn.Module):
+        return ModuleLoss(loss.to(device))
+    return partial(loss, weights=balanced_weights(data)) if _weights_of(loss) == "balanced" else loss
+
+
+def class_weights_of(loss: Loss) -> list[float] | None:
+    """The class weights of a loss that ``build_loss`` returned; None if it has none."""
+    weights = _weights_of(loss)
+    return list(weights) if isinstance(weights, (tuple, list)) else None
+
+
+def _weights_of(loss: Loss) -> object:
+    """The value of a loss function's argument ``weights``; None if it has none."""
+    try:
+        parameter = inspect.signature(loss).parameters.get("weights")
+    except (TypeError, ValueError):  # not a Python function
+        return None
+    return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+class ModuleLoss:
+    """A ``nn.Module`` as a loss: the mean of its losses over labelled frames.
+
+    The module is called with logits ``(M, K)`` and classes ``(M,)`` and returns one loss per frame ``(M,)``. If it has
+    an attribute ``reduction``, as the losses of PyTorch do, it is set to "none" for that. Frames without a label may be
+    among the M; their losses are left out.
+
+    Args:
+        module: the module. It must have no parameters, because no optimizer trains them.
+
+    Raises:
+        SeqclfError: it has parameters.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.name = module, type(module).__name__
+        if any(True for _ in module.parameters()):
+            raise SeqclfError(
+                f"setting loss: {self.name} has parameters, which would not be trained or saved: put them in the model"
+            )
+        if hasattr(module, "reduction"):
+            module.reduction = "none"  # type: ignore[assignment]
+
+    def __call__(self, logits: Tensor, labels: Tensor, total: int | Tensor | None = None) -> Tensor:
+        """The loss of logits ``(B, T, K)`` and labels ``(B, T)``; arguments as in ``cross_entropy``.
+
+        Raises:
+            SeqclfError: the module does not return one loss per frame.
+        """
+        if total is None:
+            total = (labels != IGNORE).sum()
+        logits, labels = labelled_rows(logits, labels)
+        losses = self.module(logits, labels.clamp(min=0))
+        if losses.shape != labels.shape:
+            raise SeqclfError(
+                f"{self.name} returns {tuple(losses.shape)} for {len(labels)} frames, expected one loss per frame "
+                f'({len(labels)},): give it reduction="none"'
+            )
+        return mean_loss(losses, labels, total)

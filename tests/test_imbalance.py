@@ -1,0 +1,236 @@
+"""Classes of unequal size: weights, focal loss, losses made of modules, and the sampling of training clips."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+
+import seqclf
+from seqclf import Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, labelling, losses
+from seqclf.batch import IGNORE
+from seqclf.data import Video, Videos
+from seqclf.data.array_file import ArrayFile
+from seqclf.data.class_counts import class_counts, sample_classes
+from seqclf.experiment.build_loss import ModuleLoss, build_loss
+
+CPU = torch.device("cpu")
+WEIGHTS = (0.5, 2.0, 0.0)
+
+
+def batch(seed=0):
+    """Logits ``(6, 4, 3)`` and labels, of which some are unknown."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (6, 4), generator=rng)
+    return torch.randn(6, 4, 3, generator=rng), labels.masked_fill(torch.rand(6, 4, generator=rng) < 0.3, IGNORE)
+
+
+def focal_by_hand(logits, labels, gamma, weights):
+    p = logits.double().softmax(-1)
+    rows = [
+        -weights[k] * (1 - p[b, t, k]) ** gamma * p[b, t, k].log()
+        for b, row in enumerate(labels.tolist())
+        for t, k in enumerate(row)
+        if k != IGNORE
+    ]
+    return sum(rows) / len(rows)
+
+
+def test_weighted_cross_entropy_is_torchs_sum_over_the_number_of_labelled_frames():
+    logits, labels = batch()
+    known = labels != IGNORE
+    summed = F.cross_entropy(logits[known], labels[known], torch.tensor(WEIGHTS), reduction="sum", label_smoothing=0.1)
+    found = losses.cross_entropy(logits, labels, smoothing=0.1, weights=WEIGHTS)
+    assert found.item() == pytest.approx((summed / known.sum()).item())
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_is_that_of_the_paper(gamma):
+    logits, labels = batch()
+    expected = focal_by_hand(logits, labels, gamma, WEIGHTS)
+    assert losses.focal_loss(logits, labels, gamma=gamma, weights=WEIGHTS).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
+    plain, weighted = losses.cross_entropy(logits, labels), losses.focal_loss(logits, labels, gamma=0)
+    assert plain.item() == pytest.approx(weighted.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_loss_has_a_gradient_where_the_model_is_certain(gamma):
+    logits = torch.tensor([[[200.0, -200.0], [-200.0, 200.0]]], requires_grad=True)
+    losses.focal_loss(logits, torch.tensor([[0, 0]]), gamma=gamma).backward()
+    assert logits.grad.isfinite().all()
+    assert (logits.grad[0, 1] != 0).all()
+
+
+ALL = {
+    "weighted": partial(losses.cross_entropy, weights=WEIGHTS),
+    "focal": partial(losses.focal_loss, weights=WEIGHTS),
+    "module": ModuleLoss(nn.CrossEntropyLoss(label_smoothing=0.1)),
+    "module_weights": ModuleLoss(nn.CrossEntropyLoss(torch.tensor(WEIGHTS))),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_parts_of_a_batch_add_up_and_unlabelled_frames_have_no_gradient(name):
+    loss, (logits, labels) = ALL[name], batch()
+    total = (labels != IGNORE).sum()
+    whole, split = (logits.clone().requires_grad_() for _ in range(2))
+    loss(whole, labels).backward()
+    parts = sum(loss(split[i : i + 2], labels[i : i + 2], total) for i in (0, 2, 4))
+    parts.backward()
+    torch.testing.assert_close(parts, loss(logits, labels))
+    torch.testing.assert_close(split.grad, whole.grad)
+    assert (whole.grad[labels == IGNORE] == 0).all()
+    assert loss(logits, torch.full_like(labels, IGNORE)) == 0
+
+
+# ------------------------------------------------------------------------------------------------------- class counts
+
+
+def videos_of(labels, tmp_path, **settings):
+    """A video of two frames, or of as many as it has labels, for each item of ``labels``."""
+    found = []
+    for i, own in enumerate(labels):
+        own = torch.tensor(own) if isinstance(own, list) else own
+        np.save(tmp_path / f"{i}.npy", np.zeros((len(own) if isinstance(own, torch.Tensor) else 2, 2), "float32"))
+        found.append(Video(f"{i}", ArrayFile(tmp_path / f"{i}.npy", (2,)), own))
+    return Videos(found, training=True, **settings)
+
+
+PER_FRAME = [[0, 1, 1], [2, 0, IGNORE], [IGNORE, IGNORE, IGNORE], [1, 2, 2]]
+
+
+def test_class_counts_and_the_class_of_each_sample(tmp_path):
+    frames = torch.zeros(4, 3, 2)
+    per_clip, lengths = torch.tensor([2, 0, 2, 2]), torch.tensor([3, 2, 1, 1])
+    for clips in (Clips(frames, per_clip), videos_of(per_clip.tolist(), tmp_path)):
+        assert class_counts(clips, 4).tolist() == [1, 0, 3, 0]
+        assert sample_classes(clips).tolist() == [2, 0, 2, 2]
+    for clips in (Clips(frames, PER_FRAME, labelling=labelling.given), videos_of(PER_FRAME, tmp_path)):
+        assert class_counts(clips, 3).tolist() == [2, 3, 3]
+        assert sample_classes(clips).tolist() == [1, 0, IGNORE, 2]
+    padded = Clips(frames, PER_FRAME, lengths, labelling=labelling.given)
+    assert class_counts(padded, 3).tolist() == [2, 3, 1]
+    assert sample_classes(padded).tolist() == [1, 0, IGNORE, 1]
+
+
+def toy(labels, **settings):
+    """Data of clips of 3 frames with these labels in both parts, which are easy to tell apart."""
+    labels = torch.as_tensor(labels)
+    frames = (
+        torch.randn(len(labels), 3, 2, generator=torch.Generator().manual_seed(0))
+        + labels.view(len(labels), -1)[:, :1, None]
+    )
+    clips = Clips(frames, labels, **settings)
+    return Data(clips, clips, ["a", "b", "c"], "toy")
+
+
+def run_of(data, loss=losses.cross_entropy, **settings):
+    model = partial(FrameSequenceClassifier, temporal=partial(seqclf.GRU, hidden=3))
+    return Experiment(
+        data, model, partial(torch.optim.SGD, lr=0.1), **{"steps": 3, "batch_size": 4} | settings, loss=loss
+    )
+
+
+def trained(experiment, folder):
+    seqclf.train(experiment, folder, "cpu")
+    found = torch.load(folder / f"checkpoints/step_{experiment.steps}.pt", weights_only=True)["model"]
+    return found, json.loads((folder / "run.json").read_text())
+
+
+LABELS = [0, 0, 0, 0, 0, 1, 1, 2]
+
+
+def test_balanced_weights_are_scikit_learns_and_reach_the_loss_and_the_record(tmp_path):
+    data = toy(LABELS)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS)
+    assert losses.balanced_weights(data) == pytest.approx(tuple(expected))
+    loss = partial(losses.cross_entropy, weights="balanced")
+    balanced, record = trained(run_of(data, loss), tmp_path / "balanced")
+    given, _ = trained(run_of(data, partial(loss, weights=tuple(expected))), tmp_path / "given")
+    assert record["fitted"]["class_weights"] == pytest.approx(expected)
+    assert all(torch.equal(balanced[name], given[name]) for name in given)
+    assert "weights='balanced'" in (tmp_path / "balanced/config.py").read_text()
+
+
+def test_weights_change_on_resuming_only_if_allowed(tmp_path):
+    data = toy(LABELS)
+    seqclf.train(run_of(data, partial(losses.cross_entropy, weights="balanced")), tmp_path, "cpu")
+    with pytest.raises(SeqclfError, match=r"loss\.weights"):
+        seqclf.train(run_of(data, steps=4), tmp_path, "cpu", resume=True)
+
+
+def test_a_class_without_training_labels_is_named_and_has_weight_0(tmp_path, capsys):
+    data = toy([0, 0, 2])
+    assert losses.balanced_weights(data) == pytest.approx((0.75, 0, 1.5))
+    seqclf.train(run_of(data), tmp_path, "cpu")
+    assert "1 of 3 classes have no training label: b" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss, partial(nn.CrossEntropyLoss, reduction="sum"), nn.CrossEntropyLoss()]
+)
+@pytest.mark.parametrize("settings", [{}, {"accumulate": 3}])
+def test_a_module_is_a_loss_however_it_is_given(loss, settings, tmp_path):
+    data = toy([[0, 1, IGNORE]] * 6, labelling=labelling.given)
+    expected, _ = trained(run_of(data), tmp_path / "function")
+    found, _ = trained(run_of(data, loss, **settings), tmp_path / "module")
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
+
+
+class Counting(nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, logits, labels):
+        self.calls += 1
+        return super().forward(logits, labels)
+
+
+class Trained(nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+
+class OneNumber(nn.Module):
+    def forward(self, logits, labels):
+        return F.cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (partial(losses.cross_entropy, weights=(1.0, 2.0)), "2 class weights.*3 classes"),
+        (partial(losses.focal_loss, weights=(1.0, -2.0, 1.0)), "at least 0"),
+        (partial(losses.focal_loss, gamma=-1.0), "gamma=-1"),
+        (partial(losses.cross_entropy, weights="equal"), "weights='equal'"),
+        (Counting, "buffer calls"),
+        (Trained, "Trained has parameters"),
+        (OneNumber, "one loss per frame"),
+        (partial(nn.CrossEntropyLoss, smoothing=0.1), "TypeError"),
+    ],
+)
+def test_a_wrong_loss_is_refused_before_the_run_begins(loss, words, tmp_path):
+    with pytest.raises(SeqclfError, match=f"setting loss: .*{words}"):
+        seqclf.train(run_of(toy(LABELS), loss), tmp_path, "cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_balanced_weights_outside_a_run_are_refused():
+    with pytest.raises(SeqclfError, match="balanced_weights"):
+        losses.cross_entropy(*batch(), weights="balanced")
+
+
+def test_build_loss_keeps_any_other_function():
+    def mine(logits, labels, total):
+        return logits.sum()
+
+    assert build_loss(run_of(None, mine), toy(LABELS), CPU) is mine
