@@ -118,7 +118,7 @@ def test_every_config_trains_two_steps_and_loads_again(config, tmp_path):
         (),
         ("model.temporal.hidden=7", "optimizer.lr=1e-5", "schedule.warmup=0.25", "clip_norm=1", "data.root='a \"b'"),
         ("model.temporal=GRU", "optimizer=torch.optim.AdamW", "optimizer.betas=(0.5, 0.75)", "precision=bf16"),
-        ("loss.smoothing=0.1", "model.preprocess.mean=[0.1, 0.2, 0.3]", "data.validation=7", "data.axis=columns"),
+        ("loss.smoothing=0.1", "model.preprocess.mean=[0.1, 0.2, 0.3]", "validation=0.1", "data.axis=columns"),
     ],
     ids=("as it is", "nested", "swapped", "lists"),
 )

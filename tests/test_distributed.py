@@ -128,7 +128,7 @@ def test_an_error_is_printed_once_and_one_report_is_written(tmp_path):
     tool = [ROOT / "tools" / "train.py", "--config", config, "--device", "cpu", "--workdir", tmp_path / "run"]
     for setting, sentence in (
         ("batch_size=1", "setting batch_size=1: must be at least 2"),
-        ("data.validation=5000", "data.validation=5000"),
+        ("validation=1.0", "setting validation=1.0"),
     ):
         wrong = torchrun(2, *tool, *settings, setting)
         assert wrong.returncode != 0

@@ -22,7 +22,7 @@ def documented(heading, table=0):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files") / "run"
-    settings = ["data.source=digits", "data.validation=50", "steps=2", "model.temporal.hidden=8", "eval_every=1"]
+    settings = ["data.source=digits", "validation=0.04", "steps=2", "model.temporal.hidden=8", "eval_every=1"]
     seqclf.train(seqclf.load_experiment("mnist_perframe", settings), folder, "cpu")
     return folder
 

@@ -112,7 +112,7 @@ def closed_port() -> str:
         ("data.source=minst", "expected one of auto, mnist, digits"),
         ("model.temporal=LTSM", "did you mean LSTM"),
         ("batch_size=0", "must be at least 1"),
-        ("data.validation=1438", "data.validation=1438"),
+        ("validation=1.0", "setting validation=1.0"),
         ("data.labelling=given", "set labelling=labelling.last_frame"),
         ("model.temporal.hidden=0", "hidden and layers must be at least 1, not 0"),
         ("model.temporal.dropout=1", "dropout must be at least 0 and below 1, not 1.0"),

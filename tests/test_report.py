@@ -47,7 +47,13 @@ def make_run(
         metrics = Metrics(K)
         metrics.update(logits, Batch(torch.zeros(clips, T, 1), labels, indices=torch.arange(clips)))
         parts[name] = metrics.result()
-    results = {"step": 4, "best": {"step": 2, "value": 0.4321}, "seconds": 1.5, "run": str(folder), "parts": parts}
+    results = {
+        "step": 4,
+        "best": {"step": 2, "metric": "clip_last", "value": 0.4321, "parts": parts},
+        "seconds": 1.5,
+        "run": str(folder),
+        "parts": parts,
+    }
     wrong = [row[0] for row in parts["test"]["most_wrong"]]
     frames = np.random.default_rng(0).integers(0, 256, (len(wrong), T, *frame_shape), dtype=np.uint8)
     environment = {"torch": "2", "command": ["train.py", "a b"]}

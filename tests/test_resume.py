@@ -462,7 +462,7 @@ def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
 
 @pytest.mark.slow
 def test_a_command_killed_twice_and_stopped_once_equals_an_uninterrupted_run(tmp_path):
-    settings = "data.source=digits data.validation=50 model.temporal.hidden=24 model.temporal.dropout=0.2 steps=600"
+    settings = "data.source=digits validation=0.04 model.temporal.hidden=24 model.temporal.dropout=0.2 steps=600"
     more = "batch_size=16 checkpoint_every=8 log_every=11 eval_every=90"
     config = str(ROOT / "configs" / "mnist_lastframe.py")
     train(load_experiment(config, f"{settings} {more}".split()), tmp_path / "whole", "cpu")

@@ -21,7 +21,7 @@ from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, mnist
 from seqclf.data import sample_order
 from seqclf.data.labelling import last_frame
 from seqclf.evaluation.evaluator import evaluate
-from seqclf.experiment.config import build_model
+from seqclf.experiment.config import build_data, build_model
 from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.rendering import render
 from seqclf.experiment.schedules import one_cycle
@@ -67,7 +67,7 @@ def checkpoint_of(run: Path, step: int) -> dict:
 def run(tmp_path_factory) -> Path:
     """A small run of mnist_lastframe on digits with a validation part, evaluated every 5 of 23 steps."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    shrink = "data.source=digits data.validation=40 model.temporal.hidden=16 steps=23 batch_size=32 log_every=7 keep=2"
+    shrink = "data.source=digits validation=0.028 model.temporal.hidden=16 steps=23 batch_size=32 log_every=7 keep=2"
     more = "eval_every=5 checkpoint_every=4 eval_batch=100"
     experiment = load_experiment(ROOT / "configs" / "mnist_lastframe.py", [*shrink.split(), *more.split()])
     train(experiment, folder, "cpu")
@@ -237,12 +237,14 @@ def test_a_metrics_line_is_the_mean_since_the_previous_line(tmp_path):
 def test_the_run_folder_holds_the_record_config_and_results(run):
     record = json.loads((run / "run.json").read_text())
     assert record["data"]["train"] == {
-        "clips": 1398,
+        "clips": 1397,
         "frames": 28,
         "frame_shape": [28],
-        "sha256": mnist(source="digits", validation=40).train.fingerprint(),
+        "sha256": build_data(load_experiment(run / "config.py")).train.fingerprint(),
     }
-    assert record["data"]["validation"]["clips"] == 40 and record["data"]["test"]["clips"] == 359
+    held_out = record["held_out"]
+    assert held_out["by"] == "class" and len(held_out["clips"]) == 41 and held_out["groups"] is None
+    assert record["data"]["validation"]["clips"] == 41 and record["data"]["test"]["clips"] == 359
     assert record["data"]["classes"] == list("0123456789") and "digits" in record["data"]["source"]
     environment = record["environment"]
     assert environment["torch"] == torch.__version__ and environment["seqclf"] == seqclf.__version__
@@ -255,7 +257,7 @@ def test_the_run_folder_holds_the_record_config_and_results(run):
     assert results["step"] == 23 and set(results["parts"]) == {"validation", "test"}
     assert not list(run.rglob("*.part"))
     with np.load(run / "most_wrong.npz") as worst:
-        assert worst["sample"].tolist() == [row[0] for row in results["parts"]["test"]["most_wrong"]]
+        assert worst["sample"].tolist() == [row[0] for row in results["best"]["parts"]["test"]["most_wrong"]]
         assert np.array_equal(worst["frames"], DIGITS.test.frames[worst["sample"]].numpy())
 
 
@@ -273,13 +275,15 @@ def test_the_newest_checkpoints_and_the_best_are_kept_and_load_as_plain_tensors(
     lines = lines_of(run, "validation")
     highest = max(line["clip_last"] for line in lines)
     first = next(line["step"] for line in lines if line["clip_last"] == highest)
-    assert results["best"] == {"step": first, "value": highest}, "the earliest of the highest"
+    best = results["best"]
+    assert (best["step"], best["value"]) == (first, highest), "the earliest of the highest"
+    assert best["metric"] == "clip_last" and best["parts"]["validation"]["clip_last"] == highest
     steps = sorted(int(path.stem[5:]) for path in (run / "checkpoints").iterdir())
     assert steps == sorted({first, *[23, 20]})
     for step in steps:
         content = checkpoint_of(run, step)
         assert content["step"] == step and content["experiment"] == (run / "config.py").read_text()
-        assert content["data"]["train"]["clips"] == 1398
+        assert content["data"]["train"]["clips"] == 1397
 
 
 def test_an_early_best_checkpoint_is_kept(tmp_path):

@@ -115,6 +115,20 @@ def as_lengths(lengths: Array, frames: Tensor) -> Tensor:
     return tensor
 
 
+def as_groups(groups: Sequence[Any] | None, clips: int) -> list[str] | None:
+    """The names of the groups of clips as strings; None for none.
+
+    Raises:
+        SeqclfError: there is not one name per clip.
+    """
+    if groups is None:
+        return None
+    names = [str(group) for group in (groups.tolist() if hasattr(groups, "tolist") else groups)]
+    if len(names) != clips:
+        raise SeqclfError(f"groups: {len(names):,} names, expected {clips:,}, one per clip")
+    return names
+
+
 def as_tensor(values: Array, name: str) -> Tensor:
     """Convert values to a tensor that shares their memory if possible."""
     if isinstance(values, Tensor):

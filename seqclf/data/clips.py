@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
-from seqclf.data.arrays import Array, as_frames, as_labels, as_lengths
-from seqclf.data.labelling import Labelling, last_frame
+from seqclf.data.arrays import Array, as_frames, as_groups, as_labels, as_lengths
+from seqclf.data.labelling import Labelled, Labelling, last_frame
 from seqclf.data.multi_label import as_multi_labels, check_columns, frame_labels
 from seqclf.data.order import sample_order
 from seqclf.data.source import Source
@@ -33,6 +34,8 @@ class Clips:
             "array"). ``.npy`` arrays ``(T, *frame_shape)`` can always be read.
         multi_label: whether a clip can have several classes at once. Labels are then 0, 1, or ``IGNORE`` (or NaN) where
             it is unknown: ``(N, K)`` per clip, ``(N, T, K)`` per frame, or a list of N times ``(T_i, K)``.
+        groups: a name per clip, such as its subject or recording; None for none. ``validation=`` and cross-validation
+            then hold out whole groups.
 
     Attributes:
         notes: a line for each conversion.
@@ -49,6 +52,7 @@ class Clips:
         labelling: Labelling = last_frame,
         readers: Mapping[str, Callable[..., Source]] | None = None,
         multi_label: bool = False,
+        groups: Sequence[Any] | None = None,
     ) -> None:
         self.frames, known, self.notes = as_frames(frames)
         if known is not None and lengths is not None:
@@ -56,6 +60,7 @@ class Clips:
         self.labels = (as_multi_labels if multi_label else as_labels)(labels, self.frames, known)
         self.lengths = known if lengths is None else as_lengths(lengths, self.frames)
         self.labelling, self.readers, self.multi_label = labelling, dict(readers or {}), multi_label
+        self.groups = as_groups(groups, len(self.frames))
         one_class = self.labels[..., 0] if multi_label else self.labels
         labelling(one_class, self.lengths, self.num_frames)  # raises if the labels do not fit
 
@@ -74,8 +79,20 @@ class Clips:
     def to(self, device: torch.device | str) -> Clips:
         """A copy of the data set on another device, where ``batch`` then gathers clips."""
         lengths = None if self.lengths is None else self.lengths.to(device)
+        frames, labels = self.frames.to(device), self.labels.to(device)
+        return Clips(frames, labels, lengths, self.labelling, self.readers, self.multi_label, self.groups)
+
+    def subset(self, rows: Sequence[int], like: Labelled | None = None) -> Clips:
+        """A copy of some of the clips, labelled as those of ``like`` are; None: as these are."""
+        at = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
         return Clips(
-            self.frames.to(device), self.labels.to(device), lengths, self.labelling, self.readers, self.multi_label
+            self.frames[at],
+            self.labels[at],
+            None if self.lengths is None else self.lengths[at],
+            self.labelling if like is None else like.labelling,
+            self.readers,
+            self.multi_label,
+            None if self.groups is None else [self.groups[i] for i in rows],
         )
 
     @property

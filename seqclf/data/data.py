@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -31,6 +32,10 @@ class Data:
         decision: how a clip is classified: by its "last" frame, or by the "mean" of the probabilities over its frames.
             None: "last" if only the last frames of training clips are labelled (``last_frame``, ``last_frames``), else
             "mean".
+        held_out: which training clips became the validation part, for the run's record; set by ``hold_out``.
+
+    Raises:
+        SeqclfError: a class is named twice, a label is out of range, or a group is in two parts.
     """
 
     train: Clips | Videos
@@ -42,6 +47,7 @@ class Data:
     details: dict[str, Any] = field(default_factory=dict)
     background: Sequence[int] | None = None
     decision: DecisionRule | None = None
+    held_out: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_decision(self.decision)
@@ -51,12 +57,23 @@ class Data:
             raise SeqclfError(f"{self.source}: class {twice!r} is named twice")
         for name, clips in self.parts().items():
             notes = getattr(clips, "notes", [])
-            self.source += f" ({name}: {', '.join(notes)})" if notes else ""
+            note = f" ({name}: {', '.join(notes)})" if notes else ""
+            self.source += note if note not in self.source else ""
             clips.check_labels(len(self.classes), f"{self.source}, {name} part")
             if clips.multi_label != self.multi_label:
                 raise SeqclfError(f"{self.source}: multi_label differs between the train and the {name} part")
         if self.multi_label and self.background is not None:
             raise SeqclfError(f"{self.source}: background= is for one class per frame, not for multi-label data")
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        parts = {name: set(clips.groups) for name, clips in self.parts().items() if clips.groups is not None}
+        for (one, first), (other, second) in combinations(parts.items(), 2):
+            if first & second:
+                raise SeqclfError(
+                    f"{self.source}: group {min(first & second)!r} is in the {one} part and in the {other} part: give "
+                    "all its clips to one of them"
+                )
 
     @property
     def num_classes(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,12 @@ Labelling = Callable[[Tensor, Tensor | None, int], Tensor]
 
 Of multi-label data it is called with the labels of all classes, one class after the other, in place of B clips.
 """
+
+
+class Labelled(Protocol):
+    """A data set that labels frames: ``Clips`` or ``Videos``."""
+
+    labelling: Labelling
 
 
 def last_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:

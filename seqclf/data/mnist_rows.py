@@ -31,7 +31,6 @@ def mnist(
     labelling: Labelling = last_frame,
     root: str | None = None,
     source: Literal["auto", "mnist", "digits"] = "auto",
-    validation: int = 0,
 ) -> Data:
     """MNIST (LeCun et al. 1998): clips of 28 frames with 28 pixels each, uint8, ten classes.
 
@@ -41,7 +40,6 @@ def mnist(
         root: The folder that holds ``MNIST/raw``, or will hold it; None for ``~/.cache/seqclf``.
         source: "mnist" (downloaded if it is missing), "digits" (the 1,797 built-in digits), or "auto": MNIST if it is
             there or can be downloaded, else the built-in digits, with a warning in ``Data.warning``.
-        validation: The number of training images that are held out for validation, the last ones.
 
     Raises:
         SeqclfError: An argument is out of range; a file is damaged; MNIST is asked for and not available.
@@ -55,7 +53,7 @@ def mnist(
     if source != "digits":
         absent = fetch(folder)
         if absent is None:
-            return _assemble(read_parts(folder), axis, labelling, validation, f"MNIST in {folder}", None)
+            return _assemble(read_parts(folder), axis, labelling, f"MNIST in {folder}", None)
         if source == "mnist":
             raise SeqclfError(f"data.source=mnist: {absent}; copy its four files there, or set data.root=")
         warning = f"NOT MNIST: {absent}. Training on the 1,797 built-in digits (UCI optdigits) instead."
@@ -63,7 +61,7 @@ def mnist(
     is_test = torch.arange(len(labels)) % TEST_EVERY == TEST_EVERY - 1
     parts = {"train": (images[~is_test], labels[~is_test]), "test": (images[is_test], labels[is_test])}
     name = "built-in digits (UCI optdigits, 8x8 scaled to 28x28)"
-    return _assemble(parts, axis, labelling, validation, name, warning)
+    return _assemble(parts, axis, labelling, name, warning)
 
 
 def to_frames(images: Tensor, axis: Axis) -> Tensor:
@@ -141,26 +139,15 @@ def _assemble(
     parts: dict[str, tuple[Tensor, Tensor]],
     axis: Axis,
     labelling: Labelling,
-    validation: int,
     source: str,
     warning: str | None,
 ) -> Data:
-    images, labels = parts["train"]
-    if not 0 <= validation < len(images):
-        raise SeqclfError(f"data.validation={validation}: expected 0 to {len(images) - 1}")
-    kept = len(images) - validation
-    cut = {"train": (images[:kept], labels[:kept]), "validation": (images[kept:], labels[kept:]), "test": parts["test"]}
     readers = {"image": partial(ImageFile, axis=axis)}
-    clips = {
-        name: Clips(to_frames(x, axis), y, labelling=labelling, readers=readers)
-        for name, (x, y) in cut.items()
-        if len(x) or name == "test"
-    }
+    clips = {name: Clips(to_frames(x, axis), y, labelling=labelling, readers=readers) for name, (x, y) in parts.items()}
     return Data(
         clips["train"],
         clips["test"],
         CLASSES,
         f"{source}, {axis} as frames, labelling {labelling.__name__}",
-        clips.get("validation"),
-        warning,
+        warning=warning,
     )

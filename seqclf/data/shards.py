@@ -15,7 +15,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data.classes import read_classes
 from seqclf.data.data import Data
 from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.labelling import Labelling
+from seqclf.data.labelling import Labelled, Labelling
 from seqclf.data.order import mix
 from seqclf.data.paths import resolve_path
 from seqclf.data.pictures import decode_picture
@@ -233,6 +233,26 @@ class Shards(Videos):
         self.shards = [range(start, end) for start, end in zip([0, *ends], ends, strict=False) if start < end]
         self._shares: dict[int, list[list[int]]] = {}
         self._passes: dict[tuple[int, ...], tuple[tuple[int, int], Tensor]] = {}  # the newest pass of each lane
+
+    def subset(self, rows: Sequence[int], like: Labelled | None = None) -> Videos:
+        """As in ``Videos``. Training videos stay in their shards."""
+        part = super().subset(rows, like)
+        if like is not None:
+            return part
+        kept = set(rows)
+        shards = [[self.videos[i] for i in shard if i in kept] for shard in self.shards]
+        settings = (
+            "sampling",
+            "transform",
+            "training",
+            "labelling",
+            "workers",
+            "on_error",
+            "device",
+            "multi_label",
+            "groups",
+        )
+        return Shards(shards, self.lanes, **{name: getattr(part, name) for name in settings})
 
     def order(self, batch_size: int, seed: int, step: int) -> Tensor:
         """The sample numbers ``(batch_size,)`` of a training step.

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
-from seqclf.data.labelling import Labelling, every_frame, given
+from seqclf.data.arrays import as_groups
+from seqclf.data.labelling import Labelled, Labelling, every_frame, given
 from seqclf.data.multi_label import check_columns, frame_labels
 from seqclf.data.order import mix, sample_order
 from seqclf.data.reading import read_frames
@@ -44,6 +46,8 @@ class Videos:
             "skip_frames" if sources leave out frames that can't be decoded. ``skipped`` lists both.
         device: the device of batches.
         multi_label: whether a video can have several classes at once; labels are then rows of K classes, see ``Video``.
+        groups: a name per video, such as its subject or recording; None for none. ``validation=`` and cross-validation
+            then hold out whole groups.
 
     Attributes:
         skipped: what was left out: name of the video -> reason.
@@ -63,6 +67,7 @@ class Videos:
         on_error: str = "raise",
         device: torch.device | str = "cpu",
         multi_label: bool = False,
+        groups: Sequence[Any] | None = None,
     ) -> None:
         if not videos:
             raise SeqclfError("the data set is empty: it has no video")
@@ -83,6 +88,7 @@ class Videos:
         self.multi_label, self.per_frame = multi_label, kinds.pop() == max(expected)
         self.labelling = labelling or (given if self.per_frame else every_frame)
         self.workers, self.on_error, self.device = workers, on_error, torch.device(device)
+        self.groups = as_groups(groups, len(self.videos))
         self.skipped: dict[str, str] = {}
         self._locks = [Lock() for _ in videos]  # a source is read by one thread at a time
         self._clips: list[tuple[int, list[int]]] | None = None
@@ -179,6 +185,24 @@ class Videos:
         """Set the device of batches, and return this data set."""
         self.device = torch.device(device)
         return self
+
+    def subset(self, rows: Sequence[int], like: Labelled | None = None) -> Videos:
+        """Some of the videos, by their numbers, read as those of ``like`` are; None: as these are."""
+        how = like if isinstance(like, Videos) else self
+        part = Videos(
+            [self.videos[i] for i in rows],
+            how.sampling,
+            how.transform,
+            how.training,
+            how.labelling,
+            self.workers,
+            self.on_error,
+            self.device,
+            self.multi_label,
+            None if self.groups is None else [self.groups[i] for i in rows],
+        )
+        part.skipped.update(self.skipped if like is None else {})
+        return part
 
     def order(self, batch_size: int, seed: int, step: int) -> Tensor:
         """The sample numbers ``(batch_size,)`` int64 of a training step; see ``sample_order``."""

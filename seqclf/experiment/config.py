@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Data, Transform
+from seqclf.data.held_out import hold_out
 from seqclf.experiment.losses import cross_entropy
 from seqclf.experiment.schedules import Schedule, constant
 from seqclf.experiment.sources import Sources
@@ -38,6 +39,12 @@ class Experiment:
         metrics: your own metrics by name. ``metric(truth, predicted, probabilities)`` returns a number from NumPy
             arrays ``(N,)``, ``(N,)`` and ``(N, K)``, over all clips of a part, or over all labelled frames if the data
             has labels per frame. None for none.
+        validation: the share of the training clips, above 0 and below 1, that is held out to choose the best
+            checkpoint. Every class gives the same share; of clips with groups, whole groups are held out. None for
+            none, or for data that have a validation part.
+        best_by: the metric of the validation part that chooses the best checkpoint, by its name in ``results.json``,
+            such as "f1_50". The highest value is the best one; of "loss" the lowest. None for the accuracy of clips, or
+            of frames where clips have several labels.
         augment: ``augment(frames, generator)`` transforms the raw frames ``(B, T, ...)`` of each training batch; see
             ``seqclf.transforms``. It draws from ``generator``, which is seeded by the step. None for no augmentation.
         groups: a function that takes the model and returns the optimizer's parameter groups, such as
@@ -73,6 +80,8 @@ class Experiment:
     schedule: Schedule = constant
     loss: Callable[..., Tensor] = cross_entropy
     metrics: Mapping[str, Callable[..., float]] | None = None
+    validation: float | None = None
+    best_by: str | None = None
     augment: Transform | None = None
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
     clip_norm: float | None = None
@@ -97,6 +106,8 @@ class Experiment:
             raise SeqclfError(f"setting truncate={self.truncate}: must be at least 1, or None")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise SeqclfError(f"setting clip_norm={self.clip_norm}: must be above 0, or None")
+        if self.validation is not None and not 0 < self.validation < 1:
+            raise SeqclfError(f"setting validation={self.validation}: a share above 0 and below 1, or None")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise SeqclfError(f"setting precision={self.precision}: one of fp32, bf16, fp16")
         if not 0 <= self.seed < 2**63:
@@ -134,20 +145,22 @@ def build(name: str, part: Callable[..., Any], *args: Any, **keywords: Any) -> A
 
 
 def build_data(experiment: Experiment, device: torch.device | None = None) -> Data:
-    """The experiment's data. What its function draws from PyTorch's global generators depends on the seed only.
+    """The experiment's data, with the validation part that ``validation=`` holds out.
+
+    What the data function draws from PyTorch's global generators depends on the seed only.
 
     Raises:
-        SeqclfError: the data cannot be read, or the setting is no data.
+        SeqclfError: the data cannot be read, the setting is no data, or no validation part can be held out.
     """
-    if isinstance(experiment.data, Data):
-        return experiment.data
-    with experiment.sources.active(), seeded(experiment.seed, device):
-        data = build("data", experiment.data)
+    data = experiment.data
+    if not isinstance(data, Data):
+        with experiment.sources.active(), seeded(experiment.seed, device):
+            data = build("data", data)
     if not isinstance(data, Data):
         raise SeqclfError(
             f"setting data: expected a function that returns seqclf.Data, but it returned {type(data).__name__}"
         )
-    return data
+    return data if experiment.validation is None else hold_out(data, experiment.validation, experiment.seed)
 
 
 def build_model(experiment: Experiment, data: Data, device: torch.device | None = None) -> nn.Module:

@@ -17,6 +17,8 @@ from seqclf.runs.folder import RunFolder
 FIGURES = (*TITLES, "frame_macro_f1", "clip_macro_f1", "edit", "f1_50", "loss")
 """The figures of a comparison, by their names in ``results.json``; those of frames only where clips have none."""
 
+PARTS = ("validation", "test", "best_test")
+"""The parts of the data after the last step, and the test part with the best checkpoint."""
 Row = dict[str, Any]
 
 
@@ -59,7 +61,9 @@ def read_run(path: str | Path, name: str) -> Run:
     curves = curves_by_part(folder.read_metrics())
     if folder.has_results():
         results = folder.read_results()
-        step, parts = results["step"], results["parts"]
+        step, parts = results["step"], dict(results["parts"])
+        if results.get("best"):
+            parts["best_test"] = results["best"]["parts"]["test"]
     else:
         parts = {part: lines[-1] for part, lines in curves.items() if part != "train"}
         step = max((line["step"] for line in parts.values()), default=0)
@@ -133,7 +137,7 @@ def comparison_rows(runs: Sequence[Run]) -> list[Row]:
     """One row for each run, and one for each group of several seeds: mean and sample standard deviation."""
     settings = differing(runs)
     found = dict.fromkeys(name for run in runs for name in run.figures)
-    names = sorted(found, key=lambda name: name.startswith("test."))  # validation first
+    names = sorted(found, key=lambda name: PARTS.index(name.partition(".")[0]))
     rows = []
     for group in seed_groups(runs):
         for run in group:
@@ -162,4 +166,5 @@ def _mean_row(group: Sequence[Run], settings: Sequence[str], names: Sequence[str
 def column_title(name: str) -> str:
     """The heading of a figure's column: "test: clip by last frame" for ``test.clip_last``."""
     part, figure = name.split(".", 1)
+    part = part.replace("best_test", "test, best step")
     return f"{part}: {figure_title(figure)}"

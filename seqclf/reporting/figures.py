@@ -41,6 +41,28 @@ def figure_text(name: str, value: float | None) -> str:
     return percent(value) if share and not name.endswith("kappa") else f"{value:.4f}"
 
 
+def test_figures(results: dict[str, Any]) -> dict[str, Any]:
+    """The test metrics of a run: those of its best checkpoint, or of its last step without a validation part."""
+    figures: dict[str, Any] = (results.get("best") or results)["parts"]["test"]
+    return figures
+
+
+def result_columns(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The metrics of a run by the headings of a table: of its last step, and of its best step if that is another."""
+    best = results.get("best")
+    if not best or best["step"] == results["step"]:
+        return dict(results["parts"])
+    return {**results["parts"], **{f"{part}, step {best['step']:,}": best["parts"][part] for part in best["parts"]}}
+
+
+def describe_best(best: dict[str, Any]) -> str:
+    """A sentence on the best checkpoint of ``results.json``."""
+    return (
+        f"Best checkpoint: step {best['step']:,}, {best['metric']} {figure_text(best['metric'], best['value'])} on "
+        "validation. Its test figures are the result of the run."
+    )
+
+
 def result_rows(parts: dict[str, Any], own: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
     """The rows of the results table: a title, and a text for each part of the data. ``own``: the user's metrics."""
     main = parts.get("test") or next(iter(parts.values()))
@@ -90,7 +112,7 @@ def ranked_classes(classes: Sequence[str], figures: dict[str, Any]) -> list[Clas
 
 
 def print_results(results: dict[str, Any]) -> None:
-    """Prints the content of ``results.json``: a column for each part of the data, then the classes with most errors."""
+    """Prints the content of ``results.json``: a column for each part, the best step, the classes with most errors."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -98,17 +120,21 @@ def print_results(results: dict[str, Any]) -> None:
 
     console = Console(file=sys.stdout, highlight=False)
     console.width = max(console.width, 80)  # a narrow terminal wraps lines, but no text is cut
-    parts = results["parts"]
+    columns = result_columns(results)
+    main = [name for name in columns if name.startswith("test")][-1:]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"after step {results['step']:,}", no_wrap=True)
-    for part in parts:
-        table.add_column(part, justify="right", style="bold" if part == "test" else "", no_wrap=True)
+    for name in columns:
+        style = "bold" if name in main else ""
+        table.add_column(name.replace(", ", "\n"), justify="right", style=style, no_wrap=True)
     run = RunFolder(results["run"])
     record = run.read_record() if run.record.exists() else {}
-    for title, values in result_rows(parts, record.get("metrics", ())):
+    for title, values in result_rows(columns, record.get("metrics", ())):
         table.add_row(title, *values)
     console.print(table)
+    if results.get("best"):
+        console.print(Text(describe_best(results["best"])), soft_wrap=True)
     if record:
-        ranked = ranked_classes(record["data"]["classes"], parts.get("test") or next(iter(parts.values())))
+        ranked = ranked_classes(record["data"]["classes"], columns[main[0] if main else next(iter(columns))])
         worst = ", ".join(f"{name} {percent(accuracy)}" for name, _, accuracy, *_ in ranked[:5])
         console.print(Text(f"lowest frame accuracy of {len(ranked)} classes: {worst}"), soft_wrap=True)

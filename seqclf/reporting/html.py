@@ -7,8 +7,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from seqclf.reporting.figures import TITLES, ranked_classes, result_rows
-from seqclf.reporting.page import html_figure, html_list, html_page, html_table, percent
+from seqclf.reporting.figures import (
+    TITLES,
+    describe_best,
+    ranked_classes,
+    result_columns,
+    result_rows,
+    test_figures,
+)
+from seqclf.reporting.page import html_figure, html_list, html_page, html_table
 from seqclf.reporting.pictures import (
     Picture,
     confusion_picture,
@@ -51,7 +58,7 @@ def report(run: str | Path) -> Path:
 
 def _pictures(folder: RunFolder, results: dict[str, Any], classes: list[str]) -> dict[str, Picture]:
     """The pictures by file name; those with nothing to draw are left out."""
-    test = results["parts"]["test"]
+    test = test_figures(results)
     drawn = {
         "learning": learning_picture(curves_by_part(folder.read_metrics()), results["best"]),
         "known": known_picture(test),
@@ -63,26 +70,28 @@ def _pictures(folder: RunFolder, results: dict[str, Any], classes: list[str]) ->
 
 def _body(results: dict[str, Any], record: dict[str, Any], config: str, figures: list[str]) -> str:
     """The page below its title."""
-    data, parts, best = record["data"], results["parts"], results["best"]
-    rows, test = result_rows(parts, record.get("metrics", ())), list(parts).index("test")
+    data, best, columns = record["data"], results["best"], result_columns(results)
+    rows = result_rows(columns, record.get("metrics", ()))
+    test = max(n for n, name in enumerate(columns) if name.startswith("test"))
     headline = "".join(
         f"<div><b>{escape(values[test])}</b><span>{escape(title)}</span></div>"
         for title, values in rows
         if title in TITLES.values() and values[test] != "–"
     )
-    ranked = ranked_classes(data["classes"], parts["test"])
+    ranked = ranked_classes(data["classes"], test_figures(results))
     classes = html_table(["class", "frames", "accuracy", "precision", "F1", "most frequent error"], ranked)
     warning = f'<p class="warning">{escape(data["warning"])}</p>' if data["warning"] else ""
-    chosen = f" Best on validation: {percent(best['value'])}, at step {best['step']:,}." if best else ""
+    step = best["step"] if best else results["step"]
+    chosen = f" {describe_best(best)}" if best else ""
     environment = {**record["environment"], "command": shlex.join(record["environment"]["command"])}
     resumed = [f"at step {at['step']:,} on {at['at']}" for at in record["resumed"]] or None
     times = {"started": record["started"], "resumed": resumed, "finished": record.get("finished")}
     return f"""<p>{escape(data["source"])}</p>
 {warning}
 <div class="headline">{headline}</div>
-<p>Test data, after step {results["step"]:,}; {record["parameters"]:,} parameters.{chosen}</p>
+<p>Test data, after step {step:,}; {record["parameters"]:,} parameters.{chosen}</p>
 <h2>Results</h2>
-{html_table(["", *parts], ([title, *values] for title, values in rows))}
+{html_table(["", *columns], ([title, *values] for title, values in rows))}
 <h2>Classes</h2>
 <p>Labelled test frames, lowest accuracy first.</p>
 <div class="scroll">{classes}</div>

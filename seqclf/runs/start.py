@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from seqclf.batch import SeqclfError
-from seqclf.data.input_spec import InputSpec
+from seqclf.data import Data
 from seqclf.experiment.config import Experiment
 from seqclf.experiment.fingerprint import changed_settings, check_allowed, is_allowed, may_change, resume_fingerprint
 from seqclf.runs.environment import environment, now
@@ -120,8 +120,8 @@ def _allowed_changes(
 def write_run(
     folder: RunFolder,
     experiment: Experiment,
+    data: Data,
     identity: dict[str, Any],
-    spec: InputSpec,
     fitted: dict[str, Any],
     device: torch.device,
     parameters: int,
@@ -144,7 +144,8 @@ def write_run(
             "settings": resume_fingerprint(experiment),
             "not_recorded": missing,
             "data": identity,
-            "input": spec.to_json(),
+            "held_out": data.held_out,
+            "input": data.input_spec().to_json(),
             "fitted": fitted,
         }
     )

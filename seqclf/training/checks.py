@@ -175,6 +175,10 @@ def check_experiment(
     Raises:
         SeqclfError: a setting is not possible with them.
     """
+    if experiment.best_by is not None and data.validation is None:
+        raise SeqclfError(
+            f"setting best_by={experiment.best_by}: the data has no validation part; hold one out with validation=0.1"
+        )
     if experiment.cuda_graph:
         check_graph(experiment, data.train, device, world)
     check_loss(loss, data.num_classes, device)

@@ -103,8 +103,8 @@ def _start(
         taken, others = start_from(state.model, init)
         display.say(f"{len(taken)} weights taken from {init}; newly initialised: {', '.join(others) or 'none'}")
     parameters = sum(p.numel() for p in state.parameters)
-    spec, fitted = data.input_spec(), {"class_weights": class_weights_of(loss)}
-    world.lead(lambda: write_run(folder, experiment, identity, spec, fitted, device, parameters, start, world))
+    fitted = {"class_weights": class_weights_of(loss)}
+    world.lead(lambda: write_run(folder, experiment, data, identity, fitted, device, parameters, start, world))
     for message in start.messages:
         display.say(message)
     sizes = ", ".join(f"{len(clips):,} {name}" for name, clips in data.parts().items())
@@ -125,6 +125,8 @@ def _prepare_data(
     data = world.everywhere(lambda: build_data(experiment, device))
     if data.warning:
         display.say(f"*** {data.warning} ***")
+    if data.held_out is not None:
+        display.say(data.held_out["description"])
     identity = data.identity()
     fingerprints = world.gather([identity[part]["sha256"] for part in data.parts()])
     world.lead(lambda: check_processes(fingerprints, experiment.batch_size))

@@ -17,7 +17,9 @@ from seqclf.evaluation.evaluator import evaluate
 from seqclf.experiment.config import Experiment
 from seqclf.experiment.fingerprint import resume_fingerprint
 from seqclf.experiment.rendering import render_record
+from seqclf.reporting.figures import test_figures
 from seqclf.reporting.html import report
+from seqclf.runs.checkpoint import load_weights
 from seqclf.runs.environment import now
 from seqclf.runs.folder import RunFolder
 from seqclf.runs.metrics_file import MetricsWriter
@@ -27,6 +29,7 @@ from seqclf.runtime.progress import Display
 from seqclf.training.figures import LOGGED, describe, headline_metrics
 from seqclf.training.finite import FiniteCheck
 from seqclf.training.most_wrong import most_wrong_frames
+from seqclf.training.selection import is_better, selection_metric, selection_value
 from seqclf.training.state import TrainState, Window
 
 _REPORTING = threading.Lock()
@@ -103,23 +106,25 @@ class Session:
     def evaluate(self) -> bool:
         """Measures the validation part, or the test part without one; returns whether this is the best step yet.
 
-        The accuracy of clips by the decision rule of the data chooses the best checkpoint, or the frame accuracy where
-        clips have several labels. Test metrics choose no checkpoint.
+        Test metrics choose no checkpoint.
         """
         began, state = time.perf_counter(), self.state
         part = "test" if self.data.validation is None else "validation"
         figures = self._measure(part)
         self.figures = {part: figures}
-        own = self.experiment.metrics or {}
-        self.writer.add(state.step, part, {name: figures[name] for name in (*headline_metrics(figures, own), *LOGGED)})
+        metric = selection_metric(self.experiment.best_by, figures, self.decision)
+        own = list(self.experiment.metrics or {})
+        own += [metric] if metric not in headline_metrics(figures, own) else []
+        names = dict.fromkeys([*headline_metrics(figures, own), *LOGGED])
+        self.writer.add(state.step, part, {name: figures[name] for name in names})
         self.display.pause(time.perf_counter() - began)
         self.display.say(f"step {state.step}  {part}  {describe(figures, own)}")
         if part == "test":
             return False
-        value = figures[f"clip_{self.decision}"] if figures["clips"] else figures["frame_accuracy"]
-        if state.best is not None and value <= state.best["value"]:
+        value = selection_value(metric, figures)
+        if state.best is not None and not is_better(metric, value, state.best["value"]):
             return False
-        state.best = {"step": state.step, "value": value}
+        state.best = {"step": state.step, "metric": metric, "value": value}
         return True
 
     def save(self) -> Path:
@@ -140,13 +145,13 @@ class Session:
     def finish(self) -> dict[str, Any]:
         """Measures the other parts, and writes the results and the report; returns what ``results.json`` holds."""
         seconds = time.perf_counter() - self.started
-        for part in self.data.parts():
-            if part not in ("train", *self.figures):
-                self.figures[part] = self._measure(part)
-        state, skipped = self.state, self._skipped()
+        self.figures = self._measure_all(self.figures)
+        state = self.state
+        best = None if state.best is None else {**state.best, "parts": self._measure_best()}
+        skipped = self._skipped()
         results = {
             "step": state.step,
-            "best": state.best,
+            "best": best,
             "decision": self.decision,
             "seconds": seconds,
             "parts": self.figures,
@@ -156,7 +161,7 @@ class Session:
             self.display.say(f"skipped: {name} ({reason})")
 
         def write() -> None:
-            samples = [row[0] for row in self.figures["test"]["most_wrong"]]
+            samples = [row[0] for row in test_figures(results)["most_wrong"]]
             self.folder.write_results(results)
             self.folder.write_most_wrong(most_wrong_frames(self.data, samples), samples)
             self.folder.update_record(finished=now(), seconds=seconds, skipped=skipped)
@@ -165,6 +170,21 @@ class Session:
 
         self.world.lead(write)
         return results
+
+    def _measure_all(self, known: dict[str, Any]) -> dict[str, Any]:
+        """The metrics of all parts but the training part; those that are known are not measured again."""
+        parts = [part for part in self.data.parts() if part != "train"]
+        return {part: known[part] if part in known else self._measure(part) for part in parts}
+
+    def _measure_best(self) -> dict[str, Any]:
+        """The metrics of the best checkpoint by part. The model has its weights afterwards."""
+        best = self.state.best
+        assert best is not None
+        if best["step"] == self.state.step:
+            return self.figures
+        path, content, _ = self.world.lead(lambda: self.folder.load_checkpoint(str(best["step"])))
+        load_weights(self.state.model, content, path)
+        return self._measure_all({})
 
     def _measure(self, part: str) -> dict[str, Any]:
         average_buffers(self.state.model, self.world)

@@ -1,0 +1,221 @@
+"""Model selection: clips held out for validation, the metric that chooses, early stopping, averaged weights."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqclf import (
+    IGNORE,
+    LSTM,
+    Clips,
+    Data,
+    Experiment,
+    FrameSequenceClassifier,
+    SeqclfError,
+    Video,
+    Videos,
+    compare,
+    labelling,
+    mnist,
+)
+from seqclf.data import window
+from seqclf.data.held_out import hold_out
+from seqclf.experiment.config import build_data
+from seqclf.prediction import evaluate
+from seqclf.reporting.figures import print_results
+from seqclf.training.loop import train
+
+
+class Frames:
+    """A source of frames in memory."""
+
+    def __init__(self, path: str, frames: int) -> None:
+        self.path, self.frames, self.frame_shape = path, frames, (2,)
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def read(self, numbers) -> Tensor:
+        return torch.tensor([[float(n), 0.0] for n in numbers])
+
+
+def in_memory(labels, groups=None, **more) -> Data:
+    frames = torch.arange(len(labels) * 3.0).reshape(-1, 3)
+    test = Clips(torch.zeros(2, 3), [0, 1], labelling=more.get("labelling", labelling.last_frame))
+    return Data(Clips(frames, torch.tensor(labels), groups=groups, **more), test, "abc", "made")
+
+
+def of_videos(labels, groups=None, paths=None) -> Data:
+    paths = paths or [f"v{i}" for i in range(len(labels))]
+    videos = [Video(f"{path}, {i}", Frames(path, 9), k) for i, (path, k) in enumerate(zip(paths, labels, strict=True))]
+    train_part = Videos(videos, partial(window, frames=4), training=True, workers=0, groups=groups)
+    return Data(train_part, Videos([Video("t", Frames("t", 9), labels[0])], workers=0), "abc", "made")
+
+
+@pytest.mark.parametrize("make", [in_memory, of_videos])
+def test_every_class_gives_the_same_share_of_its_clips(make):
+    labels = [0] * 10 + [1] * 20 + [2] * 2
+    data = hold_out(make(labels), 0.2, seed=3)
+    kept, held = (Counter(labels_of(clips)) for clips in (data.train, data.validation))
+    assert held == {0: 2, 1: 4, 2: 1} and kept == {0: 8, 1: 16, 2: 1}
+    again, other = hold_out(make(labels), 0.2, seed=3), hold_out(make(labels), 0.2, seed=4)
+    assert again.held_out == data.held_out != other.held_out
+    assert again.train.fingerprint() == data.train.fingerprint()
+
+
+def labels_of(clips) -> list:
+    return clips.labels.tolist() if isinstance(clips, Clips) else [video.labels for video in clips.videos]
+
+
+def test_no_clip_is_lost_and_none_is_in_both_parts():
+    data = in_memory([0, 1, 2] * 7)
+    parts = hold_out(data, 0.3, seed=0)
+    rows = torch.cat([parts.train.frames, parts.validation.frames])
+    assert sorted(map(tuple, rows[..., 0].tolist())) == sorted(map(tuple, data.train.frames[..., 0].tolist()))
+    assert torch.equal(data.train.frames[parts.held_out["clips"]], parts.validation.frames)
+
+
+@pytest.mark.parametrize("make", [in_memory, of_videos])
+def test_groups_are_held_out_as_a_whole(make):
+    groups = ["ann", "bob", "cid", "dan", "eve"] * 6
+    data = hold_out(make([0, 1, 2] * 10, groups), 0.4, seed=1)
+    assert not set(data.train.groups) & set(data.validation.groups)
+    assert data.held_out["groups"] == sorted(set(data.validation.groups)) and len(data.held_out["groups"]) == 2
+
+
+def test_clips_of_one_video_are_a_group():
+    data = hold_out(of_videos([0, 1, 2] * 4, paths=["a", "b", "c", "d"] * 3), 0.25, seed=0)
+    kept, held = ({video.source.path for video in clips.videos} for clips in (data.train, data.validation))
+    assert len(held) == 1 and not kept & held
+
+
+def test_held_out_videos_are_read_as_test_videos_are():
+    data = hold_out(of_videos([0, 1, 2] * 4), 0.25, seed=0)
+    assert data.train.training and not data.validation.training
+    assert data.train.num_frames == 4 and data.validation.num_frames == 9
+
+
+def test_a_clip_with_labels_per_frame_counts_by_its_most_frequent_one():
+    rows = [[k, k, IGNORE] for k in (0, 1, 2) for _ in range(4)]
+    train_part = Clips(torch.zeros(12, 3), torch.tensor(rows), labelling=labelling.given)
+    data = Data(train_part, train_part.subset([0]), "abc", "made")
+    held = hold_out(data, 0.25, seed=0).validation.labels[:, 0]
+    assert sorted(held.tolist()) == [0, 1, 2]
+    with_background = replace(data, background=[0])
+    with_background.train.labels[:, :1] = 0  # as frequent as the digit, but background
+    assert sorted(hold_out(with_background, 0.25, seed=0).validation.labels[:, 1].tolist()) == [0, 1, 2]
+
+
+def test_a_clip_with_several_classes_counts_by_the_rarest_one():
+    rows = torch.tensor([[1, 0, 0]] * 8 + [[1, 1, 0]] * 4 + [[0, 0, 0]] * 4)
+    train_part = Clips(torch.zeros(16, 3), rows, multi_label=True)
+    held = hold_out(Data(train_part, train_part.subset([0]), "abc", "made"), 0.25, seed=0).validation.labels
+    assert Counter(map(tuple, held.tolist())) == {(1, 0, 0): 2, (1, 1, 0): 1, (0, 0, 0): 1}
+
+
+def test_the_only_clip_of_a_class_stays_in_training(capsys):
+    data = hold_out(in_memory([0] * 4 + [1] * 4 + [2]), 0.25, seed=0)
+    assert Counter(data.train.labels.tolist()) == {0: 3, 1: 3, 2: 1}
+    assert "1 classes have only one clip" in data.held_out["description"]
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5, 2, float("nan")])
+def test_a_share_outside_0_and_1_is_refused(share):
+    with pytest.raises(SeqclfError, match=f"setting validation={share}"):
+        replace(TINY, validation=share)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (in_memory([0, 1, 2]), "no class has two training clips"),
+        (in_memory([0, 1, 2] * 3, ["ann"] * 9), "'ann'"),
+        (replace(in_memory([0, 1, 2] * 3), validation=Clips(torch.zeros(1, 3), [0])), "of its own"),
+    ],
+)
+def test_data_that_cannot_be_split_are_refused(data, words):
+    with pytest.raises(SeqclfError, match=rf"setting validation=0\.5.*{words}"):
+        build_data(replace(TINY, data=data, validation=0.5))
+
+
+def test_groups_in_two_parts_or_of_the_wrong_number_are_refused():
+    clips = Clips(torch.zeros(3, 2, 1), [0, 1, 2], groups=["ann", "bob", "bob"])
+    with pytest.raises(SeqclfError, match="'bob' is in the train part and in the test part"):
+        Data(clips, clips.subset([2]), "abc", "made")
+    with pytest.raises(SeqclfError, match="groups: 2 names, expected 3"):
+        Clips(torch.zeros(3, 2, 1), [0, 1, 2], groups=["ann", "bob"])
+
+
+def digits() -> Data:
+    """120 of the built-in digits to train, 60 to test."""
+    clips = mnist(source="digits").train
+    return Data(clips.subset(range(120)), clips.subset(range(120, 180)), "0123456789", "digits")
+
+
+TINY = Experiment(
+    data=digits,
+    model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=12)),
+    optimizer=partial(torch.optim.Adam, lr=0.02),
+    steps=12,
+    batch_size=20,
+    validation=0.25,
+    eval_every=3,
+    checkpoint_every=3,
+    keep=1,
+)
+
+
+def lines_of(run, part) -> list[dict]:
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["part"] == part]
+
+
+@pytest.mark.parametrize(("best_by", "choose"), [(None, max), ("top5_accuracy", max), ("loss", min)])
+def test_the_metric_chooses_the_checkpoint(tmp_path, best_by, choose):
+    results = train(replace(TINY, best_by=best_by), tmp_path / "run", "cpu")
+    lines = lines_of(tmp_path / "run", "validation")
+    metric = best_by or "clip_last"
+    expected = choose(lines, key=lambda line: line[metric])
+    assert [results["best"][name] for name in ("step", "metric", "value")] == [
+        expected["step"],
+        metric,
+        expected[metric],
+    ]
+
+
+def test_the_best_checkpoint_is_measured_on_test_besides_the_last_step(tmp_path, capsys):
+    falling = replace(TINY, schedule=rising_after_3)
+    results = train(falling, tmp_path / "run", "cpu")
+    best = results["best"]
+    assert best["step"] < 12, "the learning rate ruins the later steps"
+    for checkpoint, parts in (("best", best["parts"]), ("newest", results["parts"])):
+        assert evaluate(tmp_path / "run", checkpoint=checkpoint, device="cpu")["parts"]["test"] == parts["test"]
+    print_results(results)
+    shown = capsys.readouterr().out
+    assert f"step {best['step']}" in shown and f"{100 * best['parts']['test']['clip_last']:.2f} %" in shown
+    row = compare([tmp_path / "run"])[0]
+    assert row["test.clip_last"] == results["parts"]["test"]["clip_last"]
+    assert row["best_test.clip_last"] == best["parts"]["test"]["clip_last"]
+
+
+def rising_after_3(step: int, steps: int) -> float:
+    return 1.0 if step < 9 else 100.0
+
+
+def test_a_run_evaluates_on_the_clips_that_it_held_out(tmp_path):
+    results = train(TINY, tmp_path / "run", "cpu")
+    assert (
+        evaluate(tmp_path / "run", "validation", device="cpu")["parts"]["validation"] == results["parts"]["validation"]
+    )
+
+
+def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(tmp_path):
+    with pytest.raises(SeqclfError, match=r"best_by=f1_50: .*frame_accuracy.*clip_last"):
+        train(replace(TINY, best_by="f1_50"), tmp_path / "run", "cpu")
+    with pytest.raises(SeqclfError, match="best_by=clip_last: the data has no validation part"):
+        train(replace(TINY, best_by="clip_last", validation=None), tmp_path / "run", "cpu")
