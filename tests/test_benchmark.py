@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from seqclf import Predictor
-from seqclf.benchmark import gpu, lrcn, lstm, processes, ragged, reader, streaming, timing
+from seqclf import TCN, Predictor
+from seqclf.benchmark import gpu, lrcn, lstm, processes, ragged, reader, streaming, tcn, timing
 from seqclf.data.video_file import VideoFile
 from seqclf.experiment.loading import load_experiment
 from seqclf.training.loop import train
@@ -45,6 +45,16 @@ def test_the_lrcn_rival_is_the_model_of_the_config():
             torch.testing.assert_close(rival(frame), stream(frame))
     lrcn.passes(model, frames[:, :1], labels[:, :1])["forward + backward"]()
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_rivals_of_tcn_are_the_same_networks(capsys):
+    stage = TCN(5, (4, 4), block="dilated_residual", causal=False)
+    fcn = TCN(5, (4, 6), (8, 5), block="conv", causal=False, norm="batch")
+    x = torch.randn(2, 9, 5)
+    for net, plain in ((stage, tcn.plain_stage(stage)), (fcn, tcn.plain_fcn(fcn))):
+        torch.testing.assert_close(plain(x.mT).mT, net(x)[0])
+    tcn.tcn(B=2, T=8, pairs=1)
+    assert capsys.readouterr().out.count("ratio") == 6
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Measure speed and memory against other programs: medians, and ratios of pairs measured in turn, ours / theirs.
 
 examples:
-  seqclf benchmark                          the first nine parts, a few minutes
+  seqclf benchmark                          the first ten parts, a few minutes
   seqclf benchmark step resets start
   seqclf benchmark whole --root DIR         longer parts run only if named
   seqclf benchmark gpu --root DIR
@@ -10,6 +10,7 @@ parts (ratios of times; ratios of rates where the unit is "per second"):
   step       training step of the reference task, against bare nn.LSTM and against its matrix products
   resets     LSTM with sequences that start inside the batch, against the same without
   wide       LSTM at the shape of LRCN and others, against nn.LSTM
+  tcn        TCN against the same convolutions without padding and resets
   start      importing seqclf, and one training step as a process
   caffe      nets of Caffe files, against times of the original Caffe; loading a large .caffemodel
   reader     reading clips from video files and frame folders, against PyAV, PIL or torchcodec, with 1 and 2 threads
@@ -35,13 +36,13 @@ from pathlib import Path
 from seqclf import SeqclfError
 from seqclf.cli.parser import make_parser
 
-QUICK = ("step", "resets", "wide", "start", "caffe", "reader", "lrcn", "streaming", "onnx")
+QUICK = ("step", "resets", "wide", "tcn", "start", "caffe", "reader", "lrcn", "streaming", "onnx")
 LONG = ("ragged", "whole", "memory", "video_memory", "processes", "gpu")
 
 
 def main(words: Sequence[str]) -> int:
     parser = make_parser("benchmark", __doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="see above (default: the first nine)")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="see above (default: the first ten)")
     parser.add_argument("--root", default="data", help="the folder that holds MNIST/raw, for whole, memory and gpu")
     parser.add_argument("--pairs", type=int, default=3, help="repetitions of whole processes (default: 3)")
     parser.add_argument("--steps", type=int, default=3000, help="training steps of whole processes (default: 3000)")
@@ -66,12 +67,13 @@ def main(words: Sequence[str]) -> int:
 
 def benchmarks(root: str, pairs: int, steps: int) -> dict[str, Callable[[], None]]:
     """The benchmarks by name."""
-    from seqclf.benchmark import caffe_nets, gpu, lrcn, lstm, processes, ragged, reader, streaming, video_memory
+    from seqclf.benchmark import caffe_nets, gpu, lrcn, lstm, processes, ragged, reader, streaming, tcn, video_memory
 
     return {
         "step": lstm.step,
         "resets": lstm.resets,
         "wide": lstm.wide,
+        "tcn": tcn.tcn,
         "start": processes.start,
         "caffe": caffe_nets.caffe_nets,
         "reader": reader.reader,
