@@ -19,6 +19,7 @@ from seqclf.models import (
     Attention,
     FrameSequenceClassifier,
     Identity,
+    Pool,
     orthogonal,
 )
 
@@ -45,6 +46,9 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "rnn, bidirectional, all options": partial(
         RNN, hidden=3, layers=2, bidirectional=True, residual=True, layer_norm=True, projection=True
     ),
+    "pool, mean": Pool,
+    "pool, max": partial(Pool, kind="max"),
+    "pool, attention": partial(Pool, kind="attention"),
     "attention": partial(Attention, hidden=8, heads=2, window=4),
     "attention, window around": partial(Attention, hidden=8, heads=2, window=5, causal=False, dropout=0.5),
     "attention, all frames": partial(Attention, hidden=4, layers=1, heads=1, window=None, causal=False),

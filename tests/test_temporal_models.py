@@ -112,6 +112,16 @@ def test_a_stream_of_single_frames_equals_the_whole(name):
     close(torch.cat(outputs, 1), whole)
 
 
+@every_streaming_model
+def test_a_state_of_zeros_is_that_of_a_new_sequence(name):
+    """A graph without flags can reset a stream by zeros."""
+    net, x = build(name), torch.randn(2, 5, D)
+    y, state = net(x)
+    if state is not None:
+        zeros = tuple(torch.zeros_like(part) for part in parts_of(state))
+        close(net(x, state=zeros if isinstance(state, tuple) else zeros[0])[0], y)
+
+
 @every_model
 def test_exactly_the_causal_models_ignore_later_frames(name):
     net, x = build(name), torch.randn(1, 12, D)

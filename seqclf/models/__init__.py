@@ -9,6 +9,7 @@ from seqclf.models.encoder import Chain, ChannelScale, Flatten
 from seqclf.models.groups import param_groups
 from seqclf.models.identity import Identity
 from seqclf.models.lrn import LocalResponseNorm
+from seqclf.models.pool import Pool
 from seqclf.models.preprocess import Normalize
 from seqclf.models.recurrent import GRU, LSTM, RNN, orthogonal
 from seqclf.models.refinement import softmax
@@ -28,6 +29,7 @@ __all__ = [
     "Identity",
     "LocalResponseNorm",
     "Normalize",
+    "Pool",
     "State",
     "TemporalReport",
     "check_temporal",

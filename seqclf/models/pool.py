@@ -1,0 +1,149 @@
+"""Pooling over time: at every frame, the mean, maximum or weighted mean of the sequence so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from seqclf.batch import SeqclfError, valid_frames
+from seqclf.models.contract import State, check_sequences
+
+Parts = tuple[Tensor, ...]
+"""What is known of some frames: their pooled value ``(B, T, D)`` and weight ``(B, T, 1)``, and for "attention" the
+largest score ``(B, T, 1)``, by whose exponential value and weight are divided."""
+
+LOWEST = torch.finfo(torch.float32).min
+"""The maximum of no values; finite, as a difference of infinities is not a number."""
+
+
+class Pool(nn.Module):
+    """Pools the frames of a sequence from its first to the current one.
+
+    At the last frame this is the pooling over the whole clip, so labels at the last frame train a model that pools over
+    time. There is no ``kind="last"``: it is what a temporal model without ``Pool`` gives.
+
+    Args:
+        input_size: D, the features per frame; outputs have as many.
+        kind: "mean"; "max"; or "attention", the mean with the weights ``softmax(w x)`` and a learned vector w.
+
+    The state is a tuple: the sum, maximum or weighted sum ``(1, B, D)``; the number of frames or the sum of weights
+    ``(1, B, 1)``; and for "attention" the largest score ``(1, B, 1)``, as the exponential of a score may overflow
+    (Milakov and Gimelshein 2018, algorithm 3).
+
+    Raises:
+        SeqclfError: the kind is unknown.
+    """
+
+    causal, carries_state = True, True
+
+    def __init__(self, input_size: int, kind: str = "mean") -> None:
+        super().__init__()
+        if kind not in _COMBINE:
+            raise SeqclfError(f"Pool: kind must be one of {', '.join(map(repr, _COMBINE))}, not {kind!r}")
+        self.kind, self.input_size, self.out_features = kind, input_size, input_size
+        self.score = nn.Linear(input_size, 1, bias=False) if kind == "attention" else None
+
+    def forward(
+        self, features: Tensor, is_first: Tensor | None = None, state: State = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Returns the pooled features at every frame, and the state after each stream's last valid frame.
+
+        Args:
+            features: ``(B, T, D)`` float.
+            is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
+            state: the state that an earlier call returned; None or zeros for none.
+            lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
+
+        Returns:
+            outputs ``(B, T, D)``, zero at padding, and the state.
+
+        Raises:
+            SeqclfError: an argument has the wrong shape or dtype.
+        """
+        self._check(features, is_first, state, lengths)
+        valid = valid_frames(lengths, features.shape, features.device)
+        parts = self._frames(features, valid[..., None])
+        sequence = torch.zeros_like(valid).long() if is_first is None else (is_first & valid).cumsum(1)
+        if isinstance(state, tuple):  # one more frame, before the first
+            parts = tuple(torch.cat([a, b], 1) for a, b in zip(self._past(state), parts, strict=True))
+            sequence = torch.cat([torch.zeros_like(sequence[:, :1]), sequence], 1)
+        if is_first is None and self.kind in _CUMULATIVE:  # faster
+            parts = _CUMULATIVE[self.kind](parts[0]), parts[1].cumsum(1)
+        else:
+            parts = _running(_COMBINE[self.kind], parts, sequence)
+        value, weight = (part[:, -features.shape[1] :] for part in parts[:2])
+        pooled = value if self.kind == "max" else value / weight
+        return pooled.where(valid[..., None], 0.0).to(features.dtype), tuple(part[:, -1][None] for part in parts)
+
+    def _frames(self, features: Tensor, valid: Tensor) -> Parts:
+        """Each frame on its own; padding has weight 0."""
+        x = features.where(valid, 0.0)
+        score = None if self.score is None else self.score(x).float()
+        x = x.to(torch.promote_types(x.dtype, torch.float32))  # sums of half precision would lose digits
+        if self.kind == "max":
+            x = x.where(valid, LOWEST)
+        parts = (x, valid.to(x.dtype))
+        return parts if score is None else (*parts, score.where(valid, LOWEST))
+
+    def _past(self, state: Parts) -> Parts:
+        """A state as a frame. Where no frame has been seen (weight 0), every maximum and score is larger."""
+        value, weight, *score = (part[0][:, None] for part in state)
+        if self.kind == "max":
+            value = value.where(weight > 0, LOWEST)
+        return value, weight, *(part.where(weight > 0, LOWEST) for part in score)
+
+    def _check(self, features: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
+        if features.dim() != 3 or features.shape[-1] != self.input_size:
+            raise SeqclfError(f"Pool expects features (B, T, {self.input_size}), not {tuple(features.shape)}")
+        B, T, D = features.shape
+        check_sequences((B, T), is_first, lengths)
+        expected = [(1, B, D), (1, B, 1), (1, B, 1)][: 3 if self.kind == "attention" else 2]
+        if state is None:
+            return
+        shapes = [tuple(part.shape) for part in (state if isinstance(state, tuple) else (state,))]
+        if shapes != expected or not isinstance(state, tuple):
+            raise SeqclfError(f"Pool: the state must be a tuple of {len(expected)} tensors {expected}, not {shapes}")
+
+
+def _mean(earlier: Parts, later: Parts) -> Parts:
+    return tuple(a + b for a, b in zip(earlier, later, strict=True))
+
+
+def _max(earlier: Parts, later: Parts) -> Parts:
+    return torch.maximum(earlier[0], later[0]), earlier[1] + later[1]
+
+
+def _attention(earlier: Parts, later: Parts) -> Parts:
+    top = torch.maximum(earlier[2], later[2]).detach()  # it cancels out of value / weight, and so does its gradient
+    a, b = (earlier[2] - top).exp(), (later[2] - top).exp()
+    return a * earlier[0] + b * later[0], a * earlier[1] + b * later[1], top
+
+
+_COMBINE = {"mean": _mean, "max": _max, "attention": _attention}
+"""What is known of frames and the frames after them together, by kind."""
+_CUMULATIVE: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda x: x.cumsum(1), "max": lambda x: x.cummax(1)[0]}
+"""The pooled value of all frames up to each, for clips of one sequence."""
+
+
+def _running(combine: Callable[[Parts, Parts], Parts], parts: Parts, sequence: Tensor) -> Parts:
+    """Combines all frames of a sequence up to each, in log2(T) steps (Hillis and Steele 1986).
+
+    Step k takes in what is known at the frame ``2^k`` before. A running sum over all frames would carry the rounding
+    errors of one sequence into the next, and a loop over time would be slow.
+
+    Args:
+        combine: an associative function.
+        parts: what is known of each frame on its own, ``(B, T, ...)``.
+        sequence: ``(B, T)`` int64, the number of each frame's sequence.
+    """
+    distance = 1
+    while distance < sequence.shape[1]:
+        same = (sequence[:, distance:] == sequence[:, :-distance])[..., None]
+        later = tuple(part[:, distance:] for part in parts)
+        both = combine(tuple(part[:, :-distance] for part in parts), later)
+        merged = [b.where(same, alone) for b, alone in zip(both, later, strict=True)]
+        parts = tuple(torch.cat([part[:, :distance], new], 1) for part, new in zip(parts, merged, strict=True))
+        distance *= 2
+    return parts
