@@ -20,6 +20,7 @@ from seqclf.models import (
     FrameSequenceClassifier,
     Identity,
     Pool,
+    TemporalChain,
     orthogonal,
 )
 
@@ -59,6 +60,18 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
     "fcn": partial(TCN, channels=(6, 8, 6), kernel=(8, 5, 3), block="conv", causal=False, norm="batch"),
     "MS-TCN": lambda D: in_stages(D, partial(STAGE, causal=False), partial(STAGE, causal=False)),
     "stages that stream": lambda D: in_stages(D, partial(GRU, hidden=4), STAGE, Identity, partial(LSTM, hidden=4)),
+    "lstm, then attention pool": partial(
+        TemporalChain, parts={"lstm": partial(LSTM, hidden=6), "pool": partial(Pool, kind="attention")}
+    ),
+    "single frames, then tcn, then gru": partial(
+        TemporalChain,
+        parts={"frame": Identity, "tcn": partial(TCN, channels=(6, 4)), "gru": partial(GRU, hidden=5, layers=2)},
+    ),
+    "fcn, then mean pool": partial(
+        TemporalChain,
+        parts={"fcn": partial(TCN, channels=(6, 6), block="conv", causal=False, norm="batch"), "pool": Pool},
+    ),
+    "single frames in a chain": partial(TemporalChain, parts={"one": Identity, "two": Identity}),
 }
 """Every temporal model, built from D. The laws are tested on each: in test_temporal_models.py and by check_temporal."""
 

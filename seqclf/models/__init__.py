@@ -14,6 +14,7 @@ from seqclf.models.preprocess import Normalize
 from seqclf.models.recurrent import GRU, LSTM, RNN, orthogonal
 from seqclf.models.refinement import softmax
 from seqclf.models.tcn import TCN
+from seqclf.models.temporal_chain import TemporalChain
 
 __all__ = [
     "GRU",
@@ -31,6 +32,7 @@ __all__ = [
     "Normalize",
     "Pool",
     "State",
+    "TemporalChain",
     "TemporalReport",
     "check_temporal",
     "check_user_temporal",

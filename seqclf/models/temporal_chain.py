@@ -1,0 +1,76 @@
+"""Temporal models one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from seqclf.batch import SeqclfError
+from seqclf.models.contract import State, can_stream, check_result, declares
+from seqclf.models.refinement import join_states, split_state
+from seqclf.models.trial import hidden_size, state_example
+
+
+class TemporalChain(nn.Module):
+    """Temporal models one after another, such as convolutions over time and a pooling.
+
+    It is causal, streams and takes clips of unequal length if all its parts do.
+
+    Args:
+        input_size: D, the features per frame.
+        parts: classes, or ``functools.partial`` of them, that build the models, by name, such as
+            ``{"tcn": partial(TCN, causal=False), "pool": partial(Pool, kind="max")}``. Each is called with the number
+            of features that the one before returns.
+
+    The state is a tuple with the tensors of all parts.
+
+    Raises:
+        SeqclfError: there are no parts, or one fails in the trial run that finds its sizes.
+    """
+
+    def __init__(self, input_size: int, parts: Mapping[str, Callable[[int], nn.Module]]) -> None:
+        super().__init__()
+        if not parts:
+            raise SeqclfError("TemporalChain: parts must name at least one temporal model")
+        self.out_features = input_size
+        self.state_examples: list[State] = []
+        for name, build in parts.items():
+            self._append(name, build(self.out_features))
+        models = list(self.children())
+        self.causal = all(declares(part, "causal") for part in models)
+        self.frame_wise = all(declares(part, "frame_wise") for part in models)
+        self.carries_state = all(map(can_stream, models)) and not self.frame_wise
+        self.equal_lengths = any(declares(part, "equal_lengths") for part in models)
+
+    def _append(self, name: str, part: nn.Module) -> None:
+        input_size = self.out_features
+        self.add_module(name, part)
+        self.state_examples.append(state_example(part, input_size))
+        self.out_features = hidden_size(part, lambda: input_size)
+
+    def forward(
+        self, features: Tensor, is_first: Tensor | None = None, state: State = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Returns the outputs of the last part at every frame, and the state after each stream's last valid frame.
+
+        Args:
+            features: ``(B, T, D)`` float.
+            is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
+            state: the state that an earlier call returned; None to begin new sequences.
+            lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
+
+        Returns:
+            outputs ``(B, T, H)``, and the state; None if a part cannot continue a sequence.
+
+        Raises:
+            SeqclfError: an argument has the wrong shape or dtype.
+        """
+        if state is not None and not self.carries_state:
+            raise SeqclfError("TemporalChain: not all parts can continue a sequence, so it takes no state")
+        before = [None for _ in self.children()] if state is None else split_state(state, self.state_examples)
+        after = []
+        for part, own in zip(self.children(), before, strict=True):
+            features, own = check_result(part, part(features, is_first, own, lengths), features.shape)
+            after.append(own)
+        return features, join_states(after) if self.carries_state else None
