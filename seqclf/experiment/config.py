@@ -35,7 +35,8 @@ class Experiment:
         seed: the seed of initial weights, sample order, augmentation and dropout, from 0 to 2 ** 63 - 1.
         schedule: ``schedule(step, steps)`` returns the factor on the optimizer's learning rate; see
             ``seqclf.schedules``.
-        loss: ``loss(logits, labels, total)`` returns the loss to minimise; see ``seqclf.losses``.
+        loss: ``loss(logits, labels, total)`` returns the loss to minimise; see ``seqclf.losses``. Multi-label data
+            needs ``binary_cross_entropy``.
         metrics: your own metrics by name. ``metric(truth, predicted, probabilities)`` returns a number from NumPy
             arrays ``(N,)``, ``(N,)`` and ``(N, K)``, over all clips of a part, or over all labelled frames if the data
             has labels per frame. None for none.

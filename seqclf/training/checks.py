@@ -61,33 +61,50 @@ def check_graph(experiment: Experiment, clips: Clips | Videos, device: torch.dev
             raise SeqclfError(f"setting cuda_graph=True: {reason}")
 
 
-def check_loss(loss: Callable[..., Tensor], num_classes: int, device: torch.device) -> None:
+def check_loss(loss: Callable[..., Tensor], num_classes: int, multi_label: bool, device: torch.device) -> None:
     """Calls the loss once on zeros, with more frames than classes so that the axes can't be mistaken.
 
     Raises:
-        SeqclfError: it does not take the arguments of a loss, fails, returns no scalar, or is a module whose buffers
-            change.
+        SeqclfError: it does not take the arguments of a loss, fails, or returns no scalar; it is for the other kind of
+            labels; or it is a module whose buffers change.
     """
     buffers = {} if not isinstance(loss, ModuleLoss) else dict(loss.module.named_buffers())
     before = {name: buffer.clone() for name, buffer in buffers.items()}
-    labels = torch.zeros(2, num_classes + 1, dtype=torch.int64, device=device)
-    logits = torch.zeros(*labels.shape, num_classes, device=device, requires_grad=True)
-    try:
-        with seeded(0, device):
-            found = loss(logits, labels, torch.tensor(labels.numel(), device=device))
-        reason = None if isinstance(found, Tensor) and not found.dim() else "it returned no scalar"
-    except SeqclfError as error:
-        raise SeqclfError(f"setting loss: {error}") from None
-    except Exception as error:  # user code
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    error = _error_of(loss, num_classes, multi_label, device)
     for name, buffer in before.items():
         if not torch.equal(buffer, buffers[name]):
             raise SeqclfError(f"setting loss: it changes its buffer {name}, which a checkpoint does not hold")
-    if reason is not None:
+    if error is None:
+        return
+    if _error_of(loss, num_classes, not multi_label, device) is None:
+        name = getattr(loss, "name", None) or getattr(getattr(loss, "func", loss), "__name__", type(loss).__name__)
+        kinds, fits = ("one class per frame", "multi-label data"), ("cross_entropy", "binary_cross_entropy")
         raise SeqclfError(
-            f"setting loss: {reason}; a loss takes (logits, labels, total), with logits (B, T, K), labels (B, T) and "
-            "the number of labelled frames in the batch, and returns a scalar (see seqclf.losses.cross_entropy)"
+            f"setting loss={name}: it is for {kinds[not multi_label]}, but the labels are {kinds[multi_label]}: set "
+            f"loss=seqclf.losses.{fits[multi_label]}"
         )
+    if isinstance(error, SeqclfError):
+        raise SeqclfError(f"setting loss: {error}")
+    labels, example = ("(B, T, K)", "binary_cross_entropy") if multi_label else ("(B, T)", "cross_entropy")
+    reason = str(error).splitlines()[0] if str(error) else ""
+    raise SeqclfError(
+        f"setting loss: {type(error).__name__}: {reason}; a loss takes (logits, labels, total), with logits (B, T, K), "
+        f"labels {labels} and the number of labels in the batch, and returns a scalar (see seqclf.losses.{example})"
+    )
+
+
+def _error_of(
+    loss: Callable[..., Tensor], num_classes: int, multi_label: bool, device: torch.device
+) -> Exception | None:
+    """The error of a loss on labels of this kind; None if it takes them."""
+    logits = torch.zeros(2, num_classes + 1, num_classes, device=device, requires_grad=True)
+    labels = torch.zeros(logits.shape if multi_label else logits.shape[:2], dtype=torch.int64, device=device)
+    try:
+        with seeded(0, device):
+            found = loss(logits, labels, torch.tensor(labels.numel(), device=device))
+    except Exception as error:  # user code
+        return error
+    return None if isinstance(found, Tensor) and not found.dim() else TypeError("it returned no scalar")
 
 
 def absent_classes(data: Data) -> list[str]:
@@ -181,7 +198,7 @@ def check_experiment(
         )
     if experiment.cuda_graph:
         check_graph(experiment, data.train, device, world)
-    check_loss(loss, data.num_classes, device)
+    check_loss(loss, data.num_classes, data.multi_label, device)
     check_metrics(experiment.metrics or {}, data.num_classes)
     check_user_temporal(model)
     check_equal_lengths(experiment, data, model)

@@ -97,11 +97,12 @@ class Session:
     def log(self) -> None:
         """Writes a line of training metrics, over the steps since the last one."""
         state, display = self.state, self.display
-        means, state.window = state.window.means(), Window()
+        accuracy = "label_accuracy" if self.data.multi_label else "accuracy"
+        means, state.window = state.window.means(accuracy), Window()
         values: dict[str, float | None] = {**means, "lr": state.lr}
         timings = {"steps_per_second": display.rate(), "waits_for_data": display.waits()}
         self.writer.add(state.step, "train", values, **timings)
-        display.figures(f"loss {means['loss']:.4f}  accuracy {means['accuracy']:.2%}")
+        display.figures(f"loss {means['loss']:.4f}  {accuracy} {means[accuracy]:.2%}")
 
     def evaluate(self) -> bool:
         """Measures the validation part, or the test part without one; returns whether this is the best step yet.

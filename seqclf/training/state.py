@@ -33,12 +33,12 @@ class Window:
         loss, norm, right, labelled = (x.item() if isinstance(x, Tensor) else x for x in self.sums)
         return {"loss": loss, "norm": norm, "right": right, "labelled": labelled, "steps": self.steps}
 
-    def means(self) -> dict[str, float]:
-        """Mean loss and gradient norm per step, and the accuracy over all labelled frames."""
+    def means(self, accuracy: str = "accuracy") -> dict[str, float]:
+        """Mean loss and gradient norm per step, and under this name the accuracy over all labels."""
         sums = self.state_dict()
         return {
             "loss": sums["loss"] / sums["steps"],
-            "accuracy": sums["right"] / max(sums["labelled"], 1),
+            accuracy: sums["right"] / max(sums["labelled"], 1),
             "grad_norm": sums["norm"] / sums["steps"],
         }
 

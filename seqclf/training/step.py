@@ -24,9 +24,9 @@ class StepResult(NamedTuple):
     """Scalars on the device, over the whole batch of all processes.
 
     Attributes:
-        loss: the mean over labelled frames, summed over the stages of the model.
-        right: labelled frames that were classified correctly.
-        labelled: labelled frames.
+        loss: the mean over labelled frames, or known labels of multi-label data; summed over the stages of the model.
+        right: labelled frames that were classified correctly; known labels that the logit's sign predicts.
+        labelled: labelled frames, or known labels.
         norm: the L2 norm of the gradient, before clipping.
     """
 
@@ -58,6 +58,12 @@ def make_step(
         return eager
     captured = Captured(eager, device)
     return lambda rows: StepResult(*captured(rows))  # type: ignore[arg-type]
+
+
+def _right(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many labels are predicted: by the highest logit, or of multi-label data by a probability of at least 0.5."""
+    predicted = logits.argmax(-1) if labels.dim() == 2 else (logits >= 0).long()
+    return (predicted == labels).sum()
 
 
 class _Stages(nn.Module):
@@ -115,7 +121,7 @@ class _EagerStep:
                         window_loss = sum(losses[1:], losses[0])
                     self.scaler.scale(window_loss).backward()
                 loss += window_loss.detach()
-                right += (stages[-1].detach().argmax(-1) == window.labels).sum()
+                right += _right(stages[-1].detach(), window.labels)
         return StepResult(self.world.sum(loss), self.world.sum(right), labelled, self._clip_gradients())
 
     def _augmented(self, batch: Batch) -> Batch:
