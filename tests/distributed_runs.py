@@ -56,6 +56,10 @@ def toy_data(kind: str) -> Data:
             return Clips(frames, labels)
         if kind == "every":
             return Clips(frames, labels, lengths, every_frame)
+        if kind == "several":
+            several = torch.randint(0, 2, (clips, 7, 3), generator=generator)
+            unknown = torch.rand(clips, 7, 3, generator=generator) < 0.3
+            return Clips(frames, several.masked_fill(unknown, IGNORE), lengths, given, multi_label=True)
         per_frame = labels[:, None].expand(-1, 7).masked_fill(torch.rand(clips, 7, generator=generator) < 0.7, IGNORE)
         return Clips(frames, per_frame, lengths, given)
 
@@ -102,7 +106,7 @@ def evaluated(world):
     """Metrics of an untrained model on the toy clips, which batches and processes divide unevenly."""
     torch.manual_seed(0)
     model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=8), frame_shape=(6,), num_classes=3)
-    data = {kind: toy_data(kind).train for kind in ("clip", "every", "given")}
+    data = {kind: toy_data(kind).train for kind in ("clip", "every", "given", "several")}
     figures = {kind: evaluate(model, clips, 3, 2, world=world) for kind, clips in data.items()}
     return figures | {"few": evaluate(model, data["clip"], 3, 1000, background=[0], world=world)}
 

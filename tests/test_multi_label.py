@@ -1,11 +1,30 @@
 """Multi-label data: labels, loss, training, evaluation, prediction."""
 
+import json
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from sklearn.metrics import average_precision_score, f1_score
 
-from seqclf import IGNORE, Clips, Data, SeqclfError, Video, Videos
+from seqclf import (
+    IGNORE,
+    LSTM,
+    Clips,
+    Data,
+    Experiment,
+    FrameSequenceClassifier,
+    SeqclfError,
+    Video,
+    Videos,
+    train,
+)
+from seqclf.batch import Batch
+from seqclf.evaluation.multi_label import MultiLabelMetrics
 from seqclf.labelling import every_frame, given, last_frame
+from seqclf.losses import binary_cross_entropy, cross_entropy, steady_cross_entropy
 from seqclf.prediction.frames import FramesInMemory
 
 N, T, K = 6, 7, 3
@@ -125,3 +144,157 @@ def wrong(*at, value=5, labels=BY_FRAME):
 def test_labels_that_do_not_fit_are_refused(make, match):
     with pytest.raises(SeqclfError, match=match):
         make()
+
+
+LOGITS = torch.randn(N, T, K, generator=torch.Generator().manual_seed(3))
+KNOWN = BY_FRAME.masked_fill(torch.rand(N, T, K, generator=torch.Generator().manual_seed(4)) < 0.4, IGNORE)
+
+
+def test_the_loss_is_the_mean_over_known_labels():
+    known = KNOWN != IGNORE
+    for pos_weight in (None, 3.0, [0.5, 1.0, 20.0]):
+        expected = F.binary_cross_entropy_with_logits(
+            LOGITS,
+            KNOWN.clamp(min=0).float(),
+            weight=known.float(),
+            pos_weight=None if pos_weight is None else torch.tensor(pos_weight).expand(K),
+            reduction="sum",
+        )
+        found = binary_cross_entropy(LOGITS, KNOWN, pos_weight=pos_weight)
+        assert torch.allclose(found, expected / known.sum(), rtol=1e-6)
+        parts = [binary_cross_entropy(LOGITS[i::2], KNOWN[i::2], known.sum(), pos_weight) for i in (0, 1)]
+        assert torch.allclose(sum(parts), found, rtol=1e-6)
+    assert binary_cross_entropy(LOGITS, torch.full_like(KNOWN, IGNORE)) == 0
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan, 1e30])
+def test_unknown_labels_have_no_loss_and_no_gradient(value):
+    logits = LOGITS.masked_fill(KNOWN == IGNORE, value).requires_grad_()
+    loss = binary_cross_entropy(logits, KNOWN)
+    loss.backward()
+    assert torch.equal(loss.detach(), binary_cross_entropy(LOGITS, KNOWN))
+    assert (logits.grad[KNOWN == IGNORE] == 0).all() and (logits.grad[KNOWN != IGNORE] != 0).all()
+
+
+def experiment(part, loss=binary_cross_entropy, **keywords):
+    return Experiment(
+        data=data(part),
+        model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=8)),
+        optimizer=partial(torch.optim.Adam, lr=0.05),
+        loss=loss,
+        **{"steps": 40, "batch_size": 6, "log_every": 40, **keywords},
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "loss", "match"),
+    [
+        (clips(BY_CLIP), cross_entropy, "loss=cross_entropy.*seqclf.losses.binary_cross_entropy"),
+        (clips(BY_CLIP), partial(steady_cross_entropy, weight=1), "loss=steady_cross_entropy.*binary_cross_entropy"),
+        (Clips(FRAMES, BY_CLIP[:, 0]), binary_cross_entropy, r"loss=binary_cross_entropy.*losses.cross_entropy"),
+        (
+            clips(BY_CLIP),
+            partial(binary_cross_entropy, pos_weight=[1, 2]),
+            r"setting loss: pos_weight=\[1.0, 2.0\].* 3 ",
+        ),
+        (clips(BY_CLIP), partial(binary_cross_entropy, pos_weight=-1), r"setting loss: pos_weight=\[-1.0\]"),
+        (clips(BY_CLIP), lambda logits: logits.sum(), r"setting loss: TypeError.*labels \(B, T, K\)"),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_refused(tmp_path, part, loss, match):
+    with pytest.raises(SeqclfError, match=match):
+        train(experiment(part, loss), tmp_path / "run", "cpu")
+
+
+@pytest.mark.parametrize("labels", ["clip", "frame"])
+def test_training_learns_the_labels(tmp_path, labels):
+    """Also in parts and in windows: their losses and gradients are those of the whole batch."""
+    part = clips(BY_CLIP) if labels == "clip" else clips(KNOWN, given)
+    results = train(experiment(part, steps=150), tmp_path / "run", "cpu")
+    figures = results["parts"]["test"]
+    assert figures["label_accuracy"] == 1 and figures["frame_map"] == 1 and figures["frame_micro_f1"] == 1
+    assert figures["labels"] == int(((KNOWN if labels == "frame" else BY_CLIP) != IGNORE).sum())
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    line = [line for line in lines if line["part"] == "train"][-1]
+    assert line["label_accuracy"] > 0.9 and "accuracy" not in line
+    losses = []
+    for keywords in ({}, {"accumulate": 3}, {"truncate": T - 1}):
+        train(experiment(part, steps=1, log_every=1, **keywords), tmp_path / str(keywords), "cpu")
+        losses.append(json.loads((tmp_path / str(keywords) / "metrics.jsonl").read_text().splitlines()[0]))
+    assert np.allclose([x["loss"] for x in losses], losses[0]["loss"], rtol=1e-5)
+    assert np.allclose(losses[1]["grad_norm"], losses[0]["grad_norm"], rtol=1e-4)
+
+
+def random_case(seed, ties):
+    """Scores ``(M, K)`` and labels with unknown entries; the last class has no positive."""
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.rand(40, 4, generator=g)
+    scores = (scores * 4).round().clamp(1, 3) / 4 if ties else scores
+    labels = torch.randint(0, 2, (40, 4), generator=g).masked_fill(torch.rand(40, 4, generator=g) < 0.3, IGNORE)
+    labels[:, 3] = labels[:, 3].clamp(max=0)
+    return scores, labels
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_metrics_equal_those_of_scikit_learn(ties):
+    for seed in range(5):
+        scores, labels = random_case(seed, ties)
+        thresholds = [0.5, 0.25, 0.75, 0.5]
+        metrics = MultiLabelMetrics(4, thresholds)
+        for rows in torch.arange(40).split(7):  # one frame per clip: frames and clips have the same figures
+            metrics.update(scores[rows, None].logit(), Batch(scores[rows, None], labels[rows, None]))
+        found = metrics.result()
+        p = scores.logit().sigmoid()
+        aps, f1s = [], []
+        for k in range(3):
+            known = labels[:, k] != IGNORE
+            aps.append(average_precision_score(labels[known, k], p[known, k]))
+            f1s.append(f1_score(labels[known, k], p[known, k] >= thresholds[k]))
+        known = labels != IGNORE
+        predicted = p >= torch.tensor(thresholds)
+        for over in ("frame", "clip"):
+            assert np.allclose(found[f"{over}_class_ap"][:3], aps, rtol=1e-12)
+            assert np.allclose(found[f"{over}_class_f1"][:3], f1s, rtol=1e-12)
+            assert found[f"{over}_class_ap"][3] is None and found[f"{over}_class_f1"][3] is None
+            assert np.allclose(found[f"{over}_macro_f1"], np.mean(f1s))
+            assert np.allclose(found[f"{over}_micro_f1"], f1_score(labels[known], predicted[known]))
+            assert found[f"{over}_positive_classes"] == 3
+        assert np.allclose([found[f"{over}_map"] for over in ("frame", "clip_last", "clip_mean")], np.mean(aps))
+        assert found["class_positives"] == (labels == 1).sum(0).tolist()
+        assert np.allclose(found["label_accuracy"], (predicted[known] == labels[known].bool()).double().mean())
+        assert np.allclose(found["loss"], float(binary_cross_entropy(scores[:, None].logit(), labels[:, None])))
+
+
+def test_clips_are_counted_by_their_last_frame_and_by_the_mean():
+    labels = every_frame(torch.tensor([1, 0]), torch.tensor([2, 3]), 3)[..., None]
+    logits = torch.tensor([[2.0, -1.0, 9.0], [-3.0, 1.0, -0.5]])[..., None]  # 9 is padding
+    batch = Batch(logits, labels, torch.tensor([2, 3]), indices=torch.tensor([8, 9]))
+    for decision, f1 in (("last", 0), ("mean", 1)):
+        metrics = MultiLabelMetrics(1, decision=decision)
+        metrics.update(logits, batch)
+        found = metrics.result()
+        assert found["clip_micro_f1"] == f1
+    assert (found["frames"], found["clips"], found["labels"]) == (5, 2, 5)
+    assert (found["clip_last_map"], found["clip_mean_map"]) == (0.5, 1)
+    assert [row[:3] for row in found["most_wrong"]] == [[8, [0], []]]
+    mixed = labels.clone()
+    mixed[1, 0] = 1 - mixed[1, 0]  # its frames differ: no label of the clip
+    metrics = MultiLabelMetrics(1)
+    metrics.update(logits, Batch(logits, mixed, torch.tensor([2, 3])))
+    assert metrics.result()["clips"] == 1
+
+
+def test_metrics_without_positives_are_none():
+    metrics = MultiLabelMetrics(K)
+    metrics.update(LOGITS, Batch(LOGITS, torch.zeros_like(BY_FRAME)))
+    found = metrics.result()
+    assert found["frame_map"] is None and found["frame_micro_f1"] is None and found["frame_positive_classes"] == 0
+    empty = MultiLabelMetrics(K)
+    empty.update(LOGITS, Batch(LOGITS, torch.full_like(BY_FRAME, IGNORE)))
+    assert empty.result()["loss"] is None and empty.result()["frames"] == 0
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, [0.5, 0.5], float("nan")])
+def test_thresholds_out_of_range_are_refused(threshold):
+    with pytest.raises(SeqclfError, match="threshold="):
+        MultiLabelMetrics(K, threshold)

@@ -13,6 +13,7 @@ from seqclf.batch import Batch
 from seqclf.data import Clips, Videos, batches
 from seqclf.data.input_spec import DecisionRule
 from seqclf.evaluation.metrics import Metrics
+from seqclf.evaluation.multi_label import MultiLabelMetrics, Threshold
 from seqclf.evaluation.segment_metrics import SegmentMetrics
 from seqclf.evaluation.user_metrics import Metric, UserMetrics
 from seqclf.runtime.distributed import ALONE, World
@@ -43,6 +44,7 @@ def evaluate(
     on_batch: Callable[[Tensor, Batch], None] | None = None,
     decision: DecisionRule = "last",
     metrics: Mapping[str, Metric] | None = None,
+    threshold: Threshold = 0.5,
 ) -> dict[str, Any]:
     """Evaluates a model on every clip once, the last incomplete batch included.
 
@@ -59,15 +61,19 @@ def evaluate(
         world: the processes that share the batches; each gets the metrics over all of them.
         on_batch: called with the logits ``(B, T, K)`` of each batch of this process.
         decision: how a clip is classified, by its "last" frame or the "mean" of the probabilities over its frames.
-        metrics: your own metrics, by name; see ``seqclf.evaluation.user_metrics.Metric``.
+        metrics: your own metrics, by name; see ``seqclf.evaluation.user_metrics.Metric``. Not of multi-label clips.
+        threshold: of multi-label clips, the lowest probability of a class that is predicted; one number, or one for
+            each class.
 
     Returns:
-        The metrics of ``Metrics.result``, those of ``metrics``, and with ``background`` the ``edit`` score and
-        ``f1_<k>`` from 0 to 100 (see ``SegmentMetrics``).
+        The metrics of ``Metrics.result``, of multi-label clips of ``MultiLabelMetrics.result``; those of ``metrics``;
+        and with ``background`` the ``edit`` score and ``f1_<k>`` from 0 to 100 (see ``SegmentMetrics``).
     """
     device = clips.device
     batch_size = evaluation_batch(clips, batch_size)
-    counts = Metrics(num_classes, device, decision)
+    counts: Metrics | MultiLabelMetrics = Metrics(num_classes, device, decision)
+    if clips.multi_label:
+        counts = MultiLabelMetrics(num_classes, threshold, decision)
     per_frame = clips.labels.dim() > 1 if isinstance(clips, Clips) else clips.per_frame
     own = UserMetrics(metrics or {}, decision, per_frame)
     segments = None if background is None else SegmentMetrics(background)
@@ -88,7 +94,7 @@ def evaluate(
                     segments.add(row[:length], truth[:length])
         others = world.gather((counts.cpu(), own.rows, segments))
         del others[world.rank]
-        counts.merge(theirs for theirs, _, _ in others)
+        counts.merge(theirs for theirs, _, _ in others)  # type: ignore[arg-type, misc]  # all of the same kind
         own.merge(rows for _, rows, _ in others)
         if segments is not None:
             segments.merge(theirs for _, _, theirs in others if theirs is not None)

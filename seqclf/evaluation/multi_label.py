@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqclf.batch import IGNORE, Batch, SeqclfError, valid_frames
+from seqclf.data.input_spec import DecisionRule
 
-FIGURES = ("frame_map", "clip_last_map", "clip_mean_map", "frame_f1_macro", "loss")
+FIGURES = ("frame_map", "clip_last_map", "clip_mean_map", "frame_macro_f1", "loss")
 """The figures that a line of text shows, in this order."""
 
 Threshold = float | Sequence[float]
@@ -40,11 +41,15 @@ class MultiLabelMetrics:
     Args:
         num_classes: K.
         threshold: the lowest score of a class that is predicted.
+        decision: the rule by which clips are classified, "last" or "mean".
         worst: how many of the clips with wrong classes and the highest loss are listed.
     """
 
-    def __init__(self, num_classes: int, threshold: Threshold = 0.5, worst: int = 24) -> None:
-        self.k, self.threshold, self.worst = num_classes, as_thresholds(threshold, num_classes), worst
+    def __init__(
+        self, num_classes: int, threshold: Threshold = 0.5, decision: DecisionRule = "last", worst: int = 24
+    ) -> None:
+        self.k, self.threshold = num_classes, as_thresholds(threshold, num_classes)
+        self.decision, self.worst = decision, worst
         self.losses: list[Tensor] = []  # one per batch; summed exactly, so in any order
         self.frames: list[tuple[Tensor, Tensor]] = []  # scores and labels, (M, K) each
         self.clips: dict[str, list[tuple[Tensor, Tensor]]] = {"last": [], "mean": []}
@@ -103,53 +108,56 @@ class MultiLabelMetrics:
             - ``frames``, ``clips``, ``labels``: the frames with a known label, the clips whose frames agree on the
               label of each class, and the known labels of frames;
             - ``loss`` (binary cross-entropy in nats) and ``label_accuracy``, over these labels;
-            - ``<over>_map``, ``<over>_f1_macro``, ``<over>_f1_micro``, where over is ``frame``, ``clip_last`` (the
-              score at the last valid frame of a clip) or ``clip_mean`` (the mean over valid frames);
-            - ``frame_classes``, ``clip_classes``: how many classes have a positive;
-            - ``threshold``: K numbers;
+            - ``frame_map``, ``clip_last_map`` (of the score at the last valid frame) and ``clip_mean_map`` (of the mean
+              score over valid frames);
+            - ``frame_macro_f1``, ``frame_micro_f1``, ``clip_macro_f1``, ``clip_micro_f1``, by the decision rule;
+            - ``frame_class_ap``, ``frame_class_f1``, ``clip_class_ap``, ``clip_class_f1``: K numbers each;
+            - ``frame_positive_classes``, ``clip_positive_classes``: how many classes have a positive;
             - ``class_labels``, ``class_positives``: the known and the positive labels of frames of each class;
-            - ``class_<over>_ap``, ``class_<over>_f1``: K numbers each;
+            - ``threshold``: K numbers;
             - ``most_wrong``: the clips with wrong classes at their last frame and the highest loss, as
                 [sample, true classes, predicted classes, loss].
         """
         scores, labels = _joined(self.frames, self.k)
         known = labels != IGNORE
         total, right = int(known.sum()), int((((scores >= self.threshold) == (labels == 1)) & known).sum())
-        over = {"frame": self.frames} | {f"clip_{rule}": pairs for rule, pairs in self.clips.items()}
-        figures: dict[str, Any] = {}
-        for name, pairs in over.items():
-            figures |= self._figures(name, *_joined(pairs, self.k))
+        clips = {rule: _joined(pairs, self.k) for rule, pairs in self.clips.items()}
+        aps = {over: self._aps(*pair) for over, pair in (clips | {"frame": (scores, labels)}).items()}
         return {
             "frames": len(scores),
-            "clips": sum(len(truth) for _, truth in self.clips["last"]),
+            "clips": len(clips["last"][0]),
             "labels": total,
             "loss": math.fsum(torch.stack(self.losses).tolist()) / total if total else None,
             "label_accuracy": right / total if total else None,
-            "threshold": self.threshold.tolist(),
-            "frame_classes": sum(ap is not None for ap in figures["class_frame_ap"]),
-            "clip_classes": sum(ap is not None for ap in figures["class_clip_last_ap"]),
+            "frame_map": _mean(aps["frame"]),
+            "clip_last_map": _mean(aps["last"]),
+            "clip_mean_map": _mean(aps["mean"]),
+            **self._figures("frame", scores, labels, aps["frame"]),
+            **self._figures("clip", *clips[self.decision], aps[self.decision]),
             "class_labels": known.sum(0).tolist(),
             "class_positives": (labels == 1).sum(0).tolist(),
-            **figures,
+            "threshold": self.threshold.tolist(),
             "most_wrong": [list(row) for row in self.wrong],
         }
 
-    def _figures(self, name: str, scores: Tensor, labels: Tensor) -> dict[str, Any]:
-        """The figures over frames or clips: scores and labels ``(M, K)``."""
+    def _aps(self, scores: Tensor, labels: Tensor) -> list[float | None]:
+        """The average precision of each class over scores and labels ``(M, K)``."""
+        known, positive = labels != IGNORE, labels == 1
+        columns = [(scores[known[:, k], k], positive[known[:, k], k]) for k in range(self.k)]
+        return [average_precision(x, y) if y.any() else None for x, y in columns]
+
+    def _figures(self, unit: str, scores: Tensor, labels: Tensor, aps: list[float | None]) -> dict[str, Any]:
+        """The figures of the classes over frames or clips."""
         known, positive, predicted = labels != IGNORE, labels == 1, scores >= self.threshold
         hits, wrong = (predicted & positive).sum(0), ((predicted != positive) & known).sum(0)
-        has = positive.any(0).tolist()
-        aps = [
-            average_precision(scores[known[:, k], k], positive[known[:, k], k]) if has[k] else None
-            for k in range(self.k)
-        ]
-        f1 = [x if has[k] else None for k, x in enumerate(_f1(hits, wrong).tolist())]
+        f1 = [None if ap is None else x for ap, x in zip(aps, _f1(hits, wrong).tolist(), strict=True)]
+        counted = sum(ap is not None for ap in aps)
         return {
-            f"{name}_map": _mean(aps),
-            f"{name}_f1_macro": _mean(f1),
-            f"{name}_f1_micro": float(_f1(hits.sum(), wrong.sum())) if any(has) else None,
-            f"class_{name}_ap": aps,
-            f"class_{name}_f1": f1,
+            f"{unit}_macro_f1": _mean(f1),
+            f"{unit}_micro_f1": float(_f1(hits.sum(), wrong.sum())) if counted else None,
+            f"{unit}_class_ap": aps,
+            f"{unit}_class_f1": f1,
+            f"{unit}_positive_classes": counted,
         }
 
 

@@ -18,7 +18,7 @@ from seqclf.reporting.comparison import (
     read_run,
     seed_groups,
 )
-from seqclf.reporting.figures import TITLES, figure_text
+from seqclf.reporting.figures import figure_text, figure_title
 from seqclf.reporting.page import html_figure, html_page, html_table
 from seqclf.reporting.style import PALETTE, drawable, new_figure, picture_style, png_of
 from seqclf.runtime.files import write_atomic, write_csv
@@ -153,7 +153,7 @@ def curves_picture(runs: Sequence[Run]) -> Figure:
     left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     left.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     parts = " or ".join(sorted({_measured_part(run) for run in runs}, reverse=True))
-    right.set(title=f"{TITLES[name]}, {parts} (%)", xlabel="step")
+    right.set(title=f"{figure_title(name)}, {parts} (%)", xlabel="step")
     figure.legend(loc="outside lower center", frameon=False, fontsize=8)
     return figure
 
@@ -169,8 +169,8 @@ def _measured_part(run: Run) -> str:
 
 
 def _main_accuracy(runs: Sequence[Run]) -> str:
-    """Accuracy of clips by their last frame, unless more runs have only frame accuracy."""
-    names = ("clip_last", "frame_accuracy")
+    """Accuracy (or mAP) of clips by their last frame, unless more runs have only that of frames."""
+    names = ("clip_last", "frame_accuracy", "clip_last_map", "frame_map")
     return max(names, key=lambda name: sum(bool(_curve(run, _measured_part(run), name)[0]) for run in runs))
 
 

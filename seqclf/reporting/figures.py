@@ -12,9 +12,17 @@ from seqclf.runs.folder import RunFolder
 
 TITLES = {"frame_accuracy": "frame accuracy", "clip_last": "clip by last frame", "clip_mean": "clip by mean of softmax"}
 """Accuracies, from 0 to 1."""
+MULTI_LABEL = {
+    "label_accuracy": "label accuracy",
+    "frame_map": "mAP of frames",
+    "clip_last_map": "mAP of clips by last frame",
+    "clip_mean_map": "mAP of clips by mean of frames",
+}
+"""Figures of multi-label data, from 0 to 1."""
 OF_CLASSES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
     "weighted_f1": "weighted F1",
     "kappa": "Cohen's kappa",
 }
@@ -28,7 +36,7 @@ def figure_title(name: str) -> str:
     unit, _, rest = name.partition("_")
     if rest in OF_CLASSES:
         return f"{OF_CLASSES[rest]} of {unit}s"
-    return TITLES.get(name) or SEGMENTAL.get(name) or name
+    return (TITLES | MULTI_LABEL | SEGMENTAL).get(name, name)
 
 
 def figure_text(name: str, value: float | None) -> str:
@@ -37,7 +45,7 @@ def figure_text(name: str, value: float | None) -> str:
         return "–"
     if name in SEGMENTAL:
         return percent(value / 100)
-    share = name in TITLES or name.startswith("top") or name.partition("_")[2] in OF_CLASSES
+    share = name in TITLES | MULTI_LABEL or name.startswith("top") or name.partition("_")[2] in OF_CLASSES
     return percent(value) if share and not name.endswith("kappa") else f"{value:.4f}"
 
 
@@ -63,32 +71,35 @@ def describe_best(best: dict[str, Any]) -> str:
     )
 
 
+def is_multi_label(figures: dict[str, Any]) -> bool:
+    """Whether the figures of a part are those of multi-label data."""
+    return "frame_map" in figures
+
+
 def result_rows(parts: dict[str, Any], own: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
     """The rows of the results table: a title, and a text for each part of the data. ``own``: the user's metrics."""
     main = parts.get("test") or next(iter(parts.values()))
     clips = any(part["clips"] for part in parts.values())
-    top = [name for name in main if name.startswith("top")]  # none for few classes
     titles = {
         "clips": "clips",
         "frames": "frames (labelled)",
+        "labels": "labels (known)",
         "frame_accuracy": TITLES["frame_accuracy"],
-        **{name: f"top-{name[3:].split('_')[0]} accuracy" for name in top},
+        **{name: f"top-{name[3:].split('_')[0]} accuracy" for name in main if name.startswith("top")},
         "clip_last": TITLES["clip_last"],
         "clip_mean": TITLES["clip_mean"],
-        **{
-            name: figure_title(name)
-            for each in OF_CLASSES
-            if (name := f"{'clip' if clips else 'frame'}_{each}") in main
-        },
+        **MULTI_LABEL,
+        **{name: figure_title(name) for each in OF_CLASSES for name in [f"{'clip' if clips else 'frame'}_{each}"]},
         "loss": "loss",
-        **{name: title for name, title in SEGMENTAL.items() if name in main},
-        **{name: name for name in own if name in main},
+        **SEGMENTAL,
+        **{name: name for name in own},
     }
+    titles = {name: title for name, title in titles.items() if name in main}
     if not clips:  # labels per frame: no figures of clips
         titles = {name: title for name, title in titles.items() if not name.startswith("clip")}
 
     def text(part: dict[str, Any], name: str) -> str:
-        return f"{part[name]:,}" if name in ("clips", "frames") else figure_text(name, part.get(name))
+        return f"{part[name]:,}" if name in ("clips", "frames", "labels") else figure_text(name, part.get(name))
 
     return [(title, [text(part, name) for part in parts.values()]) for name, title in titles.items()]
 
@@ -108,6 +119,13 @@ def ranked_classes(classes: Sequence[str], figures: dict[str, Any]) -> list[Clas
         confused = f"{classes[others.index(most)]} ({percent(most / sum(counts), 1)})" if most else "–"
         precision, f1 = (figures.get(f"frame_class_{name}", {k: None})[k] for name in ("precision", "f1"))
         rows.append((classes[k], sum(counts), accuracy, precision, f1, confused))
+    return sorted(rows, key=lambda row: math.inf if row[2] is None else row[2])
+
+
+def ranked_labels(classes: Sequence[str], figures: dict[str, Any]) -> list[tuple[str, int, float | None, float | None]]:
+    """Name, positive labels of frames, average precision and F1 of each class of multi-label data, lowest AP first."""
+    columns = (figures[name] for name in ("class_positives", "frame_class_ap", "frame_class_f1"))
+    rows = list(zip(classes, *columns, strict=True))
     return sorted(rows, key=lambda row: math.inf if row[2] is None else row[2])
 
 
@@ -135,6 +153,9 @@ def print_results(results: dict[str, Any]) -> None:
     if results.get("best"):
         console.print(Text(describe_best(results["best"])), soft_wrap=True)
     if record:
-        ranked = ranked_classes(record["data"]["classes"], columns[main[0] if main else next(iter(columns))])
-        worst = ", ".join(f"{name} {percent(accuracy)}" for name, _, accuracy, *_ in ranked[:5])
-        console.print(Text(f"lowest frame accuracy of {len(ranked)} classes: {worst}"), soft_wrap=True)
+        figures = columns[main[0] if main else next(iter(columns))]
+        several = is_multi_label(figures)
+        ranked = (ranked_labels if several else ranked_classes)(record["data"]["classes"], figures)
+        worst = ", ".join(f"{row[0]} {percent(row[2])}" for row in ranked[:5])
+        what = "average precision of frames" if several else "frame accuracy"
+        console.print(Text(f"lowest {what} of {len(ranked)} classes: {worst}"), soft_wrap=True)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.reporting.figures import (
+    MULTI_LABEL,
     TITLES,
     describe_best,
+    is_multi_label,
     ranked_classes,
+    ranked_labels,
     result_columns,
     result_rows,
     test_figures,
@@ -18,6 +21,7 @@ from seqclf.reporting.figures import (
 from seqclf.reporting.page import html_figure, html_list, html_page, html_table
 from seqclf.reporting.pictures import (
     Picture,
+    average_precision_picture,
     confusion_picture,
     curves_by_part,
     known_picture,
@@ -27,6 +31,9 @@ from seqclf.reporting.pictures import (
 from seqclf.reporting.style import picture_style, png_of
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.files import write_atomic
+
+HEADLINE = (*TITLES.values(), *(title for name, title in MULTI_LABEL.items() if name.endswith("map")))
+"""The titles of the figures in large type."""
 
 
 def report(run: str | Path) -> Path:
@@ -61,11 +68,23 @@ def _pictures(folder: RunFolder, results: dict[str, Any], classes: list[str]) ->
     test = test_figures(results)
     drawn = {
         "learning": learning_picture(curves_by_part(folder.read_metrics()), results["best"]),
-        "known": known_picture(test),
-        "confusion": confusion_picture(test["confusion"], classes),
+        **(
+            {"average_precision": average_precision_picture(test, classes)}
+            if is_multi_label(test)
+            else {"known": known_picture(test), "confusion": confusion_picture(test["confusion"], classes)}
+        ),
         "most_wrong": most_wrong_picture(folder, test["most_wrong"], classes),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}
+
+
+def _classes(classes: list[str], figures: dict[str, Any]) -> tuple[str, str]:
+    """The table of the classes, and what comes first in it."""
+    if is_multi_label(figures):
+        head = ["class", "frames with it", "average precision", "F1"]
+        return html_table(head, ranked_labels(classes, figures)), "lowest average precision"
+    head = ["class", "frames", "accuracy", "precision", "F1", "most frequent error"]
+    return html_table(head, ranked_classes(classes, figures)), "lowest accuracy"
 
 
 def _body(results: dict[str, Any], record: dict[str, Any], config: str, figures: list[str]) -> str:
@@ -76,10 +95,9 @@ def _body(results: dict[str, Any], record: dict[str, Any], config: str, figures:
     headline = "".join(
         f"<div><b>{escape(values[test])}</b><span>{escape(title)}</span></div>"
         for title, values in rows
-        if title in TITLES.values() and values[test] != "–"
+        if title in HEADLINE and values[test] != "–"
     )
-    ranked = ranked_classes(data["classes"], test_figures(results))
-    classes = html_table(["class", "frames", "accuracy", "precision", "F1", "most frequent error"], ranked)
+    classes, order = _classes(data["classes"], test_figures(results))
     warning = f'<p class="warning">{escape(data["warning"])}</p>' if data["warning"] else ""
     step = best["step"] if best else results["step"]
     chosen = f" {describe_best(best)}" if best else ""
@@ -93,7 +111,7 @@ def _body(results: dict[str, Any], record: dict[str, Any], config: str, figures:
 <h2>Results</h2>
 {html_table(["", *columns], ([title, *values] for title, values in rows))}
 <h2>Classes</h2>
-<p>Labelled test frames, lowest accuracy first.</p>
+<p>Labelled test frames, {order} first.</p>
 <div class="scroll">{classes}</div>
 {chr(10).join(figures)}
 <h2>Config</h2>

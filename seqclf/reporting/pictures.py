@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqclf.batch import SeqclfError
-from seqclf.reporting.figures import TITLES
+from seqclf.reporting.figures import MULTI_LABEL, TITLES, ranked_labels
 from seqclf.reporting.style import drawable, new_figure
 from seqclf.runs.folder import RunFolder
 
@@ -27,7 +27,12 @@ COLOURS = {
     "frame_accuracy": "#3477b5",
     "clip_last": "#d1495b",
     "clip_mean": "#2a9d6f",
+    "frame_map": "#3477b5",
+    "clip_last_map": "#d1495b",
+    "clip_mean_map": "#2a9d6f",
 }
+DRAWN = {name: title for name, title in (TITLES | MULTI_LABEL).items() if name in COLOURS}
+"""The figures that have a curve."""
 
 
 def curves_by_part(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -45,7 +50,8 @@ def learning_picture(parts: dict[str, list[dict[str, Any]]], best: dict[str, Any
     figure = new_figure(10, 3.8)
     left, right = figure.subplots(1, 2)
     for part, lines in parts.items():
-        names = {"accuracy": "frame accuracy"} if part == "train" else TITLES
+        titles = {"accuracy": "frame accuracy", "label_accuracy": "label accuracy"} if part == "train" else DRAWN
+        names = {name: title for name, title in titles.items() if name in lines[0]}
         for axes, name in ((left, "loss"), *((right, name) for name in names)):
             values = np.array([line[name] for line in lines], dtype=float)  # None becomes NaN
             if not np.isnan(values).all():
@@ -53,7 +59,8 @@ def learning_picture(parts: dict[str, list[dict[str, Any]]], best: dict[str, Any
                 label = f"{part}, {names[name]}" if axes is right else part
                 scaled = 100 * values if axes is right else values
                 axes.plot([line["step"] for line in lines], scaled, ".-", ms=4, color=colour, label=label)
-    for axes, title in ((left, "loss (nats)"), (right, "accuracy (%)")):
+    measured = "mAP and accuracy (%)" if any("frame_map" in lines[0] for lines in parts.values()) else "accuracy (%)"
+    for axes, title in ((left, "loss (nats)"), (right, measured)):
         axes.set(title=title, xlabel="step")
         if best is not None:
             axes.axvline(best["step"], color="gray", linewidth=0.8, linestyle=":", label="best on validation")
@@ -111,6 +118,27 @@ def confusion_picture(counts: list[list[int]], classes: Sequence[str]) -> Pictur
     return "Confusion matrix", "Labelled test frames by true class (rows) and predicted class (columns).", figure
 
 
+def average_precision_picture(figures: dict[str, Any], classes: Sequence[str]) -> Picture | None:
+    """The average precision of each class of multi-label data as bars, the highest above."""
+    ranked = [row for row in ranked_labels(classes, figures) if row[2] is not None]
+    if not ranked:
+        return None
+    names, aps = drawable((row[0] for row in ranked), 28), [100 * (row[2] or 0) for row in ranked]
+    figure = new_figure(10, 1.4 + 0.24 * len(ranked))
+    axes = figure.subplots()
+    axes.barh(range(len(ranked)), aps, color=COLOURS["frame_map"], height=0.7)
+    axes.axvline(100 * figures["frame_map"], color="gray", linewidth=0.8, linestyle=":", label="mAP")
+    for place, (ap, (_, positives, *_)) in enumerate(zip(aps, ranked, strict=True)):
+        axes.text(ap + 0.7, place, f"{ap:.1f} ({positives:,})", va="center", size=8)
+    axes.set_yticks(range(len(ranked)), names, parse_math=False)
+    axes.set(xlabel="average precision (%)", xlim=(0, 112), ylim=(-0.6, len(ranked) - 0.4))
+    axes.grid(False, axis="y")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    without = len(classes) - len(ranked)
+    caption = "Average precision over labelled test frames, in brackets the frames that have the class."
+    return "Average precision", caption + (f" {without} classes are in no test frame." if without else ""), figure
+
+
 def most_wrong_picture(run: RunFolder, rows: list[list[Any]], classes: Sequence[str]) -> Picture | None:
     """The misclassified test clips with the highest loss."""
     if not rows:
@@ -128,9 +156,13 @@ def most_wrong_picture(run: RunFolder, rows: list[list[Any]], classes: Sequence[
     cells = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes in cells:
         axes.axis("off")
-    for axes, clip, (number, true, predicted, p, _) in zip(cells, clips, rows, strict=False):
-        between = " " if len(names[true] + names[predicted]) + 31 < 14 * width else "\n"
-        caption = f"#{number} true {names[true]},{between}predicted {names[predicted]} ({100 * p:.0f} %)"
+    for axes, clip, (number, true, predicted, *rest) in zip(cells, clips, rows, strict=False):
+        if isinstance(true, list):  # multi-label: the classes of the clip
+            true, predicted = (" + ".join(names[k] for k in each) or "none" for each in (true, predicted))
+        else:
+            true, predicted = names[true], f"{names[predicted]} ({100 * rest[0]:.0f} %)"
+        between = " " if len(true + predicted) + 24 < 14 * width else "\n"
+        caption = f"#{number} true {true},{between}predicted {predicted}"
         axes.imshow(clip, cmap="gray", aspect="equal" if shape == wide / tall else "auto")
         axes.set_title(caption, size=8, parse_math=False)
     way = "from top to bottom" if frames.ndim == 3 else "from left to right"

@@ -77,10 +77,11 @@ def check_loss(loss: Callable[..., Tensor], num_classes: int, multi_label: bool,
     if error is None:
         return
     if _error_of(loss, num_classes, not multi_label, device) is None:
-        name = getattr(loss, "name", None) or getattr(getattr(loss, "func", loss), "__name__", type(loss).__name__)
+        function = getattr(loss, "func", loss)
+        title = getattr(function, "name", None) or getattr(function, "__name__", type(loss).__name__)
         kinds, fits = ("one class per frame", "multi-label data"), ("cross_entropy", "binary_cross_entropy")
         raise SeqclfError(
-            f"setting loss={name}: it is for {kinds[not multi_label]}, but the labels are {kinds[multi_label]}: set "
+            f"setting loss={title}: it is for {kinds[not multi_label]}, but the labels are {kinds[multi_label]}: set "
             f"loss=seqclf.losses.{fits[multi_label]}"
         )
     if isinstance(error, SeqclfError):
@@ -199,6 +200,8 @@ def check_experiment(
     if experiment.cuda_graph:
         check_graph(experiment, data.train, device, world)
     check_loss(loss, data.num_classes, data.multi_label, device)
+    if experiment.metrics and data.multi_label:
+        raise SeqclfError("setting metrics: your own metrics are for one class per frame, not for multi-label data")
     check_metrics(experiment.metrics or {}, data.num_classes)
     check_user_temporal(model)
     check_equal_lengths(experiment, data, model)

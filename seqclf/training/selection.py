@@ -14,7 +14,8 @@ def selection_metric(best_by: str | None, figures: dict[str, Any], decision: Dec
     """The name of the metric that chooses the best checkpoint.
 
     Args:
-        best_by: the setting; None for the accuracy of clips by the decision rule, or of frames without labels of clips.
+        best_by: the setting; None for the accuracy of clips by the decision rule, or of frames without labels of
+            clips; of multi-label data for the mean average precision.
         figures: the metrics of an evaluation.
         decision: how a clip is classified.
 
@@ -22,7 +23,10 @@ def selection_metric(best_by: str | None, figures: dict[str, Any], decision: Dec
         SeqclfError: an evaluation has no such metric, or it is no number.
     """
     if best_by is None:
-        return f"clip_{decision}" if figures["clips"] else "frame_accuracy"
+        over = f"clip_{decision}" if figures["clips"] else "frame"
+        if "frame_map" in figures:
+            return f"{over}_map"
+        return over if figures["clips"] else "frame_accuracy"
     if not isinstance(figures.get(best_by, []), (int, float, type(None))):
         raise SeqclfError(
             f"setting best_by={best_by}: the validation part has no such metric; there are {_names(figures)}"

@@ -117,7 +117,7 @@ class Session:
         own = list(self.experiment.metrics or {})
         own += [metric] if metric not in headline_metrics(figures, own) else []
         names = dict.fromkeys([*headline_metrics(figures, own), *LOGGED])
-        self.writer.add(state.step, part, {name: figures[name] for name in names})
+        self.writer.add(state.step, part, {name: figures[name] for name in names if name in figures})
         self.display.pause(time.perf_counter() - began)
         self.display.say(f"step {state.step}  {part}  {describe(figures, own)}")
         if part == "test":
