@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import seqclf
+from seqclf.evaluation.multi_label import MultiLabelMetrics
 
 DOC = (Path(__file__).resolve().parents[1] / "docs/files.md").read_text(encoding="utf-8")
 ONLY_ANNOTATED_VIDEOS = {"edit", "f1_10", "f1_25", "f1_50"}
@@ -34,6 +35,10 @@ def test_results(run):
     for figures in results["parts"].values():
         names = {re.sub(r"^top\d+_", "top<k>_", name) for name in figures}
         assert documented("results.json", 1) - ONLY_ANNOTATED_VIDEOS == names
+
+
+def test_results_of_multi_label_data():
+    assert documented("results.json", 2) == set(MultiLabelMetrics(2).result())
 
 
 def test_metrics(run):

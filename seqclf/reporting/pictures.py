@@ -158,7 +158,10 @@ def most_wrong_picture(run: RunFolder, rows: list[list[Any]], classes: Sequence[
         axes.axis("off")
     for axes, clip, (number, true, predicted, *rest) in zip(cells, clips, rows, strict=False):
         if isinstance(true, list):  # multi-label: the classes of the clip
-            true, predicted = (" + ".join(names[k] for k in each) or "none" for each in (true, predicted))
+            sets = (" + ".join(names[k] for k in each) or "none" for each in (true, predicted))
+            true, predicted = (
+                text if len(text) + 10 < 14 * width else text[: int(14 * width) - 11] + "…" for text in sets
+            )
         else:
             true, predicted = names[true], f"{names[predicted]} ({100 * rest[0]:.0f} %)"
         between = " " if len(true + predicted) + 24 < 14 * width else "\n"
