@@ -195,9 +195,9 @@ def experiment(part, loss=binary_cross_entropy, **keywords):
         (
             clips(BY_CLIP),
             partial(binary_cross_entropy, pos_weight=[1, 2]),
-            r"setting loss: pos_weight=\[1.0, 2.0\].* 3 ",
+            "setting loss: .* 2 .* 3 ",
         ),
-        (clips(BY_CLIP), partial(binary_cross_entropy, pos_weight=-1), r"setting loss: pos_weight=\[-1.0\]"),
+        (clips(BY_CLIP), partial(binary_cross_entropy, pos_weight=-1), "setting loss: .*-1"),
         (clips(BY_CLIP), lambda logits: logits.sum(), r"setting loss: TypeError.*labels \(B, T, K\)"),
     ],
 )
