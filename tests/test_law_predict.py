@@ -265,6 +265,22 @@ ROWS = {
         'data = partial(feature_set, "{folder}", sample_rate=3, workers=0)', make_features, "mean"
     ),
     "a bidirectional model": Row(BILSTM + videos("labelling=last_frame"), make_folders),
+    "a bidirectional LSTM with all options": Row(
+        "options = dict(bidirectional=True, residual=True, layer_norm=True, projection=True)\n"
+        "model = partial(model, temporal=partial(LSTM, hidden=4, layers=2, **options))\n"
+        + ARRAYS
+        + "data = partial(arrays, lengths=True)",
+    ),
+    "FCN": Row(
+        "parts = {'fcn': partial(TCN, channels=(8, 8), block='conv', causal=False, norm='batch'), 'pool': Pool}\n"
+        "model = partial(model, temporal=partial(TemporalChain, parts=parts))\n"
+        + ARRAYS
+        + "data = partial(arrays, lengths=True)",
+    ),
+    "attention pooling": Row(
+        "parts = {'gru': partial(GRU, hidden=8), 'pool': partial(Pool, kind='attention')}\n"
+        "model = partial(model, temporal=partial(TemporalChain, parts=parts))\n" + ARRAYS + "data = arrays"
+    ),
     "stages": Row(
         "stage = partial(TCN, channels=(8, 8), block='dilated_residual', causal=False)\n"
         "model = partial(model, temporal=stage, refine=[stage])\n"
@@ -353,6 +369,22 @@ def test_predict_is_what_evaluate_counted(tmp_path, name):
     run, files = trained(tmp_path, row)
     found = hold(run, files, 40 if "mnist" in row.body else None)
     assert found["decision"] == row.decision
+
+
+@pytest.mark.parametrize("name", ["attention pooling", "FCN"])
+def test_a_run_streams_if_its_model_is_causal(tmp_path, tool, name):
+    """The stream ends with the prediction for the whole clip; other models are refused by name."""
+    run, files = trained(tmp_path, ROWS[name])
+    code, _, message = tool("stream", run, files[-1], "--out", tmp_path / "stream.csv", "--device", "cpu")
+    if name == "FCN":
+        assert code == 2 and len(message.splitlines()) == 1
+        assert "TemporalChain" in message and "causal = False" in message
+        return
+    assert code == 0
+    found = predict(run, files[-1:], device="cpu")
+    expected = found["videos"][0]["clips"][0]["probabilities"]["last"]
+    last = read_csv(tmp_path / "stream.csv")[-1]
+    assert np.allclose([float(last[name]) for name in found["classes"]], expected, atol=1e-4)
 
 
 def test_a_converted_caffe_net_predicts_what_evaluate_counted(tmp_path, monkeypatch):
