@@ -11,7 +11,19 @@ import torch
 from temporal_models import STAGE, close
 from torch import nn
 
-from seqclf import LSTM, TCN, Clips, Data, Experiment, FrameSequenceClassifier, Identity, SeqclfError, caffe, labelling
+from seqclf import (
+    LSTM,
+    TCN,
+    Clips,
+    Data,
+    Experiment,
+    FrameSequenceClassifier,
+    Identity,
+    SeqclfError,
+    caffe,
+    labelling,
+    load,
+)
 from seqclf.experiment.config import build_model
 from seqclf.exporting.program import Frames
 from seqclf.losses import cross_entropy
@@ -30,7 +42,7 @@ def clips() -> Data:
 
 def experiment(causal: bool = True, **settings) -> Experiment:
     stage = partial(STAGE, causal=causal)
-    model = partial(FrameSequenceClassifier, temporal=stage, refine=[stage, stage])
+    model = partial(FrameSequenceClassifier, temporal=stage, refine=[stage, stage], activation=torch.sigmoid)
     return Experiment(clips, model, partial(torch.optim.SGD, lr=0.5), steps=1, batch_size=6, log_every=1, **settings)
 
 
@@ -73,6 +85,7 @@ def test_training_adds_the_losses_of_all_stages(parts, trained):
     weights = torch.load(run / "checkpoints" / "step_1.pt", weights_only=True)["model"]
     for name, p in model.named_parameters():
         close(weights[name], p - 0.5 * p.grad)
+    assert [stage.activation for stage in load(run).model.refine] == [torch.sigmoid] * 2
 
 
 def test_a_run_that_is_not_causal_is_not_streamed(trained, tool, tmp_path):

@@ -149,6 +149,7 @@ def test_the_state_has_the_same_size_after_any_number_of_frames():
         ("norm", {"norm": "group"}),
         ("dropout", {"dropout": 1.0}),
         ("channels", {"channels": ()}),
+        ("channels", {"channels": 64}),
         ("channels", {"channels": (4, 5), "block": "dilated_residual"}),
         ("kernel", {"channels": (4, 4), "kernel": (3, 3, 3)}),
         ("kernel", {"kernel": 0}),

@@ -131,6 +131,8 @@ class _Renderer:
     def _name(self, symbol: Callable[..., Any]) -> str:
         """The name of a function or class, after noting its import."""
         module, qualname = getattr(symbol, "__module__", None), getattr(symbol, "__qualname__", "")
+        if getattr(sys.modules.get(module or ""), getattr(symbol, "__name__", ""), None) is symbol:
+            qualname = symbol.__name__  # the qualified name of torch.sigmoid is that of a hidden class
         if not qualname.isidentifier():
             raise SeqclfError(f"a config cannot hold {qualname or symbol!r}: it is not at the top of a module")
         if module is None or module == "__main__":

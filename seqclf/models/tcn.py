@@ -70,6 +70,8 @@ class TCN(nn.Module):
             raise SeqclfError(f'TCN: norm must be None, "batch" or "layer", not {norm!r}')
         if not 0 <= dropout < 1:
             raise SeqclfError(f"TCN: dropout must be at least 0 and below 1, not {dropout}")
+        if isinstance(channels, int):
+            raise SeqclfError(f"TCN: channels must be a sequence with one number per block, not {channels}")
         channels = _per_block("channels", channels, len(channels))
         kernels = _per_block("kernel", kernel, len(channels))
         if dilations is None:
