@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         param_groups,
     )
     from seqclf.prediction import Prediction, Predictor, evaluate, fuse, load, predict
-    from seqclf.preparing import prepare_features, prepare_frames, prepare_shards
+    from seqclf.preparing import check_videos, prepare_features, prepare_frames, prepare_shards
     from seqclf.reporting.compare_runs import compare
     from seqclf.reporting.html import report
     from seqclf.training.loop import train
@@ -90,7 +90,7 @@ _MODULES = {
         "param_groups",
     ),
     "seqclf.prediction": ("Prediction", "Predictor", "evaluate", "fuse", "load", "predict"),
-    "seqclf.preparing": ("prepare_features", "prepare_frames", "prepare_shards"),
+    "seqclf.preparing": ("check_videos", "prepare_features", "prepare_frames", "prepare_shards"),
     "seqclf.reporting.compare_runs": ("compare",),
     "seqclf.reporting.html": ("report",),
     "seqclf.training.loop": ("train",),
@@ -125,6 +125,7 @@ __all__ = [
     "annotated_set",
     "caffe",
     "check_temporal",
+    "check_videos",
     "compare",
     "evaluate",
     "export",

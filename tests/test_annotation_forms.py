@@ -155,7 +155,7 @@ def test_boris_and_epic_kitchens_name_their_columns(root):
     labels = annotate(table, "media/a.mp4", at_rate(np.arange(120), 120, 25)).labels
     assert table.classes == ["graze", "walk"] and (labels == 1).sum() == 24 and (labels == 0).sum() == 50
     assert table.header.startswith("Media file name, Start (s), Stop (s), Behavior") and "BORIS" in table.header
-    assert not read_paths(path, root).grouped  # two subjects in one video
+    assert read_paths(path, root).groups() is None  # two subjects in one video
     _videos, classes, description = listed(root, EPIC, clips="auto")
     assert classes == ["open", "turn-on"] and "EPIC-KITCHENS" in description and "2 groups" in description
     assert all(name in description for name in ("video_id", "verb", "start_frame", "stop_frame", "participant_id"))
@@ -203,6 +203,24 @@ def test_a_group_column_is_understood(root, column):
         found = read(path, root, **keywords)
         assert [video.group for video in found.videos] == ["s1", "s2", "s1"]
         assert f"2 groups by column {column}" in found.description
+
+
+def test_sets_have_groups_and_warn_of_those_in_two_parts(tmp_path):
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", np.zeros((5, 3), np.float32))
+    (tmp_path / "s.csv").write_text("video,start,end,label\na,0,5,x\nb,0,5,y\nc,0,5,x\n")
+    for rows, test_groups in (
+        ("a,x,train,s1\nb,y,train,\nc,x,test,s3\n", ["s3"]),
+        ("a,x,train,s1\nb,y,train,\nc,x,test,s1\n", None),
+    ):
+        (tmp_path / "l.csv").write_text("path,label,split,subject\n" + rows)
+        sets = (
+            video_set(str(tmp_path), "l.csv", "l.csv"),
+            annotated_set(str(tmp_path), "l.csv", "l.csv", "s.csv", None),
+        )
+        for data, unnamed in zip(sets, ("b", "b.npy"), strict=True):
+            assert data.train.groups == ["s1", unnamed] and data.test.groups == test_groups
+            assert (data.warning is not None and "s1" in data.warning) == (test_groups is None)
 
 
 # ---- a file per video, and other rates

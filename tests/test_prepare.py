@@ -9,8 +9,9 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
+from made_videos import noise, write_folder
 
-from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, annotated_set, feature_set
+from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, annotated_set, check_videos, feature_set
 from seqclf.data import open_video
 from seqclf.data.digit_videos import make_moving_digits
 from seqclf.data.extract import write_features, write_frames
@@ -301,3 +302,67 @@ def test_features_that_are_not_finite_are_refused(made, tmp_path):
     with pytest.raises(SeqclfError, match=r"train_00000\.mp4: the features of frame 0 are not finite"):
         list(job)
     assert files(tmp_path) == []
+
+
+# ---- check
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Three folders of pictures, and a list with a class and a part for each."""
+    for k, name in enumerate("abc"):
+        write_folder(tmp_path / "set" / name, noise(4, 3, 6, 8, seed=k))
+    (tmp_path / "l.csv").write_text("path,label,split,subject\na,x,train,s1\nb,y,train,s2\nc,x,test,s3\n")
+    return tmp_path
+
+
+def test_a_check_of_good_videos_finds_nothing(listed, prepare):
+    code, out, _ = prepare("check", listed / "l.csv", "--root", listed / "set", "--out", listed / "out", "--fps", 2)
+    assert code == 0 and "8x6" in out and "3 groups by column subject" in out
+    found = json.loads((listed / "out" / "check.json").read_text())
+    assert found["problems"] == [] and found["parts"]["train"] == {
+        **{"videos": 2, "clips": 2, "groups": 2, "frames": 8, "seconds": 4.0, "shortest": 4, "longest": 4},
+        **{"sizes": {"8x6": 2}, "frame rates": {"2": 2}, "unreadable": 0},
+    }
+    assert found["warnings"] == ["1 of 2 classes have no video in test: y"]
+    page = (listed / "out" / "check.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 3 and "http" not in page
+
+
+def test_a_check_names_what_would_stop_training_and_what_may_be_wrong(listed):
+    shutil.copytree(listed / "set" / "a", listed / "set" / "copy")
+    write_folder(listed / "set" / "wide", noise(3, 3, 6, 12))
+    (listed / "set" / "broken").mkdir()
+    (listed / "set" / "broken" / "1.png").write_bytes(b"no picture")
+    with (listed / "l.csv").open("a") as file:
+        file.write("copy,x,test,s1\nwide,y,test,s4\nnone,y,test,s4\nbroken,y,train,s5\n")
+    found = check_videos(listed / "l.csv", listed / "set", full=True)
+    problems, warnings = "\n".join(found.problems), "\n".join(found.warnings)
+    assert len(found.problems) == 2 and "line 7: video 'none'" in problems and "broken/1.png" in problems
+    for words in ("a and ", "copy", "s1", "2 sizes", "1 duplicate file"):
+        assert words in warnings
+    assert found.files[str(listed / "set" / "broken")].error
+
+
+def test_a_check_compares_annotations_with_their_videos(listed):
+    (listed / "l.txt").write_text("a\nb\nc\n")
+    (listed / "s.csv").write_text("video,start,end,label\na,0,3,x\na,3,5,y\nb,0,9,x\nc,2,4,z\n")
+    found = check_videos(listed / "l.txt", listed / "set", segments=str(listed / "s.csv"), classes=["x", "y"])
+    assert [("line 4" in one and "b" in one) or ("line 5" in one and "'z'" in one) for one in found.problems] == [
+        True
+    ] * 2
+    assert found.warnings[0].startswith("1 segment cut") and found.clips[0].frames == {"x": 3, "y": 1}
+    (listed / "clips.csv").write_text("path,start_frame,end_frame,label\na,0,5,x\nb,2,9,y\n")
+    found = check_videos(listed / "clips.csv", listed / "set")
+    assert len(found.problems) == 1 and "line 3" in found.problems[0] and "1 clip cut" in found.warnings[0]
+
+
+def test_a_check_has_a_part_for_each_list(listed, prepare):
+    (listed / "tr.csv").write_text("clip;what\na;x|y\nb;y\n")
+    (listed / "te.csv").write_text("clip;what\nc;x\n")
+    words = ("check", listed / "tr.csv", listed / "te.csv", "--root", listed / "set")
+    code, _, _ = prepare(*words, "--columns", "path=clip,label=what", "--multi-label", "--out", listed / "out")
+    found = json.loads((listed / "out" / "check.json").read_text())
+    assert code == 0 and list(found["parts"]) == ["tr", "te"] and found["clips"][0]["classes"] == ["x", "y"]
+    code, _, err = prepare(*words, "--columns", "clip")
+    assert code == 2 and "--columns" in err

@@ -27,6 +27,7 @@ def main(words: Sequence[str]) -> int:
 
     from seqclf.reporting.compare_runs import print_comparison
     from seqclf.reporting.comparison import has_figures
+    from seqclf.runtime.text import counted
 
     for run in args.runs:
         if not Path(run).exists():
@@ -36,5 +37,5 @@ def main(words: Sequence[str]) -> int:
         if other not in runs:
             print(f"skipped: {other} is not a run with figures", file=sys.stderr)
     print_comparison(rows := seqclf.compare(runs, args.out))
-    print(f"{len(rows)} rows: {Path(args.out, 'index.html')}")
+    print(f"{counted(len(rows), 'row')}: {Path(args.out, 'index.html')}")
     return 0

@@ -16,7 +16,7 @@ COMMANDS = {
     "evaluate": "evaluate a run on its test, validation or training data",
     "predict": "classify videos, images or feature files with one run or several",
     "stream": "classify a video frame by frame, as from a camera",
-    "prepare": "extract frames, features or shards from videos before training",
+    "prepare": "check videos; extract frames, features or shards before training",
     "export": "write a run as ONNX, torch.export and safetensors files",
     "report": "write the HTML report of a run",
     "compare": "compare runs: settings, figures and learning curves",

@@ -1,5 +1,6 @@
-"""Prepares videos for training: frames as pictures, features of frames, or shards of many videos.
+"""Prepares videos for training: a check of them, frames as pictures, features of frames, or shards of many videos.
 
+seqclf prepare check train.csv test.csv --root DIR [--segments segments.csv] [--out DIR]
 seqclf prepare frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
 seqclf prepare frames --list train.txt --root DIR --out DIR
 seqclf prepare features runs/<run> video.mp4 more_videos/ --out DIR
@@ -24,6 +25,71 @@ from seqclf.errors import SeqclfError
 
 if TYPE_CHECKING:
     from seqclf.preparing import Summary
+
+
+def check(words: Sequence[str]) -> int:
+    """Opens every video of lists, and reports what would stop training and what may be a mistake.
+
+    seqclf prepare check videos.csv --root DIR
+    seqclf prepare check train.csv test.csv --root DIR --out report
+    seqclf prepare check train.txt test.txt --root DIR --segments segments.csv --classes classes.txt
+
+    Lists and tables are read as in training. The report has the number, duration, size and rate of the videos, the
+    balance of the classes, files that can't be read, annotations past the end of their video, and videos or groups
+    that are in two parts. --out writes check.html with thumbnails, and check.json. The exit code is 0 if training can
+    start, else 2.
+    """
+    parser = _parser("check")
+    add = parser.add_argument
+    add("lists", nargs="+", metavar="LIST", help="lists of videos; a split column gives the parts")
+    add("--root", required=True, help="the folder that the paths in the lists start from")
+    _add_list_form(parser)
+    add("--class-index", help="a file with the numbers and names of the classes of lists")
+    add("--columns", metavar="PURPOSE=NAME,...", help="unusual columns, such as path=clip,label=what")
+    add("--multi-label", action="store_true", help="a video, or a frame, may have several labels")
+    add("--separator", default="|", help="what separates the labels of a video (default: |)")
+    add("--pattern", help="which pictures of a folder are frames, such as 'img_*' (default: all)")
+    _add_segments(parser, unit=None)
+    add("--full", action="store_true", help="decode every frame (default: the first, the middle and the last)")
+    add("--fps", type=float, help="the frame rate of folders of pictures")
+    add("--workers", type=int, help="the number of videos that are read at a time (default: one per core)")
+    add("--out", help="the folder for check.html and check.json (default: none)")
+    args = parser.parse_args(words)
+
+    from pathlib import Path
+
+    from seqclf.preparing import check_report, check_videos
+    from seqclf.runtime.files import write_atomic, write_json
+
+    names = ("class_index", "segments", "classes", "background", "multi_label", "separator", "pattern", "fps")
+    found = check_videos(
+        args.lists,
+        args.root,
+        form=args.list_form,
+        unit=args.unit or "auto",
+        columns=_columns(args.columns),
+        full=args.full,
+        workers=args.workers,
+        **{name: getattr(args, name) for name in names},
+    )
+    print(check_report.text(found))
+    if args.out is not None:
+        out = Path(args.out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "check.json", check_report.plain_values(found))
+        print(write_atomic(out / "check.html", check_report.page(found, ", ".join(map(str, args.lists)))))
+    return 2 if found.problems else 0
+
+
+def _columns(text: str | None) -> dict[str, str | int] | None:
+    """The mapping of ``--columns``; numbers are columns of a file without a header."""
+    if text is None:
+        return None
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    wrong = next((purpose for purpose, equals, name in pairs if not (purpose and equals and name)), None)
+    if wrong is not None:
+        raise SeqclfError(f"--columns {text}: expected PURPOSE=NAME,..., such as path=clip,label=what")
+    return {purpose.strip(): int(name) if name.isdecimal() else name for purpose, _, name in pairs}
 
 
 def frames(words: Sequence[str]) -> int:
@@ -204,15 +270,21 @@ def _add_list_form(parser: ArgumentParser) -> None:
     parser.add_argument("--list-form", default="auto", metavar="FORM", help="how the list is written (default: auto)")
 
 
-def _add_segments(parser: ArgumentParser) -> None:
+def _add_segments(parser: ArgumentParser, unit: str | None = "frames") -> None:
     add = parser.add_argument
     add("--segments", help="a CSV of the segments of annotated videos: video,start,end,label")
-    add("--unit", default="frames", choices=("frames", "seconds"), help="the unit of start and end (default: frames)")
+    shown = unit or "frames for segments, detected for clips in lists"
+    add("--unit", default=unit, choices=("frames", "seconds"), help=f"the unit of start and end (default: {shown})")
     add("--classes", help="a file with the class names, one per line")
     add("--background", help="the class of frames outside all segments")
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"frames": frames, "features": features, "shards": shards}
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "check": check,
+    "frames": frames,
+    "features": features,
+    "shards": shards,
+}
 
 
 def main(words: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data.source import VIDEOS
 from seqclf.data.spans import Unit
 from seqclf.data.tables import numbered_lines, read_text, whole_number
+from seqclf.runtime.text import counted
 
 _GAP, _NUMBER = r"(?:\s*[,;]\s*|\s+)", r"\d{1,18}"
 _VIDEO = rf".+(?i:{'|'.join(map(re.escape, VIDEOS))})\"?"
@@ -180,7 +181,7 @@ def make_row(where: str, line: int, name: str, label: int | str | None = None, w
 def comment_note(path: Path) -> list[str]:
     """A note on the comment lines of a file, which are skipped."""
     count = sum(line.lstrip().startswith("#") for line in read_text(path).split("\n"))
-    return [f"{count:,} comment line{'s' * (count > 1)}"] if count else []
+    return [counted(count, "comment line")] if count else []
 
 
 def _line_row(where: str, line: int, text: str, form: str) -> tuple[str, Row]:

@@ -13,6 +13,7 @@ from seqclf.data.label_cells import class_columns, classes_of, expect_one, label
 from seqclf.data.list_lines import Rows, hmdb51_rows, line_rows, make_row, path_lines
 from seqclf.data.spans import Unit, read_span, span_columns
 from seqclf.data.tables import Record, Table, header_of, read_table, whole_number
+from seqclf.runtime.text import counted
 
 FORMS = ("auto", "lrcn", "ucf101", "rawframes", "plain", "csv", "kinetics")
 
@@ -121,7 +122,7 @@ def _rows_of(table: Table, form: str, shape: str) -> Rows:
         column = table.find(purpose, names)
         setattr(found, f"{purpose}_column", None if column is None else table.header[column])
     if table.comments:
-        found.notes.append(f"{table.comments:,} comment line{'s' * (table.comments > 1)}")
+        found.notes.append(counted(table.comments, "comment line"))
     return found
 
 

@@ -34,6 +34,7 @@ from seqclf.data.list_places import Folders, missing_video
 from seqclf.data.list_tables import FORMS, read_path_rows, read_rows
 from seqclf.data.spans import Unit
 from seqclf.data.splits import rows_of_part
+from seqclf.runtime.text import counted
 
 Label = int | tuple[int, ...]
 """The class index of a video; or with several labels per video 0, 1 or ``IGNORE`` for each class."""
@@ -51,6 +52,7 @@ class Entry:
         frames: Its number of frames, if the list has it.
         span: Start and end of a clip inside the video, in ``VideoList.unit``; None for the whole video.
         group: Its group, such as the subject, if the list has it.
+        split: The content of its split column, if the list has it.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Entry:
     frames: int | None = None
     span: tuple[float, float] | None = None
     group: str | None = None
+    split: str | None = None
 
     def labels(self) -> int | Tensor:
         """The label of a ``Video``: a class index, or ``(K,)`` int64."""
@@ -78,7 +81,7 @@ class VideoList:
         numbers: The class index of each number in the list; empty if labels are names.
         missing: Line and name of the missing videos that were skipped.
         unit: The unit of spans, "frames" or "seconds"; None if videos are whole.
-        grouped: Whether each video has a group.
+        group_column: The name of the group column, or None.
     """
 
     videos: list[Entry]
@@ -88,7 +91,17 @@ class VideoList:
     numbers: dict[int, int] = field(default_factory=dict)
     missing: list[tuple[int, str]] = field(default_factory=list)
     unit: Unit | None = None
-    grouped: bool = False
+    group_column: str | None = None
+
+    def groups(self, names: Sequence[str] | None = None) -> list[str] | None:
+        """The group of each video, or of those with these names; None if there is no group column.
+
+        A video without a group is a group of its own.
+        """
+        if self.group_column is None:
+            return None
+        of = {entry.name: entry.group or entry.name for entry in self.videos}
+        return [of[entry.name] for entry in self.videos] if names is None else [of[name] for name in names]
 
 
 @dataclass(frozen=True)
@@ -159,13 +172,15 @@ def read_list(
     several = separator is not None
     labels = row_labels(path, root, form, found, chosen, classes, class_index, numbers, first_label, several)
     videos, absent = _find_all(path, root, chosen, labels.of_rows, labels.classes, missing)
-    things = "video" if found.unit is None else f"clip in {found.unit} of {len({v.path for v in videos}):,} videos"
-    description = f"{path.name}: form {found.form}{found.header}{split}, {_counted(len(videos), things)}"
+    things = counted(len(videos), "video")
+    if found.unit is not None:
+        things = f"{counted(len(videos), 'clip')} in {found.unit} of {counted(len({v.path for v in videos}), 'video')}"
+    description = f"{path.name}: form {found.form}{found.header}{split}, {things}"
     if chosen[0].frames is not None:
         description += f" of {sum(video.frames or 0 for video in videos):,} frames"
     repeated = len(videos) - len({(video.path, video.span) for video in videos})
     description += f" ({repeated:,} of them repeated)" if repeated else ""
-    description += f", {_counted(len(labels.classes), 'class')} {labels.description}"
+    description += f", {counted(len(labels.classes), 'class')} {labels.description}"
     if several:
         description += f", {sum(v.label.count(1) for v in videos if isinstance(v.label, tuple)):,} labels"
     out = VideoList(videos, labels.classes, found.form, description, labels.numbers, absent, found.unit)
@@ -190,14 +205,15 @@ def read_paths(
     listed = read_path_rows(path, _with_split(columns, select))
     chosen, split = _selected(path, listed, select, refuse_shared=False)
     found, absent = _find_all(path, root, chosen, [0] * len(chosen), [], missing)
-    videos = {entry.path: entry for entry in found}
-    if any(videos[entry.path].group != entry.group for entry in found):
+    videos = {(entry.path, entry.split if select is None else None): entry for entry in found}
+    groups = {entry.path: entry.group for entry in found}
+    if any(groups[entry.path] != entry.group for entry in found):
         listed.group_column = None  # such as the subject of each action
     for entry in videos.values():
         entry.name = Path(
             os.path.relpath(entry.path, root) if entry.path.is_relative_to(root) else entry.path
         ).as_posix()
-    description = f"{path.name}: {_counted(len(videos), 'video')}{split}"
+    description = f"{path.name}: {counted(len(videos), 'video')}{split}"
     out = VideoList(list(videos.values()), [], "paths", description, missing=absent)
     return _with_groups(out, listed, absent)
 
@@ -224,22 +240,15 @@ def _selected(path: Path, found: Rows, select: Selection | None, refuse_shared: 
 
 def _with_groups(out: VideoList, found: Rows, absent: list[tuple[int, str]]) -> VideoList:
     """Complete the description by the groups and by what was skipped."""
-    out.grouped = found.group_column is not None
-    if out.grouped:
+    out.group_column = found.group_column
+    if found.group_column is not None:
         groups = {video.group for video in out.videos}
-        out.description += f", {_counted(len(groups), 'group')} by column {found.group_column}"
+        out.description += f", {counted(len(groups), 'group')} by column {found.group_column}"
     notes = list(found.notes)
     if absent:
-        notes.append(f"{_counted(len(absent), 'missing video')} skipped, the first in line {absent[0][0]}")
+        notes.append(f"{counted(len(absent), 'missing video')} skipped, the first in line {absent[0][0]}")
     out.description += "".join(f"; {note}" for note in notes)
     return out
-
-
-def _counted(count: int, noun: str) -> str:
-    """A number and a noun in singular or plural: "1 class", "2 classes", "2 clips in frames of 1 videos"."""
-    first, *rest = noun.split(" in ", 1)
-    plural = "" if count == 1 else "es" if first.endswith("s") else "s"
-    return f"{count:,} {first}{plural}" + "".join(f" in {more}" for more in rest)
 
 
 def _checked(path: str | Path, root: str | Path, missing: str) -> Path:
@@ -267,7 +276,7 @@ def _find_all(
             if missing == "raise":
                 raise SeqclfError(missing_video(row, root))
             continue
-        entry = Entry(row.name, at, label, row.line, row.frames, row.span, row.group)
+        entry = Entry(row.name, at, label, row.line, row.frames, row.span, row.group, row.split)
         first = seen.setdefault((at, row.span), entry)
         if isinstance(first.label, tuple) and isinstance(label, tuple) and first is not entry:
             first.label = tuple(map(max, first.label, label))  # a row for each class of a video

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -124,7 +125,7 @@ def video_set(
         training = training or found
         reader = partial(open_video, fps=fps, pattern=pattern, stream=stream, layout=layout, on_error=_damage(on_error))
         videos = _videos(found, reader, past_end)
-        parts[part] = how.videos(part, videos, _absent(path, found))
+        parts[part] = how.videos(part, videos, _absent(path, found), found.groups())
         descriptions.append(found.description)
         if part != "train" or all(isinstance(video.source, FrameFolder) for video in videos):  # these open quickly
             descriptions[-1] += f", {parts[part].open():,} frames{_choices(videos, stream)}"
@@ -135,7 +136,7 @@ def video_set(
         training.classes,
         f"{root} ({'; '.join(descriptions)})",
         parts.get("validation"),
-        warning=None if split else _leak(parts),
+        warning=_leak(parts, measured=split is not None),
         decision=decision,
     )
 
@@ -206,7 +207,7 @@ def annotated_set(
         SeqclfError: A list, a video or a segment is missing or invalid. The message names the file and line.
     """
     check_layout(layout)
-    names, first_label = _classes(classes, root, first_label)
+    names, first_label = class_names(classes, root, first_label)
     how = _Clips(sampling, test_sampling, transform, test_transform, None, workers, on_error, multi_label)
     paths = _lists(root, {"train": train, "test": split or test, "validation": validation})
     select = _selections(paths, split_column, test_split, measured=split is not None)
@@ -229,7 +230,12 @@ def annotated_set(
         table, lists, fps, pattern, frame_numbers, past_end, workers, on_error, reader, annotation_fps, first_frame
     )
     parts = {
-        part: how.videos(part, videos, _absent(paths[part], lists[part]) | found.damaged[part])
+        part: how.videos(
+            part,
+            videos,
+            _absent(paths[part], lists[part]) | found.damaged[part],
+            lists[part].groups([video.name for video in videos]),
+        )
         for part, videos in found.videos.items()
     }
     over_videos = getattr(test_sampling, "func", test_sampling) is whole and not multi_label
@@ -239,7 +245,7 @@ def annotated_set(
         names,
         f"{root} ({'; '.join([*found.descriptions, f'{len(names):,} classes', *found.notes])})",
         parts.get("validation"),
-        warning=None if split else _leak(parts),
+        warning=_leak(parts, measured=split is not None),
         details=found.details,
         background=None if not over_videos else [] if background is None else [names.index(background)],
         decision=decision,
@@ -259,7 +265,7 @@ class _Clips:
     on_error: str
     multi_label: bool
 
-    def videos(self, part: str, videos: list[Video], skipped: dict[str, str]) -> Videos:
+    def videos(self, part: str, videos: list[Video], skipped: dict[str, str], groups: list[str] | None) -> Videos:
         """The data set of a part."""
         training = part == "train"
         out = Videos(
@@ -271,12 +277,13 @@ class _Clips:
             self.workers,
             self.on_error,
             multi_label=self.multi_label,
+            groups=groups,
         )
         out.skipped.update(skipped)
         return out
 
 
-def _classes(
+def class_names(
     classes: str | Sequence[str] | None, root: str, first_label: int | None
 ) -> tuple[list[str] | None, int | None]:
     """The class names of ``annotated_set``, and the number of the first one."""
@@ -325,12 +332,24 @@ def _videos(found: VideoList, reader: Callable[[Path], Source], past_end: float 
     return videos
 
 
-def _leak(parts: dict[str, Videos]) -> str | None:
-    """A warning if videos are in both training and test; None otherwise."""
+def _leak(parts: dict[str, Videos], measured: bool) -> str | None:
+    """A warning if videos or groups are in training and in another part; None otherwise.
+
+    Other parts than training then have no groups, as data sets may divide subjects on purpose. With ``measured``, the
+    test list was replaced to measure other videos, which may be those of training.
+    """
     train, test = ({(v.source.path, v.name) for v in parts[part].videos} for part in ("train", "test"))
-    if not train & test:
-        return None
-    return f"{len(train & test):,} videos are both in training and in test, such as {min(train & test)[1]}"
+    warnings = []
+    if train & test:
+        warnings.append(
+            f"{len(train & test):,} videos are both in training and in test, such as {min(train & test)[1]}"
+        )
+    groups = {name: set(part.groups or ()) for name, part in parts.items()}
+    for one, other in combinations(groups, 2):
+        if both := groups[one] & groups[other]:
+            warnings.append(f"{len(both):,} groups are both in {one} and in {other}, such as {min(both)}")
+            parts[other].groups = None
+    return None if measured else "; ".join(warnings) or None
 
 
 def _choices(videos: Sequence[Video], stream: int | None) -> str:

@@ -35,15 +35,15 @@ def rows_of_part(
     values = sorted({str(row.split) for row in rows})
     if len(values) == 1 and not shared:
         return list(rows)
-    part_of = {value: _part(value, test_split) for value in values}
-    unknown = [value for value in values if part_of[value] is None]
+    parts = {value: part_of(value, test_split) for value in values}
+    unknown = [value for value in values if parts[value] is None]
     if unknown or (test_split is not None and test_split not in values):
         raise SeqclfError(
             f"{path}: column {column!r} has the values {', '.join(map(repr, values[:8]))}, and "
             f"{(unknown[0] if unknown else test_split)!r} is not a known part: mark the test rows with "
             "test_split=<value>"
         )
-    chosen = [row for row in rows if part_of[str(row.split)] == part]
+    chosen = [row for row in rows if parts[str(row.split)] == part]
     if not chosen:
         raise SeqclfError(
             f"{path}: no row is for {part}: column {column!r} has the values {', '.join(map(repr, values[:8]))}; mark "
@@ -52,7 +52,7 @@ def rows_of_part(
     return chosen
 
 
-def _part(value: str, test_split: str | None) -> str | None:
+def part_of(value: str, test_split: str | None = None) -> str | None:
     """The part of a value of the split column; None if unknown."""
     if test_split is not None and value == test_split:
         return "test"
