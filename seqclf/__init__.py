@@ -2,14 +2,15 @@
 
 The names of ``__all__`` are imported on first use, so that ``import seqclf`` is quick. Functions that come in families
 live in namespaces: ``seqclf.labelling.last_frame``, ``seqclf.sampling.dense``, ``seqclf.transforms.resize``,
-``seqclf.losses.cross_entropy``, ``seqclf.schedules.one_cycle``, ``seqclf.caffe.policies.step``.
+``seqclf.losses.cross_entropy``, ``seqclf.samplers.balanced``, ``seqclf.schedules.one_cycle``,
+``seqclf.caffe.policies.step``.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqclf import caffe, labelling, losses, sampling, schedules, transforms
+    from seqclf import caffe, labelling, losses, samplers, sampling, schedules, transforms
     from seqclf.batch import IGNORE, Batch
     from seqclf.data import (
         Clips,
@@ -95,7 +96,7 @@ _MODULES = {
     "seqclf.reporting.html": ("report",),
     "seqclf.training.loop": ("train",),
 }
-_NAMESPACES = ("caffe", "labelling", "losses", "sampling", "schedules", "transforms")
+_NAMESPACES = ("caffe", "labelling", "losses", "samplers", "sampling", "schedules", "transforms")
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
@@ -144,6 +145,7 @@ __all__ = [
     "prepare_frames",
     "prepare_shards",
     "report",
+    "samplers",
     "sampling",
     "schedules",
     "shard_set",

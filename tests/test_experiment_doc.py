@@ -35,7 +35,7 @@ def type_of(field):
     if field.name in SPECIAL:
         return SPECIAL[field.name]
     kind, _, none = field.type.partition(" | None")
-    kind = "function" if kind.startswith(("Callable", "Schedule", "Transform")) else kind
+    kind = "function" if kind.startswith(("Callable", "Sampler", "Schedule", "Transform")) else kind
     return f"{kind} or None" if none or field.type.endswith("| None") else kind
 
 

@@ -11,11 +11,11 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
 import seqclf
-from seqclf import Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, labelling, losses
+from seqclf import Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, labelling, losses, samplers
 from seqclf.batch import IGNORE
-from seqclf.data import Video, Videos
+from seqclf.data import Shards, Video, Videos
 from seqclf.data.array_file import ArrayFile
-from seqclf.data.class_counts import class_counts, sample_classes
+from seqclf.data.class_counts import class_counts
 from seqclf.experiment.build_loss import ModuleLoss, build_loss
 
 CPU = torch.device("cpu")
@@ -99,24 +99,21 @@ def videos_of(labels, tmp_path, **settings):
         own = torch.tensor(own) if isinstance(own, list) else own
         np.save(tmp_path / f"{i}.npy", np.zeros((len(own) if isinstance(own, torch.Tensor) else 2, 2), "float32"))
         found.append(Video(f"{i}", ArrayFile(tmp_path / f"{i}.npy", (2,)), own))
-    return Videos(found, training=True, **settings)
+    return Videos(found, **{"training": True} | settings)
 
 
 PER_FRAME = [[0, 1, 1], [2, 0, IGNORE], [IGNORE, IGNORE, IGNORE], [1, 2, 2]]
 
 
-def test_class_counts_and_the_class_of_each_sample(tmp_path):
+def test_class_counts(tmp_path):
     frames = torch.zeros(4, 3, 2)
     per_clip, lengths = torch.tensor([2, 0, 2, 2]), torch.tensor([3, 2, 1, 1])
     for clips in (Clips(frames, per_clip), videos_of(per_clip.tolist(), tmp_path)):
         assert class_counts(clips, 4).tolist() == [1, 0, 3, 0]
-        assert sample_classes(clips).tolist() == [2, 0, 2, 2]
     for clips in (Clips(frames, PER_FRAME, labelling=labelling.given), videos_of(PER_FRAME, tmp_path)):
         assert class_counts(clips, 3).tolist() == [2, 3, 3]
-        assert sample_classes(clips).tolist() == [1, 0, IGNORE, 2]
     padded = Clips(frames, PER_FRAME, lengths, labelling=labelling.given)
     assert class_counts(padded, 3).tolist() == [2, 3, 1]
-    assert sample_classes(padded).tolist() == [1, 0, IGNORE, 1]
 
 
 def toy(labels, **settings):
@@ -234,3 +231,101 @@ def test_build_loss_keeps_any_other_function():
         return logits.sum()
 
     assert build_loss(run_of(None, mine), toy(LABELS), CPU) is mine
+
+
+# ------------------------------------------------------------------------------------------------------------ samplers
+
+
+def drawn(clips, sampler, batch_size, steps, seed=0):
+    return torch.cat([sampler(clips, batch_size, seed, step) for step in range(steps)])
+
+
+@pytest.mark.parametrize("batch_size", [4, 7, 50])
+def test_balanced_draws_each_class_equally_often_and_its_clips_in_turn(batch_size, tmp_path):
+    classes = torch.tensor(LABELS)
+    for clips in (toy(LABELS).train, videos_of(LABELS, tmp_path)):
+        rows = drawn(clips, samplers.balanced, batch_size, 420 // batch_size)
+        counts = classes[rows].bincount()
+        assert (counts - len(rows) / 3).abs().max() <= 3
+        per_clip = rows.bincount(minlength=8)
+        for k in range(3):
+            of_class = per_clip[classes == k]
+            assert of_class.max() - of_class.min() <= 3  # a pass may end within a turn
+        one_by_one = drawn(clips, samplers.balanced, 1, batch_size)
+        assert torch.equal(one_by_one, samplers.balanced(clips, batch_size, 0, 0))
+
+
+def test_clips_with_labels_per_frame_count_by_their_most_frequent_class(tmp_path):
+    """Clip 1 by the first of equals; clip 2 has no label and is never drawn."""
+    clips = Clips(torch.zeros(4, 3, 2), PER_FRAME, labelling=labelling.given)
+    for data in (clips, videos_of(PER_FRAME, tmp_path), videos_of(PER_FRAME, tmp_path, training=False)):
+        assert drawn(data, samplers.balanced, 3, 4).bincount(minlength=4).tolist() == [4, 4, 0, 4]
+
+
+def test_weights_are_shares_of_the_draws():
+    clips = toy([*LABELS, IGNORE]).train
+    rows = drawn(clips, partial(samplers.weighted, weights=(1, 3, 0)), 16, 40)
+    counts = torch.tensor([*LABELS, IGNORE])[rows]
+    assert set(counts.tolist()) == {0, 1}
+    assert (counts == 1).double().mean() == pytest.approx(0.75, abs=0.01)
+
+
+def test_samplers_depend_on_the_seed_and_the_step_only():
+    first, other = toy(LABELS).train, toy([2, 2, 1, 1, 0, 0, 1, 0]).train
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    expected = samplers.balanced(first, 5, 1, 9)
+    samplers.balanced(other, 5, 1, 9)
+    samplers.balanced(first, 3, 2, 30).add_(1)
+    assert torch.equal(samplers.balanced(first, 5, 1, 9), expected)
+    assert not torch.equal(samplers.balanced(first, 5, 2, 9), expected)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_shuffled_is_the_default_and_a_run_resumes_with_its_sampler(tmp_path):
+    data = toy(LABELS)
+    default, _ = trained(run_of(data), tmp_path / "default")
+    shuffled, _ = trained(run_of(data, sampler=samplers.shuffled), tmp_path / "shuffled")
+    assert all(torch.equal(default[name], shuffled[name]) for name in default)
+    whole, _ = trained(run_of(data, sampler=samplers.balanced, steps=6), tmp_path / "whole")
+    seqclf.train(run_of(data, sampler=samplers.balanced), tmp_path / "parts", "cpu")
+    with pytest.raises(SeqclfError, match="sampler"):
+        seqclf.train(run_of(data, steps=6), tmp_path / "parts", "cpu", resume=True)
+    seqclf.train(run_of(data, sampler=samplers.balanced, steps=6), tmp_path / "parts", "cpu", resume=True)
+    parts = torch.load(tmp_path / "parts/checkpoints/step_6.pt", weights_only=True)["model"]
+    assert all(torch.equal(parts[name], whole[name]) for name in whole)
+    assert any(not torch.equal(whole[name], shuffled[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words"),
+    [
+        (partial(samplers.weighted, weights=(1.0, 1.0)), "2 weights.*class 2"),
+        (partial(samplers.weighted, weights=(1.0, 1.0, -1.0)), "at least 0"),
+        (partial(samplers.weighted, weights=(0, 0, 0)), "one above 0"),
+        (partial(samplers.weighted, weights=(1, 1, 1, 1)), "class 3.*no training clip"),
+        (lambda clips, batch_size, seed, step: torch.randint(0, 8, (batch_size,)), "differ from call to call"),
+        (lambda clips, batch_size, seed, step: torch.full((batch_size,), 8), "from 0 to 7"),
+        (lambda clips: None, "TypeError"),
+    ],
+)
+def test_a_wrong_sampler_is_refused_before_the_run_begins(sampler, words, tmp_path):
+    with pytest.raises(SeqclfError, match=f"setting sampler: .*{words}"):
+        seqclf.train(run_of(toy(LABELS), sampler=sampler), tmp_path, "cpu")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"sampler": samplers.balanced}, {"loss": partial(losses.cross_entropy, weights="balanced")}]
+)
+def test_multi_label_data_has_no_balance_of_classes(settings, tmp_path):
+    clips = Clips(torch.zeros(2, 3, 2), torch.tensor([[0, 1, 1], [1, 0, 0]]), multi_label=True)
+    with pytest.raises(SeqclfError, match="multi-label"):
+        seqclf.train(run_of(Data(clips, clips, ["a", "b", "c"], "toy"), **settings), tmp_path, "cpu")
+
+
+def test_shards_keep_their_order(tmp_path):
+    shards = Shards([videos_of(LABELS, tmp_path).videos], training=True)
+    assert torch.equal(samplers.shuffled(shards, 4, 0, 1), shards.order(4, 0, 1))
+    with pytest.raises(SeqclfError, match="shards"):
+        samplers.balanced(shards, 4, 0, 1)

@@ -14,7 +14,7 @@ LAYERS = (  # the lowest first
     ("runtime",),
     ("data", "models"),
     ("evaluation", "experiment"),
-    ("labelling", "losses", "sampling", "schedules", "transforms"),
+    ("labelling", "losses", "samplers", "sampling", "schedules", "transforms"),
     ("runs",),
     ("reporting",),
     ("training", "prediction"),

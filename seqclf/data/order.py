@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=2)
-def _permutation(size: int, seed: int, epoch: int) -> Tensor:
+def permutation(size: int, seed: int, epoch: int) -> Tensor:
+    """The numbers from 0 to size - 1 in the order of an epoch; not to be written into."""
     with torch.inference_mode(False):  # the cached tensor must be usable outside inference mode
         return torch.randperm(size, generator=torch.Generator().manual_seed(mix(seed, epoch)))
 
@@ -28,11 +30,16 @@ def sample_order(size: int, batch_size: int, seed: int, step: int) -> Tensor:
     Returns:
         ``(batch_size,)`` int64 on the CPU, from 0 to size - 1.
     """
+    return take(size, batch_size, step, lambda epoch: permutation(size, seed, epoch))
+
+
+def take(size: int, batch_size: int, step: int, order: Callable[[int], Tensor]) -> Tensor:
+    """The items of a step from the endless sequence ``order(0)``, ``order(1)``, ... of epochs of ``size`` items."""
     position = step * batch_size
     parts = []
     while batch_size > 0:
         epoch, start = divmod(position, size)
-        part = _permutation(size, seed, epoch)[start : start + batch_size]
+        part = order(epoch)[start : start + batch_size]
         parts.append(part)
         position += len(part)
         batch_size -= len(part)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqclf.batch import SeqclfError
 from seqclf.data import Data, Transform
 from seqclf.data.held_out import hold_out
+from seqclf.data.samplers import Sampler, shuffled
 from seqclf.experiment.losses import cross_entropy
 from seqclf.experiment.schedules import Schedule, constant
 from seqclf.experiment.sources import Sources
@@ -46,6 +47,8 @@ class Experiment:
         best_by: the metric of the validation part that chooses the best checkpoint, by its name in ``results.json``,
             such as "f1_50". The highest value is the best one; of "loss" the lowest. None for the accuracy of clips, or
             of frames where clips have several labels.
+        sampler: ``sampler(clips, batch_size, seed, step)`` returns the numbers of the training clips of a step; see
+            ``seqclf.samplers``.
         augment: ``augment(frames, generator)`` transforms the raw frames ``(B, T, ...)`` of each training batch; see
             ``seqclf.transforms``. It draws from ``generator``, which is seeded by the step. None for no augmentation.
         groups: a function that takes the model and returns the optimizer's parameter groups, such as
@@ -83,6 +86,7 @@ class Experiment:
     metrics: Mapping[str, Callable[..., float]] | None = None
     validation: float | None = None
     best_by: str | None = None
+    sampler: Sampler = shuffled
     augment: Transform | None = None
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
     clip_norm: float | None = None

@@ -108,6 +108,31 @@ def _error_of(
     return None if isinstance(found, Tensor) and not found.dim() else TypeError("it returned no scalar")
 
 
+def check_sampler(experiment: Experiment, clips: Clips | Videos) -> None:
+    """Calls the sampler for two steps, in both orders.
+
+    Raises:
+        SeqclfError: it fails, does not return the numbers of samples, or is no function of the seed and the step.
+    """
+    size, seed = experiment.batch_size, experiment.seed
+    try:
+        first, second, again = (experiment.sampler(clips, size, seed, step) for step in (0, 1, 0))
+        for rows in (first, second):
+            if rows.dtype != torch.int64 or rows.shape != (size,) or not ((rows >= 0) & (rows < len(clips))).all():
+                raise SeqclfError(
+                    f"it returned {rows.dtype} {tuple(rows.shape)}, expected ({size},) int64, the numbers of samples "
+                    f"from 0 to {len(clips) - 1}"
+                )
+        if not torch.equal(first, again):
+            raise SeqclfError("its samples differ from call to call: they must depend on the seed and the step only")
+    except SeqclfError as error:
+        raise SeqclfError(f"setting sampler: {error}") from None
+    except Exception as error:  # user code
+        raise SeqclfError(
+            f"setting sampler: {type(error).__name__}: {error}; a sampler takes (clips, batch_size, seed, step)"
+        ) from None
+
+
 def absent_classes(data: Data) -> list[str]:
     """The names of the classes that no training label has."""
     if data.multi_label:
@@ -199,6 +224,7 @@ def check_experiment(
         )
     if experiment.cuda_graph:
         check_graph(experiment, data.train, device, world)
+    check_sampler(experiment, data.train)
     check_loss(loss, data.num_classes, data.multi_label, device)
     if experiment.metrics and data.multi_label:
         raise SeqclfError("setting metrics: your own metrics are for one class per frame, not for multi-label data")

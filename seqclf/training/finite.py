@@ -54,7 +54,7 @@ class FiniteCheck:
         experiment = self.experiment
         finite = torch.tensor(loss).isfinite()
         what = f"gradient norm is {norm}" if finite else f"loss is {loss}"
-        rows = self.data.train.order(experiment.batch_size, experiment.seed, step).tolist()
+        rows = experiment.sampler(self.data.train, experiment.batch_size, experiment.seed, step).tolist()
         shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
         rate = self.rate * experiment.schedule(step, experiment.steps)
         newest = self.folder.load_newest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Generator, Sequence
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,8 @@ def _items(session: Session) -> Generator[Batch | Tensor, None, None]:
     experiment, clips, world = session.experiment, session.data.train, session.world
     whole = experiment.augment is not None and isinstance(clips, Clips)
     numbers = range(session.state.step, experiment.steps)
-    orders = ((clips.order(experiment.batch_size, experiment.seed, n), mix(experiment.seed, n)) for n in numbers)
+    order = partial(experiment.sampler, clips, experiment.batch_size, experiment.seed)
+    orders = ((order(n), mix(experiment.seed, n)) for n in numbers)
     plan = ((rows if whole else rows[world.share(len(rows))], key) for rows, key in orders)
     if isinstance(clips, Clips):
         yield from (rows for rows, _ in plan)
