@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from temporal_models import MODELS, parts_of
 
-from seqclf import GRU, LSTM, RNN, FrameSequenceClassifier, SeqclfError
+from seqclf import LSTM, FrameSequenceClassifier, SeqclfError
 from seqclf.data.labelling import every_frame
 from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.losses import cross_entropy
@@ -20,22 +21,24 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "mnist_perframe.py"
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
 
 
-@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("case", ["plain", "resets", "ragged"])
-def test_outputs_state_and_gradients_equal_the_cpus(kind, case):
+def test_outputs_state_and_gradients_equal_the_cpus(name, case):
     torch.manual_seed(0)
-    net, x = kind(5, 8, 2), torch.randn(6, 11, 5)
+    net, x = MODELS[name](5).eval(), torch.randn(6, 11, 5, requires_grad=True)
     is_first = torch.rand(6, 11) < 0.3 if case == "resets" else None
     lengths = torch.tensor([11, 3, 1, 7, 11, 5]) if case == "ragged" else None
     found = {}
     for device in ("cpu", "cuda"):
         net = net.to(device)
         net.zero_grad()
+        x.grad = None
         to = [None if t is None else t.to(device) for t in (is_first, lengths)]
         outputs, state = net(x.to(device), to[0], None, to[1])
         outputs.square().sum().backward()
-        parts = state if isinstance(state, tuple) else (state,)
-        found[device] = [t.detach().cpu() for t in (outputs, *parts, *(p.grad for p in net.parameters()))]
+        parts = () if state is None else parts_of(state)
+        gradients = [x.grad, *(p.grad for p in net.parameters())]
+        found[device] = [t.detach().cpu().clone() for t in (outputs, *parts, *gradients)]
     torch.testing.assert_close(found["cuda"], found["cpu"], rtol=1e-3, atol=1e-4)  # cuDNN may use TF32
 
 
