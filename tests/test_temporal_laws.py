@@ -398,7 +398,10 @@ def test_forget_bias_is_the_forget_gates_bias_of_every_layer_and_nothing_else(in
 @every_kind
 def test_orthogonal_init_is_orthogonal_gate_by_gate(kind):
     H = 6
-    net = make(kind, 2, H=H, init=orthogonal)
+    net = make(kind, 2, H=H, layer_norm=True, projection=True)
+    others = {name: p.clone() for name, p in net.state_dict().items() if name.startswith(("norms", "projection"))}
+    orthogonal(net)
+    assert len(others) == 6 and all(torch.equal(net.state_dict()[name], p) for name, p in others.items())
     gates = {"lstm": 4, "gru": 3}.get(kind, 1)
     for layer in range(2):
         recurrent = getattr(net, f"weight_hh_l{layer}").detach().split(H)

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from seqclf.batch import SeqclfError
 
 State: TypeAlias = "Tensor | tuple[Tensor, ...] | None"
-"""Recurrent memory, laid out as in ``torch.nn.LSTM`` (h, c) or ``torch.nn.GRU`` (h): each ``(layers, B, H)``."""
+"""What a temporal model remembers: a tensor or several, each ``(N, B, ...)`` with any N, such as h and c of
+``torch.nn.LSTM``, ``(layers, B, H)``. Zeros must mean the same as None: a new sequence begins."""
 
 
 def detached(state: State) -> State:

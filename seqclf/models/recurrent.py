@@ -235,8 +235,9 @@ def orthogonal(net: nn.RNNBase) -> None:
     """
     with torch.no_grad():
         for name, p in net.named_parameters():
-            if name.startswith("bias"):
+            if name.startswith("bias_"):
                 p.zero_()
+            if not name.startswith("weight_"):  # of a layer norm or the projection
                 continue
             for gate in p.split(net.hidden_size):
                 (nn.init.orthogonal_ if name.startswith("weight_hh") else nn.init.xavier_uniform_)(gate)
