@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqclf.cli.parser import make_parser
+from seqclf.cli.parser import THRESHOLD, make_parser, threshold
 
 
 def main(words: Sequence[str]) -> int:
@@ -27,6 +27,7 @@ def main(words: Sequence[str]) -> int:
         choices=("last", "mean"),
         help="which probabilities label a clip (default: the run's)",
     )
+    add("--threshold", type=threshold, metavar="P", help=THRESHOLD)
     add("--predictions", metavar="CSV", help="write a row for each clip: truth, label, probabilities")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
     args = parser.parse_intermixed_args(words)
@@ -49,14 +50,17 @@ def main(words: Sequence[str]) -> int:
             device=args.device,
             decision=args.decision,
             predictions=args.predictions,
+            threshold=args.threshold,
             say=display.say,
             world=world,
         )
         if world.leads:
             print_results(results)
-            if results["accuracy"] is not None:
+            name = "map" if "map" in results else "accuracy"
+            if results[name] is not None:
                 rule = {"last": "last frame", "mean": "mean over frames"}[results["decision"]]
-                display.say(f"accuracy of clips by their {rule}: {results['accuracy']:.2%}")
+                title = "mean average precision" if name == "map" else name
+                display.say(f"{title} of clips by their {rule}: {results[name]:.2%}")
             path = RunFolder(args.run).write_evaluation(args.part, results["step"], results)
             display.say(f"all figures: {path}")
     return 0

@@ -7,6 +7,17 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+THRESHOLD = (
+    "of multi-label runs, the lowest probability of a predicted class (default: 0.5); or one per class, by commas"
+)
+"""The help of ``--threshold``."""
+
+
+def threshold(text: str) -> float | list[float]:
+    """The value of ``--threshold``: a number, or one for each class, separated by commas."""
+    values = [float(part) for part in text.split(",")]
+    return values[0] if len(values) == 1 else values
+
 
 class Parser(argparse.ArgumentParser):
     """An ``ArgumentParser`` that reports an error on one line."""

@@ -26,7 +26,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqclf.cli.parser import Parser, make_parser
+from seqclf.cli.parser import THRESHOLD, Parser, make_parser, threshold
 from seqclf.errors import SeqclfError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def main(words: Sequence[str]) -> int:
         progress=progress,
         list_file=args.list,
         list_unit=args.list_unit,
+        threshold=args.threshold,
     )
     finish(result["decision"])
     if result["videos"]:
@@ -84,6 +85,7 @@ def _parser() -> Parser:
         choices=("last", "mean"),
         help="which probabilities label a clip (default: the run's)",
     )
+    add("--threshold", type=threshold, metavar="P", help=THRESHOLD)
     add("--frames", type=int, help="classify windows of this many frames (default: the clips of the run's evaluation)")
     add("--stride", type=int, help="frames from window to window (default: half a window)")
     add("--whole", action="store_true", help="classify each file as one clip of all its frames")
@@ -165,9 +167,10 @@ def _show() -> tuple[Progress, Callable[[str], None]]:
     def done(found: Any, plain: dict[str, Any]) -> None:
         nonlocal shown
         other = plain["mean_of_frames" if plain["decision"] == "last" else "last_frame"]
-        best, *rest = (f"{entry['class']} {entry['probability']:.1%}" for entry in plain["top"])
+        predicted = _predicted(plain)
+        best, rest = _in_words(predicted), _in_words([e for e in plain["top"] if e not in predicted][:1])
         note = "; ".join([describe_rate(plain), *plain.get("changes", [])]).strip("; ")
-        cells = [best, rest[0] if rest else "", f"{other['label']} {other['probability']:.1%}"]
+        cells = [best or "none", rest, _in_words(_predicted(other)) or "none"]
         rows.append([plain["path"], str(plain["frames"]), *cells, note])
         display = displays[0]
         display.step(len(rows))
@@ -198,6 +201,17 @@ def _show() -> tuple[Progress, Callable[[str], None]]:
         Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
     return Progress(begin, done, failed, note), finish
+
+
+def _predicted(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The predicted classes of an entry of ``predictions.json``: one, or any number if it is multi-label."""
+    one = {"class": entry.get("label"), "probability": entry.get("probability")}
+    found: list[dict[str, Any]] = entry.get("labels", [one])
+    return found
+
+
+def _in_words(classes: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{entry['class']} {entry['probability']:.1%}" for entry in classes)
 
 
 def _is_number(text: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqclf.cli.parser import make_parser
+from seqclf.cli.parser import THRESHOLD, make_parser, threshold
 
 
 def main(words: Sequence[str]) -> int:
@@ -22,6 +22,7 @@ def main(words: Sequence[str]) -> int:
     add("--resize", type=int, nargs=2, metavar=("H", "W"), help="scale frames, in place of the run's transform")
     add("--crop", action="store_true", help="crop the center of the frames to the size of the model's input")
     add("--fps", type=float, help="resample the video to this rate; for folders and arrays: their frame rate")
+    add("--threshold", type=threshold, metavar="P", help=THRESHOLD)
     add("--out", metavar="CSV", help="write a row per frame: number, time, class, and the probabilities of all classes")
     add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
@@ -39,6 +40,7 @@ def main(words: Sequence[str]) -> int:
         resize=None if args.resize is None else tuple(args.resize),
         crop=args.crop,
         fps=args.fps,
+        threshold=args.threshold,
     )
     source = run.open(args.path)
     frames = file_frames(source, run.fps)
@@ -49,9 +51,10 @@ def main(words: Sequence[str]) -> int:
             time = frames.time_of(frame.number)
             at = f"frame {frame.number}" if time is None else f"{time:.2f} s, frame {frame.number}"
             rate = "" if frame.rate is None else f" ({frame.rate:.0f} frames/s)"
-            print(f"{source.path}: {at}: {frame.label} {frame.probability:.1%}{rate}", flush=True)
+            classes = ", ".join(f"{name} {p:.1%}" for name, p in frame.labels) or "none"
+            print(f"{source.path}: {at}: {classes}{rate}", flush=True)
     rate = "" if found[-1].rate is None else f" ({found[-1].rate:.0f} frames/s)"
     print(f"{source.path}: end after {len(found)} frames{rate}", flush=True)
     if args.out is not None:
-        write_stream(args.out, found, run.classes, frames)
+        write_stream(args.out, found, run, frames)
     return 0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqclf.batch import SeqclfError
 from seqclf.data.input_spec import DecisionRule, InputSpec
 from seqclf.evaluation.evaluator import autocast
+from seqclf.evaluation.multi_label import Threshold, as_thresholds
 from seqclf.models import State
 from seqclf.prediction.frames import Frames, to_tensor, wrong_shape
 from seqclf.prediction.prediction import Prediction
@@ -28,6 +29,13 @@ class BatchPredictor:
         spec: how the run reads input; None for a model without a run.
         sources: the folder of the user's modules that the spec refers to.
         precision: the precision of evaluation, "fp32", "bf16" or "fp16".
+        multi_label: whether a clip can have several classes at once, so that probabilities are sigmoids, not a softmax.
+            None: as the spec says; False without one.
+        threshold: with ``multi_label``, the lowest probability of a class that is predicted: a number, or one for each
+            class. None for 0.5.
+
+    Raises:
+        SeqclfError: the threshold is out of range, or given without ``multi_label``.
     """
 
     def __init__(
@@ -39,9 +47,16 @@ class BatchPredictor:
         spec: InputSpec | None = None,
         sources: Path | None = None,
         precision: str = "fp32",
+        multi_label: bool | None = None,
+        threshold: Threshold | None = None,
     ) -> None:
         self.model, self.classes, self.device = model.to(device).eval(), list(classes), torch.device(device)
         self.decision, self.spec, self.sources, self.precision = decision, spec, sources, precision
+        self.multi_label = (spec is not None and spec.multi_label) if multi_label is None else multi_label
+        if threshold is not None and not self.multi_label:
+            raise SeqclfError(f"threshold={threshold}: is for multi-label models, but this one has one class per clip")
+        self.threshold = 0.5 if threshold is None else threshold
+        as_thresholds(self.threshold, len(self.classes))  # raises
 
     @property
     def frame_shape(self) -> tuple[int, ...] | None:
@@ -81,10 +96,13 @@ class BatchPredictor:
         padded = nn.utils.rnn.pad_sequence(tensors, batch_first=True)
         full = int(lengths.min()) == padded.shape[1]
         p, _ = self.run(padded, lengths=None if full else lengths.to(self.device))
-        return [
-            Prediction(row[:length], self.classes, self.decision)
-            for row, length in zip(p, lengths.tolist(), strict=True)
-        ]
+        return [self.prediction(row[:length]) for row, length in zip(p, lengths.tolist(), strict=True)]
+
+    def prediction(self, probabilities: Tensor) -> Prediction:
+        """Probabilities ``(T, K)`` as the prediction of a sequence."""
+        return Prediction(
+            probabilities, self.classes, self.decision, multi_label=self.multi_label, threshold=self.threshold
+        )
 
     @torch.inference_mode()
     def run(self, clips: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
@@ -97,7 +115,8 @@ class BatchPredictor:
         """
         with autocast(self.device, self.precision):
             logits, state = self.model(clips.to(self.device), state=state, lengths=lengths)
-        return logits.float().softmax(-1).cpu(), state
+        logits = logits.float()
+        return (logits.sigmoid() if self.multi_label else logits.softmax(-1)).cpu(), state
 
     def check(self, frames: Frames, name: str = "the clip") -> Tensor:
         """Convert and check frames ``(T, *frame_shape)``. Errors as in a call."""

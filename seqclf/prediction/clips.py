@@ -87,7 +87,16 @@ def merge(clips: list[Clip], length: int, predictor: BatchPredictor) -> SourcePr
         for rule in ("last", "mean")
     }
     probabilities = (total / seen.clamp(min=1)[:, None]).float()
-    return SourcePrediction(probabilities, predictor.classes, predictor.decision, rules, seen, clips)
+    return SourcePrediction(
+        probabilities,
+        predictor.classes,
+        predictor.decision,
+        rules,
+        seen,
+        predictor.multi_label,
+        predictor.threshold,
+        clips,
+    )
 
 
 def _ends(numbers: Sequence[int]) -> list[int]:
@@ -128,7 +137,7 @@ def _predict_batch(
     found = iter(predictor.batch([crop for crops in fitted for crop in crops], [frames.source.path] * 10 * len(clips)))
     for numbers, crops in zip(clips, fitted, strict=True):
         p = torch.stack([next(found).probabilities for _ in crops]).mean(0)
-        yield Clip(numbers, Prediction(p, predictor.classes, predictor.decision))
+        yield Clip(numbers, predictor.prediction(p))
 
 
 def _predict_in_pieces(predictor: BatchPredictor, frames: _Frames, numbers: list[int]) -> Clip:
@@ -141,7 +150,7 @@ def _predict_in_pieces(predictor: BatchPredictor, frames: _Frames, numbers: list
         crops = torch.stack([predictor.check(crop, frames.source.path) for crop in frames.read(piece)])
         p, state = predictor.run(crops, state)
         pieces.append(p.mean(0))
-    return Clip(numbers, Prediction(torch.cat(pieces), predictor.classes, predictor.decision))
+    return Clip(numbers, predictor.prediction(torch.cat(pieces)))
 
 
 class _Frames:

@@ -11,6 +11,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data import Clips, Data, Videos
 from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision
 from seqclf.evaluation.evaluator import evaluate as evaluate_clips
+from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment, build_data
 from seqclf.prediction.part import ClipRow, ClipRows, write_rows
 from seqclf.prediction.run import load_run
@@ -34,6 +35,7 @@ def evaluate(
     say: Callable[[str], None] = lambda text: None,
     world: World = ALONE,
     experiment: Experiment | None = None,
+    threshold: Threshold | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run's checkpoint on a part of its data.
 
@@ -50,20 +52,35 @@ def evaluate(
         say: called with lines of progress.
         world: the processes that share the work.
         experiment: the run's experiment, if its config could not be written completely.
+        threshold: of multi-label runs, the lowest probability of a class that is predicted: a number, or one for each
+            class. None for 0.5.
 
     Returns:
         ``run``, ``checkpoint``, ``step``, ``decision``, ``accuracy`` (of clips, by that rule; None if clips have
-        several labels), ``parts`` (the metrics; see ``Metrics.result``), ``data`` and ``skipped``.
+        several labels) or of multi-label runs ``map``, ``parts`` (the metrics; see ``Metrics.result`` and
+        ``MultiLabelMetrics.result``), ``data`` and ``skipped``.
 
     Raises:
         SeqclfError: the run or its data can't be loaded, or the data has no such part.
     """
     results, rows = _evaluate(
-        run, part, checkpoint, settings, device, decision, data, predictions is not None, say, world, experiment
+        run,
+        part,
+        checkpoint,
+        settings,
+        device,
+        decision,
+        data,
+        predictions is not None,
+        say,
+        world,
+        experiment,
+        threshold,
     )
     if world.leads:
         if predictions is not None:
-            write_rows(predictions, rows, results["data"]["classes"], results["decision"])
+            thresholds = results["parts"][part].get("threshold")
+            write_rows(predictions, rows, results["data"]["classes"], results["decision"], thresholds)
         if out is not None:
             write_json(out, results)
     return results
@@ -95,6 +112,7 @@ def _evaluate(
     say: Callable[[str], None],
     world: World,
     experiment: Experiment | None,
+    threshold: Threshold | None = None,
 ) -> tuple[dict[str, Any], list[ClipRow]]:
     check_decision(decision)
     where = pick_device(device, world)
@@ -105,6 +123,8 @@ def _evaluate(
     if data.warning:
         say(f"*** {data.warning} ***")
     clips, rule = _part(data, part, spec, run), decision or spec.decision
+    if threshold is not None and not spec.multi_label:
+        raise SeqclfError(f"threshold={threshold}: is for multi-label runs, but {run} has one class per clip")
     identity, trained = data.identity(), record["data"].get(part)
     if not changed and trained is not None and trained["sha256"] != identity[part]["sha256"]:
         warn(f"{run}: its {part} data is not what it was in training ({data.source})", stacklevel=3)
@@ -121,6 +141,7 @@ def _evaluate(
         rows.update if with_rows else None,
         rule,
         experiment.metrics,
+        0.5 if threshold is None else threshold,
     )
     skipped = {name: why for each in world.gather(data.skipped()) for name, why in each.items()}
     for name, why in skipped.items():
@@ -130,7 +151,7 @@ def _evaluate(
         "checkpoint": str(path),
         "step": step_of(path),
         "decision": rule,
-        "accuracy": figures[f"clip_{rule}"],
+        **({"map": figures[f"clip_{rule}_map"]} if spec.multi_label else {"accuracy": figures[f"clip_{rule}"]}),
         "parts": {part: figures},
         "data": identity,
         "skipped": skipped,
@@ -150,6 +171,8 @@ def _part(data: Data, part: str, spec: InputSpec, run: str | Path) -> Clips | Vi
         raise SeqclfError(f"the data of this run has no {part} part (data.validation= makes one)")
     if tuple(data.classes) != spec.classes:
         raise SeqclfError(f"{data.source}: has the classes {_few(data.classes)}, but {run} has {_few(spec.classes)}")
+    if data.multi_label != spec.multi_label:
+        raise SeqclfError(f"{data.source}: has multi_label={data.multi_label}, but {run} has {spec.multi_label}")
     return clips
 
 

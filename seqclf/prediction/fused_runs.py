@@ -75,6 +75,8 @@ class FusedRuns:
         for other in readers[1:]:
             if other.classes != first.classes:
                 raise SeqclfError(f"{other.folder} has other classes than {first.folder}, or in another order")
+            if other.predictor.multi_label != first.predictor.multi_label:
+                raise SeqclfError(f"of {other.folder} and {first.folder}, one is multi-label and one is not")
             rules = other.predictor.decision, first.predictor.decision
             if rules[0] != rules[1]:
                 raise SeqclfError(
@@ -99,6 +101,7 @@ class FusedRuns:
             "weights": list(self.weights),
             "classes": self.classes,
             "decision": self.readers[0].predictor.decision,
+            **({"threshold": predictor.threshold} if (predictor := self.readers[0].predictor).multi_label else {}),
         }
 
     def find(self, path: str | Path) -> list[Path]:

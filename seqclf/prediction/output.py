@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from seqclf.data.input_spec import DecisionRule
 from seqclf.prediction.clips import Clip
 from seqclf.prediction.file_frames import FileFrames, FilePrediction
+from seqclf.prediction.prediction import Prediction
 from seqclf.reporting.timeline import timeline
 from seqclf.runtime.files import write_csv
 
@@ -17,19 +20,17 @@ from seqclf.runtime.files import write_csv
 def as_plain(found: FilePrediction) -> dict[str, Any]:
     """The entry of a file in ``predictions.json``; frame numbers and times are those of the file."""
     prediction, frames = found.prediction, found.frames
-    ranking = prediction.ranking(most=5)
-    segments = []
+    ranking, segments = prediction.ranking(most=5), []
     for name, start, end in prediction.segments():
         segments.append({"class": name, **_span(frames, start, end)})
     return {
         "frames": len(prediction.probabilities),
         "fps": frames.fps,
         **frames.rate,
-        "label": ranking[0][0],
-        "probability": round(ranking[0][1], 7),
+        **_labelled(prediction),
         "decision": prediction.decision,
-        "last_frame": _labelled(prediction.label("last")),
-        "mean_of_frames": _labelled(prediction.label("mean")),
+        "last_frame": _labelled(prediction, "last"),
+        "mean_of_frames": _labelled(prediction, "mean"),
         "top": [{"class": name, "probability": round(p, 7)} for name, p in ranking],
         "clips": [_clip(clip, frames) for clip in prediction.clips],
         "segments": segments,
@@ -48,17 +49,19 @@ def describe_rate(plain: dict[str, Any]) -> str:
     return "; ".join(notes)
 
 
-def _labelled(label: tuple[str, float]) -> dict[str, Any]:
-    return {"label": label[0], "probability": round(label[1], 7)}
+def _labelled(prediction: Prediction, rule: DecisionRule | None = None) -> dict[str, Any]:
+    """The predicted class and its probability; of a multi-label prediction those of all predicted classes."""
+    if prediction.multi_label:
+        return {"labels": [{"class": name, "probability": round(p, 7)} for name, p in prediction.label_set(rule)]}
+    name, p = prediction.label(rule)
+    return {"label": name, "probability": round(p, 7)}
 
 
 def _clip(clip: Clip, frames: FileFrames) -> dict[str, Any]:
-    label, p = clip.prediction.label()
     return {
         "first_frame": int(frames.numbers[clip.numbers[0]]),
         "last_frame": int(frames.numbers[clip.numbers[-1]]),
-        "label": label,
-        "probability": round(p, 7),
+        **_labelled(clip.prediction),
         "probabilities": {rule: [round(x, 7) for x in p.tolist()] for rule, p in clip.prediction.by_rule.items()},
     }
 
@@ -75,18 +78,26 @@ def _span(frames: FileFrames, start: int, end: int) -> dict[str, Any]:
 def write_frames(path: Path, found: FilePrediction) -> None:
     """Write a CSV with a row for each frame: number, time, class, its probability, the probabilities of all classes.
 
-    For frames that no clip contains, all fields after the time are empty.
+    A multi-label prediction has one column "classes" in place of class and probability, with "|" between the predicted
+    classes. For frames that no clip contains, all fields after the time are empty.
 
     Raises:
         SeqclfError: the file can't be written.
     """
     prediction, frames = found.prediction, found.frames
     classes, rows = list(prediction.classes), []
-    for n, (p, best) in enumerate(zip(prediction.probabilities.tolist(), prediction.labels().tolist(), strict=True)):
+    head = ["classes"] if prediction.multi_label else ["class", "probability"]
+    for n, (p, label) in enumerate(zip(prediction.probabilities.tolist(), prediction.labels().tolist(), strict=True)):
         at = "" if frames.starts is None else f"{frames.starts[n]:.4f}"
-        seen = [classes[best], f"{p[best]:.6f}", *(f"{x:.6f}" for x in p)] if best >= 0 else [""] * (2 + len(p))
-        rows.append([int(frames.numbers[n]), at, *seen])
-    write_csv(path, ["frame", "time", "class", "probability", *classes], rows)
+        if prediction.seen is not None and not prediction.seen[n]:
+            cells = [""] * (len(head) + len(p))
+        else:
+            own = (
+                ["|".join(compress(classes, label))] if prediction.multi_label else [classes[label], f"{p[label]:.6f}"]
+            )
+            cells = [*own, *(f"{x:.6f}" for x in p)]
+        rows.append([int(frames.numbers[n]), at, *cells])
+    write_csv(path, ["frame", "time", *head, *classes], rows)
 
 
 def write_timeline(

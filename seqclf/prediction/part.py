@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from seqclf.batch import IGNORE, Batch, valid_frames
+from seqclf.batch import IGNORE, Batch
 from seqclf.data import Clips, Videos
 from seqclf.data.input_spec import DecisionRule
+from seqclf.evaluation.multi_label import clip_scores, clip_truth
 from seqclf.runtime.files import write_csv
 
 
@@ -24,7 +27,8 @@ class ClipRow:
         video: the name of the video; for clips in memory, the index.
         path: the path of the video; None for clips in memory.
         clip: the number of the clip in its video, from 0.
-        truth: the class of all labelled frames; None if they differ or there are none.
+        truth: the class of all labelled frames; of multi-label clips K labels 0, 1 or ``IGNORE``. None if the frames
+            differ or have no label.
         by_rule: the probabilities ``(K,)`` by each decision rule.
     """
 
@@ -32,7 +36,7 @@ class ClipRow:
     video: str
     path: str | None
     clip: int
-    truth: int | None
+    truth: int | list[int] | None
     by_rule: dict[str, Tensor]
 
 
@@ -46,22 +50,23 @@ class ClipRows:
 
     def update(self, logits: Tensor, batch: Batch) -> None:
         """Adds the clips of a batch: logits ``(B, T, K)``."""
-        labels = batch.labels
-        p = logits.float().softmax(-1)
-        valid = valid_frames(batch.lengths, labels.shape, labels.device)
-        counts = valid.sum(1)
-        last = p.gather(1, (counts - 1)[:, None, None].expand(-1, 1, p.shape[-1]))[:, 0]
-        mean = (p * valid[..., None]).sum(1) / counts[:, None]
+        p = logits.float().sigmoid() if self.clips.multi_label else logits.float().softmax(-1)
+        scores = clip_scores(p, batch.lengths)
+        assert batch.indices is not None
+        columns = (batch.indices.tolist(), self._truth(batch.labels), scores["last"].cpu(), scores["mean"].cpu())
+        for index, truth, at_last, over_all in zip(*columns, strict=True):
+            video, path, clip = self._places(index)
+            self.rows.append(ClipRow(index, video, path, clip, truth, {"last": at_last, "mean": over_all}))
+
+    def _truth(self, labels: Tensor) -> list[Any]:
+        """``ClipRow.truth`` of each clip, from the labels of its frames."""
+        if self.clips.multi_label:
+            truth, counted = clip_truth(labels)
+            return [row if known else None for row, known in zip(truth.tolist(), counted.tolist(), strict=True)]
         labelled = labels != IGNORE
         highest = labels.masked_fill(~labelled, -1).amax(1)
-        lowest = labels.masked_fill(~labelled, p.shape[-1]).amin(1)
-        truth = highest.where(lowest == highest, -1)
-        assert batch.indices is not None
-        columns = (batch.indices.tolist(), truth.tolist(), last.cpu(), mean.cpu())
-        for index, label, at_last, over_all in zip(*columns, strict=True):
-            video, path, clip = self._places(index)
-            rules = {"last": at_last, "mean": over_all}
-            self.rows.append(ClipRow(index, video, path, clip, None if label < 0 else label, rules))
+        lowest = labels.masked_fill(~labelled, torch.iinfo(labels.dtype).max).amin(1)
+        return [None if label < 0 else label for label in highest.where(lowest == highest, -1).tolist()]
 
 
 def _places(clips: Clips | Videos) -> Any:
@@ -77,17 +82,55 @@ def _places(clips: Clips | Videos) -> Any:
     return lambda index: (videos[index].name, videos[index].source.path, numbers[index])
 
 
-def write_rows(path: str | Path, rows: Sequence[ClipRow], classes: Sequence[str], decision: DecisionRule) -> None:
+def write_rows(
+    path: str | Path,
+    rows: Sequence[ClipRow],
+    classes: Sequence[str],
+    decision: DecisionRule,
+    thresholds: Sequence[float] | None = None,
+) -> None:
     """Write a CSV with a row for each clip: video, clip, truth, label, probability, and those of all classes.
+
+    Args:
+        path: the file.
+        rows: the clips.
+        classes: the K names.
+        decision: the rule that classifies a clip.
+        thresholds: of multi-label data, the lowest probability of each class that is predicted. Columns are then
+            video, clip, truth, unknown, classes, and the probabilities; "|" separates the classes of a cell. None
+            otherwise.
 
     Raises:
         SeqclfError: the file can't be written.
     """
+    if thresholds is not None:
+        _write_sets(path, rows, classes, decision, thresholds)
+        return
     lines = []
     for row in rows:
         p = row.by_rule[decision]
         best = int(p.argmax())
-        truth = "" if row.truth is None else classes[row.truth]
+        truth = classes[row.truth] if isinstance(row.truth, int) else ""
         values = (f"{x:.7f}" for x in p.tolist())
         lines.append([row.video, row.clip, truth, classes[best], f"{float(p[best]):.7f}", *values])
     write_csv(path, ["video", "clip", "truth", "label", "probability", *classes], lines)
+
+
+def _write_sets(
+    path: str | Path,
+    rows: Sequence[ClipRow],
+    classes: Sequence[str],
+    decision: DecisionRule,
+    thresholds: Sequence[float],
+) -> None:
+    lines = []
+    for row in rows:
+        p, truth = row.by_rule[decision].tolist(), row.truth if isinstance(row.truth, list) else [IGNORE] * len(classes)
+        sets = (
+            [y == 1 for y in truth],
+            [y == IGNORE for y in truth],
+            [x >= t for x, t in zip(p, thresholds, strict=True)],
+        )
+        cells = ("|".join(compress(classes, chosen)) for chosen in sets)
+        lines.append([row.video, row.clip, *cells, *(f"{x:.7f}" for x in p)])
+    write_csv(path, ["video", "clip", "truth", "unknown", "classes", *classes], lines)

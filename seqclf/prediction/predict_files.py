@@ -15,6 +15,7 @@ from seqclf.data.lists import Selection, read_list
 from seqclf.data.sampling import Sampling
 from seqclf.data.spans import Unit
 from seqclf.data.transforms import Size, Transform
+from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment
 from seqclf.prediction.file_frames import FilePrediction
 from seqclf.prediction.fused_runs import FusedRuns, Span
@@ -64,6 +65,7 @@ def predict(
     experiment: Experiment | None = None,
     list_file: str | Path | None = None,
     list_unit: Unit | Literal["auto"] = "auto",
+    threshold: Threshold | None = None,
 ) -> dict[str, Any]:
     """Classify files with a run, exactly as in its evaluation, or with several runs whose predictions are fused.
 
@@ -82,6 +84,8 @@ def predict(
         list_file: a list of videos under the root of the run (or the first of ``roots``), classified after ``paths``.
             Rows with start and end are clips inside videos. A split column selects the test rows.
         list_unit: the unit of start and end in the list; "auto" as in ``video_set``.
+        threshold: of multi-label runs, the lowest probability of a class that is predicted: a number, or one for each
+            class. None for 0.5.
 
     Returns:
         The content of ``predictions.json``: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per
@@ -105,6 +109,7 @@ def predict(
         crop=crop,
         crops=crops,
         fps=fps,
+        threshold=threshold,
     )
     truth = None if segments is None else Truth(segments, runs.classes, next(iter(runs.background), None), unit)
     given = [paths] if isinstance(paths, str | Path) else list(paths)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.input_spec import DecisionRule
+from seqclf.evaluation.multi_label import Threshold, as_thresholds
 from seqclf.evaluation.segment_metrics import segments
 
 
@@ -26,6 +27,10 @@ class Prediction:
         by_rule: the probabilities ``(K,)`` of the sequence by each rule; by default computed from ``probabilities``.
         seen: ``(T,)``, the number of clips that contain each frame; None for one each. Frames in no clip have no
             prediction, and zero probabilities.
+        multi_label: whether the sequence can have several classes at once. ``label_set`` names them, and ``label`` is
+            not available.
+        threshold: of multi-label predictions, the lowest probability of a class that is predicted; a number, or one for
+            each class.
     """
 
     probabilities: Tensor
@@ -33,6 +38,8 @@ class Prediction:
     decision: DecisionRule = "last"
     by_rule: Mapping[str, Tensor] = field(default_factory=dict)
     seen: Tensor | None = None
+    multi_label: bool = False
+    threshold: Threshold = 0.5
 
     def __post_init__(self) -> None:
         if not self.by_rule and len(self.probabilities):
@@ -43,8 +50,24 @@ class Prediction:
 
         Args:
             rule: "last" or "mean"; None: the rule that the run was trained for (``decision``).
+
+        Raises:
+            SeqclfError: the prediction is multi-label; see ``label_set``.
         """
+        if self.multi_label:
+            raise SeqclfError("a multi-label prediction has any number of classes: use label_set() in place of label()")
         return self.ranking(rule, 1)[0]
+
+    def label_set(self, rule: DecisionRule | None = None) -> list[tuple[str, float]]:
+        """The predicted classes of the sequence and their probabilities, the highest first.
+
+        They are those with a probability of at least the threshold; without ``multi_label`` the one of ``label``.
+        """
+        if not self.multi_label:
+            return [self.label(rule)]
+        ranking = self.ranking(rule, len(self.classes))
+        least = dict(zip(self.classes, self._thresholds().tolist(), strict=True))
+        return [(name, p) for name, p in ranking if p >= least[name]]
 
     def ranking(self, rule: DecisionRule | None = None, most: int = 5) -> list[tuple[str, float]]:
         """The most probable classes of the sequence and their probabilities, the highest first; see ``label``."""
@@ -56,13 +79,30 @@ class Prediction:
         return [(self.classes[k], float(p[k])) for k in order]
 
     def labels(self) -> Tensor:
-        """The predicted class of each frame ``(T,)`` int64; ``IGNORE`` for frames in no clip."""
+        """The predicted class of each frame ``(T,)`` int64; ``IGNORE`` for frames in no clip.
+
+        With ``multi_label``, ``(T, K)``: 1 for predicted classes, else 0.
+        """
+        if self.multi_label:
+            present = (self.probabilities >= self._thresholds()).long()
+            return present if self.seen is None else present.where(self.seen[:, None] > 0, IGNORE)
         best = self.probabilities.argmax(1)
         return best if self.seen is None else best.where(self.seen > 0, IGNORE)
 
     def segments(self) -> list[tuple[str, int, int]]:
-        """The runs of frames with one predicted class: (class, first frame, frame after the last)."""
-        return [(self.classes[k], start, end) for k, start, end in segments(self.labels())]
+        """The runs of frames with one predicted class: (class, first frame, frame after the last).
+
+        With ``multi_label``, those of different classes may overlap. They are in the order of their first frames.
+        """
+        labels = self.labels()
+        if not self.multi_label:
+            return [(self.classes[k], start, end) for k, start, end in segments(labels)]
+        of_classes = ((k, segments(column, background=[0])) for k, column in enumerate(labels.unbind(1)))
+        found = sorted((start, k, end) for k, spans in of_classes for _, start, end in spans)
+        return [(self.classes[k], start, end) for start, k, end in found]
+
+    def _thresholds(self) -> Tensor:
+        return as_thresholds(self.threshold, len(self.classes))
 
 
 AnyPrediction = TypeVar("AnyPrediction", bound=Prediction)
@@ -76,13 +116,15 @@ def fuse(predictions: Sequence[AnyPrediction], weights: Sequence[float] | None =
         weights: one for each, such as (1, 2); only their ratios matter. None for equal weights.
 
     Raises:
-        SeqclfError: there are no predictions; the numbers of frames, the classes, the decision rules or the number of
-            weights differ; a weight is negative or not finite, or all are 0.
+        SeqclfError: there are no predictions; the numbers of frames, the classes, the kinds of labels, the decision
+            rules or the number of weights differ; a weight is negative or not finite, or all are 0.
     """
     if not predictions:
         raise SeqclfError("there is no prediction to fuse")
     first = predictions[0]
     for other in predictions[1:]:
+        if other.multi_label != first.multi_label:
+            raise SeqclfError("predictions to fuse must all be multi-label, or all have one class")
         if list(other.classes) != list(first.classes):
             raise SeqclfError("predictions to fuse must have the same classes in the same order")
         if other.probabilities.shape != first.probabilities.shape:

@@ -25,6 +25,7 @@ from seqclf.data.source import Source
 from seqclf.data.transforms import LRCN_FRAME, Size, Transform, in_turn
 from seqclf.data.transforms import resize as resized
 from seqclf.data.video_file import VideoFile
+from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment
 from seqclf.prediction.clips import SourcePrediction, predict_source
 from seqclf.prediction.fit import Fit
@@ -75,6 +76,7 @@ class RunReader:
         crops: int = 1,
         fps: float | None = None,
         root: str | None = None,
+        threshold: Threshold | None = None,
         experiment: Experiment | None = None,
     ) -> RunReader:
         """A run from its folder.
@@ -85,6 +87,7 @@ class RunReader:
             crops: 10 for ten crops, which take the place of the crops of the recorded transform.
             fps: resample video files to this rate; of folders and arrays, the rate that they have.
             root: the folder of the videos, where it is another than in training.
+            threshold: of a multi-label run; see ``BatchPredictor``.
             experiment: in place of the run's config; also read for parts of the input that have no importable name.
 
         Raises:
@@ -100,7 +103,9 @@ class RunReader:
         if transform is None and resize is None and not crop:
             transform = _ten_crop_transform(spec, files.sources) if crops != 1 else files.transform()
         rule = decision or spec.decision
-        predictor = Predictor(model, spec.classes, device, rule, spec, files.sources, loaded.precision)
+        predictor = Predictor(
+            model, spec.classes, device, rule, spec, files.sources, loaded.precision, threshold=threshold
+        )
         fit = Fit(transform, resize, crop, crops, spec.flow)
         return RunReader(str(folder), path, predictor, files, fit, sampling, fps, root or spec.root)
 

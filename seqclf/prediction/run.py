@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from seqclf.data.input_spec import InputSpec
+from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment, build, check_is_experiment
 from seqclf.experiment.settings import change
 from seqclf.models.backbone import Backbone
@@ -70,8 +71,21 @@ def load(
     checkpoint: str = "newest",
     device: torch.device | str = "cpu",
     experiment: Experiment | None = None,
+    threshold: Threshold | None = None,
 ) -> Predictor:
-    """A run as a ``Predictor``: ``seqclf.load("runs/<run>")(frames)``. Arguments and errors as in ``load_run``."""
+    """A run as a ``Predictor``: ``seqclf.load("runs/<run>")(frames)``.
+
+    ``threshold`` is that of ``BatchPredictor``. Other arguments and errors as in ``load_run``.
+    """
     experiment, model, record, _ = load_run(run, checkpoint, experiment=experiment)
     spec = InputSpec.from_record(record, run)
-    return Predictor(model, spec.classes, device, spec.decision, spec, RunFolder(run).sources, experiment.precision)
+    return Predictor(
+        model,
+        spec.classes,
+        device,
+        spec.decision,
+        spec,
+        RunFolder(run).sources,
+        experiment.precision,
+        threshold=threshold,
+    )

@@ -25,15 +25,14 @@ class StreamedFrame:
     Attributes:
         number: the number of the frame in the source.
         probabilities: ``(K,)`` after this frame.
-        label, probability: the most probable class.
-        changed: whether the class differs from that of the frame before.
+        labels: the predicted class and its probability; of a multi-label run those of all predicted classes.
+        changed: whether the classes differ from those of the frame before.
         rate: frames per second so far, without the first frame; None at the first.
     """
 
     number: int
     probabilities: Tensor
-    label: str
-    probability: float
+    labels: list[tuple[str, float]]
     changed: bool
     rate: float | None
 
@@ -47,20 +46,21 @@ def stream_source(run: RunReader, source: Source) -> Iterator[StreamedFrame]:
     if not run.fit.is_framewise:
         raise SeqclfError(f"{run.folder}: its transform needs whole clips, so it can't stream (see framewise)")
     stream = run.predictor.stream()
-    before, began = None, time.perf_counter()
+    before: set[str] | None = None
+    began = time.perf_counter()
     for number in range(len(source)):
         p = stream(run.fit(source.read([number]), run.predictor.frame_shape, source.path)[0, 0])
         if number == 0:
             began = time.perf_counter()  # the first frame loads what all frames need
-        best = int(p.argmax())
+        labels = run.predictor.prediction(p[None]).label_set("last")
+        names = {name for name, _ in labels}
         rate = number / max(time.perf_counter() - began, 1e-9) if number else None
-        yield StreamedFrame(number, p, run.predictor.classes[best], float(p[best]), best != before, rate)
-        before = best
+        yield StreamedFrame(number, p, labels, names != before, rate)
+        before = names
 
 
-def write_stream(path: str | Path, frames: Sequence[StreamedFrame], classes: Sequence[str], file: FileFrames) -> None:
+def write_stream(path: str | Path, frames: Sequence[StreamedFrame], run: RunReader, file: FileFrames) -> None:
     """Writes streamed frames as a CSV with a row for each frame of the file; errors as in ``write_frames``."""
-    p = torch.stack([frame.probabilities for frame in frames])
-    seen = torch.ones(len(frames), dtype=torch.int64)
-    prediction = SourcePrediction(p, list(classes), seen=seen)
+    streamed = run.predictor.prediction(torch.stack([frame.probabilities for frame in frames]))
+    prediction = SourcePrediction(**vars(streamed) | {"seen": torch.ones(len(frames), dtype=torch.int64)})
     write_frames(Path(path), on_file(prediction, file))
