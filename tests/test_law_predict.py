@@ -17,6 +17,7 @@ import torch
 from caffe_golden import Case
 from made_videos import noise, write_folder, write_video
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
 from seqclf import (
     LSTM,
@@ -56,22 +57,28 @@ if not (ROOT / "train.txt").exists():
 RESIZED = partial(in_turn, steps=(partial(resize, size=(10, 12)), partial(random_crop, size=8), flip))
 VIDEOS = dict(root="{folder}", train="train.txt", test="test.txt", form="plain", workers=0)
 model = partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=8))
+loss = losses.cross_entropy
 
 {body}
 
 def get_config():
-    return Experiment(data=data, model=model, optimizer=partial(torch.optim.Adam, lr=0.02), steps=3, batch_size=4)
+    adam = partial(torch.optim.Adam, lr=0.02)
+    return Experiment(data=data, model=model, optimizer=adam, loss=loss, steps=3, batch_size=4)
 """
 ARRAYS = """
-def arrays(T=9, D=5, dtype="float32", lengths=None, per_frame=False, labelling=last_frame):
+def arrays(T=9, D=5, dtype="float32", lengths=None, per_frame=False, labelling=last_frame, several=False):
     g = torch.Generator().manual_seed(0)
     x = torch.randn(12, T, D, generator=g)
-    y = torch.randint(0, 3, (12, T) if per_frame else (12,), generator=g)
-    x[..., 0] += y if per_frame else y[:, None]
+    shape = (12, T) if per_frame else (12,)
+    y = torch.randint(0, 2, (*shape, 3), generator=g) if several else torch.randint(0, 3, shape, generator=g)
+    shown = y[..., 0] if several else y
+    x[..., 0] += shown if per_frame else shown[:, None]
+    if several:
+        y[0, ..., 1] = -100
     x = (x * 40 + 100).clamp(0, 255) if dtype == "uint8" else x
     x = x.to(getattr(torch, dtype))
     lengths = None if lengths is None else torch.arange(12) % T + 1
-    clips = Clips(x, y, lengths, labelling=labelling)
+    clips = Clips(x, y, lengths, labelling=labelling, multi_label=several)
     return Data(train=clips, test=clips, classes=["a", "b", "c"], source="arrays")
 """
 
@@ -116,6 +123,21 @@ def make_annotated(folder):
     rows = [f"{part}_{k},{2 * k},{2 * k + 4},walk\n" for part in ("train", "test") for k in range(4) if k]
     (folder / "segments.csv").write_text("video,start,end,label\ntrain_0,0,3,walk\ntest_0,1,2,walk\n" + "".join(rows))
     (folder / "classes.txt").write_text("stand\nwalk\n")
+    return files
+
+
+def several_in_list(files):
+    """The lists with zero to two classes per folder."""
+    for part in ("train", "test"):
+        rows = "".join(f"{part}_{k},{label}\n" for k, label in enumerate(("walk|run", "run", "", "walk")))
+        (files[0].parent / f"{part}.txt").write_text(f"path,label\n{rows}")
+    return files
+
+
+def overlapping(files):
+    """The segments with a second class over the first ones."""
+    with (files[0].parent / "segments.csv").open("a") as table:
+        table.writelines(f"{part}_{k},1,5,stand\n" for part in ("train", "test") for k in range(4))
     return files
 
 
@@ -185,6 +207,7 @@ OWN_TRANSFORM = """
 def by_clip(clip, generator):
     return (clip - clip.amin((0, 2, 3), keepdim=True))[..., :8, :8]
 """
+SEVERAL = "loss = losses.binary_cross_entropy\n"
 ROWS = {
     "arrays": Row(ARRAYS + "data = arrays"),
     "arrays as many frames as values": Row(ARRAYS + "data = partial(arrays, T=6, D=6)"),
@@ -193,6 +216,22 @@ ROWS = {
     "arrays of unequal lengths": Row(ARRAYS + "data = partial(arrays, lengths=True)"),
     "arrays labelled at every frame": Row(ARRAYS + "data = partial(arrays, labelling=every_frame)", decision="mean"),
     "arrays per frame": Row(ARRAYS + "data = partial(arrays, per_frame=True, labelling=given)", None, "mean"),
+    "several classes per clip": Row(SEVERAL + ARRAYS + "data = partial(arrays, lengths=True, several=True)"),
+    "several classes at every frame": Row(
+        SEVERAL + ARRAYS + "data = partial(arrays, several=True, labelling=every_frame)", decision="mean"
+    ),
+    "several classes per frame": Row(
+        SEVERAL + ARRAYS + "data = partial(arrays, several=True, per_frame=True, labelling=given)", decision="mean"
+    ),
+    "several classes in a list": Row(
+        SEVERAL + "VIDEOS['form'] = 'auto'\n" + videos("multi_label=True", "labelling=last_frame"),
+        lambda d: several_in_list(make_folders(d)),
+    ),
+    "several classes in overlapping segments": Row(
+        SEVERAL + 'data = partial(annotated_set, "{folder}", "train.txt", "test.txt", multi_label=True, workers=0)',
+        lambda d: overlapping(make_annotated(d)),
+        "mean",
+    ),
     "folders whole": Row(videos(), make_folders, "mean"),
     "folders whole, last frame": Row(videos("labelling=last_frame"), make_folders),
     "folders, window": Row(videos("test_sampling=partial(window, frames=5, step=2)"), make_folders, "mean"),
@@ -351,7 +390,14 @@ def hold(run, files, part_of_all=None, experiment=None):
     for clip, row in zip(clips, expected, strict=part_of_all is None):
         for rule in ("last", "mean"):
             assert np.allclose(clip["probabilities"][rule], row.by_rule[rule], atol=1e-5), (row.video, row.clip, rule)
-        assert clip["label"] == found["classes"][int(row.by_rule[found["decision"]].argmax())]
+        p = row.by_rule[found["decision"]]
+        if "threshold" in found:
+            over = {found["classes"][k] for k in (p >= found["threshold"]).nonzero()[:, 0].tolist()}
+            assert {entry["class"] for entry in clip["labels"]} == over
+        else:
+            assert clip["label"] == found["classes"][int(p.argmax())]
+    if "threshold" in found:
+        return hold_average_precision(run, found, clips, expected)
     for video in found["videos"]:
         if len(video["clips"]) == 1:
             assert video["label"] == video["clips"][0]["label"]
@@ -360,6 +406,20 @@ def hold(run, files, part_of_all=None, experiment=None):
         right = sum(clip["label"] == found["classes"][row.truth] for clip, row in known)
         reported = json.loads((run / "results.json").read_text())["parts"]["test"]
         assert right / len(known) == reported[f"clip_{found['decision']}"]
+    return found
+
+
+def hold_average_precision(run, found, clips, expected):
+    """Asserts that the predicted probabilities of clips have the reported mAP."""
+    known = [(clip, row) for clip, row in zip(clips, expected, strict=True) if row.truth is not None]
+    reported = json.loads((run / "results.json").read_text())["parts"]["test"]
+    assert len(known) == reported["clips"]
+    aps = []
+    for k in range(len(found["classes"])):
+        pairs = [(c["probabilities"][found["decision"]][k], row.truth[k]) for c, row in known if row.truth[k] >= 0]
+        if any(truth for _, truth in pairs):
+            aps.append(average_precision_score([truth for _, truth in pairs], [p for p, _ in pairs]))
+    assert not known or np.mean(aps) == pytest.approx(reported[f"clip_{found['decision']}_map"], abs=1e-9)
     return found
 
 

@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-THRESHOLD = (
-    "of multi-label runs, the lowest probability of a predicted class (default: 0.5); or one per class, by commas"
-)
+THRESHOLD = "of multi-label runs, the lowest probability of a predicted class, or one per class (default: 0.5)"
 """The help of ``--threshold``."""
 
 

@@ -13,6 +13,7 @@ from seqclf.data.input_spec import DecisionRule
 from seqclf.prediction.clips import Clip
 from seqclf.prediction.file_frames import FileFrames, FilePrediction
 from seqclf.prediction.prediction import Prediction
+from seqclf.reporting.label_timeline import label_timeline
 from seqclf.reporting.timeline import timeline
 from seqclf.runtime.files import write_csv
 
@@ -105,6 +106,10 @@ def write_timeline(
 ) -> None:
     """Draws the timeline, with the true segments where they are known; errors as in ``timeline``."""
     prediction = found.prediction
+    if prediction.multi_label:
+        p, fps = prediction.probabilities, found.frames.fps
+        label_timeline(p, prediction.classes, path, truth, fps, title=title, threshold=prediction.threshold)
+        return
     timeline(
         prediction.probabilities,
         prediction.classes,

@@ -111,7 +111,9 @@ def predict(
         fps=fps,
         threshold=threshold,
     )
-    truth = None if segments is None else Truth(segments, runs.classes, next(iter(runs.background), None), unit)
+    several = runs.readers[0].predictor.multi_label
+    background = next(iter(runs.background), None)
+    truth = None if segments is None else Truth(segments, runs.classes, background, unit, several)
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress())
     listed = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit)

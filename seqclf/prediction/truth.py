@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seqclf.batch import IGNORE
+from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.annotate import annotate
 from seqclf.data.segmentation import read_labels
 from seqclf.data.segments import read_segments
@@ -26,6 +26,7 @@ class Truth:
         classes: the names of the classes.
         background: the class of frames that no segment of a CSV covers; None leaves them without a label.
         unit: the unit of start and end in a CSV.
+        multi_label: whether frames can have several classes, so that segments may overlap.
 
     Raises:
         SeqclfError: the file is missing or invalid. The message names the file and line.
@@ -37,12 +38,17 @@ class Truth:
         classes: Sequence[str],
         background: str | None = None,
         unit: Literal["frames", "seconds"] = "frames",
+        multi_label: bool = False,
     ) -> None:
-        self.path, self.classes = Path(path), list(classes)
-        self.table = None if self.path.is_dir() else read_segments(path, unit, classes, background)
+        self.path, self.classes, separator = Path(path), list(classes), "|" if multi_label else None
+        if self.path.is_dir() and multi_label:
+            raise SeqclfError(f"{path}: the true segments of a multi-label run are a CSV, not a folder")
+        self.table = None
+        if not self.path.is_dir():
+            self.table = read_segments(path, unit, classes, background, separator=separator)
 
     def of(self, video: Path, frames: FileFrames) -> Tensor:
-        """The labels ``(N,)`` of the frames of a file, ``IGNORE`` if unknown.
+        """The labels ``(N,)`` of the frames of a file, or ``(N, K)`` with ``multi_label``; ``IGNORE`` if unknown.
 
         Raises:
             SeqclfError: as in ``annotate`` and ``read_labels``.

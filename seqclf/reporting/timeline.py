@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,12 +54,21 @@ def timeline(
     Raises:
         SeqclfError: as ``draw_timeline``; also if the suffix is another, or the file cannot be written.
     """
+    return save(path, lambda: draw_timeline(probabilities, classes, truth, fps, top, title, predicted, background))
+
+
+def save(path: str | Path, draw: Callable[[], Figure]) -> Path:
+    """Writes the figure that ``draw`` returns to a ``.png`` or ``.svg`` file; returns the path.
+
+    Raises:
+        SeqclfError: as ``draw``; also if the suffix is another, or the file cannot be written.
+    """
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in (".png", ".svg"):
         raise SeqclfError(f"{path}: a timeline is a .png or .svg file")
     with picture_style():
-        figure = draw_timeline(probabilities, classes, truth, fps, top, title, predicted, background)
+        figure = draw()
         try:
             with replacing(path) as part:
                 figure.savefig(part, format=kind[1:], metadata={"Date": None} if kind == ".svg" else None)
@@ -97,7 +106,7 @@ def draw_timeline(
         SeqclfError: shapes do not agree, there are no frames, or a probability, class, ``top`` or ``fps`` is out of
             range.
     """
-    p = _probabilities(probabilities, len(classes))
+    p = as_probabilities(probabilities, len(classes))
     if top < 1 or (fps is not None and not (fps > 0 and math.isfinite(fps))):
         raise SeqclfError(f"top={top} must be 1 or more, and fps={fps} a positive number or None")
     T, K = p.shape
@@ -109,7 +118,7 @@ def draw_timeline(
     colours = dict.fromkeys(plain, BACKGROUND) | dict(zip(shown, PALETTE, strict=False))
     names = drawable(classes, 24)
 
-    figure, (above, *bars) = _layout(len(rows), title, fps is not None)
+    figure, (above, *bars) = layout([2.5] + [0.3] * len(rows), title, fps is not None)
     for k in reversed(shown):
         _curve(above, 100 * p[:, k], colours[k])
     above.set(ylabel="probability (%)", ylim=(-2, 102), xlim=(-0.5, T - 0.5))
@@ -121,11 +130,11 @@ def draw_timeline(
     present = {k for row in rows.values() for k in row.tolist()} - {IGNORE}
     greys = ["grey: other classes"] * bool(present - set(colours)) + ["lightest: background"] * bool(present & plain)
     bars[0].annotate("\n".join(greys), (1.02, 0.5), xycoords="axes fraction", va="center", size=7, color=INK)
-    _scales(above, bars[-1], T, fps)
+    scales(above, bars[-1], T, fps)
     return figure
 
 
-def _probabilities(probabilities: Tensor | Array, K: int) -> Array:
+def as_probabilities(probabilities: Tensor | Array, K: int) -> Array:
     """The probabilities as an array ``(T, K)``, checked."""
     p = np.asarray(probabilities.detach().cpu() if isinstance(probabilities, Tensor) else probabilities, dtype=float)
     if p.ndim != 2 or not len(p) or p.shape[1] != K:
@@ -142,12 +151,11 @@ def _classes_with_curves(p: Array, rows: Iterable[Array], without: set[int], top
     return [k for k in order if k not in without][: min(top, len(PALETTE))]
 
 
-def _layout(rows: int, title: str, seconds: bool) -> tuple[Figure, Any]:
-    """The figure with its axes: the curves, and below them a bar for each row of segments."""
+def layout(heights: Sequence[float], title: str, seconds: bool) -> tuple[Figure, Any]:
+    """The figure with axes of these heights in inches, one below the other."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    heights = [2.5] + [0.3] * rows  # inches
     figure = Figure(
         figsize=(WIDTH, sum(heights) + 0.9 + 0.3 * bool(title) + 0.4 * seconds),
         dpi=150,
@@ -155,7 +163,7 @@ def _layout(rows: int, title: str, seconds: bool) -> tuple[Figure, Any]:
     )
     if title:
         figure.suptitle(drawable_text(title[:110]), x=0.015, ha="left", size=11, color=INK, parse_math=False)
-    return figure, figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    return figure, figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
 
 
 def _labels(labels: Labels, T: int, K: int, name: str) -> Array:
@@ -237,7 +245,7 @@ def _bar(axes: Axes, row: Array, colours: dict[int, str], names: Sequence[str]) 
     axes.spines[:].set(visible=True, color="#d5d9dd", linewidth=0.6)
 
 
-def _scales(above: Axes, below: Axes, T: int, fps: float | Fraction | None) -> None:
+def scales(above: Axes, below: Axes, T: int, fps: float | Fraction | None) -> None:
     """Frames below, seconds above."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, StrMethodFormatter
 
