@@ -66,6 +66,8 @@ def listed(root, text, name="l.csv", **keywords):
     ("text", "keywords"),
     [
         ("path,label\na.mp4,run|walk\nb.mp4,walk\nc.mp4,\n", {}),
+        ("video,run,walk\na,True,True\nb,False,True\nc,False,False\n", {}),
+        ('{"a": {"label": ["run", "walk"]}, "b": {"label": ["walk"]}, "c": {"label": []}}', {}),
         ("path;label\na.mp4;run, walk\nb.mp4;walk\nc.mp4;\n", {"separator": ","}),
         ("path,label\na.mp4,run\na.mp4,walk\nb.mp4,walk\nc.mp4,\n", {}),  # a row for each class
         ("path,run,walk\na.mp4,1,1\nb.mp4,0,1.0\nc.mp4,0,0\n", {}),
@@ -82,6 +84,22 @@ def test_videos_with_several_labels(root, text, keywords):
     assert classes == ["run", "walk"]
     assert videos == [("a.mp4", (1, 1)), ("b.mp4", (0, 1)), ("c.mp4", last)]
     assert f"{3 + sum(last)} labels" in description
+
+
+def test_several_numbers_in_a_cell(root):
+    videos, classes, _d = listed(root, "path,label\na.mp4,1 3 5\nb.mp4,3\n", separator="|")
+    assert classes == ["1", "3", "5"] and [label for _, label in videos] == [(1, 1, 1), (0, 1, 0)]
+    with pytest.raises(SeqclfError, match=r"line 2.*'1 3 5'.*multi_label=True"):
+        listed(root, "path,label\na.mp4,1 3 5\nb.mp4,3\n")
+
+
+def test_purposes_of_columns_are_checked_and_path_is_video(root):
+    for purpose in ("path", "video"):
+        assert listed(root, "clip;name;what\na.mp4;n;x\n", columns={purpose: "clip", "label": "what"})[0] == [
+            ("a.mp4", 0)
+        ]
+    with pytest.raises(SeqclfError, match="'paths'"):
+        listed(root, "clip;what\na.mp4;x\n", columns={"paths": "clip", "label": "what"})
 
 
 def test_several_numbers_per_line(root):

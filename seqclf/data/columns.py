@@ -8,6 +8,9 @@ Columns = Mapping[str, str | int | Sequence[str]]
 """The purpose of a column -> its name in the header, or its number from 0 in a file without a header. The purpose
 "labels" takes the names of several columns, one per class."""
 
+PURPOSES = ("path", "video", "label", "labels", "class_name", "split", "group", "start", "end", "frame")
+"""The purposes of columns; "path" and "video" are the same."""
+
 PATH = (
     *("path", "videopath", "clippath", "filepath", "file", "filename", "video", "videofile", "videoname", "clip"),
     *("clipname", "mediafilename", "mediafile", "name", "youtubeid", "videoid", "id"),

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from seqclf.batch import SeqclfError
 from seqclf.data.tables import Record, Table, whole_number
 
-_TIMED = re.compile(r"(\S+)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)")
+_TIMED = re.compile(r"([^\s\d]\S*)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)")
+_NUMBERS = re.compile(r"\d+(?:\s+\d+)+")
 _MANY = "names several classes: set multi_label=True, or write one class per row"
 
 
@@ -28,10 +29,9 @@ def timed_labels(cell: str) -> list[TimedLabel] | None:
 
 
 def labels_in(cell: str, separator: str) -> list[str]:
-    """The labels of a cell: ``walk|run``, ``["walk", "run"]``, or those of ``timed_labels``; none if it is empty."""
-    timed = timed_labels(cell)
-    listed = _listed(cell)
-    parts = [one.label for one in timed] if timed else listed if listed is not None else cell.split(separator)
+    """The labels of a cell: ``walk|run``, ``1 3 5``, ``["walk", "run"]``, or those of ``timed_labels``."""
+    timed, listed = timed_labels(cell), _listed(cell)
+    parts = [one.label for one in timed] if timed else cell.split(separator) if listed is None else listed
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
@@ -64,8 +64,8 @@ def class_columns(table: Table, several: bool) -> list[int]:
         wrong = next((k for k in found if _hot(record.cells[k]) is None), None)
         if wrong is not None:
             raise SeqclfError(
-                f"{record.where}: column {table.header[wrong]!r} is {record.cells[wrong]!r}: expected 0 or 1, for "
-                "a class per column; set columns={'label': <name>}, or columns={'labels': [<names>]} for classes"
+                f"{record.where}: column {table.header[wrong]!r} is {record.cells[wrong]!r}, expected 0, 1 or nothing "
+                "for a class per column; set columns={'label': <name>}, or columns={'labels': [<names>]} for classes"
             )
     table.used += [k for k in found if k not in table.used]
     return found
@@ -78,13 +78,15 @@ def classes_of(record: Record, columns: list[int], header: list[str]) -> tuple[l
 
 
 def _hot(cell: str) -> str | None:
-    """ "0", "1" or "" for a cell of a class column; None for another content."""
-    number = whole_number(cell)
+    """Normalise a cell of a class column to "0", "1" or ""; None for another content."""
+    number = {"true": 1, "false": 0}.get(cell.lower(), whole_number(cell))
     return "" if cell == "" else str(number) if number in (0, 1) else None
 
 
 def _listed(cell: str) -> list[str] | None:
-    """The values of a list in JSON or Python; None for other cells."""
+    """The values of a list in JSON or Python, or numbers between spaces; None for other cells."""
+    if _NUMBERS.fullmatch(cell):
+        return cell.split()
     if not (cell.startswith("[") and cell.endswith("]")):
         return None
     try:

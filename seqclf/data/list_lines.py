@@ -127,7 +127,7 @@ def line_rows(path: Path, form: str, separator: str | None) -> Rows:
         if shape != first:
             raise SeqclfError(
                 f"{where}: {text!r} is a path with {shape}, but line {rows[0].line} has {first}: all lines must have "
-                "the same form (set form=)"
+                "the same form (set form=, or columns= if the first line is a header)"
             )
         rows.append(row)
     if form == "auto":

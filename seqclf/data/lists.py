@@ -182,7 +182,8 @@ def read_list(
     description += f" ({repeated:,} of them repeated)" if repeated else ""
     description += f", {counted(len(labels.classes), 'class')} {labels.description}"
     if several:
-        description += f", {sum(v.label.count(1) for v in videos if isinstance(v.label, tuple)):,} labels"
+        labels_in_all = sum(v.label.count(1) for v in videos if isinstance(v.label, tuple))
+        description += f", {counted(labels_in_all, 'label')}"
     out = VideoList(videos, labels.classes, found.form, description, labels.numbers, absent, found.unit)
     return _with_groups(out, found, absent)
 

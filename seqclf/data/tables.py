@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.data.columns import Columns, known_header
+from seqclf.data.columns import PURPOSES, Columns, known_header
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d\d?)?"
@@ -114,6 +114,10 @@ def read_text(path: str | Path) -> str:
         raise SeqclfError(f"{path}: can't be read ({error.strerror})") from None
     if not text.strip():
         raise SeqclfError(f"{path}: is empty")
+    if "\0" in text:
+        raise SeqclfError(
+            f"{path}: has zero bytes, as a binary file or UTF-16 without its mark; save the file as UTF-8"
+        )
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -148,7 +152,7 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
         SeqclfError: As in ``read_text``; or a row is not CSV or differs from the header in its number of cells; or
             there are no rows.
     """
-    path, columns = Path(path), columns or {}
+    path, columns = Path(path), check_columns(path, columns)
     text = read_text(path)
     if (objects := _json_objects(path, text)) is not None:
         return _json_table(path, objects, columns)
@@ -184,14 +188,30 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
     return Table(path, header, records, len(comments), delimiter, columns)
 
 
+def check_columns(path: str | Path, columns: Columns | None) -> Columns:
+    """The mapping with "path" and "video" as the same purpose.
+
+    Raises:
+        SeqclfError: A purpose is unknown.
+    """
+    columns = dict(columns or {})
+    unknown = next((purpose for purpose in columns if purpose not in PURPOSES), None)
+    if unknown is not None:
+        raise SeqclfError(f"{path}: columns has {unknown!r}, expected {', '.join(PURPOSES)}")
+    for one, other in (("path", "video"), ("video", "path")):
+        if one in columns:
+            columns[other] = columns[one]
+    return columns
+
+
 def header_of(path: str | Path, columns: Columns | None = None) -> Table:
     """Read only the first line of a file, as the header of a table without rows. JSON files are read in full."""
     text = read_text(path)
     if (objects := _json_objects(Path(path), text)) is not None:
-        return _json_table(Path(path), objects, columns or {})
+        return _json_table(Path(path), objects, check_columns(path, columns))
     head = next((line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")), "")
     names = [name.strip(' "') for name in head.split(delimiter_of(head))]
-    return Table(Path(path), names, [], columns=columns or {})
+    return Table(Path(path), names, [], columns=check_columns(path, columns))
 
 
 def normal(name: str) -> str:
@@ -234,6 +254,8 @@ def _json_objects(path: Path, text: str) -> list[Any] | None:
         return None
     try:
         whole = json.loads(text)
+        if isinstance(whole, dict) and whole and all(isinstance(value, dict) for value in whole.values()):
+            return [{"path": name, **value} for name, value in whole.items()]  # an object for each video, by name
         return whole if isinstance(whole, list) else [whole]
     except ValueError as error:
         problem = error
