@@ -16,10 +16,8 @@ config. Ctrl-C and SIGTERM finish the current step and save a checkpoint.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,25 +78,15 @@ def main(words: Sequence[str]) -> int:
         return run(config, args, world)
 
 
-def default_workdir(config: str) -> str:
-    """A run folder named by the config and the time.
-
-    Raises:
-        SeqclfError: torchrun may restart the processes, which could then not find the folder.
-    """
-    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0:
-        raise SeqclfError("torchrun --max-restarts needs --workdir DIR, where a restarted process finds its run")
-    return f"runs/{Path(config).stem}_{datetime.now():%Y%m%d-%H%M%S}"
-
-
 def run(config: str, args: argparse.Namespace, world: World) -> int:
     """Trains; the leading process prints the results."""
     from seqclf.reporting.figures import print_results
     from seqclf.runs.folder import RunFolder
+    from seqclf.runs.start import default_workdir
     from seqclf.training.loop import Stopped
 
     experiment = world.everywhere(lambda: seqclf.load_experiment(config, args.settings))
-    workdir = world.lead(lambda: Path(args.workdir or default_workdir(config)))
+    workdir = world.lead(lambda: Path(args.workdir or default_workdir(experiment, name=Path(config).stem)))
     try:
         results = seqclf.train(experiment, workdir, args.device, args.resume, args.init, args.profile, args.allow)
     except Stopped as stop:

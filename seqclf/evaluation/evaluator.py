@@ -45,6 +45,7 @@ def evaluate(
     decision: DecisionRule = "last",
     metrics: Mapping[str, Metric] | None = None,
     threshold: Threshold = 0.5,
+    samples: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Evaluates a model on every clip once, the last incomplete batch included.
 
@@ -64,6 +65,7 @@ def evaluate(
         metrics: your own metrics, by name; see ``seqclf.evaluation.user_metrics.Metric``. Not of multi-label clips.
         threshold: of multi-label clips, the lowest probability of a class that is predicted; one number, or one for
             each class.
+        samples: the numbers of the clips to evaluate; none gives all names of metrics, with None as values. None: all.
 
     Returns:
         The metrics of ``Metrics.result``, of multi-label clips of ``MultiLabelMetrics.result``; those of ``metrics``;
@@ -80,7 +82,8 @@ def evaluate(
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(device, precision):
-        mine = torch.arange(len(clips)).split(batch_size)[world.rank :: world.size]
+        numbers = torch.arange(len(clips)) if samples is None else torch.as_tensor(samples, dtype=torch.int64)
+        mine = (numbers.split(batch_size) if len(numbers) else ())[world.rank :: world.size]
         for batch in batches(clips, ((rows, 0) for rows in mine)):
             logits, _ = model(batch.frames, batch.is_first, lengths=batch.lengths)
             counts.update(logits, batch)

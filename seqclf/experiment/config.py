@@ -47,6 +47,10 @@ class Experiment:
         best_by: the metric of the validation part that chooses the best checkpoint, by its name in ``results.json``,
             such as "f1_50". The highest value is the best one; of "loss" the lowest. None for the accuracy of clips, or
             of frames where clips have several labels.
+        patience: the number of evaluations without a better ``best_by``, after which the run stops. None trains all
+            steps.
+        ema: the decay of an exponential moving average of the weights, above 0 and below 1, such as 0.999. Evaluation,
+            the best checkpoint and prediction then use the average. None for the weights themselves.
         sampler: ``sampler(clips, batch_size, seed, step)`` returns the numbers of the training clips of a step; see
             ``seqclf.samplers``.
         augment: ``augment(frames, generator)`` transforms the raw frames ``(B, T, ...)`` of each training batch; see
@@ -86,6 +90,8 @@ class Experiment:
     metrics: Mapping[str, Callable[..., float]] | None = None
     validation: float | None = None
     best_by: str | None = None
+    patience: int | None = None
+    ema: float | None = None
     sampler: Sampler = shuffled
     augment: Transform | None = None
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
@@ -107,12 +113,14 @@ class Experiment:
         for name in _COUNTS:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise SeqclfError(f"setting {name}={getattr(self, name)}: must be at least 1")
-        if self.truncate is not None and self.truncate < 1:
-            raise SeqclfError(f"setting truncate={self.truncate}: must be at least 1, or None")
+        for name in ("truncate", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise SeqclfError(f"setting {name}={getattr(self, name)}: must be at least 1, or None")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise SeqclfError(f"setting clip_norm={self.clip_norm}: must be above 0, or None")
-        if self.validation is not None and not 0 < self.validation < 1:
-            raise SeqclfError(f"setting validation={self.validation}: a share above 0 and below 1, or None")
+        for name in ("validation", "ema"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
+                raise SeqclfError(f"setting {name}={getattr(self, name)}: must be above 0 and below 1, or None")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise SeqclfError(f"setting precision={self.precision}: one of fp32, bf16, fp16")
         if not 0 <= self.seed < 2**63:

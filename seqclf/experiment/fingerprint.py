@@ -19,6 +19,7 @@ from seqclf.experiment.settings import setting_fields
 
 FREE = (
     "steps",
+    "patience",
     "eval_every",
     "log_every",
     "checkpoint_every",

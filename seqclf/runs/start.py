@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,21 @@ class Start:
             return False
         changed = changed_settings(self.checkpoint["settings"], resume_fingerprint(experiment))
         return any(name.split(".")[0] in ("optimizer", "groups") for name in changed)
+
+
+def default_workdir(experiment: Experiment, resume: bool = False, name: str | None = None) -> Path:
+    """A new run folder in ``runs``, named by the time and a name; None for that of the data function.
+
+    Raises:
+        SeqclfError: a run is to be resumed; torchrun may restart the processes, which could then not find the folder.
+    """
+    if resume:
+        raise SeqclfError("resume=True needs workdir=, the folder of the run to resume")
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0:
+        raise SeqclfError("torchrun --max-restarts needs --workdir DIR, where a restarted process finds its run")
+    data = getattr(experiment.data, "func", experiment.data)
+    path = Path("runs", f"{name or getattr(data, '__name__', 'run')}_{datetime.now():%Y%m%d-%H%M%S}")
+    return next(free for n in itertools.count(1) if not (free := Path(f"{path}_{n}" if n > 1 else path)).exists())
 
 
 def open_run(

@@ -18,7 +18,7 @@ from seqclf.experiment.build_loss import build_loss, class_weights_of
 from seqclf.experiment.config import Experiment, build_data, check_is_experiment
 from seqclf.runs.checkpoint import start_from
 from seqclf.runs.folder import RunFolder
-from seqclf.runs.start import open_run, write_run
+from seqclf.runs.start import default_workdir, open_run, write_run
 from seqclf.runtime.determinism import deterministic
 from seqclf.runtime.devices import pick_device
 from seqclf.runtime.distributed import World, joined
@@ -26,6 +26,7 @@ from seqclf.runtime.progress import Display
 from seqclf.runtime.random import seeded
 from seqclf.runtime.signals import stop_signals
 from seqclf.training.checks import absent_classes, check_experiment, check_processes
+from seqclf.training.selection import OnEvaluation, stays_stopped
 from seqclf.training.session import Session
 from seqclf.training.state import TrainState
 from seqclf.training.step import make_step
@@ -41,12 +42,13 @@ class Stopped(Exception):
 
 def train(
     experiment: Experiment,
-    workdir: str | Path,
+    workdir: str | Path | None = None,
     device: str = "auto",
     resume: bool = False,
     init: str | Path | None = None,
     profile: bool = False,
     allow: Sequence[str] = (),
+    on_evaluation: OnEvaluation | None = None,
 ) -> dict[str, Any]:
     """Trains the model of an experiment and writes the run, its results and its report to a folder.
 
@@ -59,16 +61,20 @@ def train(
 
     Args:
         experiment: what to train.
-        workdir: the run folder: a new one, or with ``resume`` one that holds a run.
+        workdir: the run folder: a new one, or with ``resume`` one that holds a run. None for a new one in ``runs``,
+            named by the data and the time, which is printed.
         device: "auto", "cpu", "cuda" or "cuda:<n>", as in ``pick_device``.
         resume: continue from the newest undamaged checkpoint in ``workdir``; without one, start at step 0.
         init: a run folder or checkpoint to take initial weights from, where names and shapes match.
         profile: trace a few early steps to ``trace.json`` and print where their time goes.
         allow: settings that a resumed run may change, such as ``["optimizer.lr"]``.
+        on_evaluation: ``on_evaluation(step, metrics)`` is called after each evaluation, in the leading process, with
+            the metrics of the validation part, or of the test part without one. If it returns True, the run ends after
+            this step as after its last one. If it raises an exception, a checkpoint is saved first.
 
     Returns:
-        what ``results.json`` holds: ``step``, ``best``, ``seconds``, ``run`` and ``parts`` (metrics by part of the
-        data).
+        what ``results.json`` holds: ``step``, ``best``, ``stopped``, ``seconds``, ``run``, ``parts`` (metrics by part
+        of the data) and more.
 
     Raises:
         SeqclfError: a setting or file is wrong; a loss or gradient is not finite; another process of the run failed.
@@ -78,7 +84,8 @@ def train(
     with joined(device) as world, deterministic(experiment.deterministic):
         where = pick_device(device, world)
         with torch.cuda.device(where) if where.type == "cuda" else nullcontext():
-            session = _start(experiment, RunFolder(workdir), where, resume, init, allow, world)
+            folder = world.lead(lambda: RunFolder(workdir or default_workdir(experiment, resume)))
+            session = _start(experiment, folder, where, resume, init, allow, world, on_evaluation)
             return _run(session, profile)
 
 
@@ -90,6 +97,7 @@ def _start(
     init: str | Path | None,
     allow: Sequence[str],
     world: World,
+    on_evaluation: OnEvaluation | None,
 ) -> Session:
     """Prepares data and state, and opens the run folder."""
     display = Display(experiment.steps, quiet=not world.leads)
@@ -100,6 +108,8 @@ def _start(
     start = world.lead(lambda: open_run(folder, experiment, identity, resume, allow, world))
     if start.checkpoint is not None:
         state.load_state_dict(start.checkpoint, start.path, start.changes_optimizer(experiment))
+        if not stays_stopped(state, experiment.patience, on_evaluation):
+            state.stopped = None
     elif init is not None:
         taken, others = start_from(state.model, init)
         display.say(f"{len(taken)} weights taken from {init}; newly initialised: {', '.join(others) or 'none'}")
@@ -116,7 +126,9 @@ def _start(
         display.say(f"warning: {len(absent)} of {data.num_classes} classes have no training label: {names}")
     if world.size > 1:
         display.say(f"{world.size} processes, each with {experiment.batch_size / world.size:g} clips per step")
-    return Session(experiment, data, identity, state, folder, world, display, device)
+    if experiment.ema is not None:
+        display.say(f"evaluation, checkpoints and prediction use averaged weights (ema={experiment.ema:g})")
+    return Session(experiment, data, identity, state, folder, world, display, device, on_evaluation)
 
 
 def _prepare_data(
@@ -160,8 +172,10 @@ def _run(session: Session, profile: bool) -> dict[str, Any]:
             stop = world.largest(signals[0] if signals else 0)
             if improved or stop or session.is_due(experiment.checkpoint_every):
                 path = session.save()
-                if stop and state.step < experiment.steps:
+                if stop and not session.ended:
                     raise Stopped(stop, state.step, path)
+            if session.ended:
+                break
     return session.finish()
 
 
@@ -172,7 +186,7 @@ def _items(session: Session) -> Generator[Batch | Tensor, None, None]:
     """
     experiment, clips, world = session.experiment, session.data.train, session.world
     whole = experiment.augment is not None and isinstance(clips, Clips)
-    numbers = range(session.state.step, experiment.steps)
+    numbers = range(session.state.step, session.state.step if session.ended else experiment.steps)
     order = partial(experiment.sampler, clips, experiment.batch_size, experiment.seed)
     orders = ((order(n), mix(experiment.seed, n)) for n in numbers)
     plan = ((rows if whole else rows[world.share(len(rows))], key) for rows, key in orders)

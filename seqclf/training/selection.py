@@ -1,11 +1,18 @@
-"""Which checkpoint is the best: a metric of the validation part, compared from evaluation to evaluation."""
+"""Model selection: which checkpoint is the best, and whether an evaluation stops the run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from seqclf.batch import SeqclfError
+from seqclf.batch import PeerFailed, SeqclfError
 from seqclf.data.input_spec import DecisionRule
+from seqclf.runtime.distributed import World
+from seqclf.training.state import TrainState
+
+OnEvaluation = Callable[[int, dict[str, Any]], bool | None]
+"""``on_evaluation(step, metrics)`` is called after each evaluation; if it returns True, the run stops."""
 
 LOWER_IS_BETTER = ("loss",)
 
@@ -56,3 +63,58 @@ def is_better(metric: str, value: float, best: float) -> bool:
 def _names(figures: dict[str, Any]) -> str:
     counts = ("frames", "clips")
     return ", ".join(k for k, v in figures.items() if k not in counts and isinstance(v, (int, float, type(None))))
+
+
+def choose(state: TrainState, metric: str, figures: dict[str, Any], patience: int | None) -> bool:
+    """Compares an evaluation on the validation part with the best one so far, and stops a run that has lost patience.
+
+    Args:
+        state: its ``best``, ``stale`` and ``stopped`` are set.
+        metric: the name of the metric that chooses.
+        figures: the metrics of the evaluation.
+        patience: the number of evaluations without a better one after which the run stops; None for no limit.
+
+    Returns:
+        whether this is the best evaluation so far. Of equal ones, the first is the best.
+    """
+    value = selection_value(metric, figures)
+    improved = state.best is None or is_better(metric, value, state.best["value"])
+    if improved:
+        state.best = {"step": state.step, "metric": metric, "value": value}
+    state.stale = 0 if improved else state.stale + 1
+    if patience is not None and state.stale >= patience:
+        reason = f"{metric} on validation has not improved for {state.stale} evaluations"
+        state.stopped = {"step": state.step, "by": "patience", "reason": reason}
+    return improved
+
+
+def call_back(
+    on_evaluation: OnEvaluation, state: TrainState, figures: dict[str, Any], save: Callable[[], Path], world: World
+) -> None:
+    """Calls the user's function in the leading process, and stops the run if it returns True.
+
+    Raises:
+        Exception: what the function raises, in the leading process, after a checkpoint was saved.
+        PeerFailed: in the other processes then.
+    """
+    error, stop = None, False
+    if world.leads:
+        try:
+            stop = bool(on_evaluation(state.step, dict(figures)))
+        except Exception as raised:  # user code
+            error = raised
+    outcome = world.largest(2 if error is not None else int(stop))
+    if outcome == 2:
+        save()
+        raise error or PeerFailed("on_evaluation raised an exception")
+    if outcome == 1:
+        state.stopped = {"step": state.step, "by": "on_evaluation", "reason": "on_evaluation returned True"}
+
+
+def stays_stopped(state: TrainState, patience: int | None, on_evaluation: OnEvaluation | None) -> bool:
+    """Whether what stopped a run would stop it again when it is resumed."""
+    if state.stopped is None:
+        return False
+    if state.stopped["by"] == "patience":
+        return patience is not None and state.stale >= patience
+    return on_evaluation is not None

@@ -29,7 +29,7 @@ from seqclf.runtime.progress import Display
 from seqclf.training.figures import LOGGED, describe, headline_metrics
 from seqclf.training.finite import FiniteCheck
 from seqclf.training.most_wrong import most_wrong_frames
-from seqclf.training.selection import is_better, selection_metric, selection_value
+from seqclf.training.selection import OnEvaluation, call_back, choose, selection_metric
 from seqclf.training.state import TrainState, Window
 
 _REPORTING = threading.Lock()
@@ -48,6 +48,7 @@ class Session:
         world: the processes of the run.
         display: where progress is printed.
         device: where the model is.
+        on_evaluation: the user's function, called after each evaluation.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class Session:
         world: World,
         display: Display,
         device: torch.device,
+        on_evaluation: OnEvaluation | None = None,
     ) -> None:
         self.experiment, self.data, self.identity, self.state = experiment, data, identity, state
         self.folder, self.world, self.display, self.device = folder, world, display, device
         self.finite = FiniteCheck(experiment, data, state.rates[0], folder, world)
-        self.skipped_before = state.skipped
+        self.on_evaluation, self.skipped_before = on_evaluation, state.skipped
         self.figures: dict[str, Any] = {}  # newest metrics by part
         self.decision = data.decision_rule()
 
@@ -86,7 +88,12 @@ class Session:
 
     def is_due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and after the last one, happens now."""
-        return self.state.step % every == 0 or self.state.step == self.experiment.steps
+        return self.state.step % every == 0 or self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether this was the last step."""
+        return self.state.step == self.experiment.steps or self.state.stopped is not None
 
     def step_done(self) -> None:
         """After each step: progress and profiler."""
@@ -120,13 +127,12 @@ class Session:
         self.writer.add(state.step, part, {name: figures[name] for name in names if name in figures})
         self.display.pause(time.perf_counter() - began)
         self.display.say(f"step {state.step}  {part}  {describe(figures, own)}")
-        if part == "test":
-            return False
-        value = selection_value(metric, figures)
-        if state.best is not None and not is_better(metric, value, state.best["value"]):
-            return False
-        state.best = {"step": state.step, "metric": metric, "value": value}
-        return True
+        improved = part == "validation" and choose(state, metric, figures, self.experiment.patience)
+        if self.on_evaluation is not None:
+            call_back(self.on_evaluation, state, figures, self.save, self.world)
+        if state.stopped is not None:
+            self.display.say(f"stopped after step {state.step}: {state.stopped['reason']}")
+        return improved
 
     def save(self) -> Path:
         """Writes a checkpoint; returns its path."""
@@ -153,6 +159,8 @@ class Session:
         results = {
             "step": state.step,
             "best": best,
+            "stopped": state.stopped,
+            "ema": self.experiment.ema,
             "decision": self.decision,
             "seconds": seconds,
             "parts": self.figures,
@@ -185,22 +193,24 @@ class Session:
             return self.figures
         path, content, _ = self.world.lead(lambda: self.folder.load_checkpoint(str(best["step"])))
         load_weights(self.state.model, content, path)
+        self.state.average = None  # the checkpoint has the averages as its weights
         return self._measure_all({})
 
     def _measure(self, part: str) -> dict[str, Any]:
         average_buffers(self.state.model, self.world)
         data, experiment = self.data, self.experiment
-        return evaluate(
-            self.state.model,
-            data.parts()[part],
-            data.num_classes,
-            experiment.eval_batch,
-            experiment.precision,
-            data.background,
-            self.world,
-            decision=self.decision,
-            metrics=experiment.metrics,
-        )
+        with self.state.evaluated():
+            return evaluate(
+                self.state.model,
+                data.parts()[part],
+                data.num_classes,
+                experiment.eval_batch,
+                experiment.precision,
+                data.background,
+                self.world,
+                decision=self.decision,
+                metrics=experiment.metrics,
+            )
 
     def _skipped(self) -> dict[str, str]:
         """Samples that any process could not read, since the run's first step: name and reason."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from seqclf.data import Data
 from seqclf.experiment.config import Experiment, build, build_model
 from seqclf.runs.checkpoint import load_weights
+from seqclf.training.average import WeightAverage
 from seqclf.training.step import StepResult
 
 
@@ -53,7 +55,11 @@ class TrainState:
         scaler: the loss scaler, used with ``precision="fp16"``.
         rates: the learning rate of each parameter group before the schedule's factor.
         step: the number of steps done.
-        best: step and value of the best checkpoint, by the validation part; None without one.
+        best: step, metric and value of the best checkpoint, by the validation part; None without one.
+        stale: the number of evaluations since the best one.
+        stopped: why the run stopped before its last step: ``step``, ``by`` (the setting) and ``reason``; None if it has
+            not.
+        average: the moving average of the weights; None without ``ema=``.
         window: sums since the last metrics line.
         skipped: unreadable samples since the run's first step: name and reason.
     """
@@ -64,6 +70,9 @@ class TrainState:
     rates: list[float]
     step: int = 0
     best: dict[str, Any] | None = None
+    stale: int = 0
+    stopped: dict[str, Any] | None = None
+    average: WeightAverage | None = None
     window: Window = field(default_factory=Window)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -79,7 +88,8 @@ class TrainState:
         groups = trained if experiment.groups is None else build("groups", experiment.groups, model)
         optimizer = build("optimizer", experiment.optimizer, groups)
         scaler = torch.amp.GradScaler(device.type, enabled=experiment.precision == "fp16")
-        return cls(model, optimizer, scaler, [group["lr"] for group in optimizer.param_groups])
+        average = None if experiment.ema is None else WeightAverage(experiment.ema)
+        return cls(model, optimizer, scaler, [group["lr"] for group in optimizer.param_groups], average=average)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -102,16 +112,30 @@ class TrainState:
         self.scaler.update()
         self.window.add(result)
         self.step += 1
+        if self.average is not None:
+            self.average.update(self.model, self.step)
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Within the block, the model has the weights that are evaluated and that predict: the averages, if any."""
+        return nullcontext() if self.average is None else self.average.applied(self.model)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as tensors and plain values."""
+        """The state as tensors and plain values.
+
+        ``model`` has the weights that predict. With an average, ``trained`` has those that training continues with.
+        """
+        model = self.model.state_dict()
+        averages = {} if self.average is None else self.average.weights
         return {
             "step": self.step,
-            "model": self.model.state_dict(),
+            "model": {**model, **averages},
+            "trained": {name: model[name] for name in averages},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "window": self.window.state_dict(),
             "best": self.best,
+            "stale": self.stale,
+            "stopped": self.stopped,
             "skipped": self.skipped,
         }
 
@@ -127,7 +151,10 @@ class TrainState:
         Raises:
             SeqclfError: the checkpoint belongs to another model.
         """
-        load_weights(self.model, content, path)
+        load_weights(self.model, {**content, "model": {**content["model"], **content["trained"]}}, path)
+        if self.average is not None:
+            own = self.model.state_dict()
+            self.average.weights = {name: content["model"][name].to(own[name].device) for name in content["trained"]}
         settings = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(content["optimizer"])
         if new_optimizer_settings:
@@ -135,4 +162,5 @@ class TrainState:
                 group.update(new)
         self.scaler.load_state_dict(content["scaler"])
         self.step, self.best, self.skipped = content["step"], content["best"], content["skipped"]
+        self.stale, self.stopped = content["stale"], content["stopped"]
         self.window = Window(**content["window"])
