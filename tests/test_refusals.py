@@ -419,8 +419,8 @@ def test_a_folder_that_is_not_a_run_is_refused(refused, tmp_path):
     ("arguments", "message"),
     [
         (["--checkpoint", "best"], "has no best checkpoint"),
-        (["--checkpoint", "99"], "step_99.pt: no such file"),
-        (["--checkpoint", "newer"], "no such file"),
+        (["--checkpoint", "99"], "no checkpoint 99: expected best, newest, or 2"),
+        (["--checkpoint", "newer"], "no checkpoint newer"),
         (["--part", "validation"], "no validation part"),
         (["model.temporal.hidden=9"], "temporal.weight_ih_l0 is (32, 28) in the checkpoint and (36, 28) in the model"),
         (["model.temporal.layers=4"], "temporal.weight_ih_l3 is absent in the checkpoint and (32, 8) in the model"),

@@ -26,8 +26,10 @@ from seqclf import (
 from seqclf.data import window
 from seqclf.data.held_out import hold_out
 from seqclf.experiment.config import build_data
-from seqclf.prediction import evaluate
+from seqclf.prediction import evaluate, load_run
 from seqclf.reporting.figures import print_results
+from seqclf.runs.checkpoint import load_checkpoint
+from seqclf.training.average import WeightAverage
 from seqclf.training.loop import train
 
 
@@ -189,7 +191,7 @@ def test_the_metric_chooses_the_checkpoint(tmp_path, best_by, choose):
 
 
 def test_the_best_checkpoint_is_measured_on_test_besides_the_last_step(tmp_path, capsys):
-    falling = replace(TINY, schedule=rising_after_3)
+    falling = replace(TINY, schedule=rising_after_9)
     results = train(falling, tmp_path / "run", "cpu")
     best = results["best"]
     assert best["step"] < 12, "the learning rate ruins the later steps"
@@ -203,15 +205,14 @@ def test_the_best_checkpoint_is_measured_on_test_besides_the_last_step(tmp_path,
     assert row["best_test.clip_last"] == best["parts"]["test"]["clip_last"]
 
 
-def rising_after_3(step: int, steps: int) -> float:
+def rising_after_9(step: int, steps: int) -> float:
     return 1.0 if step < 9 else 100.0
 
 
 def test_a_run_evaluates_on_the_clips_that_it_held_out(tmp_path):
     results = train(TINY, tmp_path / "run", "cpu")
-    assert (
-        evaluate(tmp_path / "run", "validation", device="cpu")["parts"]["validation"] == results["parts"]["validation"]
-    )
+    found = evaluate(tmp_path / "run", "validation", "newest", device="cpu")
+    assert found["parts"]["validation"] == results["parts"]["validation"]
 
 
 def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(tmp_path):
@@ -219,3 +220,152 @@ def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(tmp_pat
         train(replace(TINY, best_by="f1_50"), tmp_path / "run", "cpu")
     with pytest.raises(SeqclfError, match="best_by=clip_last: the data has no validation part"):
         train(replace(TINY, best_by="clip_last", validation=None), tmp_path / "run", "cpu")
+
+
+def falling_after_6(step: int, steps: int) -> float:
+    """The learning rate: nothing is learned after step 6."""
+    return 1.0 if step < 6 else 0.0
+
+
+PATIENT = replace(TINY, steps=30, patience=2, schedule=falling_after_6, best_by="loss")
+
+
+def test_a_run_stops_when_it_has_lost_patience_and_resumes_exactly(tmp_path):
+    whole = train(PATIENT, tmp_path / "whole", "cpu")
+    assert whole["step"] == 12 and whole["best"]["step"] == 6, "evaluated after 3, 6, 9 and 12 steps"
+    assert whole["stopped"]["step"] == 12 and whole["stopped"]["by"] == "patience"
+    for stop in (7, 11):
+        with pytest.raises(Ended):
+            train(replace(PATIENT, augment=partial(ends, at=stop)), tmp_path / f"run_{stop}", "cpu")
+        resumed = train(PATIENT, tmp_path / f"run_{stop}", "cpu", resume=True, allow=["augment"])
+        assert_same(resumed, whole)
+    again = train(PATIENT, tmp_path / "whole", "cpu", resume=True)
+    assert_same(again, whole)
+    longer = train(replace(PATIENT, patience=3), tmp_path / "whole", "cpu", resume=True)
+    assert longer["step"] == 15 and longer["best"]["step"] == 6
+
+
+class Ended(BaseException):
+    """Ends a run as a signal that cannot be caught."""
+
+
+def ends(frames: Tensor, generator: torch.Generator, at: int) -> Tensor:
+    COUNT["calls"] = COUNT["calls"] % at + 1
+    if COUNT["calls"] == at:
+        raise Ended
+    return frames
+
+
+COUNT = {"calls": 0}
+
+
+def assert_same(results: dict, others: dict) -> None:
+    names = ("step", "best", "stopped", "parts")
+    assert {name: results[name] for name in names} == {name: others[name] for name in names}
+
+
+def test_the_callback_sees_each_evaluation_and_may_stop_the_run(tmp_path):
+    seen = {}
+
+    def at_6(step, metrics):
+        seen[step] = metrics["clip_last"]
+        return step == 6
+
+    results = train(TINY, tmp_path / "run", "cpu", on_evaluation=at_6)
+    assert seen == {line["step"]: line["clip_last"] for line in lines_of(tmp_path / "run", "validation")}
+    assert list(seen) == [3, 6] and results["step"] == 6 and results["stopped"]["by"] == "on_evaluation"
+    assert train(TINY, tmp_path / "run", "cpu", resume=True)["step"] == 12, "without the callback, to the end"
+
+
+def test_an_exception_of_the_callback_leaves_a_checkpoint_that_resumes_exactly(tmp_path):
+    def fails(step, metrics):
+        if step == 6:
+            raise KeyError("pruned")
+
+    rarely = replace(TINY, checkpoint_every=100, best_by="loss")
+    with pytest.raises(KeyError, match="pruned"):
+        train(rarely, tmp_path / "run", "cpu", on_evaluation=fails)
+    resumed = train(rarely, tmp_path / "run", "cpu", resume=True)
+    assert_same(resumed, train(rarely, tmp_path / "whole", "cpu"))
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+
+
+def test_patience_needs_a_validation_part(tmp_path):
+    with pytest.raises(SeqclfError, match="patience=2: the data has no validation part"):
+        train(replace(TINY, patience=2, validation=None), tmp_path / "run", "cpu")
+
+
+AVERAGED = replace(TINY, ema=0.8)
+
+
+def test_the_average_follows_its_formula_and_is_what_predicts(tmp_path):
+    steps = {}
+    for step in (1, 2, 3, 4):
+        train(replace(TINY, steps=step, eval_every=1), tmp_path / f"{step}", "cpu")
+        content = load_checkpoint(tmp_path / f"{step}/checkpoints/step_{step}.pt")
+        steps[step] = content["model"]["head.weight"]
+    expected = steps[1]
+    for step in (2, 3, 4):
+        decay = min(0.8, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * steps[step]
+    train(replace(AVERAGED, steps=4, eval_every=1), tmp_path / "averaged", "cpu")
+    content = load_checkpoint(tmp_path / "averaged/checkpoints/step_4.pt")
+    torch.testing.assert_close(content["model"]["head.weight"], expected)
+    assert torch.equal(content["trained"]["head.weight"], steps[4]), "training goes on as without an average"
+    model = load_run(tmp_path / "averaged", "4")[1]
+    assert torch.equal(model.head.weight, content["model"]["head.weight"])
+
+
+def test_averaged_runs_evaluate_their_average_and_resume_bit_for_bit(tmp_path):
+    whole = train(AVERAGED, tmp_path / "whole", "cpu")
+    assert whole["ema"] == 0.8
+    with pytest.raises(Ended):
+        train(replace(AVERAGED, augment=partial(ends, at=8)), tmp_path / "run", "cpu")
+    resumed = train(AVERAGED, tmp_path / "run", "cpu", resume=True, allow=["augment"])
+    assert_same(resumed, whole)
+    one, other = (load_checkpoint(tmp_path / run / "checkpoints/step_12.pt") for run in ("run", "whole"))
+    for part in ("model", "trained"):
+        assert all(torch.equal(one[part][name], other[part][name]) for name in other[part])
+    found = evaluate(tmp_path / "whole", checkpoint="newest", device="cpu")["parts"]["test"]
+    assert found == whole["parts"]["test"] != train(TINY, tmp_path / "plain", "cpu")["parts"]["test"]
+
+
+def test_statistics_of_batch_norm_are_those_of_the_model():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    average = WeightAverage(0.9)
+    for step in (1, 2):
+        model(torch.randn(5, 2))
+        average.update(model, step)
+        with torch.no_grad():
+            model[0].weight += 1
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with average.applied(model):
+        assert torch.equal(model[1].running_mean, before["1.running_mean"])
+        assert not torch.equal(model[0].weight, before["0.weight"])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("setting", ["ema", "validation"])
+def test_settings_out_of_range_are_refused(setting):
+    with pytest.raises(SeqclfError, match=f"setting {setting}=1"):
+        replace(TINY, **{setting: 1})
+    with pytest.raises(SeqclfError, match="setting patience=0"):
+        replace(TINY, patience=0)
+
+
+def test_a_run_without_a_folder_gets_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runs = [train(replace(TINY, steps=1), device="cpu")["run"] for _ in range(2)]
+    assert len({*runs}) == 2 and all((tmp_path / run / "results.json").is_file() for run in runs)
+    assert all(run.startswith("runs/digits_") for run in runs) and f"run {runs[1]}" in capsys.readouterr().out
+    with pytest.raises(SeqclfError, match="workdir"):
+        train(TINY, resume=True)
+
+
+def test_the_best_checkpoint_predicts_and_a_missing_one_is_named(tmp_path, tool):
+    results = train(replace(TINY, schedule=rising_after_9, keep=2), tmp_path / "run", "cpu")
+    best = results["best"]["step"]
+    assert best < 12 and evaluate(tmp_path / "run", device="cpu")["step"] == best
+    assert load_run(tmp_path / "run")[3].stem == f"step_{best}"
+    code, _, error = tool("evaluate", tmp_path / "run", "--checkpoint", "77")
+    assert code == 2 and "77" in error and "12, 9" in error

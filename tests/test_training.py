@@ -296,7 +296,7 @@ def test_an_early_best_checkpoint_is_kept(tmp_path):
         "step_6.pt",
     ]
     _, _, _, best = load_run(tmp_path / "run", "best")
-    _, _, _, newest = load_run(tmp_path / "run")
+    _, _, _, newest = load_run(tmp_path / "run", "newest")
     assert (best.name, newest.name) == ("step_1.pt", "step_6.pt")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqclf.cli.parser import THRESHOLD, make_parser, threshold
+from seqclf.cli.parser import CHECKPOINT, THRESHOLD, make_parser, threshold
 
 
 def main(words: Sequence[str]) -> int:
@@ -20,7 +20,7 @@ def main(words: Sequence[str]) -> int:
     add = parser.add_argument
     add("run", help="the run folder")
     add("settings", nargs="*", metavar="key=value", help="changes of the run's config, as in training")
-    add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
+    add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--part", default="test", choices=("test", "validation", "train"), help="default: test")
     add(
         "--decision",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import seqclf
-from seqclf.cli.parser import make_parser
+from seqclf.cli.parser import CHECKPOINT, make_parser
 
 
 def main(words: Sequence[str]) -> int:
@@ -26,7 +26,7 @@ def main(words: Sequence[str]) -> int:
     add("run", help="the run folder")
     add("settings", nargs="*", metavar="key=value", help="changes of the run's config, such as data.root=DIR")
     add("--out", help="the folder to write (default: export/ in the run folder); an earlier export is replaced")
-    add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
+    add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--format", default="program,onnx,safetensors", help="some of program,onnx,safetensors (default: all)")
     add("--opset", type=int, default=18, help="ONNX opset, 18 or more (default: 18)")
     add("--int8", action="store_true", help="also write the stream with 8-bit weights, and measure its accuracy")

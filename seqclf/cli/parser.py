@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+CHECKPOINT = "best, newest, or a step; by default the best one, or the newest of a run without a validation part"
+"""The help of ``--checkpoint``."""
 THRESHOLD = "of multi-label runs, the lowest probability of a predicted class, or one per class (default: 0.5)"
 """The help of ``--threshold``."""
 

@@ -26,7 +26,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqclf.cli.parser import THRESHOLD, Parser, make_parser, threshold
+from seqclf.cli.parser import CHECKPOINT, THRESHOLD, Parser, make_parser, threshold
 from seqclf.errors import SeqclfError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _parser() -> Parser:
     )
     add("--out", help="folder for the output (default: predictions/ in the first run)")
     add("--no-timelines", action="store_true", help="draw no timelines")
-    add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
+    add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
     return parser
 

@@ -20,7 +20,7 @@ from inspect import cleandoc
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from seqclf.cli.parser import make_parser
+from seqclf.cli.parser import CHECKPOINT, make_parser
 from seqclf.errors import SeqclfError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def features(words: Sequence[str]) -> int:
     parser = _parser("features")
     add = parser.add_argument
     add("paths", nargs="*", metavar="[RUN] VIDEO", help="a run folder; video files, folders of frames, or of either")
-    add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
+    add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--backbone", help="the torchvision name of a model, in place of a run")
     add("--weights", default="DEFAULT", help="a file, a torchvision name (default: DEFAULT), or none to draw them")
     add("--resize", nargs="+", metavar="N", help="for --backbone: shorter side, or height and width (default: 256)")

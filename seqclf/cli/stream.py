@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqclf.cli.parser import THRESHOLD, make_parser, threshold
+from seqclf.cli.parser import CHECKPOINT, THRESHOLD, make_parser, threshold
 
 
 def main(words: Sequence[str]) -> int:
@@ -24,7 +24,7 @@ def main(words: Sequence[str]) -> int:
     add("--fps", type=float, help="resample the video to this rate; for folders and arrays: their frame rate")
     add("--threshold", type=threshold, metavar="P", help=THRESHOLD)
     add("--out", metavar="CSV", help="write a row per frame: number, time, class, and the probabilities of all classes")
-    add("--checkpoint", default="newest", help="newest (default), best, or the number of a step")
+    add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
     args = parser.parse_intermixed_args(words)
 

@@ -33,7 +33,7 @@ PACKAGES = {"program": (), "onnx": ("onnx", "onnxscript", "onnxruntime"), "safet
 def export(
     run: str | Path,
     out: str | Path | None = None,
-    checkpoint: str = "newest",
+    checkpoint: str = "auto",
     formats: Sequence[str] = FORMATS,
     opset: int = 18,
     int8: bool = False,
@@ -50,7 +50,7 @@ def export(
     Args:
         run: the run folder.
         out: the folder to write; an earlier export is replaced. None: ``export`` in the run folder.
-        checkpoint: "newest", "best" (on validation), or the number of a step.
+        checkpoint: "auto" (the best one, or the newest without validation), "best", "newest", or a step.
         formats: some of "program" (``torch.export``), "onnx" and "safetensors".
         opset: the ONNX opset, 18 or more.
         int8: also write the streaming ONNX file with 8-bit weights, and measure its accuracy.

@@ -24,7 +24,7 @@ from seqclf.runtime.files import write_json
 def evaluate(
     run: str | Path,
     part: str = "test",
-    checkpoint: str = "newest",
+    checkpoint: str = "auto",
     settings: Sequence[str] = (),
     *,
     device: str = "auto",
@@ -42,7 +42,7 @@ def evaluate(
     Args:
         run: the run's folder.
         part: "test", "validation" or "train".
-        checkpoint: "newest", "best" or the number of a step.
+        checkpoint: "auto" (the best one, or the newest without validation), "best", "newest", or a step.
         settings: ``key=value`` changes of the run's config, such as ``data.root=DIR``.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         decision: how a clip is classified; None for the run's recorded rule.
@@ -89,7 +89,7 @@ def evaluate(
 def predict_part(
     run: str | Path,
     part: str = "test",
-    checkpoint: str = "newest",
+    checkpoint: str = "auto",
     settings: Sequence[str] = (),
     *,
     device: str = "auto",

@@ -39,7 +39,7 @@ class FusedRuns:
         folders: Sequence[str | Path],
         weights: Sequence[float] | None = None,
         roots: Sequence[str] | None = None,
-        checkpoint: str = "newest",
+        checkpoint: str = "auto",
         device: str = "auto",
         experiment: Experiment | None = None,
         **changes: Any,
@@ -51,7 +51,7 @@ class FusedRuns:
             weights: one number for each run; None for equal weights.
             roots: the folder of the videos of each run, such as frames and flow. Each run reads a file under the first
                 root from the same path under its own root.
-            checkpoint: "newest", "best" or the number of a step.
+            checkpoint: "auto" (the best one, or the newest without validation), "best", "newest", or a step.
             device: "auto", "cpu", "cuda" or "cuda:<n>".
             experiment: the experiment of a single run, if its config could not be written completely.
             changes: further arguments of ``RunReader.load``.

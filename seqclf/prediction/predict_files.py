@@ -48,7 +48,7 @@ def predict(
     *,
     weights: Sequence[float] | None = None,
     roots: Sequence[str] | None = None,
-    checkpoint: str = "newest",
+    checkpoint: str = "auto",
     device: str = "auto",
     decision: DecisionRule | None = None,
     sampling: Sampling | None = None,
@@ -73,7 +73,7 @@ def predict(
         run: a run folder, or several (see ``fuse``).
         paths: videos, folders of frames, ``.npy`` files, or folders of them; images for a run that reads images.
         weights, roots: one for each run, if there are several; see ``FusedRuns.load``.
-        checkpoint: "newest", "best" or the number of a step.
+        checkpoint: "auto" (the best one, or the newest without validation), "best", "newest", or a step.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         decision, sampling, transform, resize, crop, crops, fps: replace the recorded settings; see ``RunReader.load``.
         segments, unit: the true segments for timelines; see ``Truth``.

@@ -65,7 +65,7 @@ class RunReader:
     @staticmethod
     def load(
         folder: str | Path,
-        checkpoint: str = "newest",
+        checkpoint: str = "auto",
         device: torch.device | str = "cpu",
         *,
         decision: DecisionRule | None = None,

@@ -24,7 +24,7 @@ from seqclf.runtime.random import seeded
 
 def load_run(
     run: str | Path,
-    checkpoint: str = "newest",
+    checkpoint: str = "auto",
     overrides: Sequence[str] = (),
     experiment: Experiment | None = None,
 ) -> tuple[Experiment, nn.Module, dict[str, Any], Path]:
@@ -32,7 +32,7 @@ def load_run(
 
     Args:
         run: the run's folder.
-        checkpoint: "newest", "best" (by the validation part), or the number of a step.
+        checkpoint: "auto" (the best one, or the newest without validation), "best", "newest", or a step.
         overrides: ``key=value`` changes of the experiment, such as ``data.root=DIR``.
         experiment: in place of the run's config, for a run whose config could not be written in full.
 
@@ -68,7 +68,7 @@ def _drawn(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
 
 def load(
     run: str | Path,
-    checkpoint: str = "newest",
+    checkpoint: str = "auto",
     device: torch.device | str = "cpu",
     experiment: Experiment | None = None,
     threshold: Threshold | None = None,

@@ -26,7 +26,7 @@ def prepare_features(
     out: str | Path,
     *,
     run: str | Path | None = None,
-    checkpoint: str = "newest",
+    checkpoint: str = "auto",
     backbone: str | None = None,
     weights: str | None = "DEFAULT",
     resize: Size | None = None,
@@ -52,7 +52,8 @@ def prepare_features(
         videos: Video files, folders of frames, and folders of either; empty with lists of annotated videos.
         out: The folder for the features. ``prepare.json`` in it records the settings. A finished video is skipped.
         run: The folder of a run. Frames are transformed as in its evaluation.
-        checkpoint: The checkpoint of the run: "newest", "best", or the number of a step.
+        checkpoint: The checkpoint of the run: "auto" (the best one, or the newest without validation), "best",
+            "newest", or a step.
         backbone: The torchvision name of a model, in place of a run.
         weights: The weights of the backbone: a file, a torchvision name, or None to draw them.
         resize: For a backbone: the shorter side, or height and width, to scale frames to; None for 256.

@@ -27,7 +27,7 @@ from seqclf.batch import SeqclfError
 from seqclf.experiment.config import Experiment
 from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.rendering import save_experiment
-from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest, save_checkpoint
+from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest, save_checkpoint, step_of
 from seqclf.runs.metrics_file import read_metrics
 from seqclf.runtime.files import read_json_object, write_atomic, write_json
 
@@ -203,11 +203,12 @@ class RunFolder:
         """The newest undamaged checkpoint, as in ``checkpoint.load_newest``."""
         return load_newest(self.checkpoints)
 
-    def load_checkpoint(self, which: str = "newest") -> tuple[Path, dict[str, Any], list[str]]:
+    def load_checkpoint(self, which: str = "auto") -> tuple[Path, dict[str, Any], list[str]]:
         """A checkpoint.
 
         Args:
-            which: "newest", "best" (by the validation part), or the number of a step.
+            which: "newest", "best" (by the validation part), the number of a step, or "auto": the best one, or the
+                newest of a run without a validation part.
 
         Returns:
             its path, its content, and one message for each damaged checkpoint that was skipped.
@@ -219,11 +220,14 @@ class RunFolder:
         if found is None:
             raise SeqclfError(f"{self.path} has no checkpoint yet")
         path, content, damaged = found
-        if which == "best":
-            if content["best"] is None:
-                raise SeqclfError(f"{self.path} has no best checkpoint: it was trained without data.validation=")
-            which = str(content["best"]["step"])
-        if which != "newest":
-            path = self.checkpoints / f"step_{which}.pt"
-            content = load_checkpoint(path)
-        return path, content, damaged
+        if which == "auto":
+            which = "newest" if content["best"] is None else "best"
+        if which == "newest":
+            return path, content, damaged
+        if which == "best" and content["best"] is None:
+            raise SeqclfError(f"{self.path} has no best checkpoint: it was trained without validation=")
+        step = str(content["best"]["step"]) if which == "best" else which
+        steps = {str(step_of(path)): path for path in self.list_checkpoints()}
+        if step not in steps:
+            raise SeqclfError(f"{self.path} has no checkpoint {which}: expected best, newest, or {', '.join(steps)}")
+        return steps[step], load_checkpoint(steps[step]), damaged

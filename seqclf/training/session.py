@@ -130,6 +130,8 @@ class Session:
         improved = part == "validation" and choose(state, metric, figures, self.experiment.patience)
         if self.on_evaluation is not None:
             call_back(self.on_evaluation, state, figures, self.save, self.world)
+        if state.step == self.experiment.steps:
+            state.stopped = None
         if state.stopped is not None:
             self.display.say(f"stopped after step {state.step}: {state.stopped['reason']}")
         return improved

@@ -14,6 +14,7 @@ from seqclf.caffe.mean import read_mean_image
 from seqclf.caffe.net_to_classifier import describe_mapping
 from seqclf.cli.caffe.inspect import format_shape
 from seqclf.cli.caffe.options import make_command_parser
+from seqclf.cli.parser import CHECKPOINT
 from seqclf.experiment.loading import load_experiment
 from seqclf.prediction import load_run
 
@@ -51,7 +52,7 @@ def parse(args: list[str]) -> Namespace:
     run = parser.add_argument_group("run to net")
     run.add_argument("--frames", type=int, default=16, metavar="T", help="frames of the net's inputs (default: 16)")
     run.add_argument("--streams", type=int, default=1, metavar="N", help="streams of the net's inputs (default: 1)")
-    run.add_argument("--checkpoint", default="newest", help="newest (default), best, or a step")
+    run.add_argument("--checkpoint", default="auto", help=CHECKPOINT)
     return parser.parse_intermixed_args(args)
 
 
