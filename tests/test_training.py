@@ -320,7 +320,7 @@ def digit() -> tuple[torch.Tensor, int]:
 
 def test_a_loaded_run_gives_the_models_own_softmax_and_streams_alike(run, digit):
     frames, _ = digit
-    predictor = seqclf.load(run)
+    predictor = seqclf.load(run, "newest")
     probabilities = predictor(frames).probabilities
     experiment, model = load_experiment(run / "config.py"), build_model(load_experiment(run / "config.py"), DIGITS)
     model.load_state_dict(checkpoint_of(run, experiment.steps)["model"])

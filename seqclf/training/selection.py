@@ -34,7 +34,7 @@ def selection_metric(best_by: str | None, figures: dict[str, Any], decision: Dec
         if "frame_map" in figures:
             return f"{over}_map"
         return over if figures["clips"] else "frame_accuracy"
-    if not isinstance(figures.get(best_by, []), (int, float, type(None))):
+    if not isinstance(figures.get(best_by, []), (float, type(None))):
         raise SeqclfError(
             f"setting best_by={best_by}: the validation part has no such metric; there are {_names(figures)}"
         )
@@ -61,8 +61,7 @@ def is_better(metric: str, value: float, best: float) -> bool:
 
 
 def _names(figures: dict[str, Any]) -> str:
-    counts = ("frames", "clips")
-    return ", ".join(k for k, v in figures.items() if k not in counts and isinstance(v, (int, float, type(None))))
+    return ", ".join(name for name, value in figures.items() if isinstance(value, (float, type(None))))
 
 
 def choose(state: TrainState, metric: str, figures: dict[str, Any], patience: int | None) -> bool:
