@@ -1,0 +1,183 @@
+"""Prediction of multi-label runs: classes over a threshold, in Python, in files, in streams and in the report."""
+
+import csv
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, load, report, train
+from seqclf.labelling import given, last_frame
+from seqclf.losses import binary_cross_entropy, cross_entropy
+from seqclf.prediction import Prediction, Predictor, evaluate, fuse, predict, predict_part
+from seqclf.reporting.label_timeline import label_timeline
+
+CLASSES = ["walk", "talk", "cook"]
+P = torch.tensor([[0.9, 0.2, 0.4], [0.6, 0.7, 0.1], [0.1, 0.7, 0.6]])
+
+
+def sensors(per_frame: bool = False) -> Data:
+    g = torch.Generator().manual_seed(0)
+    y = torch.randint(0, 2, (12, 6, 3) if per_frame else (12, 3), generator=g)
+    y[0, ..., 2] = -100
+    x = torch.randn(12, 6, 4, generator=g)
+    x[..., :3] += y if per_frame else y[:, None]
+    clips = Clips(x, y, labelling=given if per_frame else last_frame, multi_label=True)
+    return Data(clips, clips, CLASSES, "sensors")
+
+
+def one_class() -> Data:
+    clips = Clips(torch.randn(12, 6, 4), torch.arange(12) % 3)
+    return Data(clips, clips, CLASSES, "sensors")
+
+
+BASE = Experiment(
+    data=sensors,
+    model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=4)),
+    optimizer=partial(torch.optim.Adam, lr=0.1),
+    loss=binary_cross_entropy,
+    steps=10,
+    batch_size=12,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Runs "clip", "frame" and "single", and a file of the test clip 0."""
+    folder = tmp_path_factory.mktemp("several")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("seqclf.training.session.report", lambda path: None)
+        train(BASE, folder / "clip", "cpu")
+        train(replace(BASE, data=partial(sensors, per_frame=True)), folder / "frame", "cpu")
+        train(replace(BASE, data=one_class, loss=cross_entropy), folder / "single", "cpu")
+    np.save(folder / "new.npy", sensors().test.frames[0].numpy())
+    return folder
+
+
+def rows(path):
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_prediction_names_the_classes_over_the_threshold():
+    found = Prediction(P, CLASSES, "mean", multi_label=True)
+    assert found.label_set("last") == [("talk", pytest.approx(0.7)), ("cook", pytest.approx(0.6))]
+    assert [name for name, _ in found.label_set()] == ["walk", "talk"]  # means 0.53, 0.53, 0.37
+    assert found.labels().tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    assert found.segments() == [("walk", 0, 2), ("talk", 1, 3), ("cook", 2, 3)]
+    strict = Prediction(P, CLASSES, multi_label=True, threshold=[0.95, 0.7, 0.65])
+    assert [name for name, _ in strict.label_set()] == ["talk"]
+    assert Prediction(P[:1], CLASSES, multi_label=True, threshold=0.95).label_set() == []
+    unseen = Prediction(P, CLASSES, seen=torch.tensor([1, 0, 1]), multi_label=True)
+    assert unseen.labels()[1].tolist() == [-100] * 3 and ("walk", 0, 1) in unseen.segments()
+    single = Prediction(P, CLASSES)
+    assert single.label_set() == [single.label()]
+    with pytest.raises(SeqclfError, match="label_set"):
+        found.label()
+
+
+def test_fusion_is_of_one_kind_of_labels():
+    several = [Prediction(p, CLASSES, multi_label=True, threshold=0.3) for p in (P, P.flip(0))]
+    fused = fuse(several)
+    assert fused.multi_label and fused.threshold == 0.3
+    assert torch.allclose(fused.probabilities, (P + P.flip(0)) / 2)
+    with pytest.raises(SeqclfError, match="multi-label"):
+        fuse([several[0], Prediction(P, CLASSES)])
+
+
+def test_a_predictor_gives_the_sigmoid(folder):
+    predictor = load(folder / "clip", threshold=0.2)
+    frames = sensors().test.frames
+    found = predictor(frames[0])
+    with torch.no_grad():
+        logits, _ = predictor.model(frames[:1])
+    assert torch.allclose(found.probabilities, logits[0].sigmoid()) and found.threshold == 0.2
+    alone = Predictor(predictor.model, CLASSES, multi_label=True)(frames[0])
+    assert torch.equal(alone.probabilities, found.probabilities)
+    stream = predictor.stream()
+    assert torch.allclose(torch.stack([stream(frame) for frame in frames[0]]), found.probabilities, atol=1e-6)
+
+
+def test_files_of_predictions_name_sets_of_classes(folder):
+    found = predict(folder / "clip", folder / "new.npy", device="cpu", out=folder / "out", threshold=0.4)
+    (video,) = found["videos"]
+    assert found["threshold"] == 0.4 and "label" not in video
+    prediction = load(folder / "clip", threshold=0.4)(sensors().test.frames[0])
+    for entries, rule in ((video["labels"], None), (video["mean_of_frames"]["labels"], "mean")):
+        assert [entry["class"] for entry in entries] == [name for name, _ in prediction.label_set(rule)]
+    spans = [(s["class"], s["start"], s["end"]) for s in video["segments"]]
+    assert spans == prediction.segments()
+    for row, labels, p in zip(rows(folder / "out/new.csv"), prediction.labels(), prediction.probabilities, strict=True):
+        assert row["classes"] == "|".join(CLASSES[k] for k in labels.nonzero()[:, 0].tolist())
+        assert float(row["talk"]) == pytest.approx(float(p[1]), abs=1e-6)
+    assert (folder / "out/new.png").stat().st_size > 5000
+
+
+def test_overlapping_segments_are_the_truth_of_a_timeline(folder, monkeypatch):
+    (folder / "true.csv").write_text("video,start,end,label\nnew,0,3,walk\nnew,2,6,talk\n")
+    drawn = []
+    monkeypatch.setattr("seqclf.prediction.output.label_timeline", lambda *args, **_: drawn.append(args[3]))
+    found = predict(folder / "clip", folder / "new.npy", device="cpu", out=folder / "o", segments=folder / "true.csv")
+    assert found["failed"] == {}
+    assert drawn[0].tolist() == [[1, 0, 0]] * 2 + [[1, 1, 0]] + [[0, 1, 0]] * 3
+
+
+def test_an_evaluation_lists_truth_and_unknown_classes(folder):
+    results = evaluate(folder / "clip", device="cpu", threshold=[0.3, 0.5, 0.6], predictions=folder / "rows.csv")
+    figures, clips = results["parts"]["test"], sensors().test
+    assert results["map"] == figures["clip_last_map"] and np.allclose(figures["threshold"], [0.3, 0.5, 0.6])
+    expected = predict_part(folder / "clip", device="cpu")
+    for row, known, line in zip(expected, clips.labels.tolist(), rows(folder / "rows.csv"), strict=True):
+        assert row.truth == known
+        assert line["truth"] == "|".join(n for n, y in zip(CLASSES, known, strict=True) if y == 1)
+        assert line["unknown"] == ("cook" if -100 in known else "")
+        over = [p >= t for p, t in zip(row.by_rule["last"].tolist(), figures["threshold"], strict=True)]
+        assert line["classes"] == "|".join(n for n, y in zip(CLASSES, over, strict=True) if y)
+    per_frame = evaluate(folder / "frame", device="cpu")
+    assert per_frame["map"] is None or per_frame["parts"]["test"]["clips"] > 0
+    trained = json.loads((folder / "frame/results.json").read_text())["parts"]["test"]
+    assert per_frame["parts"]["test"]["frame_map"] == trained["frame_map"]
+
+
+def test_commands_take_a_threshold(folder, tool):
+    code, out, _ = tool("evaluate", folder / "clip", "--threshold", "0.3,0.5,0.6", "--device", "cpu")
+    assert code == 0 and "mean average precision of clips by their last frame" in out
+    code, out, _ = tool("stream", folder / "clip", folder / "new.npy", "--threshold", "0", "--out", folder / "s.csv")
+    assert code == 0 and all(name in out.splitlines()[0] for name in CLASSES)
+    assert {row["classes"] for row in rows(folder / "s.csv")} == {"walk|talk|cook"}
+    code, out, _ = tool("stream", folder / "clip", folder / "new.npy", "--threshold", "1")
+    assert code == 0 and "frame 0: none" in out.splitlines()[0]
+    code, out, _ = tool("predict", folder / "clip", folder / "new.npy", "--threshold", "0", "--no-timelines")
+    assert code == 0 and all(name in out for name in CLASSES)
+
+
+@pytest.mark.report
+def test_the_report_has_the_average_precision_of_each_class(folder):
+    for run in ("clip", "frame"):
+        page = report(folder / run)
+        text = page.read_text()
+        assert "Average precision" in text and "Confusion" not in text and "mAP of frames" in text
+        assert (page.parent / "average_precision.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda f: load(f / "single", threshold=0.3), "threshold=0.3"),
+        (lambda f: load(f / "clip", threshold=[0.1, 0.2]), "threshold=.* 3 classes"),
+        (lambda f: evaluate(f / "single", device="cpu", threshold=0.3), "threshold=0.3.*single"),
+        (lambda f: evaluate(f / "clip", device="cpu", threshold=2.0), "threshold=2.0"),
+        (lambda f: evaluate(f / "clip", device="cpu", data=one_class()), "multi_label=False.*clip"),
+        (lambda f: predict([f / "clip", f / "single"], f / "new.npy", device="cpu"), "single.*clip.*multi-label"),
+        (lambda f: predict(f / "clip", f / "new.npy", device="cpu", segments=f), "multi-label.*CSV"),
+        (lambda f: train(replace(BASE, metrics={"own": len}), f / "no", "cpu"), "metrics.*multi-label"),
+        (lambda f: label_timeline(P, CLASSES, f / "t.png", P[0]), r"\(3,\).*\(3, 3\)"),
+        (lambda f: label_timeline(P, CLASSES, f / "t.gif"), "t.gif"),
+    ],
+)
+def test_what_does_not_fit_is_refused(folder, call, match):
+    with pytest.raises(SeqclfError, match=match):
+        call(folder)
