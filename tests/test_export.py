@@ -181,8 +181,8 @@ def features():
     return Data(train=clips, test=clips, classes=list("abcd"), source="made features")
 
 
-def make_run(folder, data, temporal):
-    model = partial(FrameSequenceClassifier, temporal=temporal)
+def make_run(folder, data, temporal, **parts):
+    model = partial(FrameSequenceClassifier, temporal=temporal, **parts)
     sgd = partial(torch.optim.SGD, lr=0.1)
     train(Experiment(data=data, model=model, optimizer=sgd, steps=3, batch_size=4, log_every=1), folder, "cpu")
     return folder
@@ -238,12 +238,15 @@ def test_the_tool_writes_checked_files_and_a_card_that_runs(run, tmp_path, tool)
 
 @pytest.mark.slow
 def test_a_run_of_features_without_memory(tmp_path):
-    run = make_run(tmp_path / "run", features, Identity)
+    run = make_run(tmp_path / "run", features, Identity, preprocess=partial(Normalize, fit="channel"))
     about = export(run, formats=["onnx"], int8=True)
     out = run / "export"
     assert {p.name for p in out.iterdir()} == {"model.onnx", "model.int8.onnx", "model.json", "README.md"}
     assert about["forms"]["model"]["inputs"] == {"frames": ["float32", ["B", "T", D]]}
     assert about["int8"]["clips"] == about["int8"]["of"] == 6
+    mean = json.loads((run / "run.json").read_text())["fitted"]["normalization"]["mean"]
+    assert about["normalization"]["mean"] == mean
+    assert f"mean {', '.join(f'{value:.6g}' for value in mean)}" in (out / "README.md").read_text()
     (out / "stale").touch()
     export(run, formats=["safetensors"])
     assert {p.name for p in out.iterdir()} == {"model.safetensors", "model.json", "README.md"}

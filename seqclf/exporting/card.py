@@ -111,6 +111,7 @@ def _signature(about: dict[str, Any]) -> str:
     lines = [
         f"* `frames`: {kind} `(B, T, {shape})`, {scale}. Scaling, mean and channel order are part of the model. "
         "B and T are at least 1.",
+        *_normalization(about["normalization"]),
         *_preparation(about["input"]),
         f"* Output: `logits` and `probabilities`, float32 `(B, T, {len(about['classes'])})`. The output at a frame "
         f"depends on that frame and earlier ones only. The class of a clip is that of {rule}.",
@@ -128,6 +129,21 @@ def _signature(about: dict[str, Any]) -> str:
         f"memory for the next call: {after}.",
     ]
     return "\n".join(lines)
+
+
+def _normalization(found: dict[str, Any] | None) -> list[str]:
+    """The statistics of the training frames, which are part of the exported files."""
+    if found is None:
+        return []
+    mean, std = (_numbers(found[name]) for name in ("mean", "std"))
+    of = f"{found['frames']:,} frames of {found['clips']:,} training clips"
+    return [f"* Normalisation: mean {mean}, standard deviation {std}, of {of}."]
+
+
+def _numbers(values: float | list[float]) -> str:
+    values = values if isinstance(values, list) else [values]
+    more = f" and {len(values) - 16} more in model.json" if len(values) > 16 else ""
+    return ", ".join(f"{value:.6g}" for value in values[:16]) + more
 
 
 def _preparation(spec: dict[str, Any]) -> list[str]:

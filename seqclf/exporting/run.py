@@ -125,6 +125,7 @@ def _describe(
         "classes": list(spec.classes),
         "frame_shape": list(spec.frame_shape),
         "input": spec.to_json(),
+        "normalization": record.get("fitted", {}).get("normalization"),
         "parameters": sum(p.numel() for p in model.parameters()),
         "figures": _figures(folder, step),
     }

@@ -80,6 +80,8 @@ class FrameSequenceClassifier(nn.Module):
         self.chunk = chunk
         self.frame_shape = None if frame_shape is None else tuple(frame_shape)
         self.preprocess = preprocess if isinstance(preprocess, nn.Module) else preprocess()
+        if isinstance(self.preprocess, Normalize) and self.frame_shape is not None:
+            self.preprocess.resize_to(self.frame_shape)
         if not isinstance(encoder, nn.Module):
             if frame_shape is None:
                 raise SeqclfError("FrameSequenceClassifier needs frame_shape= to build its encoder")

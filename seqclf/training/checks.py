@@ -24,6 +24,7 @@ from seqclf.models import check_user_temporal, require_streaming
 from seqclf.models.contract import declares
 from seqclf.runtime.distributed import World
 from seqclf.runtime.random import default_generator, seeded
+from seqclf.training.fitting import part_to_fit
 from seqclf.training.selection import selection_metric
 
 
@@ -252,6 +253,7 @@ def check_experiment(
     if experiment.metrics and data.multi_label:
         raise SeqclfError("setting metrics: your own metrics are for one class per frame, not for multi-label data")
     check_metrics(experiment.metrics or {}, data.num_classes)
+    part_to_fit(model)
     check_user_temporal(model)
     check_equal_lengths(experiment, data, model)
     warn_if_random(model, data.test, device)

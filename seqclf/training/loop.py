@@ -26,6 +26,7 @@ from seqclf.runtime.progress import Display
 from seqclf.runtime.random import seeded
 from seqclf.runtime.signals import stop_signals
 from seqclf.training.checks import absent_classes, check_experiment, check_processes
+from seqclf.training.fitting import fit_normalization, normalization_text
 from seqclf.training.selection import OnEvaluation, stays_stopped
 from seqclf.training.session import Session
 from seqclf.training.state import TrainState
@@ -106,15 +107,21 @@ def _start(
     loss = build_loss(experiment, data, device)
     check_experiment(experiment, data, state.model, loss, device, world)
     start = world.lead(lambda: open_run(folder, experiment, identity, resume, allow, world))
+    normalization = None
     if start.checkpoint is not None:
         state.load_state_dict(start.checkpoint, start.path, start.changes_optimizer(experiment))
         if not stays_stopped(state, experiment.patience, on_evaluation):
             state.stopped = None
-    elif init is not None:
+        normalization = folder.read_record().get("fitted", {}).get("normalization")
+    else:
+        normalization = fit_normalization(state.model, data.train, experiment.seed, world)
+        if normalization is not None:
+            display.say(normalization_text(normalization))
+    if start.checkpoint is None and init is not None:
         taken, others = start_from(state.model, init)
         display.say(f"{len(taken)} weights taken from {init}; newly initialised: {', '.join(others) or 'none'}")
     parameters = sum(p.numel() for p in state.parameters)
-    fitted = {"class_weights": class_weights_of(loss)}
+    fitted = {"class_weights": class_weights_of(loss), "normalization": normalization}
     world.lead(lambda: write_run(folder, experiment, data, identity, fitted, device, parameters, start, world))
     for message in start.messages:
         display.say(message)
