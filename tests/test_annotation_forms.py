@@ -315,7 +315,9 @@ def test_the_rate_of_the_annotation_may_differ_from_that_of_the_video(two_videos
     assert data.test.videos[0].labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.test.videos[1].labels.tolist() == [0, 0, 0, 1]  # the last row reaches two thirds of a second too far
     assert "2 segments clipped" in data.source  # the list serves training and test
-    data = annotated_set(*arguments, fps=3)
+    with pytest.raises(SeqclfError, match=r"phases.*2 of 6 frames of video1.*annotation_fps"):
+        annotated_set(*arguments, fps=3)
+    data = annotated_set(*arguments, fps=3, annotation_fps=3)  # the other frames have no label
     assert data.test.videos[0].labels.tolist() == [0, 1, _, _, _, _]
     with pytest.raises(SeqclfError, match=r"video10-phase\.txt, line 3.*past_end"):
         annotated_set(*arguments[:3], "phases", ["x", "y"], fps=3, annotation_fps=1, past_end=0)

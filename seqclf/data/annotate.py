@@ -145,10 +145,10 @@ def _check_end(segments: Segments, name: str, segment: Segment, scale: _Scale) -
     where = f"{segments.where(name, segment)}: segment {span}"
     if start < 0:
         raise SeqclfError(f"{where} starts before frame {scale.first_frame}, the first of {name} (first_frame=)")
-    if start < scale.end and end <= scale.end + scale.tolerance:
+    if (start < scale.end or segments.by_frame) and end <= scale.end + scale.tolerance:
         return
     last = f"{scale.end:g} s" if scale.unit == "seconds" else f"frame {scale.end - 1 + scale.first_frame:g}"
     raise SeqclfError(
         f"{where} extends {end - scale.end:.6g} past the end of {name} at {last}; to allow more than "
-        f"{scale.tolerance:.3g}, set past_end="
+        f"{scale.tolerance:.3g}, set past_end={', or annotation_fps= for rows at another rate' * segments.by_frame}"
     )

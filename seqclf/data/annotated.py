@@ -20,6 +20,8 @@ from seqclf.data.lists import VideoList
 from seqclf.data.segments import Segments, name_of
 from seqclf.data.source import Source, Video
 
+OTHER_RATE = 1.5
+"""A video with so many times more frames than rows is taken to have another rate."""
 MOST = 20
 """The largest number of incompletely numbered folders that a run records."""
 
@@ -88,6 +90,8 @@ def annotate_lists(
     if first_frame is None and counts_from_1(table, [one for videos in opened.values() for one in videos]):
         first_frame = 1
         out.notes.append("frames are numbered from 1, as the last row of a video shows")
+    if rate is None:
+        _expect_own_rate(table, [one for videos in opened.values() for one in videos])
     adjusted: list[Annotation] = []
     for part, videos in opened.items():
         out.videos[part], out.damaged[part], annotations = _annotate(
@@ -199,6 +203,25 @@ def counts_from_1(table: Segments, videos: Sequence[_Opened]) -> bool:
                 if segments and max(segment.end for segment in segments) == video.times.end + 1:
                     return True
     return False
+
+
+def _expect_own_rate(table: Segments, videos: Sequence[_Opened]) -> None:
+    """Raise a ``SeqclfError`` if a table has a row per frame, but only for the first frames of every video."""
+    few = ""
+    for video in videos:
+        if not table.by_frame or isinstance(video.times, SeqclfError):
+            continue
+        with suppress(SeqclfError):  # reported where the video is annotated
+            rows = sorted(table.videos[name_of(table, video.name)])
+            starts, ends = [row.start for row in rows], [row.end for row in rows]
+            if not rows or starts[0] > 1 or starts[1:] != ends[:-1] or OTHER_RATE * ends[-1] > video.times.end:
+                return
+            few = few or f"the first {ends[-1]:g} of {video.times.end:,} frames of {video.name}"
+    if few:
+        raise SeqclfError(
+            f"{table.path}: has a row for {few}, and so for all videos: set annotation_fps= to the rate of the rows, "
+            "or to that of the videos if the others have no label"
+        )
 
 
 def _open(videos: list[tuple[str, Source]], workers: int) -> list[_Opened]:

@@ -181,7 +181,8 @@ def read_span(
             raise SeqclfError(f"{record.where}: {name} is {text!r}, expected {kind} of at least 0{hint}")
         bounds.append(number)
     if bounds[1] + inclusive <= bounds[0]:
-        hint = " (if the end is the last frame, set inclusive=True)" if unit == "frames" and start == end else ""
+        hint = " (if the end is the last frame, set inclusive=True)" if unit == "frames" else " (give it a duration)"
+        hint = hint if start == end else ""
         raise SeqclfError(f"{record.where}: ends at {end}, not after its start at {start}{hint}")
     return bounds[0], bounds[1] + inclusive
 

@@ -116,15 +116,19 @@ def predict(
     truth = None if segments is None else Truth(segments, runs.classes, background, unit, several)
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress())
-    listed = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit)
+    listed = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit, several)
     return files.predict(given, listed)
 
 
-def _read_list(path: str | Path, root: str | None, unit: Unit | Literal["auto"]) -> list[tuple[Path, Span | None]]:
+def _read_list(
+    path: str | Path, root: str | None, unit: Unit | Literal["auto"], multi_label: bool
+) -> list[tuple[Path, Span | None]]:
     """The videos of a list, each with its span if it is a clip inside a video."""
     if root is None:
         raise SeqclfError(f"{path}: the run recorded no folder of videos; roots= (--roots) names it")
-    found = read_list(path, Path(root).expanduser(), select=Selection("test"), clips=unit)
+    found = read_list(
+        path, Path(root).expanduser(), select=Selection("test"), clips=unit, separator="|" if multi_label else None
+    )
     spans = [None if e.span is None or found.unit is None else (*e.span, found.unit) for e in found.videos]
     return [(entry.path, span) for entry, span in zip(found.videos, spans, strict=True)]
 
