@@ -1,6 +1,7 @@
 """Shared by all tests: few threads, fixtures that run commands, and a folder that stands for a checkout."""
 
 import os
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -37,16 +38,26 @@ def prepare(tool):
     return partial(tool, "prepare")
 
 
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    """A folder of the programs ``python``, ``seqclf`` and ``torchrun``, which start at once; see ``preloaded.py``."""
+    folder = tmp_path_factory.mktemp("programs")
+    script = Path(__file__).with_name("preloaded.py")
+    for name, words in (("python", ""), ("seqclf", "-m seqclf"), ("torchrun", "-m torch.distributed.run")):
+        (folder / name).write_text(
+            f'#!/bin/sh\nexec "{sys.executable}" -S -E "{script}" "{folder}/socket" {words} "$@"\n'
+        )
+        (folder / name).chmod(0o755)
+    with subprocess.Popen([sys.executable, script, folder / "socket", "serve"], stdin=subprocess.PIPE) as server:
+        yield folder
+        server.stdin.close()  # the server ends
+
+
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
+def checkout(tmp_path, monkeypatch, programs):
     """A folder with the tools and configs of this checkout, where ``python`` and ``seqclf`` are those of the tests."""
     for name in ("tools", "configs"):
         (tmp_path / name).symlink_to(Path(__file__).resolve().parents[1] / name)
-    programs = tmp_path / ".bin"
-    programs.mkdir()
-    for name, words in (("python", ""), ("seqclf", "-m seqclf ")):
-        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n')
-        (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

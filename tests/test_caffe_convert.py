@@ -1,7 +1,5 @@
 """Conversion between LRCN-shaped Caffe nets and classifiers: equal logits, equal weights, usable run folders."""
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +77,7 @@ def test_raw_frames_are_preprocessed_as_in_lrcn(mini):
 
 
 @pytest.mark.slow
-def test_a_converted_run_can_be_evaluated_and_fine_tuned(tmp_path, monkeypatch):
+def test_a_converted_run_can_be_evaluated_and_fine_tuned(tmp_path, monkeypatch, tool):
     case = Case("mnist_like_clip", tmp_path)
     monkeypatch.chdir(tmp_path)
     net = caffe.load_net("test.prototxt")
@@ -92,25 +90,24 @@ def test_a_converted_run_can_be_evaluated_and_fine_tuned(tmp_path, monkeypatch):
     predictor = seqclf.load("run")
     for image, want in zip(case.arrays["test_u8"][:16], case.arrays["test_prob_last_step"][:16], strict=True):
         close(predictor(image).probabilities[-1], want, "probabilities", 1e-4)
+    settings = ["data.source=digits", "steps=2", "model.temporal.layers=1"]
     for command in (
-        ["evaluate.py", "run"],
-        ["train.py", "--config", str(ROOT / "configs/mnist_lastframe.py"), "--init", "run", "--workdir", "tuned"],
+        ["evaluate", "run"],
+        ["train", "--config", "mnist_lastframe", "--init", "run", "--workdir", "tuned", *settings],
     ):
-        tool, *rest = command
-        rest += ["data.source=digits", "steps=2", "model.temporal.layers=1"] if tool == "train.py" else []
-        done = subprocess.run([sys.executable, ROOT / "tools" / tool, *rest], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        code, _, error = tool(*command)
+        assert code == 0, error
     assert "temporal.weight_ih_l0" in load_checkpoint(tmp_path / "tuned/checkpoints/step_2.pt")["model"]
 
 
 @pytest.mark.slow
-def test_a_converted_run_without_data_predicts_and_refuses_evaluation(mini):
+def test_a_converted_run_without_data_predicts_and_refuses_evaluation(mini, tool):
     net = caffe.load_net("deploy.prototxt", "init.caffemodel")
     caffe.write_run(net, "run", classes=["a", "b", "c", "d", "e"], mean=[103.939, 116.779, 128.68])
     prediction = seqclf.load("run")(torch.randint(0, 256, (5, 3, 67, 67), dtype=torch.uint8))
     assert prediction.probabilities.shape == (5, 5) and prediction.label()[0] in "abcde"
-    done = subprocess.run([sys.executable, ROOT / "tools/evaluate.py", "run"], capture_output=True, text=True)
-    assert done.returncode == 2 and "was converted from deploy.prototxt and has no data" in done.stderr
+    code, _, error = tool("evaluate", "run")
+    assert code == 2 and "deploy.prototxt" in error
     with pytest.raises(seqclf.SeqclfError, match="run"):
         caffe.write_run(net, "run")
 

@@ -1132,7 +1132,7 @@ def test_the_second_top_of_softmax_loss_has_the_probabilities(small):
     assert torch.allclose(blobs["loss"], -blobs["p"][:, 1].log().mean())
     net.loss(blobs).backward()
     assert net.params["ip"][0].grad.abs().sum() > 0
-    with pytest.raises(CaffeFormatError, match=r'"loss".*two loss_weights'):
+    with pytest.raises(CaffeFormatError, match=r'"loss".*loss_weight'):
         blobs_of(INPUTS + IP % "" + LOSS % 'top: "p"')
 
 
@@ -1176,7 +1176,7 @@ def test_hdf5_files_contain_shared_parameters_once(small):
         assert all(torch.equal(a, b) for a, b in zip(blobs, again.params[name], strict=True))
     with h5py.File("saved.h5", "r+") as file:
         del file["data/ip2/1"]
-    with pytest.raises(CaffeFormatError, match=r'saved\.h5: layer "ip2": has 0 blobs, expected 2'):
+    with pytest.raises(CaffeFormatError, match=r'saved\.h5: layer "ip2": .* 0 blobs.* 2'):
         caffe.load_net("legal.prototxt", "saved.h5")
 
 

@@ -674,7 +674,7 @@ def test_permissive_sharing_reshapes_a_parameter(load, tmp_path):
     caffe.save_net(net, tmp_path / "a.caffemodel")
     again = caffe.load_net(tmp_path / "net.prototxt", tmp_path / "a.caffemodel")
     assert again.params["two"][0].shape == (6, 4) and torch.equal(again(data=x)["two"], y)
-    with pytest.raises(CaffeFormatError, match=r'layer "two" .*"w" of shape \(4, 6\), but its own blob 0 is \(6, 4\)'):
+    with pytest.raises(CaffeFormatError, match=r'layer "two" .*"w".*\(4, 6\).*\(6, 4\)'):
         load(two_products(Prototxt("strict"), {"num_output": 6}))
     with pytest.raises(CaffeFormatError, match='layer "two"'):
         load(two_products(Prototxt("too many"), {"num_output": 5}, share_mode="PERMISSIVE"))
@@ -691,7 +691,7 @@ def test_learning_rates_of_shared_parameters(load, tmp_path):
     net = load(prototxt)
     assert [(lr, decay) for _, lr, decay in net.multipliers] == [(3, 1)]
     prototxt.layers[1]["param"] = [{"name": "w", "lr_mult": 2}]
-    with pytest.raises(CaffeFormatError, match='shares parameter "w" with lr_mult 3, but its owner has 2'):
+    with pytest.raises(CaffeFormatError, match=r'"w".*lr_mult 3.* 2'):
         load(prototxt)
     caffe.save_net(net, tmp_path / "a.prototxt")
     saved = caffe.read_net(tmp_path / "a.prototxt")
@@ -737,9 +737,7 @@ def test_images_of_another_size(load):
     net = load(NARROW["squeezenet"](train=False))
     assert net(data=torch.randn(1, 3, 99, 75))["prob"].shape == (1, 10, 1, 1)
     net = load(NARROW["vgg16"](train=False))
-    with pytest.raises(
-        CaffeFormatError, match=r'layer "fc6" \(InnerProduct\): a bottom of shape .* expected 128 values'
-    ):
+    with pytest.raises(CaffeFormatError, match=r'layer "fc6" .* 128 '):
         net(data=torch.randn(1, 3, 96, 96))
 
 

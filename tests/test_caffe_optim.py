@@ -512,7 +512,7 @@ def test_iter_size_in_lisa_is_refused_for_solvers_other_than_sgd():
 
 def test_unknown_or_misplaced_group_settings_are_refused():
     a, b, *_ = weights()
-    with pytest.raises(CaffeFormatError, match="parameter group's lr_mul"):
+    with pytest.raises(CaffeFormatError, match="lr_mul"):
         SGD([{"params": [a], "lr_mul": 2.0}], lr=0.1)
     with pytest.raises(CaffeFormatError, match="clip_gradients"):
         SGD([{"params": [a], "clip_gradients": 1.0}, {"params": [b]}], lr=0.1)
@@ -534,7 +534,7 @@ def test_an_invalid_history_is_refused_and_changes_nothing():
         optimizer.load_history(before[:4], 7)
     wrong = [torch.zeros_like(x) for x in before]
     wrong[6] = torch.zeros(6)
-    with pytest.raises(CaffeFormatError, match=r"history blob 6 of shape \(6,\)"):
+    with pytest.raises(CaffeFormatError, match=r"blob 6 .*\(6,\)"):
         optimizer.load_history(wrong, 7)
     assert all(map(torch.equal, optimizer.history(), before))
     assert optimizer.iteration == 2

@@ -115,7 +115,7 @@ def test_a_value_that_is_not_finite_is_named_by_clip_and_frame(value):
         (Y, ["a", "a"], "'a' is named twice"),
     ],
 )
-def test_labels_that_are_no_classes_are_refused_before_training(labels, classes, named):
+def test_labels_outside_the_classes_are_refused_before_training(labels, classes, named):
     clips = Clips(X, labels)
     with pytest.raises(SeqclfError, match=named):
         Data(train=clips, test=clips, classes=classes, source="mine")

@@ -112,7 +112,7 @@ def test_settings_are_those_of_the_resolved_config(name):
     assert settings["model.temporal"] == "LSTM" and int(settings["model.temporal.hidden"]) > 0
 
 
-def test_what_cannot_be_compared_is_named(tmp_path):
+def test_runs_that_cannot_be_compared_are_named(tmp_path):
     run = make_run(tmp_path / "a", 0.5)
     (tmp_path / "empty").mkdir()
     with pytest.raises(SeqclfError, match="empty"):

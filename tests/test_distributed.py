@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed_runs import RUNS, SAME, STEPS, evaluated
+from distributed_runs import RUNS, SAME, STEPS, STRUCK_AT, evaluated
 
 from seqclf import SeqclfError
 from seqclf.runs.folder import RunFolder
@@ -24,17 +24,25 @@ from seqclf.training.loop import train
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def torchrun(processes, *command, restarts=0, **environment):
-    """Runs a script in so many processes of one thread, reachable at a port of their own."""
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return subprocess.run(
-        [*program, "--max-restarts", str(restarts), *map(str, command)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        cwd=ROOT / "tests",
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+REAL = (sys.executable, "-m", "torch.distributed.run")
+
+
+@pytest.fixture(scope="module")
+def torchrun(programs):
+    """Runs a script in several processes of one thread. They find each other at a port of their own."""
+
+    def run(processes, *command, restarts=0, program=(programs / "torchrun",), **environment):
+        options = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
+        return subprocess.run(
+            [*program, *options, *map(str, command)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            cwd=ROOT / "tests",
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +71,7 @@ def expect_equal(run, other):
 
 
 @pytest.fixture(scope="module")
-def several(tmp_path_factory):
+def several(torchrun, tmp_path_factory):
     """All runs with two and with three processes."""
     folders = {}
     for processes in (2, 3):
@@ -85,21 +93,21 @@ def test_several_processes_equal_one(processes, alone, several):
         assert norm["running_mean"].tolist() == [(processes - 1) / 2] * 2 and norm["running_var"].tolist() == [1, 1]
 
 
-def test_a_killed_process_is_restarted_and_the_run_is_unchanged(several, tmp_path):
+def test_a_killed_process_is_restarted_and_the_run_is_unchanged(torchrun, several, tmp_path):
     done = torchrun(2, "distributed_runs.py", tmp_path, "struck", restarts=1, STRIKE="SIGKILL")
     assert done.returncode == 0, done.stderr
     killed, undisturbed = tmp_path / "struck", several[2] / "struck"
-    assert [at["step"] for at in json.loads((killed / "run.json").read_text())["resumed"]] == [50]
+    assert [at["step"] for at in json.loads((killed / "run.json").read_text())["resumed"]] == [20]
     for ours, theirs in zip(weights(killed).values(), weights(undisturbed).values(), strict=True):
         assert torch.equal(ours, theirs)
     assert lines(killed) == lines(undisturbed)
 
 
-def test_a_signal_to_one_process_stops_all_and_any_number_can_resume(alone, tmp_path):
+def test_a_signal_to_one_process_stops_all_and_any_number_can_resume(torchrun, alone, tmp_path):
     stopped = torchrun(2, "distributed_runs.py", tmp_path / "1", "struck", STRIKE="SIGTERM")
     assert stopped.returncode != 0
-    assert "stopped by SIGTERM after step 60" in stopped.stderr
-    assert (tmp_path / "1" / "struck" / "checkpoints" / "step_60.pt").exists()
+    assert f"SIGTERM after step {STRUCK_AT}" in stopped.stderr
+    assert (tmp_path / "1" / "struck" / "checkpoints" / f"step_{STRUCK_AT}.pt").exists()
     assert not (tmp_path / "1" / "struck" / "results.json").exists()
     shutil.copytree(tmp_path / "1", tmp_path / "3")
     train(RUNS["struck"], tmp_path / "1" / "struck", "cpu", resume=True)
@@ -107,11 +115,11 @@ def test_a_signal_to_one_process_stops_all_and_any_number_can_resume(alone, tmp_
     assert done.returncode == 0, done.stderr
     for processes in ("1", "3"):
         run = tmp_path / processes / "struck"
-        assert [at["step"] for at in json.loads((run / "run.json").read_text())["resumed"]] == [60]
+        assert [at["step"] for at in json.loads((run / "run.json").read_text())["resumed"]] == [STRUCK_AT]
         expect_equal(run, alone / "struck")
 
 
-def test_each_process_has_its_own_random_numbers_and_the_first_those_of_one_alone(tmp_path):
+def test_each_process_has_its_own_random_numbers_and_the_first_those_of_one_alone(torchrun, tmp_path):
     for processes in (1, 2):
         draws = str(tmp_path / f"draws_{processes}")
         done = torchrun(processes, "distributed_runs.py", tmp_path / str(processes), "drawn", DRAWS=draws)
@@ -122,24 +130,24 @@ def test_each_process_has_its_own_random_numbers_and_the_first_those_of_one_alon
     assert len({*first, *second}) == 6, "each process draws its own numbers, and others in each step"
 
 
-def test_an_error_is_printed_once_and_one_report_is_written(tmp_path):
+def test_an_error_is_printed_once_and_one_report_is_written(torchrun, tmp_path):
     config = ROOT / "configs" / "mnist_perframe.py"
     settings = ["data.source=digits", "steps=4", "batch_size=9", "eval_batch=100"]
     tool = [ROOT / "tools" / "train.py", "--config", config, "--device", "cpu", "--workdir", tmp_path / "run"]
     for setting, sentence in (
-        ("batch_size=1", "setting batch_size=1: must be at least 2"),
+        ("batch_size=1", "setting batch_size=1: "),
         ("validation=1.0", "setting validation=1.0"),
     ):
         wrong = torchrun(2, *tool, *settings, setting)
         assert wrong.returncode != 0
         assert wrong.stderr.count("error: ") == wrong.stderr.count(f"error: {sentence}") == 1
-    right = torchrun(2, *tool, *settings)
+    right = torchrun(2, *tool, *settings, program=REAL)
     assert right.returncode == 0, right.stderr
     assert right.stdout.count("report: ") == 1
     assert json.loads((tmp_path / "run" / "run.json").read_text())["environment"]["processes"] == 2
 
 
-def test_a_restart_needs_a_run_folder(tmp_path):
+def test_a_restart_needs_a_run_folder(torchrun, tmp_path):
     done = torchrun(
         2, ROOT / "tools" / "train.py", "--config", ROOT / "configs" / "mnist_perframe.py", "steps=1", restarts=1
     )
@@ -155,18 +163,18 @@ def test_a_restart_resumes_its_own_run_only(tmp_path, monkeypatch):
     again = partial(open_run, RunFolder(tmp_path), experiment, data)
     start = again(False, (), World(restarts=1))
     assert start.path.name == "step_3.pt" and start.step == 3
-    with pytest.raises(SeqclfError, match="is not empty"):
+    with pytest.raises(SeqclfError, match="--workdir"):
         again(False, (), World())
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
-    with pytest.raises(SeqclfError, match="is not empty"):
+    with pytest.raises(SeqclfError, match="--workdir"):
         again(False, (), World(restarts=1))
 
 
 def test_other_data_and_a_batch_smaller_than_the_processes_are_refused():
     check_processes([["a", "b"]] * 3, 3)
-    with pytest.raises(SeqclfError, match="process 2 of 3 has other data"):
+    with pytest.raises(SeqclfError, match="process 2 of 3"):
         check_processes([["a", "b"], ["a", "b"], ["a", "c"]], 3)
-    with pytest.raises(SeqclfError, match="batch_size=2: must be at least 3"):
+    with pytest.raises(SeqclfError, match=r"batch_size=2: .* 3"):
         check_processes([["a", "b"]] * 3, 2)
 
 
@@ -192,7 +200,7 @@ def test_each_process_takes_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert [pick_device("auto", World(rank, 2, rank)).index for rank in range(2)] == [0, 1]
-    with pytest.raises(SeqclfError, match="PyTorch finds 2 CUDA devices"):
+    with pytest.raises(SeqclfError, match=" 2 CUDA devices"):
         pick_device("cuda", World(2, 3, 2))
-    with pytest.raises(SeqclfError, match="--device cuda:0: with 2 processes"):
+    with pytest.raises(SeqclfError, match=r"--device cuda:0: .* 2 "):
         pick_device("cuda:0", World(1, 2, 1))

@@ -1,4 +1,4 @@
-"""Videos as folders of pictures: which files are frames, their order, numbers and pixels; and finding videos."""
+"""Videos as folders of pictures: which files are frames, their order, numbers and pixels; finding videos."""
 
 import io
 import re
@@ -30,7 +30,7 @@ def picture(shade: int = 0, size: tuple[int, int] = (12, 8)) -> Image.Image:
 
 
 def frames(folder: Path, names, size=(12, 8)) -> Path:
-    """A folder of pictures of these names, their shades counted from 0."""
+    """A folder of pictures with these names, in shades counted from 0."""
     folder.mkdir(parents=True, exist_ok=True)
     for shade, name in enumerate(names):
         picture(shade, size).save(folder / name)
@@ -38,7 +38,7 @@ def frames(folder: Path, names, size=(12, 8)) -> Path:
 
 
 def stored(path: Path) -> torch.Tensor:
-    """What PIL reads, (3, H, W)."""
+    """The picture as PIL reads it, (3, H, W)."""
     return torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
 
 
@@ -106,7 +106,7 @@ def test_a_folder_is_listed_once_and_not_before_it_is_used(tmp_path):
     assert len(folder) == 1
 
 
-def test_folders_that_are_no_video_are_refused(tmp_path):
+def test_folders_that_are_not_a_video_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "readme.txt").write_text("")
@@ -254,7 +254,7 @@ def test_a_cut_or_changed_file_is_read_or_refused_by_name(tmp_path, data):
 
 
 def png_of_16_bits(pixels):
-    """Which PIL does not write."""
+    """A 16-bit RGB PNG, which PIL does not write."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -311,7 +311,7 @@ def test_paths_that_lead_to_no_video_are_refused(tmp_path):
     assert message.startswith(f"{tmp_path}: ") and "clip.mp4" in message
 
 
-def test_sources_by_their_kind(tmp_path):
+def test_open_video_chooses_the_source_by_its_path(tmp_path):
     frames(tmp_path / "v", ["img_1.png", "flow_1.png"])
     assert open_video(tmp_path / "v", pattern="img_*").read([0]).shape == (1, 3, 8, 12)
     np.save(tmp_path / "x.npy", np.zeros((4, 9), np.float32))

@@ -26,7 +26,7 @@ from seqclf.experiment.schedules import constant, one_cycle, warmup_cosine, warm
 quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 OF_CLASSES = {name[2:] for name in classification_metrics(torch.eye(2), "x")}
 close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-6)
-_ = IGNORE  # as it stands in tables of labels
+_ = IGNORE  # short, for tables of labels
 
 
 # ----------------------------------------------------------------------------------------------------------- labelling
@@ -49,7 +49,7 @@ def test_a_clips_label_stands_at_its_last_valid_frame_or_at_each_of_them(labelli
     assert labels.tolist() == expected
 
 
-def test_given_labels_stay_but_for_padding():
+def test_given_labels_are_kept_except_at_padding():
     labels = torch.tensor([[0, _, 2], [1, 1, 1], [_, 2, 0]])
     assert given(labels, None, 3).tolist() == labels.tolist()
     assert given(labels, torch.tensor([3, 1, 2]), 3).tolist() == [[0, _, 2], [1, _, _], [_, 2, _]]
@@ -374,7 +374,7 @@ def test_figures_of_nothing_are_none():
     assert figures["accuracy_by_frame"] == figures["known_by_frame"] == figures["most_wrong"] == []
 
 
-def test_figures_need_no_indices_but_for_naming_the_most_wrong():
+def test_only_the_list_of_the_most_wrong_needs_indices():
     metrics = Metrics(2)
     metrics.update(torch.tensor([[[0.0, 1.0]]]), Batch(torch.zeros(1, 1, 1), torch.tensor([[0]])))
     assert metrics.result()["clip_last"] == 0.0

@@ -573,11 +573,11 @@ def test_data_that_changed_since_training_is_warned_of(tmp_path):
     def data():
         frames = np.random.randn(8, 4, 3)  # the global state of NumPy is not seeded by a run
         clips = Clips(frames, np.arange(8) % 2)
-        return Data(clips, clips, ["a", "b"], "drawn anew")
+        return Data(clips, clips, ["a", "b"], "drawn again")
 
     experiment = Experiment(data, FrameSequenceClassifier, partial(torch.optim.SGD, lr=0.1), steps=1, batch_size=4)
     train(experiment, tmp_path / "run", "cpu")
-    with pytest.warns(UserWarning, match="test data.*drawn anew"):
+    with pytest.warns(UserWarning, match="test data.*drawn again"):
         evaluate(tmp_path / "run", device="cpu", experiment=experiment)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -114,7 +114,7 @@ def closure():
     ],
     ids=["closure", "Data", "bound clips", "schedule", "model"],
 )
-def test_what_a_config_cannot_hold_trains_and_is_named_in_the_record(tmp_path, settings, missing):
+def test_objects_that_a_config_cannot_hold_train_and_are_named_in_the_record(tmp_path, settings, missing):
     experiment = replace(TOY, **settings)
     train(experiment, tmp_path / "run", "cpu")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -132,7 +132,7 @@ def test_what_a_config_cannot_hold_trains_and_is_named_in_the_record(tmp_path, s
     assert train(experiment, tmp_path / "run", "cpu", resume=True)["step"] == TOY.steps
 
 
-def test_a_script_s_own_functions_are_not_recorded_as_importable(tmp_path, monkeypatch):
+def test_functions_of_a_script_are_not_recorded_as_importable(tmp_path, monkeypatch):
     def own_data() -> Data:
         return toy_data()
 
@@ -169,7 +169,7 @@ def test_a_part_that_cannot_train_is_refused_before_the_first_step(tmp_path, set
     assert not (tmp_path / "run").exists()
 
 
-def test_a_module_that_is_already_built_is_no_model():
+def test_a_module_that_is_already_built_is_refused_as_a_model():
     with pytest.raises(SeqclfError, match="setting model"):
         replace(TOY, model=DROPOUT(frame_shape=(3,), num_classes=2))
 
@@ -227,7 +227,7 @@ class ForgetsTraining(nn.Module):
 
 
 @pytest.mark.parametrize(("temporal", "warned"), [(ForgetsTraining, True), (partial(LSTM, hidden=4), False)])
-def test_a_model_that_is_random_in_evaluation_is_warned_of(tmp_path, temporal, warned):
+def test_a_model_that_is_random_in_evaluation_gives_a_warning(tmp_path, temporal, warned):
     clips = Clips(torch.randn(8, 1, 3), torch.arange(8) % 2)
     data = Data(clips, clips, ["a", "b"], "made")
     model = FrameSequenceClassifier(temporal=temporal, frame_shape=(3,), num_classes=2)
@@ -239,7 +239,7 @@ def test_a_model_that_is_random_in_evaluation_is_warned_of(tmp_path, temporal, w
 
 
 @pytest.mark.parametrize("wrong", [None, "mnist_lastframe.py", toy_data])
-def test_what_is_no_experiment_is_refused(tmp_path, wrong):
+def test_an_object_that_is_not_an_experiment_is_refused(tmp_path, wrong):
     with pytest.raises(SeqclfError, match=r"Experiment.*load_experiment"):
         train(wrong, tmp_path / "run", "cpu")
 
@@ -256,7 +256,7 @@ def test_a_loss_of_another_signature_is_refused_before_training(tmp_path, loss):
 
 
 class WholeClips(nn.Module):
-    """A bidirectional model that ignores lengths, and says so."""
+    """A bidirectional model that declares that it ignores lengths."""
 
     equal_lengths = True
 

@@ -81,7 +81,7 @@ def test_a_pair_of_states_is_refused_where_the_state_is_one_tensor(kind):
 
 
 def test_features_of_the_wrong_size_are_refused():
-    with pytest.raises(SeqclfError, match=r"LSTM expects features \(B, T, 5\), not \(2, 3, 6\)"):
+    with pytest.raises(SeqclfError, match=r"LSTM .*\(B, T, 5\).*\(2, 3, 6\)"):
         make("lstm")(torch.zeros(2, 3, 6))
 
 
@@ -112,7 +112,7 @@ WRONG_LENGTHS = {
 @pytest.mark.parametrize("case", WRONG_LENGTHS)
 def test_wrong_lengths_are_refused(case):
     model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=4), frame_shape=(7,), num_classes=3)
-    with pytest.raises(SeqclfError, match=r"lengths must be 2 .* from 1 to 3, not "):
+    with pytest.raises(SeqclfError, match=r"lengths .* 2 .* 1 to 3"):
         model(torch.zeros(2, 3, 7), lengths=WRONG_LENGTHS[case])
 
 

@@ -1,4 +1,4 @@
-"""``seqclf predict`` and ``seqclf stream``: from files to what is written, with a run or several."""
+"""``seqclf predict`` and ``seqclf stream`` on files, with one run or several."""
 
 import csv
 import json
@@ -56,7 +56,7 @@ def close(a, b):
 
 
 def write_run(config, folder, *settings):
-    """A run as training would leave it before its first step."""
+    """A run folder as training writes it before its first step."""
     experiment = load_experiment(config, settings)
     run = RunFolder(folder)
     run.make()
@@ -87,7 +87,7 @@ def columns(rows):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two runs, measured on windows of 4 every 2; and one with other classes."""
+    """Two runs that are evaluated on windows of 4 every 2, and one with other classes."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "tiny.py").write_text(CONFIG)
     for name, *settings in (("one",), ("two", "seed=1"), ("other", "data.classes=('x','y','z')")):
@@ -236,7 +236,7 @@ def test_a_bad_video_is_reported_and_the_others_are_classified(command, runs, tm
         (["{one}", "{v}/f_000.png"], "picture"),
     ],
 )
-def test_the_command_refuses(command, runs, tmp_path, arguments, named):
+def test_invalid_arguments_of_the_command_are_refused(command, runs, tmp_path, arguments, named):
     places = {name: runs / name for name in ("one", "two", "other")} | {"v": tmp_path / "v"}
     write_folder(tmp_path / "v", noise(3, 3, 8, 10))
     code, _, errors = command(*(argument.format(**places) for argument in arguments))
@@ -276,7 +276,7 @@ def test_a_run_with_images_of_its_size_averages_mirror_images(runs, tmp_path):
     [("window", [4, 5, 6, 7]), ("uniform", [1, 4, 7, 10]), ("whole", list(range(13)))],
 )
 def test_frames_that_evaluation_does_not_sample_have_no_prediction(command, runs, tmp_path, sampling, numbers):
-    """Between two frames of a clip the earlier one counts; there is one row for each frame of the file all the same."""
+    """A frame between two frames of a clip has the prediction of the earlier; every frame of the file has a row."""
     keywords = "" if sampling == "whole" else ", frames=4"
     (tmp_path / "own.py").write_text(
         CONFIG.replace("partial(dense, frames=4, stride=2)", f"partial({sampling}{keywords})")
@@ -348,7 +348,7 @@ def test_predictions_of_sampled_features_are_in_frames_of_the_file(tmp_path, sam
 
 
 def test_runs_of_frames_and_of_flow_read_each_its_own(command, tmp_path):
-    """Where a video has the same name under their roots; flow, which is between two frames, has one frame less."""
+    """A video has the same name under both roots. Flow, which is between two frames, has one frame less."""
     text = CONFIG.replace("transform=None, root=None", "transform=partial(flip, negate_x=False), root=None")
     (tmp_path / "rooted.py").write_text(f"from seqclf.data.transforms import flip\n{text}")
     frames, flow = noise(7, 3, 8, 10), noise(6, 3, 8, 10, seed=1)

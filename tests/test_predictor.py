@@ -156,12 +156,12 @@ def test_frames_of_another_size_are_refused_with_the_way_out(size):
         (np.array([None]), {}, "array"),
     ],
 )
-def test_windows_refuse(frames, keywords, named):
+def test_invalid_windows_are_refused(frames, keywords, named):
     with pytest.raises(SeqclfError, match=named):
         make_predictor().windows(frames, **keywords)
 
 
-def test_features_are_taken_as_they_are():
+def test_features_are_not_changed():
     predictor, features = make_predictor(shape=(7,)), torch.randn(9, 7)
     close(predictor.windows(features, None).probabilities, predictor(features).probabilities)
     with pytest.raises(SeqclfError, match=r"\(7,\)"):
@@ -229,7 +229,7 @@ def test_uint8_frames_that_became_floats_give_a_warning():
 
 @pytest.mark.parametrize("temporal", [*TEMPORALS, Reversed], ids=lambda t: getattr(t, "func", t).__name__)
 def test_a_batch_equals_its_clips(temporal):
-    lengths = (5, 5, 5) if temporal is Reversed else (5, 1, 9)  # the first knows nothing of padding
+    lengths = (5, 5, 5) if temporal is Reversed else (5, 1, 9)  # the first ignores padding
     predictor = make_predictor(temporal)
     clips = [noise(T, 3, 8, 10, seed=T + k) for k, T in enumerate(lengths)]
     for clip, prediction in zip(clips, predictor.batch(clips), strict=True):
@@ -323,7 +323,7 @@ def test_late_fusion_is_the_weighted_mean():
         (Prediction(torch.rand(5, 3), "abc", "mean"), None, "decision"),
     ],
 )
-def test_fusion_refuses(other, weights, named):
+def test_invalid_fusion_is_refused(other, weights, named):
     with pytest.raises(SeqclfError, match=named):
         fuse([Prediction(torch.rand(5, 3), "abc"), other], weights)
     with pytest.raises(SeqclfError, match="no prediction"):

@@ -94,17 +94,27 @@ def cells(page: str, first: str) -> list[str]:
     return re.findall(r"<td[^>]*>(.*?)</td>", found[1])
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of eight classes with its report."""
+    folder = tmp_path_factory.mktemp("plain")
+    make_run(folder, [f"k{k}" for k in range(8)])
+    assert report(folder) == folder / "report" / "index.html"
+    return folder
+
+
+def page_of(run: Path) -> str:
+    return (run / "report" / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
-def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
-    make_run(tmp_path, ["a", "b", "c"])
-    path = report(tmp_path)
-    page = path.read_text(encoding="utf-8")
-    assert path == tmp_path / "report" / "index.html"
+def test_the_page_needs_no_other_file(plain: Path) -> None:
+    page = page_of(plain)
     assert not re.search(r"https?://|url\(|@import|<link|<script", page)
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', page))
     embedded = pictures(page)
     assert set(embedded) == {"Learning curves", "Accuracy by frame seen", "Confusion matrix", "Highest loss"}
-    assert sorted(embedded.values()) == sorted(file.read_bytes() for file in path.parent.glob("*.png"))
+    assert sorted(embedded.values()) == sorted(file.read_bytes() for file in plain.glob("report/*.png"))
     for data in embedded.values():
         with Image.open(io.BytesIO(data)) as image:
             image.load()
@@ -112,17 +122,18 @@ def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
-    make_run(tmp_path, ["a", "b"])
-    once = report(tmp_path).read_bytes()
-    assert report(tmp_path).read_bytes() == once
+def test_the_same_run_gives_the_same_page_and_an_incomplete_line_of_metrics_is_skipped(plain: Path) -> None:
+    page = page_of(plain)
+    with (plain / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 5, "pa')
+    report(plain)
+    assert page_of(plain) == page
 
 
 @pytest.mark.slow
-def test_the_figures_are_those_of_results_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    classes = ["aa", "bb", "cc"]
-    results = make_run(tmp_path, classes)
-    page = report(tmp_path).read_text(encoding="utf-8")
+def test_the_figures_are_those_of_results_json(plain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    classes = [f"k{k}" for k in range(8)]
+    results, page = json.loads((plain / "results.json").read_text()), page_of(plain)
     print_results(results)
     text = capsys.readouterr().out
     rows = {**ROWS, "macro F1 of clips": "clip_macro_f1", "balanced accuracy of clips": "clip_balanced_accuracy"}
@@ -136,21 +147,20 @@ def test_the_figures_are_those_of_results_json(tmp_path: Path, capsys: pytest.Ca
     test = results["parts"]["test"]
     for name, counts, accuracy in zip(classes, test["confusion"], test["class_accuracy"], strict=True):
         assert cells(page, name)[:2] == [str(sum(counts)), f"{100 * accuracy:.2f} %"]
-        assert f"{name} {100 * accuracy:.2f} %" in text
     assert "43.21 %, at step 2" in page
     assert "\x1b" not in text
 
 
 @pytest.mark.slow
-def test_classes_are_ranked_by_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    results = make_run(tmp_path, [f"k{k}" for k in range(8)])
-    page = report(tmp_path).read_text(encoding="utf-8")
+def test_classes_are_ranked_by_accuracy(plain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = json.loads((plain / "results.json").read_text())
     print_results(results)
-    ranked = re.findall(r"<tr><td>k(\d)</td>", page)
+    ranked = re.findall(r"<tr><td>k(\d)</td>", page_of(plain))
     shares = [results["parts"]["test"]["class_accuracy"][int(k)] for k in ranked]
     assert len(ranked) == 8
     assert shares == sorted(shares)
-    assert re.findall(r"k(\d) [\d.]+ %", capsys.readouterr().out) == ranked[:5]
+    printed = re.findall(r"k(\d) ([\d.]+) %", capsys.readouterr().out)
+    assert printed == [(k, f"{100 * share:.2f}") for k, share in list(zip(ranked, shares, strict=True))[:5]]
 
 
 def test_a_narrow_terminal_cuts_no_text(
@@ -173,11 +183,10 @@ def test_text_is_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_warning_is_shown_if_there_is_one(tmp_path: Path) -> None:
-    make_run(tmp_path / "quiet", ["a", "b"])
-    make_run(tmp_path / "warning", ["a", "b"], warning="NOT MNIST")
-    assert 'class="warning"' not in report(tmp_path / "quiet").read_text(encoding="utf-8")
-    assert '<p class="warning">NOT MNIST</p>' in report(tmp_path / "warning").read_text(encoding="utf-8")
+def test_the_warning_is_shown_if_there_is_one(plain: Path, tmp_path: Path) -> None:
+    make_run(tmp_path, ["a", "b"], warning="NOT MNIST")
+    assert 'class="warning"' not in page_of(plain)
+    assert '<p class="warning">NOT MNIST</p>' in report(tmp_path).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -218,15 +227,6 @@ def test_runs_on_frame_labels_show_no_clip_figures_and_missing_figures_are_dashe
     print_results(results)
     assert re.search(r"clip by last frame +100.00 % +–", capsys.readouterr().out)
     assert "None" not in re.sub(r"base64,[^\"]*", "", page)
-
-
-@pytest.mark.slow
-def test_an_incomplete_line_of_metrics_is_skipped(tmp_path: Path) -> None:
-    make_run(tmp_path, ["a", "b"])
-    whole = report(tmp_path).read_bytes()
-    with (tmp_path / "metrics.jsonl").open("a") as stream:
-        stream.write('{"step": 5, "pa')
-    assert report(tmp_path).read_bytes() == whole
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A resumed run equals an uninterrupted one bit for bit, and checkpoints survive whatever ends a run."""
+"""A resumed run equals an uninterrupted one bit for bit, and checkpoints survive every way that a run ends."""
 
 import errno
 import json
@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -45,7 +44,7 @@ def digits(labels_from: int = 0) -> Data:
 
 
 def jitter(frames: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-    """An augmentation that draws from the step's generator; ends the run where a test says so."""
+    """An augmentation that draws from the step's generator; ends the run at a step of the test."""
     WHEN["call"] += 1
     if WHEN["call"] == WHEN["kill"]:
         raise Killed
@@ -84,7 +83,7 @@ RUN = Experiment(
 
 
 def go(experiment: Experiment, run: Path, resume: bool = False, **when: int) -> dict:
-    """Trains. `kill`, `signal` and `nan` are the step of this process, from 1, in which that happens."""
+    """Trains. `kill`, `signal` and `nan` are the step of this process, counted from 1."""
     WHEN.update(call=0, kill=None, signal=None, nan=None)
     WHEN.update(when)
     return train(experiment, run, "cpu", resume)
@@ -188,7 +187,7 @@ def test_low_precision_runs_resume_bit_for_bit(tmp_path, precision, temporal):
 
 def test_a_signal_saves_a_checkpoint_that_resumes_bit_for_bit(whole, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match=r"stopped by SIGTERM after step 9; saved .*step_9\.pt"):
+    with pytest.raises(Stopped, match=r"SIGTERM .*step_9\.pt"):
         go(RUN, tmp_path / "run", signal=9)
     assert signal.getsignal(signal.SIGTERM) is before
     go(RUN, tmp_path / "run", resume=True)
@@ -229,7 +228,7 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(whole, tmp_path
     if damage == "flipped":
         content[len(content) // 2] ^= 1
     newest.write_bytes({"truncated": content[: len(content) // 2], "flipped": content, "empty": b""}[damage])
-    with pytest.warns(UserWarning, match=f"skipped: .*{newest.name} is damaged"):  # reading passes it over too
+    with pytest.warns(UserWarning, match=newest.name):  # reading skips it, too
         assert seqclf.load(run).model is not None
     capsys.readouterr()
     go(RUN, run, resume=True)
@@ -279,7 +278,7 @@ def test_a_full_disk_is_reported_and_earlier_checkpoints_are_kept(whole, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(SeqclfError, match=r"cannot be written .*No space left on device") as message:
+        with pytest.raises(SeqclfError, match=r"No space left on device") as message:
             go(RUN, run)
     kept = [p.name for p in list_checkpoints(run / "checkpoints")]
     assert len(kept) == 2 and f"Earlier checkpoints are unchanged: {', '.join(kept)}" in str(message.value)
@@ -327,7 +326,7 @@ def test_a_metrics_file_that_cannot_be_written_is_reported(tmp_path):
 @pytest.mark.parametrize(("step", "kept"), [(1, "no checkpoint was saved yet"), (9, r"step_6\.pt"), (10, r"step_6")])
 def test_a_loss_or_gradient_that_is_not_finite_ends_the_run(tmp_path, loss, message, step, kept):
     experiment = replace(RUN, loss=loss, eval_every=6, checkpoint_every=6)
-    with pytest.raises(SeqclfError, match=rf"^step {step}: the {message}, at learning rate .*{kept}") as error:
+    with pytest.raises(SeqclfError, match=rf"^step {step}: .*{message}.*{kept}") as error:
         go(experiment, tmp_path / "run", nan=step)
     rows = ", ".join(map(str, sample_order(200, 16, 0, step - 1).tolist()[:8]))
     rate = 0.02 * RUN.schedule(step - 1, 20)
@@ -343,13 +342,13 @@ def test_a_loss_or_gradient_that_is_not_finite_ends_the_run(tmp_path, loss, mess
 
 def test_a_diverging_run_ends_with_that_error(tmp_path):
     experiment = replace(RUN, optimizer=partial(torch.optim.SGD, lr=1e38), clip_norm=None)
-    with pytest.raises(SeqclfError, match=r"^step \d+: the (loss|gradient norm) is (nan|inf), at learning rate"):
+    with pytest.raises(SeqclfError, match=r"^step \d+: .*(nan|inf)"):
         go(experiment, tmp_path / "run")
 
 
 def test_a_run_folder_is_not_overwritten(whole, tmp_path):
     before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
-    with pytest.raises(SeqclfError, match=r"is not empty: use another --workdir, or --resume"):
+    with pytest.raises(SeqclfError, match=r"--workdir.*--resume"):
         go(RUN, whole)
     assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
     (tmp_path / "notes.txt").write_text("mine")
@@ -441,8 +440,8 @@ def test_settings_that_do_not_affect_the_weights_may_change_on_resuming(whole, t
     assert same(ends[0]["model"], ends[1]["model"]) and same(ends[0]["optimizer"], ends[1]["optimizer"])
 
 
-def start_tool(run: Path, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "tools" / "train.py"), "--workdir", str(run), "--device", "cpu", *arguments]
+def start_tool(programs: Path, run: Path, *arguments: str) -> subprocess.Popen:
+    command = [programs / "python", ROOT / "tools" / "train.py", "--workdir", run, "--device", "cpu", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.Popen(
         command, cwd=run.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -461,20 +460,20 @@ def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_command_killed_twice_and_stopped_once_equals_an_uninterrupted_run(tmp_path):
-    settings = "data.source=digits validation=0.04 model.temporal.hidden=24 model.temporal.dropout=0.2 steps=600"
+def test_a_command_killed_twice_and_stopped_once_equals_an_uninterrupted_run(programs, tmp_path):
+    settings = "data.source=digits validation=0.04 model.temporal.hidden=24 model.temporal.dropout=0.2 steps=400"
     more = "batch_size=16 checkpoint_every=8 log_every=11 eval_every=90"
     config = str(ROOT / "configs" / "mnist_lastframe.py")
     train(load_experiment(config, f"{settings} {more}".split()), tmp_path / "whole", "cpu")
     run = tmp_path / "run"
 
-    process = start_tool(run, "--config", config, *settings.split(), *more.split())
+    process = start_tool(programs, run, "--config", config, *settings.split(), *more.split())
     wait_for_step(process, run, 16)
     process.kill()
     process.communicate()
     first = int(list_checkpoints(run / "checkpoints")[0].stem[5:])
 
-    process = start_tool(run, "--resume")
+    process = start_tool(programs, run, "--resume")
     wait_for_step(process, run, first + 20)
     process.terminate()
     shown, _ = process.communicate(timeout=30)
@@ -484,16 +483,16 @@ def test_a_command_killed_twice_and_stopped_once_equals_an_uninterrupted_run(tmp
     assert stopped and Path(stopped[2]) == list_checkpoints(run / "checkpoints")[0]
     assert f"--workdir {run} --resume" in stopped[3] and "Traceback" not in shown
 
-    process = start_tool(run, "--resume")
+    process = start_tool(programs, run, "--resume")
     wait_for_step(process, run, int(stopped[1]) + 5)
     time.sleep(0.017)  # somewhere in a step, or in the writing of a checkpoint
     process.kill()
     process.communicate()
-    (run / "checkpoints" / ".step_599.pt.77.part").write_bytes(b"half")
+    (run / "checkpoints" / ".step_399.pt.77.part").write_bytes(b"half")
     with (run / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 5')
 
-    process = start_tool(run, "--resume")
+    process = start_tool(programs, run, "--resume")
     shown, _ = process.communicate(timeout=60)
     assert process.returncode == 0, shown
     assert_same_run(run, tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""Segment metrics: equal to the field's public definition, written out here plainly; laws; what was left open."""
+"""Segment metrics: equal to their public definition, which is written out here; laws; cases it leaves open."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from seqclf.batch import IGNORE, SeqclfError
 from seqclf.evaluation.segment_metrics import SegmentMetrics, segments
 
 quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
-_ = IGNORE  # as it stands in tables of labels
+_ = IGNORE  # short, for tables of labels
 
 
 # ----------------------------------------------------------------------------------- the definition, word for word
 
 
 def plain_segments(labels, background):
-    """(class, set of its frames) of each run of one class, by walking along the frames."""
+    """(class, set of its frames) of each run of one class, frame by frame."""
     runs, frame = [], 0
     for k, run in groupby(labels):
         length = len(list(run))
@@ -83,7 +83,7 @@ def measured(videos, background=()):
 
 
 def runs(classes, longest):
-    """Classes in runs, each run from one number: quicker to draw than two."""
+    """Runs of classes, each drawn from one number, which is faster than two."""
     codes = st.lists(st.integers(0, (classes + 1) * longest - 1), min_size=1, max_size=8)
     return codes.map(lambda drawn: [code // longest for code in drawn for _ in range(code % longest + 1)])
 
@@ -148,7 +148,7 @@ def test_the_order_of_videos_and_the_numbers_of_classes_change_nothing(videos, r
 
 @quick(max_examples=100)
 @given_cases(pairs())
-def test_segments_put_together_are_the_labels(pair):
+def test_joined_segments_are_the_labels(pair):
     labels = pair[0]
     found = segments(labels)
     assert [k for k, start, end in found for _ in range(end - start)] == labels
@@ -158,8 +158,8 @@ def test_segments_put_together_are_the_labels(pair):
 
 @quick(max_examples=100)
 @given_cases(pairs(), st.integers(0, 80), st.integers(1, 20))
-def test_frames_without_label_are_as_background_that_both_sides_agree_on(pair, start, length):
-    """What is predicted there plays no role; but for the frame accuracy, which leaves them out."""
+def test_frames_without_label_count_as_background_on_both_sides(pair, start, length):
+    """The prediction there has no influence. Frame accuracy does not count these frames."""
     predicted, labels = (list(x) for x in pair)
     gap = range(start, min(start + length, len(labels)))
     ignored = [IGNORE if t in gap else k for t, k in enumerate(labels)]
@@ -180,15 +180,15 @@ def test_frames_without_label_are_as_background_that_both_sides_agree_on(pair, s
 @pytest.mark.parametrize(
     ("predicted", "labels", "accuracy", "edit", "f1"),
     [
-        ([0, 0], [0, 0], 100, 100, 100),  # nothing but background, and so predicted
-        ([0, 1], [0, 0], 50, 0, 0),  # a segment where there is none
+        ([0, 0], [0, 0], 100, 100, 100),  # background only, predicted as such
+        ([0, 1], [0, 0], 50, 0, 0),  # a predicted segment without a true one
         ([0, 0, 0], [0, 1, 1], 100 / 3, 0, 0),  # no segment predicted
         ([2], [2], 100, 100, 100),  # one frame
         ([1], [2], 0, 0, 0),
         ([0], [0], 100, 100, 100),
         ([1, 1, 1], [1, _, 1], 100, 100, 100),  # two segments on both sides
         ([1, 2, 1], [1, _, _], 100, 100, 100),
-        ([_, _, 1], [0, 1, 1], 100 / 3, 100, 100),  # a prediction that says nothing is wrong, and no segment
+        ([_, _, 1], [0, 1, 1], 100 / 3, 100, 100),  # a prediction without label is wrong, and no segment
         ([1, 2, 1, 2], [1, 1, 2, 2], 50, 50, 200 / 3),  # each true segment is counted once
     ],
 )
@@ -234,12 +234,12 @@ def test_tensors_arrays_and_lists_are_the_same():
         ([1], [[1]], r"labels are int64 of shape \(1, 1\)"),
     ],
 )
-def test_what_is_no_pair_of_label_sequences_is_refused(predicted, labels, words):
+def test_invalid_label_sequences_are_refused(predicted, labels, words):
     with pytest.raises(SeqclfError, match=words):
         SegmentMetrics().add(predicted, labels)
 
 
-def test_long_videos_of_noise_take_no_time_to_speak_of():
+def test_long_videos_of_noise_are_fast():
     """Each frame its own segment on one side: the cost is that of the segments, not of all pairs of frames."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(50) % 7, 200)

@@ -1,4 +1,4 @@
-"""Shards: the order in which they are read, the same data as from files and folders, others' shards, damaged ones."""
+"""Shards: reading order, data equal to files and folders, shards of webdataset, damaged shards."""
 
 import io
 import json
@@ -72,7 +72,7 @@ def test_each_lane_reads_its_shards_one_by_one_and_every_sample_once_a_pass(size
 
 @few
 @given(sets, st.integers(1, 9), st.integers(1, 20), st.lists(st.integers(0, 99), min_size=1, max_size=8))
-def test_any_step_is_known_without_those_before(sizes, lanes, batch, steps):
+def test_the_order_of_a_step_does_not_depend_on_earlier_calls(sizes, lanes, batch, steps):
     walked = some_shards(sizes, lanes)
     before = [walked.order(batch, 3, step) for step in range(100)]
     jumping = some_shards(sizes, lanes)
@@ -96,7 +96,7 @@ def test_each_process_reads_only_its_own_shards(sizes, processes, batch):
     assert max(Counter(s for own in read for s in own).values()) == 1
 
 
-def test_passes_and_seeds_differ_and_lanes_of_made_shards_are_alike():
+def test_passes_and_seeds_differ_and_lanes_are_of_equal_size():
     data = some_shards([6, 5, 6, 5], 2)
     orders = {tuple(data.order(22, seed, step).tolist()) for seed in range(3) for step in range(3)}
     assert len(orders) == 9
@@ -120,7 +120,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def pack(made, tmp_path, prepare):
-    """Packs made videos into shards, both parts; gives the folder."""
+    """Packs the videos of both parts into shards and returns the folder."""
 
     def run(task, form, out="shards", *options):
         root = made[task, form]
@@ -174,7 +174,7 @@ def test_frames_and_labels_are_those_of_the_files(made, pack, task, form, withou
     assert torch.equal(batch.frames, other.frames) and torch.equal(batch.labels, other.labels)
 
 
-def test_batches_are_the_same_however_many_threads_read(pack):
+def test_batches_are_the_same_for_any_number_of_threads(pack):
     root = str(pack("clip", "mp4"))
     plan = [(data.order(6, 0, step), mix(0, step)) for data in [shard_set(root).train] for step in range(4)]
     one, two = (list(batches(shard_set(root, workers=n).train, plan)) for n in (0, 3))
@@ -204,7 +204,7 @@ def test_a_run_on_shards_resumes_bit_for_bit(pack, tmp_path):
 # ---- what is written
 
 
-def test_shards_are_bytes_of_their_videos_alone_and_the_index_is_what_they_hold(pack):
+def test_shards_are_reproducible_and_the_index_describes_them(pack):
     one, two = pack("frames", "folders", "a"), pack("frames", "folders", "b")
     names = sorted(path.name for path in one.iterdir())
     assert names == sorted(
@@ -226,7 +226,7 @@ def test_shards_are_bytes_of_their_videos_alone_and_the_index_is_what_they_hold(
     assert all("/" not in m.name for m in members) and len(list(groupby(keys))) == len(set(keys))
 
 
-def test_the_order_is_shuffled_or_the_lists(made, pack):
+def test_the_order_is_shuffled_or_that_of_the_list(made, pack):
     listed = [line.split()[0] for line in (made["clip", "mp4"] / "train.txt").read_text().splitlines()]
     in_order, shuffled, other = (
         [video.name for video in shard_set(str(pack("clip", "mp4", out, *words))).train.videos]
@@ -236,7 +236,7 @@ def test_the_order_is_shuffled_or_the_lists(made, pack):
     assert len({tuple(in_order), tuple(shuffled), tuple(other)}) == 3
 
 
-def test_names_become_keys_that_every_program_takes(tmp_path, made, prepare):
+def test_names_become_keys_valid_in_webdataset(tmp_path, made, prepare):
     video = made["clip", "mp4"] / "videos/train_00000.mp4"
     names = ["a/x.1.mp4", "a/x_1.mp4", "b/Ärger & Ä.mp4", "b/" + "long" * 50 + ".mp4"]
     for name in names:
@@ -251,7 +251,7 @@ def test_names_become_keys_that_every_program_takes(tmp_path, made, prepare):
     assert len(samples[3].key) <= 90 and len({sample.key for sample in samples}) == 4
 
 
-def test_a_pattern_says_which_pictures_are_packed(tmp_path, prepare):
+def test_a_pattern_selects_the_packed_pictures(tmp_path, prepare):
     folder = tmp_path / "set/walk/v"
     folder.mkdir(parents=True)
     for number in (1, 2, 10):
@@ -266,7 +266,7 @@ def test_a_pattern_says_which_pictures_are_packed(tmp_path, prepare):
     assert len(video.source) == 3 and video.source.frame_shape == (3, 6, 8) and video.name == "walk/v"
 
 
-def test_a_video_that_cant_be_read_is_told_and_left_out(tmp_path, made, prepare):
+def test_an_unreadable_video_is_reported_and_skipped(tmp_path, made, prepare):
     root = tmp_path / "set"
     shutil.copytree(made["clip", "mp4"], root)
     (root / "videos/train_00003.mp4").write_bytes(b"nothing of a video")
@@ -282,7 +282,7 @@ def test_a_video_that_cant_be_read_is_told_and_left_out(tmp_path, made, prepare)
     words = ("shards", root / "few.txt", "--root", root, "--out", tmp_path / "out", "--part", "test")
     code, _, err = prepare(*words, "--classes", root / "other.txt")
     assert code == 2 and "other classes" in err and not (tmp_path / "out/test-000000.tar").exists()
-    assert prepare(*words)[0] == 0  # the classes of the part that is there
+    assert prepare(*words)[0] == 0  # the classes of the packed part
     assert len(shard_set(str(tmp_path / "out")).classes) == 10
 
 
@@ -297,7 +297,7 @@ def test_a_video_that_cant_be_read_is_told_and_left_out(tmp_path, made, prepare)
         (["--lanes", "0"], "lanes=0"),
     ],
 )
-def test_mistakes_are_refused_by_the_argument(made, tmp_path, prepare, options, sentence):
+def test_invalid_arguments_are_refused_by_name(made, tmp_path, prepare, options, sentence):
     root = made["frames", "mp4"]
     options = [option.format(root=root) for option in options]
     code, _, err = prepare("shards", root / "train.txt", "--root", root, "--out", tmp_path / "out", *options)
@@ -324,7 +324,7 @@ def slow_name(source):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv", "ts"])
-def test_a_video_is_read_where_it_lies(tmp_path, suffix):
+def test_a_video_is_read_inside_the_shard(tmp_path, suffix):
     av = pytest.importorskip("av")
     path = tmp_path / f"v.{suffix}"
     rng = np.random.default_rng(0)
@@ -355,7 +355,7 @@ def test_a_video_is_read_where_it_lies(tmp_path, suffix):
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves it to the garbage collector
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_webdataset_reads_what_we_write(made, pack):
+def test_webdataset_reads_the_shards(made, pack):
     webdataset = pytest.importorskip("webdataset")
     for form in ("mp4", "folders"):
         root = pack("clip", form, form)
@@ -380,7 +380,7 @@ def test_webdataset_reads_what_we_write(made, pack):
 
 
 @pytest.mark.parametrize("form", ["mp4", "folders"])
-def test_we_read_what_webdataset_writes(made, tmp_path, form):
+def test_shards_of_webdataset_are_read(made, tmp_path, form):
     webdataset = pytest.importorskip("webdataset")
     theirs = from_files(made, "clip", form)
     for part in ("train", "test"):
@@ -445,19 +445,19 @@ def test_invalid_samples_are_refused_by_shard_and_key(tmp_path, files, pattern):
         shard_set(str(tmp_path), test="train")
 
 
-def test_damaged_shards_are_told_with_and_without_index(tmp_path, pack):
+def test_damaged_shards_are_refused_with_and_without_an_index(tmp_path, pack):
     root = pack("clip", "folders")
     shard, index = root / "train-000001.tar", root / "train.index.json"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-3000])
-    with pytest.raises(SeqclfError, match=r"train-000001\.tar: .* bytes, .* in train\.index\.json"):
+    with pytest.raises(SeqclfError, match=r"train-000001\.tar: .*bytes.*train\.index\.json"):
         shard_set(str(root))
     shard.unlink()
-    with pytest.raises(SeqclfError, match=r"train-000001\.tar: no such file, but train\.index\.json"):
+    with pytest.raises(SeqclfError, match=r"train-000001\.tar: .*train\.index\.json"):
         shard_set(str(root))
     shard.write_bytes(whole)
     shutil.copy(shard, root / "train-000077.tar")
-    with pytest.raises(SeqclfError, match=r"train-000077\.tar: is not in train\.index\.json"):
+    with pytest.raises(SeqclfError, match=r"train-000077\.tar: .*train\.index\.json"):
         shard_set(str(root))
     (root / "train-000077.tar").unlink()
     text = index.read_text()
@@ -482,7 +482,7 @@ def test_damaged_shards_are_told_with_and_without_index(tmp_path, pack):
         shard_set(str(root / "nowhere"))
 
 
-def test_a_damaged_picture_is_told_or_left_out(tmp_path, pack):
+def test_a_damaged_picture_is_named_or_skipped(tmp_path, pack):
     root = pack("clip", "folders")
     shard = root / "train-000001.tar"
     sample = scan(shard)[0]
@@ -503,27 +503,27 @@ def test_a_damaged_picture_is_told_or_left_out(tmp_path, pack):
     with pytest.raises(SeqclfError, match="the shard is truncated"):
         bad.source.read([len(bad.source) - 1])
     shard.unlink()
-    with pytest.raises(SeqclfError, match=rf"train-000001\.tar: sample {sample.key}: the shard can't be read"):
+    with pytest.raises(SeqclfError, match=rf"train-000001\.tar: sample {sample.key}: "):
         bad.source.read([0])
 
 
-def test_pictures_of_two_sizes_and_two_names_of_a_class_are_told(tmp_path):
+def test_pictures_of_two_sizes_and_two_names_of_a_class_are_refused(tmp_path):
     label = b'{"label": 0, "class": "%s"}'
     files = {"a.1.png": picture(), "a.2.png": picture((9, 6)), "a.json": label % b"walk"}
     write_tar(tmp_path / "train-0.tar", files)
     data = shard_set(str(tmp_path), test="train")
     assert data.classes == ["walk"]
-    with pytest.raises(SeqclfError, match=r"sample a: frame 1 is 9x6, but frame 0 is 8x6"):
+    with pytest.raises(SeqclfError, match=r"sample a: frame 1 .*9x6.*frame 0 .*8x6"):
         data.train.videos[0].source.read([0, 1])
     write_tar(tmp_path / "train-1.tar", {"b.png": picture(), "b.json": label % b"run"})
-    with pytest.raises(SeqclfError, match="sample b: class 0 is 'run', but 'walk'"):
+    with pytest.raises(SeqclfError, match=r"sample b: class 0 .*'run'.*'walk'"):
         shard_set(str(tmp_path), test="train")
     assert shard_set(str(tmp_path), test="train", classes=["go", "stand"]).num_classes == 2
-    with pytest.raises(SeqclfError, match="background 'none' is none of the classes go"):
+    with pytest.raises(SeqclfError, match=r"background 'none' .*go"):
         shard_set(str(tmp_path), test="train", classes=["go"], background="none")
 
 
-def test_a_split_column_says_which_videos_are_packed_as_a_part(made, prepare, tmp_path):
+def test_a_split_column_selects_the_videos_of_a_part(made, prepare, tmp_path):
     root = made["clip", "folders"]
     listed = [line.split() for line in (root / "train.txt").read_text().splitlines()]
     rows = [f"{path},{label},{'test' if i < 3 else 'train'}" for i, (path, label) in enumerate(listed)]

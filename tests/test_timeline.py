@@ -32,7 +32,7 @@ def names(K):
 
 
 def drawn(*arguments, **settings):
-    """The figure, in the style of all pictures."""
+    """The figure in the style of all pictures."""
     with picture_style():
         return draw_timeline(*arguments, **settings)
 

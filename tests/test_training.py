@@ -391,7 +391,7 @@ def test_labelling_changes_the_metrics_not_the_logits():
 
 
 def test_a_terminal_shows_one_live_line_from_the_first_step_to_the_end(monkeypatch, capsys):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich's word for: this is a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich treat the output as a terminal
     display = Display(10)
     display.say("reading")
     assert capsys.readouterr().out.strip() == "reading", "no bar before there is a step"

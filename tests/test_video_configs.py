@@ -1,4 +1,4 @@
-"""The configs of real video: each loads, is written out and trains on small made data; LRCN is what Caffe's net is."""
+"""The configs of real video: each loads, can be written and trains on small generated data; LRCN equals Caffe's net."""
 
 import importlib
 import sys
@@ -37,7 +37,7 @@ def load(name, *overrides):
 
 
 def narrow(experiment, fully=16, channels=(4, 8, 8, 8, 4)):
-    """LRCN with few channels: its parts, built by the config's own function."""
+    """LRCN with few channels, built by the function of the config."""
     home = sys.modules.get("lrcn_single_frame") or sys.modules["_config_lrcn_single_frame"]
     parts = experiment.model.keywords["encoder"].keywords["parts"]
     layers = sum(name.startswith("fc") for name in parts)
@@ -89,7 +89,7 @@ def features(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_config_is_written_out_as_a_file_that_gives_it_again(name, tmp_path):
+def test_a_written_config_gives_the_same_experiment(name, tmp_path):
     experiment = load(name)
     save_experiment(experiment, tmp_path)
     assert render(load_experiment(tmp_path / "config.py")) == render(experiment)
@@ -104,7 +104,7 @@ def test_lrcn_trains(name, ucf, tmp_path):
 
 
 @pytest.mark.slow
-def test_resnet_trains_but_for_what_is_frozen(small_videos, tmp_path):
+def test_resnet_trains_except_its_frozen_layers(small_videos, tmp_path):
     overrides = (*SHORT, *small_videos, "data.transform=none", "data.test_transform=none", "data.sampling.frames=3")
     overrides += (
         "model.encoder.weights=none",
@@ -122,7 +122,7 @@ def test_resnet_trains_but_for_what_is_frozen(small_videos, tmp_path):
     assert not [key for key in still if key.startswith(("encoder.net.layer4", "temporal.w", "head"))]
 
 
-def test_a_run_is_loaded_where_the_weights_that_it_began_with_are_not(small_videos, tmp_path):
+def test_a_run_loads_without_its_initial_weights(small_videos, tmp_path):
     torch.save(Backbone((3, 64, 64), "shufflenet_v2_x0_5").net.state_dict(), tmp_path / "net.pth")
     overrides = (*SHORT, "steps=1", *small_videos, "data.transform=none", "data.test_transform=none")
     overrides += ("model.encoder.name=shufflenet_v2_x0_5", f"model.encoder.weights={tmp_path / 'net.pth'}")
@@ -151,7 +151,7 @@ def test_the_rates_of_layers_reach_the_optimizer():
     }
     assert type(optimizer) is caffe.SGD
     assert found.pop("head.weight") == (10, 1) and found.pop("head.bias") == (20, 0)
-    for name, multipliers in found.items():  # the LSTM's one bias is as its weights
+    for name, multipliers in found.items():  # the LSTM's one bias has the rate of its weights
         assert multipliers == ((2, 0) if name.startswith("encoder") and name.endswith("bias") else (1, 1)), name
     assert set(name_of.values()) - {*found, "head.weight", "head.bias"} == {"temporal.bias_hh_l0"}
     settings = optimizer.param_groups[0]
@@ -185,7 +185,7 @@ def test_an_lstm_run_starts_from_a_single_frame_run(ucf, tmp_path):
     assert {name for name in names if name.startswith("temporal.")} | {"head.weight"} <= set(drawn)
 
 
-def test_faithful_repeats_the_quirks():
+def test_faithful_repeats_lrcns_behaviour():
     clip = torch.randint(256, (2, 3, 240, 320), dtype=torch.uint8)
     squeezed = resize(clip, None, (227, 227), antialias=False)
     for faithful in (False, True):
@@ -211,12 +211,12 @@ def test_flow_is_negated_in_a_mirror_and_has_its_own_mean():
 
 
 @pytest.mark.slow
-def test_lrcn_is_what_caffes_net_is(tmp_path, monkeypatch):
+def test_lrcn_equals_caffes_net(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     caffe_lrcn = importlib.import_module("seqclf.benchmark.caffe_nets").caffe_lrcn
     with torch.device("meta"):
         whole = load("lrcn_rgb").model(frame_shape=(3, 227, 227), num_classes=101)
-    (tmp_path / "net.prototxt").write_text(caffe_lrcn(2).replace("4096", "64"))  # a narrow fc6, to spare time
+    (tmp_path / "net.prototxt").write_text(caffe_lrcn(2).replace("4096", "64"))  # a narrow fc6 is faster
     torch.manual_seed(0)
     theirs = caffe.to_classifier(caffe.load_net(tmp_path / "net.prototxt", phase="TRAIN"))
     state = {name.replace("fc6.1", "fc6"): p for name, p in theirs.named_parameters()}
@@ -242,9 +242,9 @@ def frozen_parts(net):
     return {name for name, part in net.net.named_children() if not any(p.requires_grad for p in part.parameters())}
 
 
-def test_a_backbone_freezes_what_comes_before():
+def test_a_backbone_freezes_the_layers_before():
     frames = torch.rand(2, 3, 64, 64)
-    assert frozen_parts(Backbone((3, 64, 64))) == {"relu", "maxpool", "avgpool", "fc"}  # those have no parameters
+    assert frozen_parts(Backbone((3, 64, 64))) == {"relu", "maxpool", "avgpool", "fc"}  # these have no parameters
     net = Backbone((3, 64, 64), frozen="layer2")
     assert frozen_parts(net) >= {"conv1", "bn1", "layer1", "layer2"} and not frozen_parts(net) & {"layer3", "layer4"}
     net.eval().train()
@@ -266,7 +266,7 @@ def test_other_backbones(name):
     assert net(torch.rand(2, 3, 32, 32)).shape == (2, net.out_features)
 
 
-def test_weights_of_a_file_come_without_the_classifier(tmp_path):
+def test_weights_of_a_file_load_without_its_classifier(tmp_path):
     trained = Backbone((3, 64, 64), "shufflenet_v2_x0_5")
     state = {**trained.net.state_dict(), "fc.weight": torch.zeros(7, 1024), "fc.bias": torch.zeros(7)}
     torch.save(state, tmp_path / "net.pth")
@@ -287,7 +287,7 @@ def test_weights_of_a_file_come_without_the_classifier(tmp_path):
         assert file in str(error.value)
 
 
-def test_offline_the_weights_address_and_the_way_out_are_named(monkeypatch, tmp_path):
+def test_without_a_network_the_weights_address_and_the_setting_are_named(monkeypatch, tmp_path):
     def offline(*args, **keywords):
         raise URLError("no network")
 
@@ -307,7 +307,7 @@ def test_offline_the_weights_address_and_the_way_out_are_named(monkeypatch, tmp_
         ({"frozen": "layer9"}, 'layer9.* "none", "all" or one of conv1, bn1'),
     ],
 )
-def test_a_backbone_refuses(settings, message):
+def test_invalid_arguments_of_a_backbone_are_refused(settings, message):
     with pytest.raises(SeqclfError, match=message):
         Backbone(**{"frame_shape": (3, 64, 64), **settings})
 
@@ -316,7 +316,7 @@ def test_a_backbone_refuses(settings, message):
 @pytest.mark.parametrize(
     "name", [*LRCN, "resnet_lstm", "features_lstm", "moving_digits", "moving_digits_frames", "moving_digits_mstcn"]
 )
-def test_prediction_on_the_test_files_is_what_evaluation_counted(name, ucf, small_videos, features, tmp_path):
+def test_prediction_on_the_test_files_equals_evaluation(name, ucf, small_videos, features, tmp_path):
     short = ("steps=1", "batch_size=2", "log_every=1")
     if name in LRCN:
         experiment, root = narrow(load(name, *short, *ucf)), ucf[0]

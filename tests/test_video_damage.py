@@ -62,7 +62,7 @@ PIECES = [{"frames": 25}, {"frames": 31, "start": 60}, {"frames": 17, "start": 1
 def test_every_frame_of_a_joined_file_is_read_in_display_order(encoder, suffix, pieces, tmp_path):
     path = joined(tmp_path, encoder, suffix, *pieces)
     if suffix == "mkv" and len(pieces) > 2:
-        with pytest.raises(SeqclfError, match=r"joined\.mkv: 3 Matroska files are joined"):
+        with pytest.raises(SeqclfError, match=r"joined\.mkv: 3 "):
             len(VideoFile(path))
         return
     expected = torch.cat([decoded(tmp_path / f"{k}.{suffix}") for k in range(len(pieces))])
@@ -81,7 +81,7 @@ def test_every_frame_of_a_joined_file_is_read_in_display_order(encoder, suffix, 
 def test_pieces_of_different_sizes_are_refused(tmp_path):
     path = joined(tmp_path, "h264", "ts", {"frames": 10}, {"frames": 10, "size": "80x64"})
     for on_error in ("raise", "skip_frames"):
-        with pytest.raises(SeqclfError, match=r"joined\.ts: frame 10 is 80x64, but the first frame is 160x120"):
+        with pytest.raises(SeqclfError, match=r"joined\.ts: frame 10 .*80x64.*160x120"):
             len(VideoFile(path, on_error=on_error))
 
 
@@ -96,12 +96,12 @@ def test_pieces_of_different_sizes_in_one_container_are_never_mixed(suffix, tmp_
     source = VideoFile(path)
     assert len(source) == 60 and torch.equal(source.read([29]), decoded(files[0])[29:])
     for numbers in ([30], [59], [3, 45]):
-        with pytest.raises(SeqclfError, match=r"both\.\w+: frame \d+ is 80x64, but the first frame is 160x120"):
+        with pytest.raises(SeqclfError, match=r"both\.\w+: frame \d+ .*80x64.*160x120"):
             VideoFile(path).read(numbers)
     clip = Videos([Video("v", VideoFile(path), 0)], sampling=whole, transform=partial(resize, size=32), training=False)
-    with pytest.raises(SeqclfError, match=r"80x64, but the first frame is 160x120"):
+    with pytest.raises(SeqclfError, match=r"80x64.*160x120"):
         clip.batch(torch.tensor([0]))
-    with pytest.raises(SeqclfError, match=r"80x64, but the first frame is 160x120"):
+    with pytest.raises(SeqclfError, match=r"80x64.*160x120"):
         len(VideoFile(path, on_error="skip_frames"))
 
 
@@ -164,7 +164,7 @@ def test_an_avi_file_that_lost_packets_is_refused(encoder, loss, tmp_path):
     path = tmp_path / "lost.avi"
     path.write_bytes(whole)
     for on_error in ("raise", "skip_frames"):
-        with pytest.raises(SeqclfError, match=r"lost\.avi: .*3 of 60 frames are missing"):
+        with pytest.raises(SeqclfError, match=r"lost\.avi: .*3 of 60 "):
             len(VideoFile(path, on_error=on_error))
 
 
@@ -186,7 +186,7 @@ def test_frames_near_damage_are_left_out_where_their_order_is_not_known(tmp_path
             strict.read([number])
 
 
-def test_a_file_that_is_cut_off_is_read_up_to_there(tmp_path):
+def test_a_truncated_file_is_read_up_to_its_end(tmp_path):
     whole = make(tmp_path / "a.mkv", "h264", frames=60)
     path = tmp_path / "cut.mkv"
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -240,5 +240,5 @@ def test_one_of_several_video_streams_is_chosen(suffix, marks, tmp_path):
     count, chosen = VideoFile(path).streams()
     assert count == 2 and open_video(path).frame_shape == sizes[chosen]
     assert VideoFile(path, stream=0).reader()(path).frame_shape == (3, 48, 64)
-    with pytest.raises(SeqclfError, match=r"two\.\w+: stream=2: the file has 2 video streams"):
+    with pytest.raises(SeqclfError, match=r"two\.\w+: stream=2: .* 2 "):
         len(VideoFile(path, stream=2))

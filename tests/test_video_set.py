@@ -75,7 +75,7 @@ def test_annotated_videos_have_the_labels_of_their_segments(made):
     "data_set", [video_set, annotated_set, feature_set, moving_digits, window, dense, uniform, whole]
 )
 def test_settings_are_checked_by_their_types(data_set):
-    assert get_type_hints(data_set)  # they resolve; otherwise no setting would be checked
+    assert get_type_hints(data_set)  # the types resolve; otherwise no setting would be checked
 
 
 def test_a_setting_may_be_a_list(tmp_path):
@@ -197,7 +197,7 @@ def test_a_pattern_chooses_among_pictures_and_flow(tmp_path):
 
 
 def numbered_folder(folder, numbers, size=8):
-    """A folder of grey pictures whose shades are their numbers (modulo 256)."""
+    """A folder of grey pictures; the value of each is its number modulo 256."""
     folder.mkdir(parents=True)
     for number in numbers:
         Image.fromarray(np.full((size, size, 3), number % 256, np.uint8)).save(folder / f"img_{number:05}.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -75,23 +76,29 @@ def _hide_namesakes(folder: Path) -> dict[str, ModuleType]:
     Returns:
         the program's own modules, to be restored.
     """
-    names = {path.stem for place in (folder, folder / "sources") for path in place.glob("*.py")}
-    names -= set(sys.stdlib_module_names)
+    names = {path.stem for path in _files_in(folder)} - set(sys.stdlib_module_names)
     hidden = {}
     for name, module in list(sys.modules.items()):
-        file = Path(str(getattr(module, "__file__", None) or ""))
         if getattr(module, "__config__", False) is True:
             del sys.modules[name]
-        elif name in names and file.parent not in (folder, folder / "sources") and "site-packages" not in file.parts:
-            hidden[name] = sys.modules.pop(name)
+        elif name in names:
+            file = Path(str(getattr(module, "__file__", None) or ""))
+            if file.parent not in (folder, folder / "sources") and "site-packages" not in file.parts:
+                hidden[name] = sys.modules.pop(name)
     return hidden
 
 
 def _sources_in(folder: Path) -> Sources:
     """The imported modules whose files are in a config's folder."""
+    names = {path.name for path in _files_in(folder)}
     found = {}
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file and Path(file).is_absolute() and Path(file).resolve().parent in (folder, folder / "sources"):
+        file = str(getattr(module, "__file__", None) or "")
+        may_be_there = os.path.basename(file) in names and os.path.isabs(file)  # resolve() is slow for all modules
+        if may_be_there and Path(file).resolve().parent in (folder, folder / "sources"):
             found[name] = module
     return Sources(folder, found)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return [path for place in (folder, folder / "sources") for path in place.glob("*.py")]

@@ -86,7 +86,7 @@ def padded_lstm_wins(weights: Sequence[Tensor], counts: list[int]) -> bool:
     """Whether ``padded_lstm`` is faster than ``lstm_layer`` on packed frames, for clips of so many valid frames.
 
     It computes padding too, but has little overhead per step. The constants are those with which the choice costs least
-    on the grid of ``seqclf benchmark ragged``, which fits them anew.
+    on the grid of ``seqclf benchmark ragged``, which fits them again.
     """
     products = sum(w_ih.numel() + w_hh.numel() for w_ih, w_hh in zip(weights[::4], weights[1::4], strict=True)) / 4
     saved = len(counts) - SLOWER * sum(counts) / max(counts)  # rows per step
