@@ -194,7 +194,7 @@ def test_an_unreadable_video_is_named_or_skipped_and_listed():
             list(batches(damaged(training, "raise"), [(torch.arange(3), 0)]))
     training = damaged(True, "skip")
     batch = next(batches(training, [(torch.arange(3), 0)]))
-    assert batch.indices.tolist() == [0, 2, 2] and training.skipped == {"v1": "video1.mp4: frame 2 "}
+    assert batch.indices.tolist() == [0, 2, 2] and training.skipped == {"v1": "video1.mp4: frame 2 is damaged"}
     testing = damaged(False, "skip")
     assert testing.batch(torch.arange(3)).indices.tolist() == [0, 2]
     everything = Videos([Video("v", Numbers(2, damaged=(0, 1)), 0)], training=True, on_error="skip")
