@@ -234,7 +234,7 @@ def test_the_loss_is_computed_in_float32_whatever_the_dtype_of_the_logits():
 
 
 def brute_force(pairs: list[tuple[Tensor, Batch]], K: int, top_k: int, worst: int) -> dict:
-    """The figures of ``Metrics``, one frame and one clip at a time, in float64, but for those of ``test_metrics``."""
+    """The figures of ``Metrics``, one frame and one clip at a time, in float64, except those of ``test_metrics``."""
     frames = right = in_top = clips = last_right = mean_right = 0
     loss = 0.0
     confusion, of_clips = np.zeros((2, K, K), dtype=int)

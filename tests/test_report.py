@@ -136,18 +136,19 @@ def test_the_figures_are_those_of_results_json(plain: Path, capsys: pytest.Captu
     results, page = json.loads((plain / "results.json").read_text()), page_of(plain)
     print_results(results)
     text = capsys.readouterr().out
+    parts = [*results["parts"].values(), *results["best"]["parts"].values()]
     rows = {**ROWS, "macro F1 of clips": "clip_macro_f1", "balanced accuracy of clips": "clip_balanced_accuracy"}
     for title, name in rows.items():
-        expected = [f"{100 * part[name]:.2f} %" for part in results["parts"].values()]
+        expected = [f"{100 * part[name]:.2f} %" for part in parts]
         assert cells(page, title) == expected
         assert re.search(rf"{title} +{' +'.join(expected)}", text)
     for title, name in (("clips", "clips"), ("frames (labelled)", "frames")):
-        assert cells(page, title) == [f"{part[name]:,}" for part in results["parts"].values()]
-    assert cells(page, "loss") == [f"{part['loss']:.4f}" for part in results["parts"].values()]
+        assert cells(page, title) == [f"{part[name]:,}" for part in parts]
+    assert cells(page, "loss") == [f"{part['loss']:.4f}" for part in parts]
     test = results["parts"]["test"]
     for name, counts, accuracy in zip(classes, test["confusion"], test["class_accuracy"], strict=True):
         assert cells(page, name)[:2] == [str(sum(counts)), f"{100 * accuracy:.2f} %"]
-    assert "43.21 %, at step 2" in page
+    assert "validation, step 2" in page and "test, step 2" in page
     assert "\x1b" not in text
 
 
