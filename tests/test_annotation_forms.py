@@ -370,7 +370,7 @@ def test_a_clip_of_a_list_may_end_a_little_late_and_is_counted(two_videos):
         "path,start_frame,end_frame,label,split\nvideo1,0,3,a,train\nvideo10,2,5,a,test\n"
     )
     data = video_set(str(two_videos), "c.csv", "c.csv")
-    assert len(data.test.videos[0].source) == 2 and "1 clips cut" in data.source
+    assert len(data.test.videos[0].source) == 2 and "1 clip cut" in data.source
     with pytest.raises(SeqclfError, match="past_end="):
         video_set(str(two_videos), "c.csv", "c.csv", past_end=0)
 

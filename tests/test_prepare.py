@@ -351,7 +351,7 @@ def test_a_check_compares_annotations_with_their_videos(listed):
     assert [("line 4" in one and "b" in one) or ("line 5" in one and "'z'" in one) for one in found.problems] == [
         True
     ] * 2
-    assert found.warnings[0].startswith("1 segment cut") and found.clips[0].frames == {"x": 3, "y": 1}
+    assert found.warnings[0].startswith("1 segment clipped") and found.clips[0].frames == {"x": 3, "y": 1}
     (listed / "clips.csv").write_text("path,start_frame,end_frame,label\na,0,5,x\nb,2,9,y\n")
     found = check_videos(listed / "clips.csv", listed / "set")
     assert len(found.problems) == 1 and "line 3" in found.problems[0] and "1 clip cut" in found.warnings[0]

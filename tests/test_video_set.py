@@ -137,7 +137,7 @@ def test_annotated_videos_may_have_spaces_in_their_paths_and_be_left_out(tmp_pat
     for on_error in ("raise", "skip"):
         with pytest.raises(SeqclfError, match=r"damaged\.mp4"):
             read("bad.txt", on_error=on_error)
-    assert "1 videos of s.csv are in no list" in read("good.txt").source
+    assert "1 video of s.csv in no list" in read("good.txt").source
     with pytest.raises(SeqclfError, match="fps="):
         read("good.txt", unit="seconds")
     in_seconds = read("good.txt", unit="seconds", fps=1)

@@ -50,6 +50,12 @@ def check(words: Sequence[str]) -> int:
     add("--separator", default="|", help="what separates the labels of a video (default: |)")
     add("--pattern", help="which pictures of a folder are frames, such as 'img_*' (default: all)")
     _add_segments(parser, unit=None)
+    add("--inclusive", action="store_true", help="the end of a segment is its last frame")
+    add("--past-end", type=float, help="how far annotations may extend past the end (default: one frame)")
+    add("--annotation-fps", type=float, help="the rate of the frame numbers in the table (default: that of each video)")
+    add(
+        "--first-frame", type=int, choices=(0, 1), help="the number of the first frame in the table (default: detected)"
+    )
     add("--full", action="store_true", help="decode every frame (default: the first, the middle and the last)")
     add("--fps", type=float, help="the frame rate of folders of pictures")
     add("--workers", type=int, help="the number of videos that are read at a time (default: one per core)")
@@ -61,7 +67,10 @@ def check(words: Sequence[str]) -> int:
     from seqclf.preparing import check_report, check_videos
     from seqclf.runtime.files import write_atomic, write_json
 
-    names = ("class_index", "segments", "classes", "background", "multi_label", "separator", "pattern", "fps")
+    names = (
+        *("class_index", "segments", "classes", "background", "multi_label", "separator", "pattern", "fps"),
+        *("inclusive", "past_end", "annotation_fps", "first_frame"),
+    )
     found = check_videos(
         args.lists,
         args.root,

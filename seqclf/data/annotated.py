@@ -19,6 +19,7 @@ from seqclf.data.frame_times import FrameTimes, frame_times
 from seqclf.data.lists import VideoList
 from seqclf.data.segments import Segments, name_of
 from seqclf.data.source import Source, Video
+from seqclf.runtime.text import counted
 
 OTHER_RATE = 1.5
 """A video with so many times more frames than rows is taken to have another rate."""
@@ -35,6 +36,7 @@ class Annotated:
         damaged: For each part, the skipped videos: name -> reason.
         descriptions: One line per part about its list.
         notes: Lines about choices and adjustments.
+        adjusted: The notes about segments that were clipped or not used.
         details: The notes as plain values, for the record of a run.
     """
 
@@ -42,6 +44,7 @@ class Annotated:
     damaged: dict[str, dict[str, str]] = field(default_factory=dict)
     descriptions: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    adjusted: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -104,15 +107,16 @@ def annotate_lists(
             f"{lists[part].description}, {len(labels):,} frames, {int(inside.sum()):,} of them in segments"
         )
     out.notes.append(f"{Path(table.path).name}: {table.header}")
-    for count, what in (
-        (sum(a.clipped for a in adjusted), "segments clipped at the end of their video"),
-        (sum(a.trimmed for a in adjusted), "segments clipped at the start of the next one"),
-        (sum(a.empty for a in adjusted), "segments contain no frame"),
-        (len(table.videos.keys() - names), f"videos of {Path(table.path).name} are in no list"),
+    for count, noun, what in (
+        (sum(a.clipped for a in adjusted), "segment", "clipped at the end of their video"),
+        (sum(a.trimmed for a in adjusted), "segment", "clipped at the start of the next one"),
+        (sum(a.empty for a in adjusted), "segment", "without a frame"),
+        (len(table.videos.keys() - names), "video", f"of {Path(table.path).name} in no list"),
     ):
         if count:
-            out.notes.append(f"{count:,} {what}")
-            out.details.setdefault("segments", {})[what] = count
+            out.adjusted.append(f"{counted(count, noun)} {what}")
+            out.details.setdefault("segments", {})[f"{noun}s {what}"] = count
+    out.notes += out.adjusted
     return out
 
 

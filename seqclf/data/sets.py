@@ -29,6 +29,7 @@ from seqclf.data.spans import Unit, VideoSpan, resolution, span_text
 from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
 from seqclf.data.videos import Videos
+from seqclf.runtime.text import counted
 
 
 def video_set(
@@ -341,13 +342,12 @@ def _leak(parts: dict[str, Videos], measured: bool) -> str | None:
     train, test = ({(v.source.path, v.name) for v in parts[part].videos} for part in ("train", "test"))
     warnings = []
     if train & test:
-        warnings.append(
-            f"{len(train & test):,} videos are both in training and in test, such as {min(train & test)[1]}"
-        )
+        same = counted(len(train & test), "video")
+        warnings.append(f"{same} in training and in test, such as {min(train & test)[1]}")
     groups = {name: set(part.groups or ()) for name, part in parts.items()}
     for one, other in combinations(groups, 2):
         if both := groups[one] & groups[other]:
-            warnings.append(f"{len(both):,} groups are both in {one} and in {other}, such as {min(both)}")
+            warnings.append(f"{counted(len(both), 'group')} in {one} and in {other}, such as {min(both)}")
             parts[other].groups = None
     return None if measured else "; ".join(warnings) or None
 
@@ -366,7 +366,7 @@ def _choices(videos: Sequence[Video], stream: int | None) -> str:
                 chosen |= {number} if count > 1 else set()
     arrays = next((video.source for video in videos if isinstance(video.source, FeatureFile)), None)
     notes = f", arrays {'(T, D)' if arrays.layout == 'time_first' else '(D, T)'}" if arrays else ""
-    notes += f", {clipped:,} clips cut at the end of their video" if clipped else ""
+    notes += f", {counted(clipped, 'clip')} cut at the end of their video" if clipped else ""
     numbers = " or ".join(map(str, sorted(chosen)))
     why = "FFmpeg's choice" if stream is None else "as set"
     return notes + (

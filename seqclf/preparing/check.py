@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
-from seqclf.batch import IGNORE, SeqclfError
-from seqclf.data.annotate import annotate
+import torch
+from torch import Tensor
+
+from seqclf.batch import SeqclfError
+from seqclf.data.annotated import annotate_lists
 from seqclf.data.columns import Columns
 from seqclf.data.find import open_video
-from seqclf.data.frame_times import FrameTimes, frame_times
+from seqclf.data.frame_times import frame_times
 from seqclf.data.lists import Entry, VideoList, read_list, read_paths
 from seqclf.data.paths import resolve_path
 from seqclf.data.segments import Segments, read_segments
@@ -52,7 +55,6 @@ class File:
     fps: float | None = None
     error: str = ""
     picture: bytes = field(default=b"", repr=False)
-    times: FrameTimes | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -114,6 +116,10 @@ def check_videos(
     columns: Columns | None = None,
     multi_label: bool = False,
     separator: str = "|",
+    inclusive: bool = False,
+    past_end: float | None = None,
+    annotation_fps: float | None = None,
+    first_frame: Literal[0, 1] | None = None,
     pattern: str | None = None,
     fps: float | None = None,
     full: bool = False,
@@ -131,6 +137,7 @@ def check_videos(
         background: The class of frames outside all segments.
         columns: The columns of the lists; with ``segments``, of the table.
         multi_label, separator: Whether a video, or a frame, may have several labels, and what separates them.
+        inclusive, past_end, annotation_fps, first_frame: As in ``annotated_set``.
         pattern: Which pictures of a folder are frames.
         fps: The frame rate of folders of pictures.
         full: Decode all frames of all videos. Otherwise the first, the middle and the last are decoded.
@@ -161,15 +168,17 @@ def check_videos(
         out.files[path].error = error
     out.problems += [file.error for file in out.files.values() if file.error]
     if segments is None:
-        _add_clips(out, rows, sources)
+        _add_clips(out, rows, sources, past_end)
     else:
         names, first = class_names(classes, str(root), None)
         table = read_segments(
-            *(resolve_path(segments, root), "frames" if unit == "auto" else unit, names, background, False, columns),
-            *("skip", first, several, dict.fromkeys(entry.name for _, _, entry in rows)),
+            resolve_path(segments, root),
+            "frames" if unit == "auto" else unit,
+            *(names, background, inclusive, columns, "skip", first, several),
+            names=dict.fromkeys(entry.name for _, _, entry in rows),
         )
         out.classes = table.classes
-        _add_segments(out, rows, table)
+        _add_segments(out, rows, table, sources, past_end, annotation_fps, first_frame)
     _compare_sizes(out)
     _compare_parts(out)
     return out
@@ -217,7 +226,7 @@ def _part(entry: Entry, path: str | Path, paths: Sequence[str | Path]) -> str:
 def _look(file: File, source: Source, fps: float | None, full: bool) -> Job:
     """Fill in the facts of a file; a job."""
     file.frames, file.shape = len(source), tuple(source.frame_shape)
-    file.times = times = frame_times(source, fps)
+    times = frame_times(source, fps)
     if times.end_seconds is not None and times.period and times.end_seconds < float("inf"):
         file.seconds, file.fps = times.end_seconds, 1 / times.period
     middle = file.frames // 2
@@ -228,7 +237,12 @@ def _look(file: File, source: Source, fps: float | None, full: bool) -> Job:
     yield 0 if full else file.frames
 
 
-def _add_clips(out: VideoCheck, rows: Iterable[tuple[str, VideoList, Entry]], sources: dict[str, Source]) -> None:
+def _add_clips(
+    out: VideoCheck,
+    rows: Iterable[tuple[str, VideoList, Entry]],
+    sources: dict[str, Source],
+    past_end: float | None,
+) -> None:
     """Add the rows of lists; clips inside videos are compared with their video."""
     clipped = 0
     for part, found, entry in rows:
@@ -241,7 +255,7 @@ def _add_clips(out: VideoCheck, rows: Iterable[tuple[str, VideoList, Entry]], so
         frames = out.files[path].frames
         if entry.span is not None and found.unit is not None and not out.files[path].error:
             step = resolution([bound for one in found.videos for bound in one.span or ()], found.unit)
-            span = VideoSpan(sources[path], *entry.span, found.unit, None, step)
+            span = VideoSpan(sources[path], *entry.span, found.unit, past_end, step)
             try:
                 frames, clipped = len(span), clipped + span.clipped
             except SeqclfError as error:
@@ -251,29 +265,45 @@ def _add_clips(out: VideoCheck, rows: Iterable[tuple[str, VideoList, Entry]], so
         out.warnings.append(f"{counted(clipped, 'clip')} cut at the end of the video")
 
 
-def _add_segments(out: VideoCheck, rows: Iterable[tuple[str, VideoList, Entry]], table: Segments) -> None:
-    """Add videos with the number of frames of each class; segments are compared with their video."""
-    clipped = trimmed = 0
-    for part, _, entry in rows:
-        path = str(entry.path)
-        times, frames = out.files[path].times, Counter[str]()
-        if times is not None:
-            try:
-                found = annotate(table, entry.name, times)
-            except SeqclfError as error:
-                out.problems.append(str(error))
-            else:
-                clipped, trimmed = clipped + found.clipped, trimmed + found.trimmed
-                for k, name in enumerate(out.classes):
-                    frames[name] = int((found.labels[:, k] if table.multi_label else found.labels == k).eq(1).sum())
-                unlabelled = int((found.labels == IGNORE).sum())
-                if not table.multi_label and unlabelled == len(found.labels):
-                    out.problems.append(f"{entry.name}: no frame has a label")
-        names = [name for name in out.classes if frames[name]]
-        out.clips.append(Clip(part, entry.name, path, names, entry.group, {name: frames[name] for name in names}))
-    for count, what in ((clipped, "the end of the video"), (trimmed, "the start of the next one")):
-        if count:
-            out.warnings.append(f"{counted(count, 'segment')} cut at {what}")
+def _add_segments(
+    out: VideoCheck,
+    rows: Iterable[tuple[str, VideoList, Entry]],
+    table: Segments,
+    sources: dict[str, Source],
+    past_end: float | None,
+    rate: float | None,
+    first_frame: Literal[0, 1] | None,
+) -> None:
+    """Add videos with the number of frames of each class; segments are compared with their video as in training."""
+    parts: dict[str, VideoList] = {}
+    for part, found, entry in rows:
+        parts.setdefault(part, replace(found, videos=[])).videos.append(entry)
+    labels: dict[tuple[str, str], Tensor] = {}
+    try:
+        annotated = annotate_lists(
+            table,
+            parts,
+            past_end=past_end,
+            on_error="skip",
+            reader=lambda path, *_: sources[str(path)],
+            rate=rate,
+            first_frame=first_frame,
+        )
+    except SeqclfError as error:
+        out.problems.append(str(error))
+    else:
+        bad = (why for damaged in annotated.damaged.values() for why in damaged.values())
+        out.problems += [why for why in dict.fromkeys(bad) if why not in out.problems]
+        out.lists += annotated.notes
+        out.warnings += annotated.adjusted
+        for part, videos in annotated.videos.items():
+            labels |= {(part, video.name): torch.as_tensor(video.labels) for video in videos}
+    for part, one in parts.items():
+        for entry in one.videos:
+            y = labels.get((part, entry.name), torch.empty(0, dtype=torch.int64))
+            counts = {name: int((y[:, k] == 1 if y.dim() > 1 else y == k).sum()) for k, name in enumerate(out.classes)}
+            counts = {name: count for name, count in counts.items() if count}
+            out.clips.append(Clip(part, entry.name, str(entry.path), list(counts), entry.group, counts))
 
 
 def _compare_sizes(out: VideoCheck) -> None:
