@@ -13,17 +13,22 @@ from seqclf.data.videos import Videos
 def class_counts(clips: Clips | Videos, num_classes: int) -> Tensor:
     """How many labels each class has: clips if the data has a label per clip, labelled frames if it has one per frame.
 
+    Of multi-label data, how many of its labels are 1.
+
     Args:
-        clips: the data set, not multi-label. The labels of whole videos are counted, whichever frames are drawn.
+        clips: the data set. The labels of whole videos are counted, whichever frames are drawn.
         num_classes: K.
 
     Returns:
         ``(K,)`` int64 on the CPU.
     """
     if isinstance(clips, Videos):
-        labels = torch.cat([torch.as_tensor(video.labels).view(-1) for video in clips.videos])
+        each = (torch.as_tensor(video.labels) for video in clips.videos)
+        labels = torch.cat([x.view(-1, num_classes) if clips.multi_label else x.view(-1) for x in each])
     else:
         labels = clips.labels.cpu()
-        if labels.dim() == 2 and clips.lengths is not None:
+        if labels.dim() == 2 + clips.multi_label and clips.lengths is not None:
             labels = labels[valid_frames(clips.lengths, labels.shape, labels.device)]
+    if clips.multi_label:
+        return (labels == 1).view(-1, num_classes).sum(0)
     return labels[labels != IGNORE].bincount(minlength=num_classes)

@@ -13,7 +13,7 @@ from seqclf.batch import Batch
 from seqclf.data import Clips, Videos, batches
 from seqclf.data.input_spec import DecisionRule
 from seqclf.evaluation.metrics import Metrics
-from seqclf.evaluation.multi_label import MultiLabelMetrics, Threshold
+from seqclf.evaluation.multi_label import MultiLabelMetrics, Threshold, as_thresholds
 from seqclf.evaluation.segment_metrics import SegmentMetrics
 from seqclf.evaluation.user_metrics import Metric, UserMetrics
 from seqclf.runtime.distributed import ALONE, World
@@ -62,7 +62,7 @@ def evaluate(
         world: the processes that share the batches; each gets the metrics over all of them.
         on_batch: called with the logits ``(B, T, K)`` of each batch of this process.
         decision: how a clip is classified, by its "last" frame or the "mean" of the probabilities over its frames.
-        metrics: your own metrics, by name; see ``seqclf.evaluation.user_metrics.Metric``. Not of multi-label clips.
+        metrics: your own metrics, by name; see ``seqclf.evaluation.user_metrics.Metric``.
         threshold: of multi-label clips, the lowest probability of a class that is predicted; one number, or one for
             each class.
         samples: the numbers of the clips to evaluate; none gives all names of metrics, with None as values. None: all.
@@ -76,8 +76,9 @@ def evaluate(
     counts: Metrics | MultiLabelMetrics = Metrics(num_classes, device, decision)
     if clips.multi_label:
         counts = MultiLabelMetrics(num_classes, threshold, decision)
-    per_frame = clips.labels.dim() > 1 if isinstance(clips, Clips) else clips.per_frame
-    own = UserMetrics(metrics or {}, decision, per_frame)
+    per_frame = clips.labels.dim() > 1 + clips.multi_label if isinstance(clips, Clips) else clips.per_frame
+    thresholds = as_thresholds(threshold, num_classes) if clips.multi_label else None
+    own = UserMetrics(metrics or {}, decision, per_frame, thresholds)
     segments = None if background is None else SegmentMetrics(background)
     training = model.training
     model.eval()

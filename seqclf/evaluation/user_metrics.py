@@ -17,7 +17,8 @@ from seqclf.data.input_spec import DecisionRule
 Metric = Callable[..., float]
 """``metric(truth, predicted, probabilities)``: a number from NumPy arrays ``(N,)``, ``(N,)`` int64 and ``(N, K)``.
 
-N counts clips if the data has a label per clip, and labelled frames if it has a label per frame.
+N counts clips if the data has a label per clip, and labelled frames if it has a label per frame. Of multi-label data
+all arrays are ``(N, K)``: truth is 0, 1 or ``IGNORE``, and predicted is 1 where the probability reaches the threshold.
 """
 
 
@@ -32,10 +33,18 @@ class UserMetrics:
         metrics: name -> function; see ``Metric``.
         decision: the rule by which a clip is classified, "last" or "mean".
         per_frame: whether the data has a label per frame, so that frames are counted, not clips.
+        thresholds: of multi-label data, the lowest probability of each class ``(K,)`` that is predicted; else None.
     """
 
-    def __init__(self, metrics: Mapping[str, Metric], decision: DecisionRule, per_frame: bool) -> None:
+    def __init__(
+        self,
+        metrics: Mapping[str, Metric],
+        decision: DecisionRule,
+        per_frame: bool,
+        thresholds: Tensor | None = None,
+    ) -> None:
         self.metrics, self.decision, self.per_frame = dict(metrics), decision, per_frame
+        self.thresholds = thresholds
         self.rows: Rows = []
 
     @torch.no_grad()
@@ -43,18 +52,19 @@ class UserMetrics:
         """Adds a batch: logits ``(B, T, K)``."""
         if not self.metrics:
             return
-        labels, probabilities = batch.labels, logits.float().softmax(-1)
+        labels, logits = batch.labels, logits.float()
+        probabilities = logits.softmax(-1) if self.thresholds is None else logits.sigmoid()
         assert batch.indices is not None
         samples = batch.indices
         if self.per_frame:
-            samples = samples[:, None].expand_as(labels)
+            samples = samples[:, None].expand(labels.shape[:2])
         else:
             valid = valid_frames(batch.lengths, labels.shape, labels.device)
             if self.decision == "last":
                 valid = valid & (valid.cumsum(1) == valid.sum(1, keepdim=True))
             probabilities = (probabilities * valid[..., None]).sum(1) / valid.sum(1, keepdim=True)
             labels = labels.amax(1)
-        known = labels != IGNORE
+        known = labels != IGNORE if self.thresholds is None else (labels != IGNORE).any(-1)
         self.rows.append((samples[known].cpu(), labels[known].cpu(), probabilities[known].cpu()))
 
     def merge(self, others: Iterable[Rows]) -> None:
@@ -68,7 +78,10 @@ class UserMetrics:
             return dict.fromkeys(self.metrics)
         samples, truth, probabilities = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
         order = samples.argsort(stable=True)  # whichever process counted them
-        arrays = tuple(x[order].numpy() for x in (truth, probabilities.argmax(-1), probabilities))
+        predicted = probabilities.argmax(-1)
+        if self.thresholds is not None:
+            predicted = (probabilities >= self.thresholds).long()
+        arrays = tuple(x[order].numpy() for x in (truth, predicted, probabilities))
         found: dict[str, float | None] = {}
         for name, metric in self.metrics.items():
             value, reason = metric_value(metric, *arrays)

@@ -40,7 +40,7 @@ class Experiment:
             needs ``binary_cross_entropy``.
         metrics: your own metrics by name. ``metric(truth, predicted, probabilities)`` returns a number from NumPy
             arrays ``(N,)``, ``(N,)`` and ``(N, K)``, over all clips of a part, or over all labelled frames if the data
-            has labels per frame. None for none.
+            has labels per frame; of multi-label data all are ``(N, K)``. None for none.
         validation: the share of the training clips, above 0 and below 1, that is held out to choose the best
             checkpoint. Every class gives the same share; of clips with groups, whole groups are held out. None for
             none, or for data that have a validation part.

@@ -16,6 +16,7 @@ from seqclf.data import Clips, Data, Videos
 from seqclf.data.class_counts import class_counts
 from seqclf.evaluation.evaluator import evaluate, evaluation_batch
 from seqclf.evaluation.metrics import Metrics
+from seqclf.evaluation.multi_label import MultiLabelMetrics
 from seqclf.evaluation.segment_metrics import SegmentMetrics
 from seqclf.evaluation.user_metrics import Metric, metric_value
 from seqclf.experiment.build_loss import Loss, ModuleLoss
@@ -137,30 +138,31 @@ def check_sampler(experiment: Experiment, clips: Clips | Videos) -> None:
 
 def absent_classes(data: Data) -> list[str]:
     """The names of the classes that no training label has."""
-    if data.multi_label:
-        return []
     counts = class_counts(data.train, data.num_classes).tolist()
     return [name for name, count in zip(data.classes, counts, strict=True) if not count]
 
 
-def check_metrics(metrics: Mapping[str, Metric], num_classes: int) -> None:
+def check_metrics(metrics: Mapping[str, Metric], num_classes: int, multi_label: bool) -> None:
     """Calls each of the user's metrics once, on three clips of each class with random probabilities.
 
     Raises:
         SeqclfError: one has the name of another metric, does not take the arguments of a metric, fails, or returns no
             finite number.
     """
-    known = {*Metrics(num_classes).result(), *SegmentMetrics().figures()}
+    known = {*Metrics(num_classes).result(), *MultiLabelMetrics(num_classes).result(), *SegmentMetrics().figures()}
     truth = np.arange(num_classes).repeat(3)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(num_classes), len(truth)).astype(np.float32)
+    predicted, shape = probabilities.argmax(1), "(N,), (N,) and (N, K)"
+    if multi_label:
+        truth, predicted, shape = np.eye(num_classes, dtype=int)[truth], (probabilities >= 0.5).astype(int), "(N, K)"
     for name, metric in metrics.items():
         if name in known:
             raise SeqclfError(f"setting metrics: there is a metric {name!r} already, choose another name")
-        reason = metric_value(metric, truth, probabilities.argmax(1), probabilities)[1]
+        reason = metric_value(metric, truth, predicted, probabilities)[1]
         if reason is not None:
             raise SeqclfError(
                 f"setting metrics: {name}: {reason}; a metric takes (truth, predicted, probabilities), NumPy arrays "
-                "(N,), (N,) and (N, K), and returns a number"
+                f"{shape}, and returns a number"
             )
 
 
@@ -250,9 +252,7 @@ def check_experiment(
         check_graph(experiment, data.train, device, world)
     check_sampler(experiment, data.train)
     check_loss(loss, data.num_classes, data.multi_label, device)
-    if experiment.metrics and data.multi_label:
-        raise SeqclfError("setting metrics: your own metrics are for one class per frame, not for multi-label data")
-    check_metrics(experiment.metrics or {}, data.num_classes)
+    check_metrics(experiment.metrics or {}, data.num_classes, data.multi_label)
     part_to_fit(model)
     check_user_temporal(model)
     check_equal_lengths(experiment, data, model)
