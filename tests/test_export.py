@@ -12,12 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from temporal_models import MODELS
 from torch import nn
 
 from seqclf import (
-    GRU,
     LSTM,
-    RNN,
     Chain,
     Clips,
     Data,
@@ -42,6 +41,8 @@ pytest.importorskip("safetensors")
 
 from seqclf import exporting  # noqa: E402
 from seqclf.exporting import check, export, graph, program  # noqa: E402
+from seqclf.exporting.memory import CannotExport, Memory  # noqa: E402
+from seqclf.exporting.parts import Parts, require_classifier  # noqa: E402
 
 keeps_loops = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8), reason="its programs hold no loop over time"
@@ -49,12 +50,15 @@ keeps_loops = pytest.mark.skipif(
 check.SECONDS = 0.0  # times are measured, but not for long
 ROOT = Path(__file__).resolve().parents[1]
 D, K, H = 5, 4, 6
-TEMPORALS = {
-    "lstm": partial(LSTM, hidden=H, layers=2),
-    "gru": partial(GRU, hidden=H),
-    "rnn": partial(RNN, hidden=H, layers=2, nonlinearity="relu"),
-    "tanh": partial(RNN, hidden=H),
-}
+WRITTEN = (
+    "gru, all options",
+    "rnn, bidirectional, all options",
+    "attention",
+    "tcn",
+    "pool, max",
+    "stages that stream",
+)
+"""Models of ``MODELS`` that between them have everything that an export must write."""
 
 
 def uint8(*shape, seed=0):
@@ -68,18 +72,15 @@ def make_model(temporal, shape=(D,), classes=K, **parts):
 
 @cache
 def frames_of(shape=(D,)):
-    """The frame-wise part, exported once: it is the same for all temporal models."""
-    return graph.frame_graph(program.Frames(make_model(TEMPORALS["lstm"], shape)), shape, torch.uint8, 18)
+    """The encoder, exported once: it is the same for all temporal models."""
+    return graph.frame_graph(Parts(make_model(Identity, shape)), shape, torch.uint8, 18)
 
 
 @cache
-def exported(name, form, tmp):
+def exported(temporal, form, tmp):
     """A model, one of its forms in ONNX Runtime, and the file."""
-    model = make_model(TEMPORALS[name])
-    lstm = make_model(TEMPORALS["lstm"])
-    model.head.load_state_dict(lstm.head.state_dict())
-    path = tmp / f"{name}_{form}.onnx"
-    onnx.save(graph.onnx_form(program.Frames(model), frames_of(), (D,), form), path)
+    model, path = make_model(temporal), tmp / f"{form}.onnx"
+    onnx.save(graph.onnx_form(Parts(model), frames_of(), (D,), form), path)
     return model, check.open_file(path), path
 
 
@@ -89,16 +90,26 @@ def tmp(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TEMPORALS)
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_onnx_file_of_each_model_is_the_model(name, tmp):
+    form = "stream" if Memory(make_model(MODELS[name])).names else "model"
+    model, _, path = exported(MODELS[name], form, tmp)
+    assert check.check(model, path, form, uint8(40, D)) < 1e-5
+
+
+LAYERS = partial(LSTM, hidden=H, layers=2)
+
+
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_a_stream_in_any_pieces_equals_the_model(name, data, tmp):
-    model, run, _ = exported(name, "stream", tmp)
+def test_a_stream_in_any_pieces_equals_the_model(data, tmp):
+    model, run, _ = exported(LAYERS, "stream", tmp)
     B, T = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9))
     cuts = sorted({0, T, *data.draw(st.lists(st.integers(1, T), max_size=3))})
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     frames, is_first = uint8(B, T, D, seed=B * T), torch.rand(B, T, generator=generator) < 0.3
-    state = {n: torch.randn(x.shape, generator=generator) for n, x in program.memory(model.temporal, B).items()}
+    state = {n: torch.randn(x.shape, generator=generator) for n, x in Memory(model).zeros(B).items()}
     want = check.eager(model)({"frames": frames, "is_first": is_first, **state})
     pieces = []
     for start, end in pairwise(cuts):
@@ -110,9 +121,9 @@ def test_a_stream_in_any_pieces_equals_the_model(name, data, tmp):
         torch.testing.assert_close(value, want[f"next_{n}"], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", TEMPORALS)
-def test_whole_clips_equal_the_model(name, tmp):
-    model, run, path = exported(name, "model", tmp)
+@pytest.mark.slow
+def test_whole_clips_equal_the_model(tmp):
+    model, run, path = exported(LAYERS, "model", tmp)
     assert check.check(model, path, "model", uint8(40, D)) < 1e-5
     alone, padded = uint8(1, 4, D), torch.cat([uint8(1, 4, D), uint8(1, 3, D, seed=1)], 1)
     found = [run({"frames": frames})["logits"][:, :4] for frames in (alone, padded)]
@@ -122,19 +133,18 @@ def test_whole_clips_equal_the_model(name, tmp):
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_a_mean_per_feature_is_exported(dtype, tmp):
     preprocess = partial(Normalize, mean=[0.1, 0.2, 0.3, 0.4, 0.5], std=[0.5, 0.4, 0.3, 0.2, 0.1])
-    model = make_model(TEMPORALS["gru"], preprocess=preprocess)
-    parts = program.Frames(model)
+    model = make_model(Identity, preprocess=preprocess)
+    parts = Parts(model)
     written = graph.frame_graph(parts, (D,), dtype, 18)
-    for form in ("model", "stream"):
-        onnx.save(graph.onnx_form(parts, written, (D,), form), tmp / "features.onnx")
-        assert check.check(model, tmp / "features.onnx", form, uint8(40, D).to(dtype)) < 1e-4
+    onnx.save(graph.onnx_form(parts, written, (D,), "model"), tmp / "features.onnx")
+    assert check.check(model, tmp / "features.onnx", "model", uint8(40, D).to(dtype)) < 1e-4
 
 
 @pytest.mark.slow
 @keeps_loops
 def test_a_program_is_the_model(tmp):  # LSTM's programs are checked where the tool is run
     preprocess = partial(Normalize, mean=[0.1, 0.2, 0.3, 0.4, 0.5], std=0.5)
-    model, path = make_model(TEMPORALS["gru"], preprocess=preprocess), tmp / "stream.pt2"
+    model, path = make_model(MODELS["gru, all options"], preprocess=preprocess), tmp / "stream.pt2"
     torch.export.save(program.export_program(model, (D,), torch.uint8, "stream"), path)
     assert check.check(model, path, "stream", uint8(40, D)) < 1e-5
 
@@ -155,15 +165,14 @@ def test_encoders_of_all_parts_are_the_model(tmp):
     }
     shape = (3, 24, 26)
     preprocess = partial(Normalize, mean=[0.1, 0.2, 0.3], std=[0.3, 0.2, 0.1], bgr=True)
-    model = make_model(TEMPORALS["gru"], shape, encoder=partial(Chain, parts=parts), preprocess=preprocess, chunk=2)
+    model = make_model(Identity, shape, encoder=partial(Chain, parts=parts), preprocess=preprocess, chunk=2)
     with torch.no_grad():
         model.encoder.norm.running_mean.uniform_(-1, 1)
         model.encoder.norm.running_var.uniform_(0.5, 2)
-    parts = program.Frames(model)
+    parts = Parts(model)
     written = graph.frame_graph(parts, shape, torch.uint8, 18)
-    for form in ("model", "stream"):
-        onnx.save(graph.onnx_form(parts, written, shape, form), tmp / "conv.onnx")
-        assert check.check(model, tmp / "conv.onnx", form, uint8(20, *shape)) < 1e-5
+    onnx.save(graph.onnx_form(parts, written, shape, "model"), tmp / "conv.onnx")
+    assert check.check(model, tmp / "conv.onnx", "model", uint8(20, *shape)) < 1e-5
     assert {type(module) for module in model.modules()} & {nn.BatchNorm2d, LocalResponseNorm}, "the model is as it was"
 
 
@@ -220,7 +229,7 @@ def test_the_tool_writes_checked_files_and_a_card_that_runs(run, tmp_path, tool)
     again = torch.export.load(out / "model.pt2").module()(frames=frames[None])["probabilities"][0]
     torch.testing.assert_close(again, want, atol=1e-5, rtol=0)
     rough = check.open_file(out / "stream.int8.onnx")
-    blank = program.memory(load_run(run)[1].temporal, 1)
+    blank = Memory(load_run(run)[1]).zeros(1)
     found = rough({"frames": frames[None], "is_first": torch.zeros(1, 9, dtype=torch.bool), **blank})
     torch.testing.assert_close(found["probabilities"][0], want, atol=0.05, rtol=0)
     from safetensors.torch import load_file
@@ -278,7 +287,9 @@ def test_a_run_converted_from_caffe_is_checked_on_random_frames(tmp_path):
 
 
 def test_a_file_that_differs_from_the_model_is_not_kept(run, tmp_path, monkeypatch, tool):
-    monkeypatch.setattr(exporting.files, "frame_graph", lambda *_: frames_of())  # another model's head
+    other = Parts(make_model(Identity, preprocess=partial(Normalize, mean=0.5)))
+    other = graph.frame_graph(other, (D,), torch.uint8, 18)
+    monkeypatch.setattr(exporting.files, "frame_graph", lambda *_: other)
     (tmp_path / "out").mkdir()
     code, _, error = tool("export", run, "--format", "onnx", "--out", tmp_path / "out")
     assert code == 2
@@ -311,24 +322,60 @@ def test_a_folder_that_is_not_an_export_is_not_replaced(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-class Mean(torch.nn.Module):
-    """A temporal model of a user: the mean over frames up to now."""
+class Leaky(nn.Module):
+    """A temporal model of a user: a loop over the frames, whose state is one tensor."""
 
-    causal = True
+    causal, carries_state = True, True
 
     def __init__(self, input_size):
         super().__init__()
         self.out_features = input_size
 
     def forward(self, x, is_first=None, state=None, lengths=None):
-        return x.cumsum(1) / torch.arange(1, x.shape[1] + 1)[:, None], None
+        h = x.new_zeros(1, len(x), x.shape[2]) if state is None else state
+        outputs = []
+        for t in range(x.shape[1]):
+            if is_first is not None:
+                h = h.masked_fill(is_first[:, t, None], 0)
+            h = 0.5 * h + x[:, t]
+            outputs.append(h[0])
+        return torch.stack(outputs, 1), h
 
 
-def test_a_run_with_a_model_of_the_user_is_refused(tmp_path):
-    run = make_run(tmp_path / "run", features, Mean)
-    with pytest.raises(SeqclfError, match="Mean"):
-        export(run, formats=["safetensors"])
-    assert not (run / "export").exists()
+class Growing(nn.Module):
+    """A model of a user whose state is all frames so far; each output is their mean."""
+
+    causal, carries_state, equal_lengths = True, True, True
+
+    def __init__(self, input_size):
+        super().__init__()
+        self.out_features = input_size
+
+    def forward(self, x, is_first=None, state=None, lengths=None):
+        x = x if state is None else torch.cat([state.transpose(0, 1), x], 1)
+        new = x.shape[1] if state is None else x.shape[1] - len(state)
+        return (x.cumsum(1) / torch.arange(1, x.shape[1] + 1)[:, None])[:, -new:], x.transpose(0, 1)
+
+
+@pytest.mark.slow
+def test_a_model_of_the_user_is_exported_frame_by_frame(tmp_path):
+    about = export(make_run(tmp_path / "run", features, Leaky), formats=["onnx"])
+    assert about["files"].keys() == {"model.onnx", "stream.onnx"} and about["not_written"] == {}
+    assert about["forms"]["stream"]["inputs"]["state_0"] == ["float32", [1, "B", D]]
+
+
+@pytest.mark.slow
+def test_a_kind_of_file_that_cannot_be_written_is_named_and_the_others_are_written(tmp_path, tool):
+    run = make_run(tmp_path / "run", features, Growing)
+    code, printed, _ = tool("export", run, "--format", "onnx,safetensors")
+    assert code == 0 and re.search(r"not written: stream\.onnx: .*Growing.*\(3, 2, 5\)", printed)
+    assert {p.name for p in (run / "export").iterdir()} == {
+        "model.onnx",
+        "model.safetensors",
+        "model.json",
+        "README.md",
+    }
+    assert "`stream.onnx`: the state of Growing" in (run / "export/README.md").read_text()
 
 
 def test_a_run_of_closures_is_exported_with_its_experiment(tmp_path):
@@ -357,14 +404,9 @@ def test_a_missing_package_is_named_with_its_extra(run, monkeypatch, tmp_path):
         export(run, tmp_path / "out")
 
 
-def test_unsupported_models_are_named():
-    class Mean(nn.Module):
-        out_features = D
-
-    with pytest.raises(SeqclfError, match="Mean"):
-        program.Frames(make_model(Mean()))
+def test_a_model_that_is_no_classifier_is_named():
     with pytest.raises(SeqclfError, match="Linear"):
-        program.Frames(nn.Linear(2, 2))
+        require_classifier(nn.Linear(2, 2))
 
 
 @pytest.mark.slow
@@ -376,9 +418,9 @@ def test_encoders_that_cannot_be_exported_are_refused():
             super().__init__()
             self.forward = function
 
-    model = make_model(TEMPORALS["gru"], encoder=Encoder(torch.special.bessel_j0))
-    with pytest.raises(SeqclfError, match="ONNX"):
-        graph.frame_graph(program.Frames(model), (D,), torch.uint8, 18)
-    model = make_model(TEMPORALS["gru"], encoder=Encoder(lambda x: x if x.sum() > 0 else -x))
-    with pytest.raises(SeqclfError, match="--format onnx,safetensors"):
+    model = make_model(Identity, encoder=Encoder(torch.special.bessel_j0))
+    with pytest.raises(CannotExport, match="ONNX"):
+        graph.frame_graph(Parts(model), (D,), torch.uint8, 18)
+    model = make_model(Identity, encoder=Encoder(lambda x: x if x.sum() > 0 else -x))
+    with pytest.raises(CannotExport, match="Identity as a program"):
         program.export_program(model, (D,), torch.uint8, "model")

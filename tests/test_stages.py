@@ -25,7 +25,6 @@ from seqclf import (
     load,
 )
 from seqclf.experiment.config import build_model
-from seqclf.exporting.program import Frames
 from seqclf.losses import cross_entropy
 from seqclf.models import require_streaming
 from seqclf.training.loop import train
@@ -115,9 +114,7 @@ def test_stages_need_a_head_that_can_be_built():
             FrameSequenceClassifier(temporal=STAGE, refine=[STAGE], frame_shape=(5,), **arguments)
 
 
-def test_stages_are_not_converted_or_exported_in_part():
+def test_stages_are_not_converted_to_caffe():
     net = FrameSequenceClassifier(temporal=partial(LSTM, hidden=4), refine=[Identity], frame_shape=(5,), num_classes=K)
     with pytest.raises(SeqclfError, match="refine"):
         caffe.from_classifier(net)
-    with pytest.raises(SeqclfError, match="refine"):
-        Frames(net)

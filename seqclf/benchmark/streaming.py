@@ -158,9 +158,9 @@ def in_onnx_runtime(model: FrameSequenceClassifier, shape: tuple[int, ...], form
 
     from seqclf.exporting.graph import frame_graph, onnx_form
     from seqclf.exporting.int8 import quantize
-    from seqclf.exporting.program import Frames
+    from seqclf.exporting.parts import Parts
 
-    parts = Frames(model.eval())
+    parts = Parts(model)
     proto = onnx_form(parts, frame_graph(parts, shape, torch.uint8, 18), shape, "stream")
     options = SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -6,7 +6,8 @@ examples:
   seqclf export runs/demo --checkpoint best data.root=DIR
 
 Raw frames go in: scaling is part of the files. Each file is compared with the model on test clips of the run, or on
-random frames if they cannot be read. A difference above 1e-4 is an error. Needs the extra "export".
+random frames if they cannot be read. A difference above 1e-4 is an error. A file that PyTorch cannot write for this
+model is named, and the others are written. Needs the extra "export".
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def print_export(about: dict[str, Any]) -> None:
     for form, measured in latency.items():
         table.add_row(*_cells("PyTorch", {"form": form}, measured))
     console.print(table)
+    for name, reason in about["not_written"].items():
+        console.print(f"not written: {name}: {reason}", soft_wrap=True)
     int8 = about.get("int8")
     if int8 and not int8["clips"]:
         console.print(f"int8: {int8['why']}", soft_wrap=True)

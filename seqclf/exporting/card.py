@@ -33,6 +33,7 @@ def write_card(path: Path, about: dict[str, Any], config: str) -> None:
         f"Each file was compared with the model on {about['checked_on']}. The difference is the largest over "
         "probabilities, memory and logits (relative for logits above 1).",
         _files(about),
+        *_not_written(about),
         f"Time of one call on a CPU with {about['threads']} thread(s):",
         _latency(about),
         *_int8(about),
@@ -76,6 +77,11 @@ def _files(about: dict[str, Any]) -> str:
     return markdown_table(["", "MB", "difference"], rows)
 
 
+def _not_written(about: dict[str, Any]) -> list[str]:
+    lines = [f"* `{name}`: {reason}." for name, reason in about["not_written"].items()]
+    return ["Not written:", "\n".join(lines)] if lines else []
+
+
 def _latency(about: dict[str, Any]) -> str:
     rows = []
     for form, measured in about["latency"].items():
@@ -108,26 +114,33 @@ def _signature(about: dict[str, Any]) -> str:
     kind = about["frames"]
     scale = "raw, from 0 to 255" if kind == "uint8" else "as the data of the run provides them"
     rule = "the mean over its frames" if about["input"]["decision"] == "mean" else "its last frame"
+    depends = (
+        "The output at a frame depends on that frame and earlier ones only"
+        if about["causal"]
+        else "The output at a frame depends on the whole clip, so that all clips of a batch must have the same length"
+    )
     lines = [
         f"* `frames`: {kind} `(B, T, {shape})`, {scale}. Scaling, mean and channel order are part of the model. "
         "B and T are at least 1.",
         *_normalization(about["normalization"]),
         *_preparation(about["input"]),
-        f"* Output: `logits` and `probabilities`, float32 `(B, T, {len(about['classes'])})`. The output at a frame "
-        f"depends on that frame and earlier ones only. The class of a clip is that of {rule}.",
+        f"* Output: `logits` and `probabilities`, float32 `(B, T, {len(about['classes'])})`. {depends}. The class of a "
+        f"clip is that of {rule}.",
     ]
     memory = _memory(about)
-    if not memory:
-        return "\n".join([*lines, "* The model has no memory: it classifies each frame alone."])
-    before, after = (", ".join(f"`{prefix}{name}`" for name in memory) for prefix in ("", "next_"))
-    layers, _, hidden = memory["h"]
-    lines += [
-        "* `model.*` take whole clips. Pad shorter clips of a batch at the end; padding does not change the frames "
-        "before it.",
-        "* `stream.*` take one frame or more of a stream, `is_first` bool `(B, T)` (true where a frame starts a new "
-        f"sequence) and the memory {before}, float32 `({layers}, B, {hidden})`, zeros at first. They also return the "
-        f"memory for the next call: {after}.",
-    ]
+    if memory:
+        before, after = (", ".join(f"`{prefix}{name}`" for name in memory) for prefix in ("", "next_"))
+        sizes = [f"  * `{name}`: {dtype} `({', '.join(map(str, sizes))})`" for name, (dtype, sizes) in memory.items()]
+        lines += [
+            "* `model.*` take whole clips. Pad shorter clips of a batch at the end; padding does not change the frames "
+            "before it.",
+            "* `stream.*` take one frame or more of a stream, `is_first` bool `(B, T)` (true where a frame starts a "
+            f"new sequence) and the memory {before}, zeros at first. They also return the memory for the next call: "
+            f"{after}. `stream.pt2` takes the memory as a dict, `memory`.",
+            *sizes,
+        ]
+    elif about["streams"]:
+        lines.append("* The model has no memory: it classifies each frame alone.")
     return "\n".join(lines)
 
 
@@ -174,9 +187,9 @@ def recipe_text(recipe: Any) -> str:
 
 
 def _memory(about: dict[str, Any]) -> dict[str, list[Any]]:
-    """The shapes of the memory of a stream by name; empty if the model has none."""
+    """The dtype and shape of the memory of a stream by name; empty if the model has none."""
     inputs = about["forms"].get("stream", {"inputs": {}})["inputs"]
-    return {name: shape for name, (_, shape) in inputs.items() if name not in ("frames", "is_first")}
+    return {name: kind for name, kind in inputs.items() if name not in ("frames", "is_first")}
 
 
 def _snippet(about: dict[str, Any]) -> list[str]:
@@ -202,13 +215,18 @@ def _snippet(about: dict[str, Any]) -> list[str]:
         f"print(classes[{clip}.argmax()])",
     ]
     memory = _memory(about)
-    if memory:
-        layers, _, hidden = memory["h"]
+    if memory and "stream.onnx" in about["files"]:
+        zeros = [
+            f'    "{name}": np.zeros({tuple(1 if size == "B" else size for size in sizes)}, np.{dtype}),'
+            for name, (dtype, sizes) in memory.items()
+        ]
         after = ", ".join(f'"next_{name}"' for name in memory)
         lines += [
             "",
             'stream = onnxruntime.InferenceSession("stream.onnx")',
-            f"memory = {{name: np.zeros(({layers}, 1, {hidden}), np.float32) for name in {tuple(memory)}}}",
+            "memory = {",
+            *zeros,
+            "}",
             "for t in range(frames.shape[1]):  # as frames arrive",
             '    inputs = {"frames": frames[:, t : t + 1], "is_first": np.zeros((1, 1), bool), **memory}',
             f'    streamed, *after = stream.run(["probabilities", {after}], inputs)',

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.exporting.program import memory
+from seqclf.exporting.memory import Memory
 
 TOLERANCE = 1e-4
 """The largest difference allowed: absolute for probabilities and memory, relative for logits above 1."""
@@ -30,7 +30,13 @@ def open_file(path: Path) -> Run:
     """A ``.onnx`` file in ONNX Runtime, with the number of threads of PyTorch, or a ``.pt2`` program."""
     if path.suffix == ".pt2":
         program = torch.export.load(path).module()
-        return lambda inputs: program(**inputs)
+
+        def call(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+            own = {name: x for name, x in inputs.items() if name in ("frames", "is_first")}
+            state = {name: x for name, x in inputs.items() if name not in own}
+            return program(**own, **({"memory": state} if state else {}))  # type: ignore[no-any-return]
+
+        return call
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -47,15 +53,13 @@ def open_file(path: Path) -> Run:
 
 def eager(model: Any) -> Run:
     """The model, called like an exported file."""
-    names = list(memory(model.temporal, 1))
+    memory = Memory(model)
 
     def run(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        state = tuple(inputs[name] for name in names if name in inputs)
-        given = None if not state else state if len(state) > 1 else state[0]
-        logits, after = model(inputs["frames"], inputs.get("is_first"), given)
-        parts = after if isinstance(after, tuple) else (after,)
+        state = memory.state([inputs[name] for name in memory.names if name in inputs])
+        logits, after = model(inputs["frames"], inputs.get("is_first"), state)
         outputs = {"logits": logits, "probabilities": logits.softmax(-1)}
-        return outputs | {f"next_{name}": part for name, part in zip(names, parts, strict=False)}
+        return outputs | {f"next_{name}": part for name, part in memory.named(after).items()}
 
     return run
 
@@ -64,7 +68,8 @@ def eager(model: Any) -> Run:
 def check(model: Any, path: Path, form: str, frames: Tensor) -> float:
     """The largest difference between the outputs of a file and of its model, over batches of ``SHAPES``.
 
-    A stream is checked whole and frame by frame, from random memory, with sequences that start in the middle.
+    A stream is checked whole and frame by frame, from the memory of other frames, with sequences that start in the
+    middle. Its memory is compared with that of the model fed frame by frame.
 
     Args:
         model: a ``FrameSequenceClassifier``.
@@ -83,9 +88,10 @@ def check(model: Any, path: Path, form: str, frames: Tensor) -> float:
         inputs = {"frames": frames[numbers].unflatten(0, (B, T))}
         if form == "stream":
             inputs["is_first"] = torch.rand(B, T, generator=generator) < 0.3
-            blank = memory(model.temporal, B)
-            inputs |= {name: torch.randn(x.shape, generator=generator).tanh() for name, x in blank.items()}
+            inputs |= _memory_after(model, ours, frames, B, generator)
         want = ours(inputs)
+        if form == "stream":
+            want |= _final_memory(ours, inputs)
         answers = {"": theirs(inputs)}
         if form == "stream":
             answers[" frame by frame"] = _frame_by_frame(theirs, inputs)
@@ -95,7 +101,7 @@ def check(model: Any, path: Path, form: str, frames: Tensor) -> float:
                     shapes = f"{tuple(value.shape)}, expected {tuple(want[name].shape)} as in the model"
                     raise SeqclfError(f"{path.name}{how}: {name} of {B} x {T} frames has the shape {shapes}")
                 scale = max(1.0, float(want[name].abs().max())) if name == "logits" else 1.0
-                difference = float((value - want[name]).abs().max()) / scale
+                difference = _largest((value.double() - want[name].double()).abs()) / scale
                 if not difference <= TOLERANCE:
                     raise SeqclfError(
                         f"{path.name}{how}: {name} of {B} x {T} frames differs from the model by {difference:.1e}, "
@@ -103,6 +109,28 @@ def check(model: Any, path: Path, form: str, frames: Tensor) -> float:
                     )
                 worst = max(worst, difference)
     return worst
+
+
+def _largest(x: Tensor) -> float:
+    return float(x.max()) if x.numel() else 0.0
+
+
+def _memory_after(model: Any, run: Run, frames: Tensor, B: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """The memory of B streams after a few frames in random order."""
+    past = frames[torch.randint(len(frames), (B, 4), generator=generator)]
+    outputs = run({"frames": past, **Memory(model).zeros(B)})
+    return {name.removeprefix("next_"): x for name, x in outputs.items() if name.startswith("next_")}
+
+
+def _final_memory(run: Run, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The memory of a model that is fed frame by frame, with memory of zeros where a sequence starts."""
+    frames, is_first, *_ = inputs.values()
+    state = {name: x for name, x in inputs.items() if name not in ("frames", "is_first")}
+    for t in range(frames.shape[1]):
+        kept = {name: x.masked_fill(is_first[:, t].view(1, -1, *(1,) * (x.dim() - 2)), 0) for name, x in state.items()}
+        outputs = run({"frames": frames[:, t : t + 1], **kept})
+        state = {name: outputs[f"next_{name}"] for name in state}
+    return {f"next_{name}": x for name, x in state.items()}
 
 
 def _frame_by_frame(run: Run, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

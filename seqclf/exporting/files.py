@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,87 +14,96 @@ from seqclf.batch import SeqclfError
 from seqclf.exporting.check import check, eager, latencies, open_file
 from seqclf.exporting.graph import frame_graph, onnx_form
 from seqclf.exporting.int8 import accuracy, quantize
-from seqclf.exporting.program import Frames, export_program, memory
+from seqclf.exporting.memory import CannotExport, Memory
+from seqclf.exporting.parts import Parts
+from seqclf.exporting.program import export_program
 from seqclf.exporting.sample import MOST_FRAMES, Sample
-from seqclf.models import require_streaming
 
 METADATA = ("run", "step", "classes", "frame_shape", "frames", "input", "versions")
 """The fields of ``model.json`` that every file carries as well."""
 
 
 def forms_of(model: Any) -> tuple[str, ...]:
-    """ "model" (whole clips), and "stream" if the model has a memory to carry.
-
-    Raises:
-        SeqclfError: the model has a memory but does not declare that it can continue a sequence.
-    """
-    if not memory(model.temporal, 1):
-        return ("model",)
-    require_streaming(model, "exporting a stream")
-    return ("model", "stream")
+    """ "model" (whole clips), and "stream" if the model has a memory to carry."""
+    return ("model", "stream") if Memory(model).names else ("model",)
 
 
 def signature(model: Any, shape: Sequence[int], K: int, dtype: torch.dtype, form: str) -> dict[str, Any]:
     """The inputs and outputs of a form by name: dtype and shape of each."""
-    state = memory(model.temporal, 1) if form == "stream" else {}
-    kinds = {name: ["float32", [len(x), "B", x.shape[-1]]] for name, x in state.items()}
-    inputs = {"frames": [str(dtype).removeprefix("torch."), ["B", "T", *shape]]}
+    state = Memory(model).zeros(1) if form == "stream" else {}
+    kinds = {name: [_name(x.dtype), [x.shape[0], "B", *x.shape[2:]]] for name, x in state.items()}
+    inputs = {"frames": [_name(dtype), ["B", "T", *shape]]}
     outputs = {name: ["float32", ["B", "T", K]] for name in ("logits", "probabilities")}
     if kinds:
         inputs["is_first"] = ["bool", ["B", "T"]]
     return {"inputs": inputs | kinds, "outputs": outputs | {f"next_{name}": kind for name, kind in kinds.items()}}
 
 
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def write_files(
-    folder: Path,
-    model: Any,
-    parts: Frames,
-    sample: Sample,
-    formats: Sequence[str],
-    opset: int,
-    about: dict[str, Any],
-) -> dict[str, dict[str, Any]]:
+    folder: Path, model: Any, sample: Sample, formats: Sequence[str], opset: int, about: dict[str, Any]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Writes and checks all files except the 8-bit one.
 
     Returns:
-        By file name: its form, and the largest difference from the model.
+        By file name, its form and the largest difference from the model; and by file name, why it is not written.
+
+    Raises:
+        SeqclfError: a file differs from the model, or none can be written.
     """
     metadata = {key: json.dumps(about[key]) for key in METADATA}
+    shape, dtype = about["frame_shape"], sample.frames.dtype
+    onnx_files = _OnnxFiles(model, shape, dtype, opset, metadata)
     files: dict[str, dict[str, Any]] = {}
-    if "onnx" in formats:
-        files |= _write_onnx(folder, model, parts, about["frame_shape"], sample.frames.dtype, opset, metadata)
-    if "program" in formats:
-        for form in forms_of(model):
-            program = export_program(model, about["frame_shape"], sample.frames.dtype, form)
-            torch.export.save(program, folder / f"{form}.pt2", extra_files={"seqclf.json": json.dumps(metadata)})
-            files[f"{form}.pt2"] = {"form": form}
-    for name, file in files.items():
-        file["difference"] = check(model, folder / name, file["form"], sample.frames)
+    failed: dict[str, str] = {}
+    for kind, suffix in (("onnx", ".onnx"), ("program", ".pt2")):
+        for form in forms_of(model) if kind in formats else ():
+            path = folder / f"{form}{suffix}"
+            try:
+                if form == "stream":
+                    Memory(model).check()
+                if kind == "onnx":
+                    onnx_files.write(path, form)
+                else:
+                    program = export_program(model, shape, dtype, form)
+                    torch.export.save(program, path, extra_files={"seqclf.json": json.dumps(metadata)})
+            except CannotExport as error:
+                failed[path.name] = str(error)
+            else:
+                files[path.name] = {"form": form, "difference": check(model, path, form, sample.frames)}
     if "safetensors" in formats:
         _write_safetensors(folder / "model.safetensors", model, metadata)
         files["model.safetensors"] = {"difference": 0.0}
-    return files
+    if not files:
+        raise SeqclfError("; ".join(dict.fromkeys(failed.values())))
+    return files, failed
 
 
-def _write_onnx(
-    folder: Path,
-    model: Any,
-    parts: Frames,
-    shape: Sequence[int],
-    dtype: torch.dtype,
-    opset: int,
-    metadata: dict[str, str],
-) -> dict[str, dict[str, Any]]:
-    import onnx
+class _OnnxFiles:
+    """Writes the ONNX forms of a model, which share the graph of its encoder."""
 
-    files = {}
-    frames = frame_graph(parts, shape, dtype, opset)
-    for form in forms_of(model):
-        proto = onnx_form(parts, frames, shape, form)
-        onnx.helper.set_model_props(proto, metadata)
-        onnx.save(proto, folder / f"{form}.onnx")
-        files[f"{form}.onnx"] = {"form": form}
-    return files
+    def __init__(
+        self, model: Any, shape: Sequence[int], dtype: torch.dtype, opset: int, metadata: dict[str, str]
+    ) -> None:
+        self.model, self.shape, self.dtype, self.opset, self.metadata = model, shape, dtype, opset, metadata
+
+    @cached_property
+    def parts(self) -> Parts:
+        return Parts(self.model)
+
+    @cached_property
+    def frames(self) -> Any:
+        return frame_graph(self.parts, self.shape, self.dtype, self.opset)
+
+    def write(self, path: Path, form: str) -> None:
+        import onnx
+
+        proto = onnx_form(self.parts, self.frames, self.shape, form)
+        onnx.helper.set_model_props(proto, self.metadata)
+        onnx.save(proto, path)
 
 
 def _write_safetensors(path: Path, model: Any, metadata: dict[str, str]) -> None:
@@ -108,7 +118,9 @@ def _write_safetensors(path: Path, model: Any, metadata: dict[str, str]) -> None
 
 def write_int8(folder: Path, model: Any, sample: Sample, count: int, about: dict[str, Any]) -> dict[str, Any]:
     """Writes the 8-bit file (of the stream, if there is one) and compares its accuracy with the float file."""
-    form = forms_of(model)[-1]
+    form = next((form for form in ("stream", "model") if f"{form}.onnx" in about["files"]), None)
+    if form is None:
+        return {"clips": 0, "why": "there is no ONNX file to quantize"}
     files = {"float": folder / f"{form}.onnx", "int8": folder / f"{form}.int8.onnx"}
     quantize(files["float"], files["int8"])
     about["files"][files["int8"].name] = {"form": form}
@@ -116,7 +128,7 @@ def write_int8(folder: Path, model: Any, sample: Sample, count: int, about: dict
         return {"clips": 0, "why": f"accuracy is not measured: the checks used {sample.source}"}
     total = len(sample.clips)
     rows = torch.linspace(0, total - 1, min(count, total)).round().long()
-    blank = memory(model.temporal, 1)
+    blank = Memory(model).zeros(1) if form == "stream" else {}
     figures = {
         name: accuracy(open_file(path), blank, sample.clips, rows, len(about["classes"]))
         for name, path in files.items()
@@ -131,6 +143,6 @@ def measure_latencies(
     T = 1 if form == "stream" else min(sample.length, MOST_FRAMES)
     inputs = {"frames": sample.frames[torch.arange(T) % len(sample.frames)][None]}
     if form == "stream":
-        inputs |= {"is_first": torch.zeros(1, 1, dtype=torch.bool), **memory(model.temporal, 1)}
+        inputs |= {"is_first": torch.zeros(1, 1, dtype=torch.bool), **Memory(model).zeros(1)}
     runs = {name: open_file(folder / name) for name, file in files.items() if file.get("form") == form}
     return {"frames": T, **latencies(runs | {"PyTorch": eager(model)}, inputs)}

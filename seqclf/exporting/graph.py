@@ -1,7 +1,8 @@
-"""The two forms of a classifier as ONNX graphs with dynamic batch and time.
+"""A classifier as ONNX graphs with dynamic batch and time, over whole clips and over streams.
 
-PyTorch's exporter writes the part that works on each frame alone. The temporal model becomes ONNX's LSTM, GRU or RNN:
-over whole clips at once, or for a stream frame by frame in a Scan that resets the memory where a sequence starts.
+PyTorch's exporter writes two graphs: the encoder, which works on each frame alone, and what follows it. The second is
+written over whole clips, or for one frame. A stream applies the latter in a Scan, which resets the memory where a
+sequence begins.
 """
 
 from __future__ import annotations
@@ -10,229 +11,212 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.exporting.program import LARGEST, Frames, cause, layer_weights, memory
+from seqclf.exporting.memory import CannotExport
+from seqclf.exporting.parts import Parts, cause, dynamic, trace, trace_step, trace_whole
 
-OPERATORS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    # mode of a recurrent module: ONNX operator, order of the gates in ONNX, attributes
-    "LSTM": ("LSTM", "iofg", {}),
-    "GRU": ("GRU", "zrn", {"linear_before_reset": 1}),
-    "RNN_TANH": ("RNN", "h", {"activations": ["Tanh"]}),
-    "RNN_RELU": ("RNN", "h", {"activations": ["Relu"]}),
-}
-GATES = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
-"""The order of the gates in PyTorch; z is the update gate of a GRU, and g (n) the new content."""
+OUTPUTS = ("logits", "probabilities")
 
 
-def frame_graph(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype, opset: int) -> Any:
-    """``Frames`` as ONNX: ``flat_frames`` and ``flat_hidden`` to ``flat_features``, ``flat_logits``, ...
+def frame_graph(parts: Parts, frame_shape: Sequence[int], dtype: torch.dtype, opset: int) -> Any:
+    """Preprocessing and encoder as ONNX: ``flat_frames`` ``(M, *frame_shape)`` to ``flat_features`` ``(M, D)``.
 
     Raises:
-        SeqclfError: this opset of ONNX cannot express a module of the encoder or head.
+        CannotExport: PyTorch, or this opset of ONNX, cannot express them.
+        SeqclfError: onnx does not know this opset.
     """
     import onnx
 
     if opset > onnx.defs.onnx_opset_version():
         raise SeqclfError(f"opset {opset}: onnx {onnx.__version__} supports up to {onnx.defs.onnx_opset_version()}")
-    size = getattr(model.temporal, "hidden_size", None) or _features(model, frame_shape, dtype)
-    inputs = (torch.zeros(2, *frame_shape, dtype=dtype), torch.zeros(3, size))
-    M, N = (torch.export.Dim(name, max=LARGEST) for name in "MN")
-    try:
-        with torch.no_grad():
-            program = torch.onnx.export(
-                model,
-                inputs,
-                dynamo=True,
-                opset_version=opset,
-                input_names=["flat_frames", "flat_hidden"],
-                output_names=["flat_features", "flat_logits", "flat_probabilities"],
-                dynamic_shapes=({0: M}, {0: N}),
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as error:
-        raise SeqclfError(f"PyTorch cannot export this encoder or head to ONNX: {cause(error)}") from None
-    assert program is not None
-    proto = program.model_proto
-    written = next(entry.version for entry in proto.opset_import if entry.domain == "")
-    if written != opset:
-        raise SeqclfError(
-            f"opset {opset}: torch {torch.__version__} writes this model with opset {written}; use --opset {written}"
-        )
-    return proto
+    frames = torch.zeros(2, *frame_shape, dtype=dtype)
+    program = trace(parts.encode, (frames,), (dynamic("M"),), "the encoder")
+    return _onnx(program, opset, ["flat_frames"], ["flat_features"], "encoder.", "this encoder")
 
 
-def _features(model: Frames, frame_shape: Sequence[int], dtype: torch.dtype) -> int:
-    with torch.no_grad():
-        return model.encoder(model.preprocess(torch.zeros(1, *frame_shape, dtype=dtype))).shape[-1]
-
-
-def onnx_form(model: Frames, frames: Any, frame_shape: Sequence[int], form: str) -> Any:
+def onnx_form(parts: Parts, frames: Any, frame_shape: Sequence[int], form: str) -> Any:
     """A form, "model" (whole clips) or "stream", as a checked ``ModelProto``.
 
     Args:
-        model: the frame-wise part.
+        parts: the classifier.
         frames: the result of ``frame_graph``.
         frame_shape: of one frame.
         form: "model" or "stream".
+
+    Raises:
+        CannotExport: PyTorch, or this opset of ONNX, cannot express what follows the encoder.
     """
     import onnx
     from onnx import helper
 
-    net: Any = model.temporal
-    names = list(memory(net, 1))
-    before, after = _split(frames.graph)
-    K = _size(frames.graph.output[1])
-    kind = frames.graph.input[0].type.tensor_type.elem_type
-    float32, boolean = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
+    opset = next(entry.version for entry in frames.opset_import if entry.domain == "")
+    core, nodes, weights = _core(parts, form, opset)
     info, node = helper.make_tensor_value_info, helper.make_node
-
-    nodes: list[Any] = [
+    kind, K = frames.graph.input[0].type.tensor_type.elem_type, _size(core.graph.output[0])
+    inputs = [info("frames", kind, ["B", "T", *frame_shape])]
+    outputs = [info(name, onnx.TensorProto.FLOAT, ["B", "T", K]) for name in OUTPUTS]
+    if form == "stream":
+        inputs += [info("is_first", onnx.TensorProto.BOOL, ["B", "T"]), *_infos(parts, "")]
+        outputs += _infos(parts, "next_")
+    nodes = [
         node("Shape", ["frames"], ["batch_time"], end=2),
         node("Reshape", ["frames", "frames_flat_shape"], ["flat_frames"]),
-        *before,
+        *frames.graph.node,
         node("Concat", ["batch_time", "minus_one"], ["frame_by_frame"], axis=0),
         node("Reshape", ["flat_features", "frame_by_frame"], ["features"]),
+        *nodes,
     ]
-    constants = [_int64("frames_flat_shape", -1, *frame_shape), _int64("minus_one", -1)]
-    inputs = [info("frames", kind, ["B", "T", *frame_shape])]
-    outputs = [info(name, float32, ["B", "T", K]) for name in ("logits", "probabilities")]
-    if names and form == "stream":
-        state = [net.num_layers, "B", net.hidden_size]
-        inputs.append(info("is_first", boolean, ["B", "T"]))
-        inputs += [info(name, float32, state) for name in names]
-        outputs += [info(f"next_{name}", float32, state) for name in names]
-    temporal, weights, hidden = _temporal(net, names, form)
-    nodes += temporal
-    constants += weights
-    nodes += [
-        node("Flatten", [hidden], ["flat_hidden"], axis=2),
-        *after,
-        *(node("Reshape", [f"flat_{name}", "frame_by_frame"], [name]) for name in ("logits", "probabilities")),
+    weights = [
+        *frames.graph.initializer,
+        *weights,
+        _int64("frames_flat_shape", -1, *frame_shape),
+        _int64("minus_one", -1),
     ]
-    initializers = [*frames.graph.initializer, *constants]
-    graph = helper.make_graph(nodes, f"seqclf_{form}", inputs, outputs, initializers)
+    versions = {entry.domain: entry for model in (core, frames) for entry in model.opset_import}
     proto = helper.make_model(
-        graph, opset_imports=frames.opset_import, functions=frames.functions, producer_name="seqclf"
+        helper.make_graph(nodes, f"seqclf_{form}", inputs, outputs, weights),
+        opset_imports=list(versions.values()),
+        functions=[*frames.functions, *core.functions],
+        producer_name="seqclf",
     )
-    proto.ir_version = frames.ir_version
+    proto.ir_version = max(frames.ir_version, core.ir_version)
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
 
-def _temporal(net: Any, names: Sequence[str], form: str) -> tuple[list[Any], list[Any], str]:
-    """The temporal model from "features" (B, T, D) on: nodes, weights, and the name of its output (B, T, H)."""
+def _core(parts: Parts, form: str, opset: int) -> tuple[Any, list[Any], list[Any]]:
+    """What follows the encoder: the exported model, nodes from "features" to outputs, and their weights."""
+    if form == "stream":
+        step = _step_model(parts, opset)
+        return step, [_scan(parts, step, parts.memory.names, "is_first")], []
+    try:
+        whole = _onnx(trace_whole(parts), opset, ["features"], OUTPUTS, "core.", parts.name)
+        return whole, list(whole.graph.node), list(whole.graph.initializer)
+    except CannotExport:
+        if not parts.memory.names:
+            raise
+    step = _step_model(parts, opset)
+    nodes, constants, zeros = _blank_memory(parts)
+    return step, [*nodes, _scan(parts, step, zeros, "no_first")], constants
+
+
+def _onnx(
+    program: torch.export.ExportedProgram,
+    opset: int,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    prefix: str,
+    what: str,
+) -> Any:
+    """A program as a ``ModelProto``, with a prefix for all names but those of its inputs and outputs."""
+    import onnx
+
+    try:
+        written = torch.onnx.export(
+            program, dynamo=True, opset_version=opset, input_names=inputs, output_names=outputs, verbose=False
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise CannotExport(f"PyTorch cannot export {what} to ONNX: {cause(error)}") from None
+    assert written is not None
+    proto = written.model_proto
+    version = next(entry.version for entry in proto.opset_import if entry.domain == "")
+    if version != opset:
+        raise SeqclfError(
+            f"opset {opset}: torch {torch.__version__} writes this model with opset {version}; use --opset {version}"
+        )
+    for node in proto.graph.node:  # the lines of Python that it comes from
+        del node.metadata_props[:]
+    return onnx.compose.add_prefix(proto, prefix, rename_inputs=False, rename_outputs=False)
+
+
+def _step_model(parts: Parts, opset: int) -> Any:
+    """``Core.step``: ``frame`` and ``kept_h`` to ``step_logits``, ``step_probabilities`` and ``after_h``."""
+    before, after = ([f"{word}_{name}" for name in parts.memory.names] for word in ("kept", "after"))
+    outputs = [*(f"step_{name}" for name in OUTPUTS), *after]
+    return _onnx(trace_step(parts), opset, ["frame", *before], outputs, "step.", parts.name)
+
+
+def _scan(parts: Parts, step: Any, memory: Sequence[str], is_first: str) -> Any:
+    """A Scan of the step over "features"; ``memory`` and ``is_first`` are the names of its other inputs."""
     from onnx import helper
 
-    node = helper.make_node
-    if not names:
-        return [], [], "features"
-    if form == "stream":
-        scan = node(
-            "Scan",
-            [*names, "features", "is_first"],
-            [*(f"next_{name}" for name in names), "hidden"],
-            body=_step(net, names),
-            num_scan_inputs=2,
-            scan_input_axes=[1, 1],
-            scan_output_axes=[1],
-        )
-        return [scan], [], "hidden"
-    layers, weights, time_major, _ = _layers(net, "time_major_features", [])
-    nodes = [
-        node("Transpose", ["features"], ["time_major_features"], perm=[1, 0, 2]),
-        *layers,
-        node("Transpose", [time_major], ["hidden"], perm=[1, 0, 2]),
-    ]
-    return nodes, weights, "hidden"
+    return helper.make_node(
+        "Scan",
+        [*memory, "features", is_first],
+        [*(f"next_{name}" for name in parts.memory.names), *OUTPUTS],
+        body=_body(parts, step),
+        num_scan_inputs=2,
+        scan_input_axes=[1, 1],
+        scan_output_axes=[1, 1],
+    )
 
 
-def _split(graph: Any) -> tuple[list[Any], list[Any]]:
-    """The nodes that compute ``flat_features``, and all others (the head)."""
-    made = {name: node for node in graph.node for name in node.output}
-    wanted, before = ["flat_features"], set()
-    while wanted:
-        node = made.get(wanted.pop())
-        if node is not None and node.output[0] not in before:
-            before.add(node.output[0])
-            wanted += node.input
-    return [n for n in graph.node if n.output[0] in before], [n for n in graph.node if n.output[0] not in before]
-
-
-def _layers(net: Any, x: str, state: Sequence[str]) -> tuple[list[Any], list[Any], str, list[str]]:
-    """All recurrent layers over ``x`` (T, B, D).
-
-    Args:
-        state: the names of the initial memory, each (layers, B, H); empty for zeros.
-
-    Returns:
-        Nodes, weights, the name of the output, and the names of the final memory.
-    """
-    from onnx import helper, numpy_helper
-
-    operator, order, attributes = OPERATORS[net.mode]
-    node, L = helper.make_node, net.num_layers
-    places = [GATES[operator].index(gate) for gate in order]
-
-    def array(w: Tensor, name: str) -> Any:
-        return numpy_helper.from_array(w.detach().cpu().contiguous().numpy(), name)
-
-    def gates(w: Tensor) -> Tensor:
-        return torch.cat([w.chunk(len(places))[place] for place in places])
-
-    nodes = [node("Split", [name], [f"{name}_{i}" for i in range(L)], axis=0, num_outputs=L) for name in state]
-    weights = [_int64("direction", 1)]
-    for i in range(L):
-        w_ih, w_hh, b_ih, b_hh = (gates(w) for w in layer_weights(net, i))
-        weights += [array(w_ih[None], f"W_{i}"), array(w_hh[None], f"R_{i}")]
-        weights += [array(torch.cat([b_ih, b_hh])[None], f"b_{i}")]
-        parts = [f"{name}_{i}" for name in state]
-        nodes += [
-            node(
-                operator,
-                [x, f"W_{i}", f"R_{i}", f"b_{i}", "", *parts],
-                [f"both_{i}", *(f"after_{part}" for part in parts)],
-                hidden_size=net.hidden_size,
-                **attributes,
-            ),
-            node("Squeeze", [f"both_{i}", "direction"], [f"out_{i}"]),
-        ]
-        x = f"out_{i}"
-    after = [f"after_{name}" for name in state]
-    nodes += [node("Concat", [f"after_{name}_{i}" for i in range(L)], [f"after_{name}"], axis=0) for name in state]
-    return nodes, weights, x, after
-
-
-def _step(net: Any, names: Sequence[str]) -> Any:
-    """The body of the Scan: memory, features (B, D) and is_first (B,) of a frame to memory and outputs (B, H)."""
+def _body(parts: Parts, step: Any) -> Any:
+    """The step, with memory of zeros where ``first`` ``(B,)`` is set."""
     import onnx
     from onnx import helper, numpy_helper
 
     node, info = helper.make_node, helper.make_tensor_value_info
-    float32, boolean = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
-    sizes = [net.num_layers, "B", net.hidden_size]
-    layers, weights, out, after = _layers(net, "one_frame", [f"kept_{name}" for name in names])
-    nodes = [
-        node("Unsqueeze", ["frame", "time_axis"], ["one_frame"]),
-        node("Unsqueeze", ["first", "outer_axes"], ["reset"]),
-        *(node("Where", ["reset", "nothing", f"step_{name}"], [f"kept_{name}"]) for name in names),
-        *layers,
-        node("Squeeze", [out, "time_axis"], ["step_hidden"]),
+    nodes, constants = [], []
+    for name, part in parts.memory.zeros(1).items():
+        constants.append(numpy_helper.from_array(part.new_zeros(()).numpy(), f"nothing_{name}"))
+        constants.append(_int64(f"axes_{name}", *(axis for axis in range(part.dim()) if axis != 1)))
+        nodes.append(node("Unsqueeze", ["first", f"axes_{name}"], [f"reset_{name}"]))
+        nodes.append(node("Where", [f"reset_{name}", f"nothing_{name}", f"past_{name}"], [f"kept_{name}"]))
+    frame = [
+        info("frame", onnx.TensorProto.FLOAT, ["B", parts.feature_size]),
+        info("first", onnx.TensorProto.BOOL, ["B"]),
     ]
-    inputs = [info(f"step_{name}", float32, sizes) for name in names]
-    inputs += [info("frame", float32, ["B", net.input_size]), info("first", boolean, ["B"])]
-    outputs = [info(name, float32, sizes) for name in after]
-    outputs += [info("step_hidden", float32, ["B", net.hidden_size])]
-    constants = [_int64("time_axis", 0), _int64("outer_axes", 0, 2)]
-    constants += [numpy_helper.from_array(torch.zeros(()).numpy(), "nothing"), *weights]
-    return helper.make_graph(nodes, "step", inputs, outputs, constants)
+    logits, probabilities, *after = step.graph.output
+    return helper.make_graph(
+        [*nodes, *step.graph.node],
+        "step",
+        [*_infos(parts, "past_"), *frame],
+        [*after, logits, probabilities],
+        [*step.graph.initializer, *constants],
+    )
+
+
+def _blank_memory(parts: Parts) -> tuple[list[Any], list[Any], list[str]]:
+    """Nodes and constants of a memory of zeros, and of "no_first"; the names of the memory."""
+    from onnx import helper, numpy_helper
+
+    node = helper.make_node
+    false = numpy_helper.from_array(torch.zeros(1, dtype=torch.bool).numpy())
+    nodes = [
+        node("ConstantOfShape", ["batch_time"], ["no_first"], value=false),
+        node("Shape", ["frames"], ["batch"], end=1),
+    ]
+    constants = []
+    for name, part in parts.memory.zeros(1).items():
+        constants += [_int64(f"layers_{name}", part.shape[0]), _int64(f"sizes_{name}", *part.shape[2:])]
+        zero = numpy_helper.from_array(part.new_zeros(1).numpy())
+        nodes += [
+            node("Concat", [f"layers_{name}", "batch", f"sizes_{name}"], [f"shape_{name}"], axis=0),
+            node("ConstantOfShape", [f"shape_{name}"], [f"blank_{name}"], value=zero),
+        ]
+    return nodes, constants, [f"blank_{name}" for name in parts.memory.names]
+
+
+def _infos(parts: Parts, prefix: str) -> list[Any]:
+    """The memory as inputs or outputs."""
+    from onnx import helper
+
+    return [
+        helper.make_tensor_value_info(
+            prefix + name,
+            helper.np_dtype_to_tensor_dtype(part.numpy().dtype),
+            [part.shape[0], "B", *part.shape[2:]],
+        )
+        for name, part in parts.memory.zeros(1).items()
+    ]
 
 
 def _int64(name: str, *values: int) -> Any:
     from onnx import numpy_helper
 
-    return numpy_helper.from_array(torch.tensor(values).numpy(), name)
+    return numpy_helper.from_array(torch.tensor(values, dtype=torch.int64).numpy(), name)
 
 
 def _size(value: Any) -> int:

@@ -18,8 +18,9 @@ from seqclf.experiment.config import Experiment
 from seqclf.experiment.rendering import render_record
 from seqclf.exporting.card import write_card
 from seqclf.exporting.files import forms_of, measure_latencies, signature, write_files, write_int8
-from seqclf.exporting.program import Frames
+from seqclf.exporting.parts import require_classifier
 from seqclf.exporting.sample import sample_frames
+from seqclf.models.contract import declares
 from seqclf.prediction import load_run
 from seqclf.runs.checkpoint import step_of
 from seqclf.runs.environment import environment, now
@@ -45,7 +46,8 @@ def export(
     """Writes the model of a run as files that need no seqclf, with a model card.
 
     Raw frames go in: scaling and mean are part of the files. Each file is compared with the model on test clips of the
-    run. The folder appears only if all checks pass.
+    run. The folder appears only if all checks pass. A file that PyTorch cannot write for this model is left out, and
+    the result says why.
 
     Args:
         run: the run folder.
@@ -60,16 +62,18 @@ def export(
         experiment: in place of the run's config, for a run whose config could not be written in full.
 
     Returns:
-        The content of ``model.json``: files with sizes, differences and latencies, figures, classes and versions.
+        The content of ``model.json``: files with sizes, differences and latencies, files that are not written with the
+        reason, figures, classes and versions.
 
     Raises:
-        SeqclfError: the run cannot be loaded or exported, a package is missing, a check fails, or ``out`` holds
-            something else. ``out`` is then unchanged.
+        SeqclfError: the run cannot be loaded, no file can be written, a package is missing, a check fails, or ``out``
+            holds something else. ``out`` is then unchanged.
     """
     out = RunFolder(run).export if out is None else Path(out)
     _check_arguments(out, formats, opset, int8, clips)
     experiment, model, record, path = load_run(run, checkpoint, settings, experiment)
-    spec, parts = InputSpec.from_record(record, run), Frames(model)
+    require_classifier(model)
+    spec = InputSpec.from_record(record, run)
     sample = sample_frames(experiment, spec, record["data"]["source"], dtype)
     about = _describe(RunFolder(run), model, record, spec, step_of(path))
     kind = sample.frames.dtype
@@ -79,10 +83,10 @@ def export(
         "checked_on": sample.source,
         "versions": _versions(formats),
     }
-    about["files"] = {}
+    about |= {"files": {}, "not_written": {}}
 
     def write(folder: Path) -> None:
-        about["files"] |= write_files(folder, model, parts, sample, formats, opset, about)
+        about["files"], about["not_written"] = write_files(folder, model, sample, formats, opset, about)
         if int8:
             about["int8"] = write_int8(folder, model, sample, clips, about)
         for name, file in about["files"].items():
@@ -126,6 +130,8 @@ def _describe(
         "frame_shape": list(spec.frame_shape),
         "input": spec.to_json(),
         "normalization": record.get("fitted", {}).get("normalization"),
+        "causal": declares(model, "causal"),
+        "streams": declares(model, "streams"),
         "parameters": sum(p.numel() for p in model.parameters()),
         "figures": _figures(folder, step),
     }

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError, valid_frames
@@ -100,12 +99,14 @@ class Attention(nn.Module):
 
     def _state(self, keys: list[Tensor], values: list[Tensor], sequence: Tensor, lengths: Tensor | None) -> State:
         """The keys and values of the ``before`` frames up to each stream's last, out of ``before + T``."""
-        B, T = len(sequence), sequence.shape[1] - self.before
+        B, T = sequence.shape[0], sequence.shape[1] - self.before
         end = torch.full((B,), T, device=sequence.device) if lengths is None else lengths.to(sequence.device)
         latest = end[:, None] + torch.arange(self.before, device=sequence.device)
         rows = latest[..., None].expand(-1, -1, self.out_features)
         own = sequence.gather(1, latest) == sequence.gather(1, latest[:, -1:])
-        k, v = (torch.stack([x.gather(1, rows) for x in layers]) for layers in (keys, values))
+        k, v = (
+            torch.stack([x.gather(1, rows) for x in layers]).where(own[..., None], 0.0) for layers in (keys, values)
+        )
         return k, v, own.sum(1)[None]
 
     def block_size(self, frames: int) -> int:
@@ -113,8 +114,8 @@ class Attention(nn.Module):
         return frames if self.window is None else min(frames, self.window)
 
     def _empty(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        cache = x.new_zeros(len(self.blocks), len(x), self.before, self.out_features)
-        return cache, cache, torch.zeros(1, len(x), dtype=torch.int64, device=x.device)
+        cache = x.new_zeros(len(self.blocks), x.shape[0], self.before, self.out_features)
+        return cache, cache, torch.zeros(1, x.shape[0], dtype=torch.int64, device=x.device)
 
     def _sequence_numbers(self, count: Tensor, is_first: Tensor | None, valid: Tensor) -> Tensor:
         """The sequence of each cached frame and each frame of the batch, ``(B, before + T)``; the carried one is 0."""
@@ -131,7 +132,7 @@ class Attention(nn.Module):
         sequence = F.pad(sequence, (0, extra + self.after), value=PADDING)
         q_at = torch.arange(self.before, self.before + size, device=sequence.device)
         k_at = torch.arange(around, device=sequence.device)
-        keys = sequence.unfold(1, around, size)
+        keys = _overlapping(sequence, around, size)
         queries = keys[..., self.before : self.before + size]
         mask = queries[..., None] == keys[..., None, :]  # (B, blocks, size, around)
         if self.window is not None:
@@ -179,13 +180,12 @@ class _Pattern:
         """Attention of queries ``(B, T, H)`` to keys and values ``(B, before + T, H)``, as outputs ``(B, T, H)``."""
         blocks = -(-self.frames // self.size)
         extra = blocks * self.size - self.frames
-        q = F.pad(q, (0, 0, 0, extra)).unflatten(1, (blocks, self.size))
-        q = rearrange(q, "b n s (h d) -> (b n) h s d", h=heads)
         more = (blocks - 1) * self.size + self.around - k.shape[1]
-        k, v = (F.pad(x, (0, 0, 0, more)).unfold(1, self.around, self.size) for x in (k, v))
-        k, v = (rearrange(x, "b n (h d) s -> (b n) h s d", h=heads) for x in (k, v))
+        q = F.pad(q, (0, 0, 0, extra)).unflatten(1, (blocks, self.size))
+        k, v = (_overlapping(F.pad(x, (0, 0, 0, more)), self.around, self.size) for x in (k, v))
+        q, k, v = (x.flatten(0, 1).unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
         out = F.scaled_dot_product_attention(rotate(q, self.q_at), rotate(k, self.k_at), v, self.mask)
-        return rearrange(out, "(b n) h s d -> b (n s) (h d)", n=blocks)[:, : self.frames]
+        return out.transpose(1, 2).flatten(2).unflatten(0, (-1, blocks)).flatten(1, 2)[:, : self.frames]
 
 
 class _Block(nn.Module):
@@ -211,6 +211,13 @@ class _Block(nn.Module):
         keys, values = torch.cat([cached_keys.to(k), k], 1), torch.cat([cached_values.to(v), v], 1)
         x = x + self.dropout(self.out(pattern.attend(q, keys, values, self.heads)))
         return x + self.dropout(self.mlp(self.norm_mlp(x))), keys, values
+
+
+def _overlapping(x: Tensor, size: int, step: int) -> Tensor:
+    """Blocks of x ``(B, N, ...)`` that begin every ``step`` rows, ``(B, blocks, size, ...)``."""
+    if x.shape[1] == size:
+        return x[:, None]
+    return x.unfold(1, size, step).movedim(-1, 2)
 
 
 def rotate(x: Tensor, positions: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -138,7 +137,7 @@ class FrameSequenceClassifier(nn.Module):
             pictures = self.preprocess(chunk)
             if self.channels_last and pictures.dim() == 4:
                 pictures = pictures.contiguous(memory_format=torch.channels_last)
-            return check_encoded(self.encoder, self.encoder(pictures), len(pictures))
+            return check_encoded(self.encoder, self.encoder(pictures), pictures.shape[0])
 
         if self.chunk is None or len(frames) <= self.chunk:
             return encode(frames)
@@ -183,7 +182,12 @@ class FrameSequenceClassifier(nn.Module):
     ) -> tuple[list[Tensor], State]:
         """As ``forward``, with the logits of each stage, ``(B, T, K)``, for deep supervision."""
         self._check(frames, is_first, state, lengths)
-        features = self._features(frames, lengths)
+        return self.classify(self._features(frames, lengths), is_first, state, lengths)
+
+    def classify(
+        self, features: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None
+    ) -> tuple[list[Tensor], State]:
+        """As ``forward_stages``, from the features ``(B, T, D)`` of the encoder on."""
         before, *others = self._split(state)
         result = self.temporal(features, is_first, before, lengths)
         hidden, after = check_result(self.temporal, result, features.shape)
@@ -214,7 +218,7 @@ class FrameSequenceClassifier(nn.Module):
             valid = valid_frames(lengths, frames.shape, frames.device).flatten()
             kept = self._encode(frames.flatten(0, 1)[valid])
             encoded = kept.new_zeros(B * T, kept.shape[-1]).index_put((valid.nonzero()[:, 0],), kept)
-        return rearrange(encoded, "(b t) d -> b t d", b=B)
+        return encoded.unflatten(0, (B, T))
 
     def _check(self, frames: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
         if frames.dim() < 3 or (self.frame_shape is not None and frames.shape[2:] != self.frame_shape):

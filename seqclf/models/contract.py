@@ -124,7 +124,7 @@ def check_encoded(module: nn.Module, encoded: object, frames: int) -> Tensor:
     name, size = type(module).__name__, declared_size(module)
     if not isinstance(encoded, Tensor) or not encoded.is_floating_point():
         raise SeqclfError(f"the encoder {name} must return float features ({frames}, D), not {_describe(encoded)}")
-    if encoded.dim() != 2 or len(encoded) != frames or (size is not None and encoded.shape[1] != size):
+    if encoded.dim() != 2 or encoded.shape[0] != frames or (size is not None and encoded.shape[1] != size):
         expected = f"({frames}, {'D' if size is None else size})"
         raise SeqclfError(f"the encoder {name} must return features {expected}, not {tuple(encoded.shape)}")
     return encoded

@@ -69,19 +69,24 @@ class Pool(nn.Module):
         if isinstance(state, tuple):  # one more frame, before the first
             parts = tuple(torch.cat([a, b], 1) for a, b in zip(self._past(state), parts, strict=True))
             sequence = torch.cat([torch.zeros_like(sequence[:, :1]), sequence], 1)
-        if is_first is None and self.kind in _CUMULATIVE:  # faster
-            parts = _CUMULATIVE[self.kind](parts[0]), parts[1].cumsum(1)
+        cumulative = self.cumulative()
+        if is_first is None and cumulative is not None:  # faster
+            parts = cumulative(parts[0]), parts[1].cumsum(1)
         else:
             parts = _running(_COMBINE[self.kind], parts, sequence)
         value, weight = (part[:, -features.shape[1] :] for part in parts[:2])
         pooled = value if self.kind == "max" else value / weight
         return pooled.where(valid[..., None], 0.0).to(features.dtype), tuple(part[:, -1][None] for part in parts)
 
+    def cumulative(self) -> Callable[[Tensor], Tensor] | None:
+        """The pooled value of all frames up to each, for clips of one sequence; None where PyTorch has no operator."""
+        return _CUMULATIVE.get(self.kind)
+
     def _frames(self, features: Tensor, valid: Tensor) -> Parts:
         """Each frame on its own; padding has weight 0."""
         x = features.where(valid, 0.0)
         score = None if self.score is None else self.score(x).float()
-        x = x.to(torch.promote_types(x.dtype, torch.float32))  # sums of half precision would lose digits
+        x = x if x.dtype == torch.float64 else x.float()  # sums of half precision would lose digits
         if self.kind == "max":
             x = x.where(valid, LOWEST)
         parts = (x, valid.to(x.dtype))
@@ -124,7 +129,7 @@ def _attention(earlier: Parts, later: Parts) -> Parts:
 _COMBINE = {"mean": _mean, "max": _max, "attention": _attention}
 """What is known of frames and the frames after them together, by kind."""
 _CUMULATIVE: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda x: x.cumsum(1), "max": lambda x: x.cummax(1)[0]}
-"""The pooled value of all frames up to each, for clips of one sequence."""
+"""The operators of PyTorch for ``Pool.cumulative``."""
 
 
 def _running(combine: Callable[[Parts, Parts], Parts], parts: Parts, sequence: Tensor) -> Parts:

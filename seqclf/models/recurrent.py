@@ -87,7 +87,7 @@ class _Recurrent(nn.RNNBase):
             dropout_after=self.dropout_after if self.training else 0.0,
             bidirectional=self.bidirectional,
             before=self.projection,
-            after=self._after if self.residual or self.norms is not None else None,
+            after=self.add_and_norm if self.residual or self.norms is not None else None,
         )
         memory = state if state is None or isinstance(state, tuple) else (state,)
         outputs, final = run_layers(layers, features, is_first, memory, lengths)
@@ -105,8 +105,8 @@ class _Recurrent(nn.RNNBase):
         }
         return [f"{name}=True" for name, value in used.items() if value]
 
-    def _after(self, layer: int, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """A layer's outputs, normalised, plus its inputs."""
+    def add_and_norm(self, layer: int, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """A layer's outputs, normalised with ``layer_norm``, plus its inputs with ``residual``."""
         if self.norms is not None:
             outputs = self.norms[layer](outputs)
         return inputs + outputs if self.residual and (layer > 0 or self.projection is not None) else outputs
