@@ -46,10 +46,11 @@ if TYPE_CHECKING:
         orthogonal,
         param_groups,
     )
-    from seqclf.prediction import Prediction, Predictor, evaluate, fuse, load, predict
+    from seqclf.prediction import Prediction, Predictor, evaluate, fuse, load, predict, predict_part
     from seqclf.preparing import check_videos, prepare_features, prepare_frames, prepare_shards
     from seqclf.reporting.compare_runs import compare
     from seqclf.reporting.html import report
+    from seqclf.training.cross_validation import cross_validate
     from seqclf.training.loop import train
 
 __version__ = "0.2.0"
@@ -90,10 +91,11 @@ _MODULES = {
         "orthogonal",
         "param_groups",
     ),
-    "seqclf.prediction": ("Prediction", "Predictor", "evaluate", "fuse", "load", "predict"),
+    "seqclf.prediction": ("Prediction", "Predictor", "evaluate", "fuse", "load", "predict", "predict_part"),
     "seqclf.preparing": ("check_videos", "prepare_features", "prepare_frames", "prepare_shards"),
     "seqclf.reporting.compare_runs": ("compare",),
     "seqclf.reporting.html": ("report",),
+    "seqclf.training.cross_validation": ("cross_validate",),
     "seqclf.training.loop": ("train",),
 }
 _NAMESPACES = ("caffe", "labelling", "losses", "samplers", "sampling", "schedules", "transforms")
@@ -128,6 +130,7 @@ __all__ = [
     "check_temporal",
     "check_videos",
     "compare",
+    "cross_validate",
     "evaluate",
     "export",
     "feature_set",
@@ -141,6 +144,7 @@ __all__ = [
     "orthogonal",
     "param_groups",
     "predict",
+    "predict_part",
     "prepare_features",
     "prepare_frames",
     "prepare_shards",

@@ -13,6 +13,7 @@ from seqclf.errors import PeerFailed, SeqclfError
 
 COMMANDS = {
     "train": "train the experiment of a config",
+    "crossval": "train and test a config once per fold: k folds, or one per group",
     "evaluate": "evaluate a run on its test, validation or training data",
     "predict": "classify videos, images or feature files with one run or several",
     "stream": "classify a video frame by frame, as from a camera",

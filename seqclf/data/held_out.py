@@ -1,4 +1,4 @@
-"""Training clips that are held out: for validation, or as the folds of a cross-validation."""
+"""Training clips that are held out for validation."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from seqclf.data.data import Data
 from seqclf.data.order import mix
 from seqclf.data.videos import Videos
 
-_VALIDATION, _FOLDS = 1, 2
-"""Keys that give the two uses of a seed different orders."""
+_VALIDATION = 1
+"""A key that gives the choice another order than other uses of the seed."""
 
 
 def hold_out(data: Data, share: float, seed: int) -> Data:
@@ -125,7 +125,7 @@ def _share_of_classes(
     for k in sorted(members_of.keys() - alone):
         members = members_of[k]
         taken = min(max(1, round(share * len(members))), len(members) - 1)
-        rows += [members[at] for at in _shuffled(len(members), mix(seed, _VALIDATION, k))[:taken]]
+        rows += [members[at] for at in shuffled(len(members), mix(seed, _VALIDATION, k))[:taken]]
     if not rows:
         raise SeqclfError(
             f"{setting}: no class has two training clips ({len(classes):,} clips), so that none can be held out; give "
@@ -143,7 +143,7 @@ def _whole_groups(groups: Sequence[str], share: float, seed: int, setting: str) 
         raise SeqclfError(f"{setting}: all training clips are of the group {names[0]!r}, so none can be held out")
     chosen: set[str] = set()
     taken, wanted = 0, share * len(groups)
-    for at in _shuffled(len(names), mix(seed, _VALIDATION)):
+    for at in shuffled(len(names), mix(seed, _VALIDATION)):
         size = sizes[names[at]]
         nearer = abs(taken + size - wanted) < abs(taken - wanted)
         if len(chosen) < len(names) - 1 and (nearer or not chosen):
@@ -152,6 +152,7 @@ def _whole_groups(groups: Sequence[str], share: float, seed: int, setting: str) 
     return chosen
 
 
-def _shuffled(count: int, seed: int) -> list[int]:
+def shuffled(count: int, seed: int) -> list[int]:
+    """The numbers from 0 to count - 1 in an order that depends on the seed only."""
     order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     return order

@@ -80,7 +80,7 @@ def evaluate(
     if world.leads:
         if predictions is not None:
             thresholds = results["parts"][part].get("threshold")
-            write_rows(predictions, rows, results["data"]["classes"], results["decision"], thresholds)
+            write_rows(predictions, rows, results["data"]["classes"], thresholds)
         if out is not None:
             write_json(out, results)
     return results
@@ -96,7 +96,14 @@ def predict_part(
     data: Data | None = None,
     experiment: Experiment | None = None,
 ) -> list[ClipRow]:
-    """The predictions for each clip of a part of a run's data, in order. Arguments as in ``evaluate``."""
+    """The predictions for each clip of a part of a run's data, computed in batches.
+
+    Arguments and errors are those of ``evaluate``, and so are the labels: their accuracy is exactly its accuracy.
+
+    Returns:
+        a ``ClipRow`` for each clip, in the order of the part: ``video`` (its name, or the index of a clip in memory),
+        ``truth``, ``label``, ``probabilities`` and more.
+    """
     return _evaluate(run, part, checkpoint, settings, device, None, data, True, lambda text: None, ALONE, experiment)[1]
 
 
@@ -128,8 +135,9 @@ def _evaluate(
     identity, trained = data.identity(), record["data"].get(part)
     if not changed and trained is not None and trained["sha256"] != identity[part]["sha256"]:
         warn(f"{run}: its {part} data is not what it was in training ({data.source})", stacklevel=3)
-    say(f"{path} on {part}: {data.source}; clips are classified by their {_IN_WORDS[rule]}")
-    rows = ClipRows(clips)
+    average = "" if experiment.ema is None else f" (averaged weights, ema={experiment.ema:g})"
+    say(f"{path}{average} on {part}: {data.source}; clips are classified by their {_IN_WORDS[rule]}")
+    rows = ClipRows(clips, rule)
     figures = evaluate_clips(
         model.to(where),
         clips.to(where),
@@ -168,7 +176,7 @@ def _part(data: Data, part: str, spec: InputSpec, run: str | Path) -> Clips | Vi
     """
     clips = data.parts().get(part)
     if clips is None:
-        raise SeqclfError(f"the data of this run has no {part} part (data.validation= makes one)")
+        raise SeqclfError(f"the data of this run has no {part} part (validation= makes one)")
     if tuple(data.classes) != spec.classes:
         raise SeqclfError(f"{data.source}: has the classes {_few(data.classes)}, but {run} has {_few(spec.classes)}")
     if data.multi_label != spec.multi_label:

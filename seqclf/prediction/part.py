@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqclf.batch import IGNORE, Batch
+from seqclf.batch import IGNORE, Batch, valid_frames
 from seqclf.data import Clips, Videos
 from seqclf.data.input_spec import DecisionRule
 from seqclf.evaluation.multi_label import clip_scores, clip_truth
@@ -29,6 +29,8 @@ class ClipRow:
         clip: the number of the clip in its video, from 0.
         truth: the class of all labelled frames; of multi-label clips K labels 0, 1 or ``IGNORE``. None if the frames
             differ or have no label.
+        label: the predicted class, as the metrics count it; None for multi-label clips.
+        decision: the rule that classifies the clip.
         by_rule: the probabilities ``(K,)`` by each decision rule.
     """
 
@@ -37,14 +39,21 @@ class ClipRow:
     path: str | None
     clip: int
     truth: int | list[int] | None
+    label: int | None
+    decision: DecisionRule
     by_rule: dict[str, Tensor]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """The probabilities ``(K,)`` by the rule that classifies the clip."""
+        return self.by_rule[self.decision]
 
 
 class ClipRows:
     """Collects a row for each clip from the batches of an evaluation."""
 
-    def __init__(self, clips: Clips | Videos) -> None:
-        self.clips = clips
+    def __init__(self, clips: Clips | Videos, decision: DecisionRule) -> None:
+        self.clips, self.decision = clips, decision
         self.rows: list[ClipRow] = []
         self._places = _places(clips)
 
@@ -53,10 +62,22 @@ class ClipRows:
         p = logits.float().sigmoid() if self.clips.multi_label else logits.float().softmax(-1)
         scores = clip_scores(p, batch.lengths)
         assert batch.indices is not None
-        columns = (batch.indices.tolist(), self._truth(batch.labels), scores["last"].cpu(), scores["mean"].cpu())
-        for index, truth, at_last, over_all in zip(*columns, strict=True):
+        rules = [dict(zip(scores, rows, strict=True)) for rows in zip(*(p.cpu() for p in scores.values()), strict=True)]
+        columns = (batch.indices.tolist(), self._truth(batch.labels), self._labels(logits, batch), rules)
+        for index, truth, label, by_rule in zip(*columns, strict=True):
             video, path, clip = self._places(index)
-            self.rows.append(ClipRow(index, video, path, clip, truth, {"last": at_last, "mean": over_all}))
+            self.rows.append(ClipRow(index, video, path, clip, truth, label, self.decision, by_rule))
+
+    def _labels(self, logits: Tensor, batch: Batch) -> list[Any]:
+        """``ClipRow.label`` of each clip, by the operations of ``Metrics``, so that rounding decides alike."""
+        if self.clips.multi_label:
+            return [None] * len(logits)
+        valid = valid_frames(batch.lengths, logits.shape[:2], logits.device)
+        if self.decision == "last":
+            found = logits.argmax(-1).gather(1, valid.sum(1, keepdim=True) - 1)[:, 0]
+        else:
+            found = (logits.float().log_softmax(-1).exp() * valid[..., None]).sum(1).argmax(-1)
+        return found.tolist()
 
     def _truth(self, labels: Tensor) -> list[Any]:
         """``ClipRow.truth`` of each clip, from the labels of its frames."""
@@ -86,7 +107,6 @@ def write_rows(
     path: str | Path,
     rows: Sequence[ClipRow],
     classes: Sequence[str],
-    decision: DecisionRule,
     thresholds: Sequence[float] | None = None,
 ) -> None:
     """Write a CSV with a row for each clip: video, clip, truth, label, probability, and those of all classes.
@@ -95,7 +115,6 @@ def write_rows(
         path: the file.
         rows: the clips.
         classes: the K names.
-        decision: the rule that classifies a clip.
         thresholds: of multi-label data, the lowest probability of each class that is predicted. Columns are then
             video, clip, truth, unknown, classes, and the probabilities; "|" separates the classes of a cell. None
             otherwise.
@@ -104,15 +123,15 @@ def write_rows(
         SeqclfError: the file can't be written.
     """
     if thresholds is not None:
-        _write_sets(path, rows, classes, decision, thresholds)
+        _write_sets(path, rows, classes, thresholds)
         return
     lines = []
     for row in rows:
-        p = row.by_rule[decision]
-        best = int(p.argmax())
+        assert row.label is not None
+        p = row.probabilities.tolist()
         truth = classes[row.truth] if isinstance(row.truth, int) else ""
-        values = (f"{x:.7f}" for x in p.tolist())
-        lines.append([row.video, row.clip, truth, classes[best], f"{float(p[best]):.7f}", *values])
+        values = (f"{x:.7f}" for x in p)
+        lines.append([row.video, row.clip, truth, classes[row.label], f"{p[row.label]:.7f}", *values])
     write_csv(path, ["video", "clip", "truth", "label", "probability", *classes], lines)
 
 
@@ -120,12 +139,11 @@ def _write_sets(
     path: str | Path,
     rows: Sequence[ClipRow],
     classes: Sequence[str],
-    decision: DecisionRule,
     thresholds: Sequence[float],
 ) -> None:
     lines = []
     for row in rows:
-        p, truth = row.by_rule[decision].tolist(), row.truth if isinstance(row.truth, list) else [IGNORE] * len(classes)
+        p, truth = row.probabilities.tolist(), row.truth if isinstance(row.truth, list) else [IGNORE] * len(classes)
         sets = (
             [y == 1 for y in truth],
             [y == IGNORE for y in truth],

@@ -1,0 +1,73 @@
+"""The summary of a cross-validation: a row per fold, mean and standard deviation."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seqclf.reporting.comparison import FIGURES
+from seqclf.reporting.figures import figure_text, figure_title, test_figures
+from seqclf.runtime.files import write_csv, write_json
+
+
+def summarise(rows: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """The summary of the folds' results: test metrics of each, mean and sample standard deviation.
+
+    Args:
+        rows: for each fold what it is tested on, and its ``results.json``.
+
+    Returns:
+        ``folds``, ``mean`` and ``sd``; a metric that a fold lacks has no mean.
+    """
+    folds = []
+    for number, (name, results) in enumerate(rows):
+        figures = test_figures(results)
+        numbers = {key: value for key, value in figures.items() if isinstance(value, float)}
+        step = (results["best"] or results)["step"]
+        folds.append(
+            {"fold": number, "run": results["run"], "test": name, "clips": figures["clips"], "step": step, **numbers}
+        )
+    shared = [key for key, value in folds[0].items() if isinstance(value, float) and all(key in row for row in folds)]
+    values = {key: [row[key] for row in folds] for key in shared}
+    return {
+        "folds": folds,
+        "mean": {key: statistics.mean(found) for key, found in values.items()},
+        "sd": {key: statistics.stdev(found) for key, found in values.items()},
+    }
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """Writes ``cross_validation.json`` and ``cross_validation.csv``.
+
+    Raises:
+        SeqclfError: a file cannot be written.
+    """
+    write_json(folder / "cross_validation.json", summary)
+    header = list(dict.fromkeys(name for row in summary["folds"] for name in row))
+    rows = [*summary["folds"], {"fold": "mean", **summary["mean"]}, {"fold": "sd", **summary["sd"]}]
+    write_csv(folder / "cross_validation.csv", header, [[row.get(name) for name in header] for row in rows])
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """Prints a table of the main test metrics."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    names = [name for name in FIGURES if name in summary["mean"]]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("fold", "test", "clips", "step", *map(figure_title, names)):
+        table.add_column(title, justify="left" if title == "test" else "right", overflow="fold")
+    for row in summary["folds"]:
+        texts = [figure_text(name, row.get(name)) for name in names]
+        table.add_row(str(row["fold"]), row["test"], f"{row['clips']:,}", f"{row['step']:,}", *texts)
+    spread = [
+        f"{figure_text(name, summary['mean'][name])} ± {figure_text(name, summary['sd'][name]).removesuffix(' %')}"
+        for name in names
+    ]
+    table.add_row("mean", "", "", "", *spread, style="bold")
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+    console.print(table)
