@@ -52,3 +52,16 @@ def test_documented_names_exist(doc):
 def test_the_api_page_links_every_public_name():
     page = (ROOT / "docs/api/seqclf.md").read_text(encoding="utf-8")
     assert [name for name in seqclf.__all__ if f"`{name}`" not in page and f"::: seqclf.{name}\n" not in page] == []
+
+
+@pytest.mark.slow
+def test_the_optuna_block_runs_where_optuna_is_installed(checkout):
+    optuna = pytest.importorskip("optuna")
+    page = (ROOT / "docs/selection.md").read_text(encoding="utf-8")
+    config = re.search(r"<<'EOF'\n(.*?)^EOF$", page, re.M | re.S)[1]
+    search = re.search(r"^import optuna.*?(?=^```$)", page, re.M | re.S)[0]
+    (checkout / "small.py").write_text(config.replace("steps=40", "steps=4").replace("eval_every=10", "eval_every=2"))
+    variables = {}
+    exec(compile(search, "docs/selection.md", "exec"), variables)
+    trials = variables["study"].trials
+    assert len(trials) == 3 and trials[0].state is optuna.trial.TrialState.COMPLETE

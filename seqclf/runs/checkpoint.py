@@ -62,6 +62,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
+            marked = next((entry.filename for entry in archive.infolist() if entry.external_attr), None)
+        if marked is not None:  # as a folder, which PyTorch reads as arbitrary numbers
+            raise SeqclfError(f"checkpoint {path} is damaged (the attributes of {marked} are not those of a file)")
         if broken is not None:
             raise SeqclfError(f"checkpoint {path} is damaged (the checksum of {broken} does not match)")
         content = torch.load(path, map_location="cpu", weights_only=True)
