@@ -41,17 +41,15 @@ def annotate(
 ) -> Annotation:
     """Label the frames of a video.
 
-    With unit "frames", a frame belongs to the segment that contains its number in the file. With unit "seconds", it
-    belongs to the segment that contains the middle of its display time. Dropping or resampling frames therefore never
-    shifts the labels of the others.
+    A frame belongs to the segment that contains its number in the file, or in seconds the middle of its display time.
+    Dropping or resampling frames therefore never shifts the labels of the others.
 
     Args:
         segments: The table.
         name: The path or name of the video; see ``name_of``.
         times: The numbers and times of its T frames in the file.
-        past_end: How far a segment may extend past the end of the video or into the next segment, in the unit of the
-            table. None allows one frame of the file, or the resolution of the table's times if that is coarser. The
-            excess is cut off and counted.
+        past_end: How far a segment may extend past the end of the video or into the next segment, in the table's unit.
+            None for one frame, or the resolution of its times if that is coarser. The excess is cut off and counted.
         rate: The frame rate of the table's frame numbers, if it is not that of the file.
         first_frame: The number of the first frame of the file in the table.
 
@@ -80,11 +78,7 @@ def annotate(
             for other in (ordered[i] for i in owner[first:stop][clash].unique().tolist()):
                 if segments.by_frame or not scale.trims(other, segment):
                     at = int(times.numbers[first + int(clash.nonzero()[0])])
-                    raise SeqclfError(
-                        f"{segments.where(name, segment)}: frame {at} of {name} is "
-                        f"{segments.classes[segment.label]}, but line {other.line} says "
-                        f"{segments.classes[other.label]} (multi_label=True keeps both)"
-                    )
+                    raise _overlap(segments, name, segment, other, at)
                 out.trimmed += 1
             out.labels[first:stop] = segment.label
         elif segment.label >= 0:
@@ -137,6 +131,14 @@ class _Scale:
         """Whether a segment overlaps the end of the one before so little that this is cut off."""
         nested = before.start == segment.start or before.end >= segment.end
         return not nested and self.bounds(before)[1] - self.bounds(segment)[0] <= self.tolerance
+
+
+def _overlap(segments: Segments, name: str, segment: Segment, before: Segment, frame: int) -> SeqclfError:
+    """The error for two segments of different classes."""
+    return SeqclfError(
+        f"{segments.where(name, segment)}: frame {frame} of {name} is {segments.classes[segment.label]}, but line "
+        f"{before.line} says {segments.classes[before.label]} (multi_label=True keeps both)"
+    )
 
 
 def _check_end(segments: Segments, name: str, segment: Segment, scale: _Scale) -> None:

@@ -106,18 +106,23 @@ def annotate_lists(
         out.descriptions.append(
             f"{lists[part].description}, {len(labels):,} frames, {int(inside.sum()):,} of them in segments"
         )
+    _report(out, table, adjusted, len(table.videos.keys() - names))
+    return out
+
+
+def _report(out: Annotated, table: Segments, adjusted: Sequence[Annotation], unused: int) -> None:
+    """Report the columns of the table, and the segments that were adjusted."""
     out.notes.append(f"{Path(table.path).name}: {table.header}")
     for count, noun, what in (
         (sum(a.clipped for a in adjusted), "segment", "clipped at the end of their video"),
         (sum(a.trimmed for a in adjusted), "segment", "clipped at the start of the next one"),
         (sum(a.empty for a in adjusted), "segment", "without a frame"),
-        (len(table.videos.keys() - names), "video", f"of {Path(table.path).name} in no list"),
+        (unused, "video", f"of {Path(table.path).name} in no list"),
     ):
         if count:
             out.adjusted.append(f"{counted(count, noun)} {what}")
             out.details.setdefault("segments", {})[f"{noun}s {what}"] = count
     out.notes += out.adjusted
-    return out
 
 
 def choose_frame_numbers(table: Segments, folders: Iterable[tuple[str, FrameFolder]]) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import torch
 from seqclf.batch import SeqclfError
 from seqclf.data.clips import Clips
 from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision, describe_input, labels_last_frames
+from seqclf.data.source import one_shape
 from seqclf.data.videos import Videos
 
 
@@ -120,7 +121,7 @@ class Data:
             if clips.frame_shape != self.train.frame_shape:
                 raise SeqclfError(
                     f"{self.source}: train clips have frames of shape {self.train.frame_shape}, but {name} clips have "
-                    f"{clips.frame_shape}: resize or crop them to one shape (transform=)"
+                    f"{clips.frame_shape}: {one_shape(clips.frame_shape)}"
                 )
         return {
             "source": self.source,

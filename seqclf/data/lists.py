@@ -172,19 +172,10 @@ def read_list(
     several = separator is not None
     labels = row_labels(path, root, form, found, chosen, classes, class_index, numbers, first_label, several)
     videos, absent = _find_all(path, root, chosen, labels.of_rows, labels.classes, missing)
-    things = counted(len(videos), "video")
-    if found.unit is not None:
-        things = f"{counted(len(videos), 'clip')} in {found.unit} of {counted(len({v.path for v in videos}), 'video')}"
-    description = f"{path.name}: form {found.form}{found.header}{split}, {things}"
-    if chosen[0].frames is not None:
-        description += f" of {sum(video.frames or 0 for video in videos):,} frames"
-    repeated = len(videos) - len({(video.path, video.span) for video in videos})
-    description += f" ({repeated:,} of them repeated)" if repeated else ""
-    description += f", {counted(len(labels.classes), 'class')} {labels.description}"
+    out = VideoList(videos, labels.classes, found.form, "", labels.numbers, absent, found.unit)
+    out.description = f"{path.name}: form {found.form}{found.header}{split}, {_described(out)} {labels.description}"
     if several:
-        labels_in_all = sum(v.label.count(1) for v in videos if isinstance(v.label, tuple))
-        description += f", {counted(labels_in_all, 'label')}"
-    out = VideoList(videos, labels.classes, found.form, description, labels.numbers, absent, found.unit)
+        out.description += f", {counted(sum(v.label.count(1) for v in videos if isinstance(v.label, tuple)), 'label')}"
     return _with_groups(out, found, absent)
 
 
@@ -237,6 +228,19 @@ def _selected(path: Path, found: Rows, select: Selection | None, refuse_shared: 
     rows = rows_of_part(path, found.rows, found.split_column, select.part, select.shared, select.test_split)
     whole = len(rows) == len(found.rows)
     return rows, "" if whole else f", {select.part} rows by column {found.split_column}"
+
+
+def _described(found: VideoList) -> str:
+    """The number of videos or clips, and of classes."""
+    videos = found.videos
+    text = counted(len(videos), "video")
+    if found.unit is not None:
+        text = f"{counted(len(videos), 'clip')} in {found.unit} of {counted(len({v.path for v in videos}), 'video')}"
+    if videos[0].frames is not None:
+        text += f" of {sum(video.frames or 0 for video in videos):,} frames"
+    repeated = len(videos) - len({(video.path, video.span) for video in videos})
+    text += f" ({repeated:,} of them repeated)" if repeated else ""
+    return f"{text}, {counted(len(found.classes), 'class')}"
 
 
 def _with_groups(out: VideoList, found: Rows, absent: list[tuple[int, str]]) -> VideoList:

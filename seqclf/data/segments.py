@@ -19,6 +19,7 @@ import difflib
 import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,6 @@ class Segments:
         elsewhere: The label of frames outside all segments: ``IGNORE``, or the index of the background class.
         videos: The segments of each video, in the order of the file.
         bad: With ``on_error="skip"``, the videos with invalid segments: name -> reason.
-        by_stem, by_name: The names of videos by name without suffix, and without suffix and folders.
         multi_label: Whether a frame may have several labels.
         by_frame: Whether the table labels single frames, so that others are unknown.
         step: The resolution of the times, in the unit.
@@ -70,13 +70,21 @@ class Segments:
     elsewhere: int
     videos: dict[str, list[Segment]]
     bad: dict[str, str] = field(default_factory=dict)
-    by_stem: dict[str, list[str]] = field(default_factory=dict)
-    by_name: dict[str, list[str]] = field(default_factory=dict)
     multi_label: bool = False
     by_frame: bool = False
     step: float = 0.0
     header: str = ""
     files: dict[str, Path] = field(default_factory=dict)
+
+    @cached_property
+    def by_stem(self) -> dict[str, list[str]]:
+        """The names of videos by name without suffix, and by name without suffix and folders."""
+        names: dict[str, list[str]] = {}
+        for name in self.videos:
+            stem = _stem(name)
+            for key in {stem, f"*/{posixpath.basename(stem)}"}:
+                names.setdefault(key, []).append(name)
+        return names
 
     def where(self, video: str, segment: Segment) -> str:
         """File and line of a segment, for errors."""
@@ -104,36 +112,26 @@ def read_segments(
         background: The class of frames outside all segments; None leaves them without a label. With ``classes=None`` it
             becomes the first class if no segment has it.
         inclusive: With unit "frames", ``end`` is the last frame of a segment.
-        columns: The names of the columns "video", "start", "end" and "label" (or "frame"), if they are unusual; or
-            their numbers from 0, if the file has no header. "labels" takes the columns of classes with 0 or 1.
+        columns: The columns "video", "start", "end" and "label" (or "frame"), by unusual names, or by numbers from 0 if
+            the file has no header. "labels" takes the columns of classes with 0 or 1.
         on_error: "raise", or "skip" to add the videos of invalid rows to ``bad``.
         first_label: 0 or 1, the number of the first class, if labels are numbers. None detects it by a label 0 or a
             label equal to the number of classes, or raises.
-        separator: What separates the labels of a frame with several, such as "|"; segments may then overlap. None if a
-            frame has one label.
+        separator: What separates several labels of a frame, such as "|"; segments may then overlap. None for one.
         names: The videos, if each has a file of its own.
 
     Raises:
         SeqclfError: The file is missing or not such a table; a row lacks a value, has an invalid time, ends before it
             starts, or has an unknown label. The message names the file and line.
     """
-    if unit not in ("frames", "seconds"):
-        raise SeqclfError(f'unit={unit!r}: expected "frames" or "seconds"')
-    if inclusive and unit == "seconds":
-        raise SeqclfError("inclusive=True is for frames; in seconds a segment ends where the next begins")
-    if separator is not None and background is not None:
-        raise SeqclfError(
-            f"background={background!r}: with several labels per frame, no class applies outside all segments"
-        )
+    _check(unit, inclusive, background, separator)
     path, bad, files = Path(path), dict[str, str](), dict[str, Path]()
-    several = separator is not None
+    several, how = separator is not None, (unit, columns, inclusive, separator, classes is not None)
     if path.is_dir() or "*" in str(path):
         files = annotation_files(path, names, bad if on_error == "skip" else None)
-        read = [
-            segment_rows(file, unit, columns, inclusive, separator, classes is not None, v) for v, file in files.items()
-        ]
+        read = [segment_rows(file, *how, video) for video, file in files.items()]
     else:
-        read = [segment_rows(path, unit, columns, inclusive, separator, classes is not None)]
+        read = [segment_rows(path, *how)]
     rows = [row for found in read for row in found.rows]
     known = list(classes) if classes is not None else read[0].classes if read else None
     if known is None:
@@ -152,12 +150,20 @@ def read_segments(
             if on_error == "raise":
                 raise
             found.bad.setdefault(row.video, str(error))
-    times = [bound for video in found.videos.values() for segment in video for bound in segment[:2]]
-    found.step = resolution(times, unit)
-    for name in found.videos:
-        found.by_stem.setdefault(_stem(name), []).append(name)
-        found.by_name.setdefault(posixpath.basename(_stem(name)), []).append(name)
+    found.step = resolution([bound for video in found.videos.values() for s in video for bound in s[:2]], unit)
     return found
+
+
+def _check(unit: str, inclusive: bool, background: str | None, separator: str | None) -> None:
+    """Raise a ``SeqclfError`` for arguments of ``read_segments`` that are wrong or do not go together."""
+    if unit not in ("frames", "seconds"):
+        raise SeqclfError(f'unit={unit!r}: expected "frames" or "seconds"')
+    if inclusive and unit == "seconds":
+        raise SeqclfError("inclusive=True is for frames; in seconds a segment ends where the next begins")
+    if separator is not None and background is not None:
+        raise SeqclfError(
+            f"background={background!r}: with several labels per frame, no class applies outside all segments"
+        )
 
 
 def name_of(segments: Segments, path: str) -> str:
@@ -171,7 +177,7 @@ def name_of(segments: Segments, path: str) -> str:
     if path in segments.videos:
         return path
     stem = _stem(path)
-    names = segments.by_stem.get(stem) or segments.by_name.get(posixpath.basename(stem), [])
+    names = segments.by_stem.get(stem) or segments.by_stem.get(f"*/{posixpath.basename(stem)}", [])
     if len(names) > 1:  # prefer names that share the last folders of the path
         both = {name: (f"/{_stem(name)}", f"/{stem}") for name in names}
         names = [name for name, (a, b) in both.items() if a.endswith(b) or b.endswith(a)] or names

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from itertools import combinations
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from seqclf.batch import SeqclfError
 from seqclf.data.annotated import annotate_lists
 from seqclf.data.classes import read_class_index
 from seqclf.data.columns import Columns
 from seqclf.data.data import Data
-from seqclf.data.feature_file import FeatureFile, check_layout
+from seqclf.data.feature_file import check_layout
 from seqclf.data.find import open_video
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.input_spec import DecisionRule
 from seqclf.data.labelling import Labelling, every_frame
-from seqclf.data.lists import Selection, VideoList, read_list, read_paths
+from seqclf.data.lists import read_list, read_paths
 from seqclf.data.paths import resolve_path
 from seqclf.data.sampling import CLIP, Sampling, whole
 from seqclf.data.segments import read_segments
-from seqclf.data.source import Layout, Source, Video
-from seqclf.data.spans import Unit, VideoSpan, resolution, span_text
+from seqclf.data.set_parts import SetParts, choices, videos_of
+from seqclf.data.source import Layout
+from seqclf.data.spans import Unit
 from seqclf.data.transforms import Transform
-from seqclf.data.video_file import VideoFile
-from seqclf.data.videos import Videos
 from seqclf.runtime.text import counted
 
 
@@ -103,43 +98,30 @@ def video_set(
         SeqclfError: A list or a video is missing or invalid. The message names the file and line.
     """
     check_layout(layout)
-    how = _Clips(sampling, test_sampling, transform, test_transform, labelling, workers, on_error, multi_label)
-    lists = _lists(root, {"train": train, "test": split or test, "validation": validation})
-    select = _selections(lists, split_column, test_split, measured=split is not None)
-    descriptions, parts = [], {}
-    training: VideoList | None = None
-    for part, path in lists.items():
+    parts = SetParts(
+        *(root, train, test, validation, split, split_column, test_split, sampling, test_sampling, transform),
+        *(test_transform, labelling, workers, on_error, multi_label, separator),
+    )
+    reader = partial(open_video, fps=fps, pattern=pattern, stream=stream, layout=layout, on_error=parts.damage())
+    first: dict[str, Any] = {}
+    descriptions = []
+    for part, (path, select) in parts.lists().items():
         found = read_list(
-            path,
-            root,
-            form,
-            None if training is None else training.classes,
-            class_index,
-            _missing(on_error),
-            numbers=None if training is None else training.numbers,
+            *(path, root, form, first.get("classes"), class_index, parts.missing()),
+            numbers=first.get("numbers"),
             first_label=first_label,
             columns=columns,
-            select=select[part],
+            select=select,
             clips=unit,
-            separator=_separator(multi_label, separator),
+            separator=parts.label_separator(),
         )
-        training = training or found
-        reader = partial(open_video, fps=fps, pattern=pattern, stream=stream, layout=layout, on_error=_damage(on_error))
-        videos = _videos(found, reader, past_end)
-        parts[part] = how.videos(part, videos, _absent(path, found), found.groups())
+        first = first or {"classes": found.classes, "numbers": found.numbers}
+        videos = videos_of(found, reader, past_end)
+        clips = parts.add(part, videos, found, found.groups())
         descriptions.append(found.description)
         if part != "train" or all(isinstance(video.source, FrameFolder) for video in videos):  # these open quickly
-            descriptions[-1] += f", {parts[part].open():,} frames{_choices(videos, stream)}"
-    assert training is not None
-    return Data(
-        parts["train"],
-        parts["test"],
-        training.classes,
-        f"{root} ({'; '.join(descriptions)})",
-        parts.get("validation"),
-        warning=_leak(parts, measured=split is not None),
-        decision=decision,
-    )
+            descriptions[-1] += f", {clips.open():,} frames{choices(videos, stream)}"
+    return parts.data(first["classes"], descriptions, decision=decision)
 
 
 def annotated_set(
@@ -209,79 +191,30 @@ def annotated_set(
     """
     check_layout(layout)
     names, first_label = class_names(classes, root, first_label)
-    how = _Clips(sampling, test_sampling, transform, test_transform, None, workers, on_error, multi_label)
-    paths = _lists(root, {"train": train, "test": split or test, "validation": validation})
-    select = _selections(paths, split_column, test_split, measured=split is not None)
-    lists = {part: read_paths(path, root, _missing(on_error), select=select[part]) for part, path in paths.items()}
+    parts = SetParts(
+        *(root, train, test, validation, split, split_column, test_split, sampling, test_sampling, transform),
+        *(test_transform, None, workers, on_error, multi_label, separator),
+    )
+    lists = {part: read_paths(p, root, parts.missing(), select=select) for part, (p, select) in parts.lists().items()}
     table = read_segments(
-        resolve_path(segments, root),
-        unit,
-        names,
-        background,
-        inclusive,
-        columns,
-        on_error,
-        first_label,
-        _separator(multi_label, separator),
-        dict.fromkeys(entry.name for found in lists.values() for entry in found.videos),
+        *(resolve_path(segments, root), unit, names, background, inclusive, columns, on_error, first_label),
+        *(parts.label_separator(), dict.fromkeys(entry.name for found in lists.values() for entry in found.videos)),
     )
-    names = table.classes
-    reader = partial(open_video, stream=stream, layout=layout, on_error=_damage(on_error))
+    reader = partial(open_video, stream=stream, layout=layout, on_error=parts.damage())
     found = annotate_lists(
-        table, lists, fps, pattern, frame_numbers, past_end, workers, on_error, reader, annotation_fps, first_frame
+        *(table, lists, fps, pattern, frame_numbers, past_end, workers, on_error, reader, annotation_fps, first_frame)
     )
-    parts = {
-        part: how.videos(
-            part,
-            videos,
-            _absent(paths[part], lists[part]) | found.damaged[part],
-            lists[part].groups([video.name for video in videos]),
-        )
-        for part, videos in found.videos.items()
-    }
+    for part, videos in found.videos.items():
+        clips = parts.add(part, videos, lists[part], lists[part].groups([video.name for video in videos]))
+        clips.skipped.update(found.damaged[part])
     over_videos = getattr(test_sampling, "func", test_sampling) is whole and not multi_label
-    return Data(
-        parts["train"],
-        parts["test"],
-        names,
-        f"{root} ({'; '.join([*found.descriptions, f'{len(names):,} classes', *found.notes])})",
-        parts.get("validation"),
-        warning=_leak(parts, measured=split is not None),
+    return parts.data(
+        table.classes,
+        [*found.descriptions, counted(len(table.classes), "class"), *found.notes],
         details=found.details,
-        background=None if not over_videos else [] if background is None else [names.index(background)],
+        background=None if not over_videos else [] if background is None else [table.classes.index(background)],
         decision=decision,
     )
-
-
-@dataclass(frozen=True)
-class _Clips:
-    """How the videos of a part become clips."""
-
-    sampling: Sampling
-    test_sampling: Sampling
-    transform: Transform | None
-    test_transform: Transform | None
-    labelling: Labelling | None
-    workers: int
-    on_error: str
-    multi_label: bool
-
-    def videos(self, part: str, videos: list[Video], skipped: dict[str, str], groups: list[str] | None) -> Videos:
-        """The data set of a part."""
-        training = part == "train"
-        out = Videos(
-            videos,
-            self.sampling if training else self.test_sampling,
-            self.transform if training or self.test_transform is None else self.test_transform,
-            training,
-            self.labelling,
-            self.workers,
-            self.on_error,
-            multi_label=self.multi_label,
-            groups=groups,
-        )
-        out.skipped.update(skipped)
-        return out
 
 
 def class_names(
@@ -297,93 +230,3 @@ def class_names(
             f"{error}; classes= takes a file, a list of names, or None for the labels in the table"
         ) from None
     return index.names, index.first if first_label is None else first_label
-
-
-def _separator(multi_label: bool, separator: str) -> str | None:
-    """The separator for the readers of lists and tables."""
-    if not separator.strip():
-        raise SeqclfError(f"separator={separator!r}: expected a character such as '|'")
-    return separator if multi_label else None
-
-
-def _lists(root: str, names: dict[str, str | None]) -> dict[str, Path]:
-    """The list of each part that has one."""
-    return {part: resolve_path(name, root) for part, name in names.items() if name is not None}
-
-
-def _selections(
-    lists: dict[str, Path], column: str | None, test_split: str | None, measured: bool
-) -> dict[str, Selection]:
-    """The rows of its list that each part takes; with ``measured``, any list may replace the test list."""
-    paths = [path.resolve() for part, path in lists.items() if part != "test" or not measured]
-    return {part: Selection(part, paths.count(path.resolve()) > 1, column, test_split) for part, path in lists.items()}
-
-
-def _videos(found: VideoList, reader: Callable[[Path], Source], past_end: float | None) -> list[Video]:
-    """The videos of a list, or clips inside them."""
-    sources: dict[Path, Source] = {}  # clips of one video share a source, so that it is indexed once
-    step = resolution([bound for entry in found.videos for bound in entry.span or ()], found.unit)
-    videos = []
-    for entry in found.videos:
-        name, source = entry.name, reader(entry.path)
-        if entry.span is not None and found.unit is not None:
-            name += f", {span_text(*entry.span, found.unit)}"
-            source = VideoSpan(sources.setdefault(entry.path, source), *entry.span, found.unit, past_end, step)
-        videos.append(Video(name, source, entry.labels()))
-    return videos
-
-
-def _leak(parts: dict[str, Videos], measured: bool) -> str | None:
-    """A warning if videos or groups are in training and in another part; None otherwise.
-
-    Other parts than training then have no groups, as data sets may divide subjects on purpose. With ``measured``, the
-    test list was replaced to measure other videos, which may be those of training.
-    """
-    train, test = ({(v.source.path, v.name) for v in parts[part].videos} for part in ("train", "test"))
-    warnings = []
-    if train & test:
-        same = counted(len(train & test), "video")
-        warnings.append(f"{same} in training and in test, such as {min(train & test)[1]}")
-    groups = {name: set(part.groups or ()) for name, part in parts.items()}
-    for one, other in combinations(groups, 2):
-        if both := groups[one] & groups[other]:
-            warnings.append(f"{counted(len(both), 'group')} in {one} and in {other}, such as {min(both)}")
-            parts[other].groups = None
-    return None if measured else "; ".join(warnings) or None
-
-
-def _choices(videos: Sequence[Video], stream: int | None) -> str:
-    """What was chosen where files could be read in several ways, for the source line."""
-    several, chosen, clipped = 0, set(), 0
-    for video in videos:
-        if isinstance(video.source, VideoSpan):
-            with suppress(SeqclfError):
-                clipped += video.source.clipped
-        if isinstance(video.source, VideoFile):
-            with suppress(SeqclfError):  # left out, and reported as such
-                count, number = video.source.streams()
-                several += count > 1
-                chosen |= {number} if count > 1 else set()
-    arrays = next((video.source for video in videos if isinstance(video.source, FeatureFile)), None)
-    notes = f", arrays {'(T, D)' if arrays.layout == 'time_first' else '(D, T)'}" if arrays else ""
-    notes += f", {counted(clipped, 'clip')} cut at the end of their video" if clipped else ""
-    numbers = " or ".join(map(str, sorted(chosen)))
-    why = "FFmpeg's choice" if stream is None else "as set"
-    return notes + (
-        f", {several:,} files have several video streams; stream {numbers} is read ({why}, stream= changes it)"
-        if several
-        else ""
-    )
-
-
-def _damage(on_error: str) -> Literal["raise", "skip_frames"]:
-    return "skip_frames" if on_error == "skip_frames" else "raise"
-
-
-def _missing(on_error: str) -> str:
-    return "skip" if on_error == "skip" else "raise"
-
-
-def _absent(path: Path, found: VideoList) -> dict[str, str]:
-    """The missing videos of a list: name -> reason."""
-    return {video: f"{path.name}, line {line}: no such video" for line, video in found.missing}

@@ -67,6 +67,13 @@ class Video:
     labels: int | Tensor | None = None
 
 
+def one_shape(shape: Sequence[int]) -> str:
+    """How to give frames of different shapes one shape, for errors."""
+    if len(shape) == 1:
+        return "all videos must have the same number of features; layout= names the axes of arrays"
+    return "resize or crop them to one shape (transform=)"
+
+
 def is_video(name: str) -> bool:
     """Whether a file name has the suffix of a video or of features."""
     return name.lower().endswith((*VIDEOS, FEATURES))

@@ -19,7 +19,7 @@ from seqclf.data.multi_label import check_columns, frame_labels
 from seqclf.data.order import mix, sample_order
 from seqclf.data.reading import read_frames
 from seqclf.data.sampling import Sampling, sample_clips, whole
-from seqclf.data.source import Video
+from seqclf.data.source import Video, one_shape
 from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
 from seqclf.runtime.random import random_state, seeded
@@ -230,7 +230,7 @@ class Videos:
         if self._first is not None and tuple(frames.shape[1:]) != self._first[1:]:
             raise SeqclfError(
                 f"{video.source.path}: has frames of shape {tuple(frames.shape[1:])}, but other videos have "
-                f"{self._first[1:]}: resize or crop them to one shape (transform=), or for arrays set layout="
+                f"{self._first[1:]}: {one_shape(frames.shape[1:])}"
             )
         if not self.per_frame:
             assert video.labels is not None
@@ -274,8 +274,8 @@ class Videos:
         shapes = {tuple(frames.shape[1:]) for _, frames, _ in whole}
         if len(shapes) > 1:
             raise SeqclfError(
-                f"frames of shapes {' and '.join(map(str, sorted(shapes)))} can't form one batch: resize or crop them "
-                "to one shape (transform=)"
+                f"frames of shapes {' and '.join(map(str, sorted(shapes)))} can't form one batch: "
+                f"{one_shape(min(shapes))}"
             )
         first, shape = whole[0][1], shapes.pop()
         if first.dim() == 4 and first.stride(1) == 1:  # keep channels last: reordering is slower than copying

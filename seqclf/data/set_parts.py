@@ -1,0 +1,152 @@
+"""The parts of a data set of videos: their lists, how their videos become clips, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+from seqclf.batch import SeqclfError
+from seqclf.data.data import Data
+from seqclf.data.feature_file import FeatureFile
+from seqclf.data.labelling import Labelling
+from seqclf.data.lists import Selection, VideoList
+from seqclf.data.paths import resolve_path
+from seqclf.data.sampling import Sampling
+from seqclf.data.source import Source, Video
+from seqclf.data.spans import VideoSpan, resolution, span_text
+from seqclf.data.transforms import Transform
+from seqclf.data.video_file import VideoFile
+from seqclf.data.videos import Videos
+from seqclf.runtime.text import counted
+
+
+@dataclass(frozen=True)
+class SetParts:
+    """The arguments that ``video_set`` and ``annotated_set`` share; they are described there.
+
+    Attributes:
+        found: The data set of each part, filled by ``add``.
+    """
+
+    root: str
+    train: str
+    test: str
+    validation: str | None
+    split: str | None
+    split_column: str | None
+    test_split: str | None
+    sampling: Sampling
+    test_sampling: Sampling
+    transform: Transform | None
+    test_transform: Transform | None
+    labelling: Labelling | None
+    workers: int
+    on_error: str
+    multi_label: bool
+    separator: str
+    found: dict[str, Videos] = field(default_factory=dict)
+
+    def lists(self) -> dict[str, tuple[Path, Selection]]:
+        """For each part its list, and which rows it takes. With ``split``, any list may replace the test list."""
+        names = {"train": self.train, "test": self.split or self.test, "validation": self.validation}
+        paths = {part: resolve_path(name, self.root) for part, name in names.items() if name is not None}
+        real = {part: path.resolve() for part, path in paths.items()}
+        used = [path for part, path in real.items() if part != "test" or self.split is None]
+        return {
+            part: (path, Selection(part, used.count(real[part]) > 1, self.split_column, self.test_split))
+            for part, path in paths.items()
+        }
+
+    def label_separator(self) -> str | None:
+        """What separates labels; None if each video, or frame, has one."""
+        if not self.separator:
+            raise SeqclfError("separator='': expected a character such as '|'")
+        return self.separator if self.multi_label else None
+
+    def missing(self) -> str:
+        """How lists treat missing videos."""
+        return "skip" if self.on_error == "skip" else "raise"
+
+    def damage(self) -> Literal["raise", "skip_frames"]:
+        """How readers treat damaged frames."""
+        return "skip_frames" if self.on_error == "skip_frames" else "raise"
+
+    def add(self, part: str, videos: list[Video], listed: VideoList, groups: list[str] | None) -> Videos:
+        """Make the data set of a part from the videos of its list."""
+        training = part == "train"
+        self.found[part] = Videos(
+            videos,
+            self.sampling if training else self.test_sampling,
+            self.transform if training or self.test_transform is None else self.test_transform,
+            training,
+            self.labelling,
+            self.workers,
+            self.on_error,
+            multi_label=self.multi_label,
+            groups=groups,
+        )
+        name = Path(getattr(self, part) if part != "test" or self.split is None else self.split).name
+        self.found[part].skipped.update({v: f"{name}, line {line}: no such video" for line, v in listed.missing})
+        return self.found[part]
+
+    def data(self, classes: Sequence[str], descriptions: Sequence[str], **more: Any) -> Data:
+        """The parts as one data set."""
+        source, found = f"{self.root} ({'; '.join(descriptions)})", self.found
+        warning = self._shared()
+        return Data(found["train"], found["test"], classes, source, found.get("validation"), warning=warning, **more)
+
+    def _shared(self) -> str | None:
+        """A warning about videos and groups that are in two parts; None for none, or with ``split``.
+
+        The part that comes later then has no groups, since some data sets divide the videos of a subject on purpose.
+        """
+        train, test = ({(v.source.path, v.name) for v in self.found[part].videos} for part in ("train", "test"))
+        both, warnings = train & test, []
+        if both:
+            warnings.append(f"{counted(len(both), 'video')} in training and in test, such as {min(both)[1]}")
+        groups = {name: set(part.groups or ()) for name, part in self.found.items()}
+        for one, other in combinations(groups, 2):
+            if shared := groups[one] & groups[other]:
+                warnings.append(f"{counted(len(shared), 'group')} in {one} and in {other}, such as {min(shared)}")
+                self.found[other].groups = None
+        return "; ".join(warnings) if warnings and self.split is None else None
+
+
+def videos_of(found: VideoList, reader: Callable[[Path], Source], past_end: float | None) -> list[Video]:
+    """The videos of a list, or clips inside them."""
+    sources: dict[Path, Source] = {}  # clips of one video share a source, so that it is indexed once
+    step = resolution([bound for entry in found.videos for bound in entry.span or ()], found.unit)
+    videos = []
+    for entry in found.videos:
+        name, source = entry.name, reader(entry.path)
+        if entry.span is not None and found.unit is not None:
+            name += f", {span_text(*entry.span, found.unit)}"
+            source = VideoSpan(sources.setdefault(entry.path, source), *entry.span, found.unit, past_end, step)
+        videos.append(Video(name, source, entry.labels()))
+    return videos
+
+
+def choices(videos: Sequence[Video], stream: int | None) -> str:
+    """What was chosen where files could be read in several ways, for the source line."""
+    several, chosen, clipped = 0, set(), 0
+    for video in videos:
+        with suppress(SeqclfError):  # left out, and reported as such
+            if isinstance(video.source, VideoSpan):
+                clipped += video.source.clipped
+            if isinstance(video.source, VideoFile):
+                count, number = video.source.streams()
+                several += count > 1
+                chosen |= {number} if count > 1 else set()
+    notes = f", {counted(clipped, 'clip')} cut at the end of their video" if clipped else ""
+    arrays = next((video.source for video in videos if isinstance(video.source, FeatureFile)), None)
+    if arrays is not None:
+        notes += f", arrays {'(T, D)' if arrays.layout == 'time_first' else '(D, T)'}"
+    if several:
+        numbers, why = " or ".join(map(str, sorted(chosen))), "FFmpeg's choice" if stream is None else "as set"
+        notes += f", {counted(several, 'file')} with several video streams; stream {numbers} is read"
+        notes += f" ({why}, stream= changes it)"
+    return notes
