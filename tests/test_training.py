@@ -479,10 +479,10 @@ def test_channels_last_changes_the_layout_only():
     torch.testing.assert_close(last(frames)[0], plain(frames)[0])
 
 
-def test_compile_applies_to_the_encoder(tmp_path, monkeypatch):
-    compiled = []
-    monkeypatch.setattr(nn.Module, "compile", lambda module, **_: compiled.append(type(module)))
-    train(TINY, tmp_path / "plain", "cpu")
-    assert compiled == []
-    train(replace(TINY, compile=True), tmp_path / "compiled", "cpu")
-    assert compiled == [seqclf.Flatten]
+def test_compile_compiles_the_encoder(tmp_path):
+    with torch.compiler.set_stance("fail_on_recompile"):  # an attempt to compile is an error
+        train(TINY, tmp_path / "plain", "cpu")
+        with pytest.raises(RuntimeError, match=r"models/encoder\.py"):
+            train(replace(TINY, compile=True), tmp_path / "compiled", "cpu")
+    with torch.compiler.set_stance("force_eager"):
+        train(replace(TINY, compile=True), tmp_path / "eager", "cpu")
