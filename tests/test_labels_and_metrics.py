@@ -43,7 +43,7 @@ _ = IGNORE  # short, for tables of labels
         (every_frame, [4, 1, 2], [[2, 2, 2, 2], [0, _, _, _], [1, 1, _, _]]),
     ],
 )
-def test_a_clips_label_stands_at_its_last_valid_frame_or_at_each_of_them(labelling, lengths, expected):
+def test_the_label_of_a_clip_is_at_its_last_valid_frame_or_at_every_valid_frame(labelling, lengths, expected):
     labels = labelling(torch.tensor([2, 0, 1]), None if lengths is None else torch.tensor(lengths), 4)
     assert labels.dtype == torch.int64
     assert labels.tolist() == expected
@@ -173,7 +173,7 @@ def test_losses_of_the_parts_of_a_batch_sum_to_the_loss_of_the_whole(case, parts
     close(split.grad, whole.grad)
 
 
-def test_the_price_of_flickering_equals_its_definition_and_its_parts_sum_to_the_whole():
+def test_the_smoothing_loss_equals_its_definition_and_its_parts_sum_to_the_whole():
     torch.manual_seed(0)
     logits = (3 * torch.randn(4, 6, 3)).requires_grad_()
     labels = torch.randint(0, 3, (4, 6)).masked_fill(torch.rand(4, 6) < 0.3, IGNORE)
@@ -191,7 +191,7 @@ def test_the_price_of_flickering_equals_its_definition_and_its_parts_sum_to_the_
     )
 
 
-def test_only_the_later_frame_learns_from_the_price_of_flickering():
+def test_only_the_later_frame_has_a_gradient_of_the_smoothing_loss():
     logits = torch.randn(1, 2, 3, requires_grad=True)
     labels = torch.tensor([[0, 1]])
     (steady_cross_entropy(logits, labels) - cross_entropy(logits, labels)).backward()
@@ -324,7 +324,7 @@ def test_figures_equal_their_plain_definitions(case, top_k, worst):
 
 @quick(max_examples=40)
 @given_cases(batches(max_clips=9), st.integers(1, 9), st.integers(1, 4))
-def test_how_the_clips_are_batched_does_not_change_a_figure(case, size, worst):
+def test_batching_does_not_change_the_figures(case, size, worst):
     """The last incomplete batch included; and clips of the last batch may be padded less than those of the first."""
     logits, batch = case
     K, whole, parts = logits.shape[-1], Metrics(logits.shape[-1], worst=worst), Metrics(logits.shape[-1], worst=worst)
@@ -386,7 +386,7 @@ def test_only_the_list_of_the_most_wrong_needs_indices():
 
 @quick(max_examples=60)
 @given_cases(st.integers(1, 30), st.integers(1, 70), st.integers(0, 2**40), st.integers(1, 5))
-def test_every_sample_comes_once_per_pass_whatever_the_batch_size(size, batch_size, seed, passes):
+def test_every_sample_comes_once_per_pass_for_any_batch_size(size, batch_size, seed, passes):
     """Batches that end one pass and begin the next, and batches larger than the data set, among them."""
     steps = -(-size * passes // batch_size)
     stream = torch.cat([sample_order(size, batch_size, seed, step) for step in range(steps)])
@@ -397,7 +397,7 @@ def test_every_sample_comes_once_per_pass_whatever_the_batch_size(size, batch_si
     assert torch.equal(stream[:size], one_by_one)
 
 
-def test_the_order_is_a_function_of_its_arguments_whatever_was_asked_before():
+def test_the_order_is_a_function_of_its_arguments_only():
     arguments = [(n, b, seed, step) for n in (5, 12) for b in (3, 12, 40) for seed in (0, 1) for step in (0, 7)]
     forward = [sample_order(*a) for a in arguments]
     torch.manual_seed(123)
@@ -406,7 +406,7 @@ def test_the_order_is_a_function_of_its_arguments_whatever_was_asked_before():
     assert all(order.dtype == torch.int64 and len(order) == a[1] for order, a in zip(forward, arguments, strict=True))
 
 
-def test_the_order_leaves_pytorchs_generator_alone():
+def test_the_order_does_not_change_pytorchs_generator():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -549,7 +549,7 @@ def test_writing_into_an_order_does_not_change_the_next():
     assert torch.equal(sample_order(10, 4, 987654321, 0), before)
 
 
-def test_a_model_that_answers_nan_is_right_nowhere():
+def test_nan_logits_are_wrong_everywhere():
     metrics = Metrics(10)
     metrics.update(torch.full((2, 3, 10), float("nan")), Batch(torch.zeros(2, 3, 1), torch.ones(2, 3).long()))
     assert metrics.result()["top5_accuracy"] == 0
@@ -562,7 +562,7 @@ def test_top_1_accuracy_is_frame_accuracy_where_logits_are_equal():
     assert metrics.result()["top1_accuracy"] == metrics.result()["frame_accuracy"]
 
 
-def test_a_logit_of_minus_infinity_at_a_frame_without_label_leaves_the_loss_alone():
+def test_a_logit_of_minus_infinity_at_a_frame_without_label_does_not_change_the_loss():
     logits = torch.zeros(1, 2, 3)
     logits[0, 0, 0] = -float("inf")
     metrics = Metrics(3)

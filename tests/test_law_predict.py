@@ -424,7 +424,7 @@ def hold_average_precision(run, found, clips, expected):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_predict_is_what_evaluate_counted(tmp_path, name):
+def test_prediction_equals_evaluation(tmp_path, name):
     row = ROWS[name]
     run, files = trained(tmp_path, row)
     found = hold(run, files, 40 if "mnist" in row.body else None)
@@ -504,7 +504,7 @@ def test_the_frames_of_the_files_are_what_evaluate_counted(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_what_has_no_importable_name_is_refused_with_the_way_out(tmp_path):
+def test_a_function_without_an_importable_name_is_refused_with_the_solution(tmp_path):
     body = "def data():\n    return video_set(**VIDEOS, transform=lambda clip, generator: clip[..., :8, :8])"
     row = Row(body, lambda d: make_folders(d, size=(14, 11)))
     run, files = trained(tmp_path, row)

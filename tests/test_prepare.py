@@ -1,4 +1,4 @@
-"""Prepared videos: exact frames, features to learn from, work that is cut short."""
+"""Preparation of videos: exact frames, features of an encoder, interrupted work."""
 
 import json
 import shutil
@@ -91,7 +91,7 @@ def test_finished_videos_are_skipped_and_unfinished_ones_repeated(made, tmp_path
     out = tmp_path / "out"
     assert prepare("frames", made / "videos", "--out", out)[0] == 0
     before = {name: (out / name).stat().st_mtime_ns for name in files(out)}
-    part = out / ".train_00001.part"  # what a killed process leaves
+    part = out / ".train_00001.part"  # the rest of a killed process
     (out / "train_00001").rename(part)
     (part / "train_00001.0001.jpg").write_bytes(b"half a pict")
     (part / "train_00001.9999.jpg").write_bytes(b"of another time")

@@ -174,7 +174,7 @@ def test_lists_as_other_programs_write_them(tmp_path, root):
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_tables_are_read_whatever_wrote_them(tmp_path, text, encoding):
+def test_tables_of_any_program_are_read(tmp_path, text, encoding):
     touch(tmp_path, "w/0.mp4", "r/1.mp4")
     (tmp_path / "l.csv").write_bytes((text.removeprefix("\ufeff") if encoding == "utf-16" else text).encode(encoding))
     found = read_list(tmp_path / "l.csv", tmp_path)
@@ -553,7 +553,7 @@ def test_any_text_is_read_or_refused_by_name(tmp_path, lines, form):
             assert str(error).startswith(str(path)) and "\n" not in str(error)
 
 
-def test_what_is_no_list_is_refused(tmp_path):
+def test_a_file_that_is_not_a_list_is_refused(tmp_path):
     (tmp_path / "binary").write_bytes(bytes(range(256)))
     for name in ("none", "binary"):
         assert refused(read_list, tmp_path / name, tmp_path).startswith(f"{tmp_path / name}: ")
@@ -581,7 +581,7 @@ def test_repeated_videos_are_counted(tmp_path, root):
     assert len(found.videos) == 7 and "1 of them repeated" in found.description
 
 
-def test_the_name_as_written_goes_before_others_of_its_stem(tmp_path):
+def test_an_exact_name_takes_precedence_over_others_of_its_stem(tmp_path):
     touch(tmp_path, "v1/1.png", "v1.avi", "f.g.npy", "camera", "dump.bin")
     Image.new("RGB", (8, 8)).save(tmp_path / "v1" / "1.png")
     path = tmp_path / "l.txt"
