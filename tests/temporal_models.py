@@ -71,6 +71,14 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
         TemporalChain,
         parts={"fcn": partial(TCN, channels=(6, 6), block="conv", causal=False, norm="batch"), "pool": Pool},
     ),
+    "tcn, whole, then pools": partial(
+        TemporalChain,
+        parts={
+            "tcn": partial(TCN, channels=(6,), causal=False),
+            "max": partial(Pool, kind="max"),
+            "attention": partial(Pool, kind="attention"),
+        },
+    ),
     "single frames in a chain": partial(TemporalChain, parts={"one": Identity, "two": Identity}),
 }
 """Every temporal model, built from D. The laws are tested on each: in test_temporal_models.py and by check_temporal."""

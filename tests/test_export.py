@@ -57,6 +57,7 @@ WRITTEN = (
     "tcn",
     "pool, max",
     "stages that stream",
+    "tcn, whole, then pools",
 )
 """Models of ``MODELS`` that between them have everything that an export must write."""
 

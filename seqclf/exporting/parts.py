@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from seqclf.batch import SeqclfError
 from seqclf.exporting.memory import CannotExport, Memory, parts_of
 from seqclf.exporting.recurrent import CellRecurrent, OnnxRecurrent, replace_recurrent
 from seqclf.models import Attention, FrameSequenceClassifier, LocalResponseNorm, Normalize, Pool
+from seqclf.models.pool import COMBINE, Frames, running
 
 LARGEST = 2**31 - 1
 """The largest batch or time; PyTorch 2.6 needs a limit."""
@@ -177,10 +177,23 @@ class _Attention(Attention):
 
 
 class _Pool(Pool):
-    """The same without ``cummax``, which ONNX does not have."""
+    """The same with a loop over time: a graph cannot hold log2(T) steps, and ONNX has no ``cummax``."""
 
-    def cumulative(self) -> Callable[[Tensor], Tensor] | None:
-        return None if self.kind == "max" else super().cumulative()
+    def running(self, parts: Frames, sequence: Tensor | None) -> Frames:
+        if self.kind == "mean":
+            return super().running(parts, sequence)
+        if isinstance(parts[0].shape[1], int):  # a frame of a stream, after its state
+            return running(COMBINE[self.kind], parts, sequence)
+        from torch._higher_order_ops.scan import scan
+
+        def step(before: Frames, frame: Frames) -> tuple[Frames, Frames]:
+            after = COMBINE[self.kind](before, frame)
+            return after, tuple(part.clone() for part in after)
+
+        nothing = self._past(tuple(torch.zeros_like(part[None, :, 0]) for part in parts))
+        over_time = tuple(part.transpose(0, 1) for part in parts)
+        found = scan(step, tuple(part[:, 0].clone() for part in nothing), over_time)[1]
+        return tuple(part.transpose(0, 1) for part in found)
 
 
 _AS_GRAPH = {

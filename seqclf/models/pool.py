@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError, valid_frames
 from seqclf.models.contract import State, check_sequences
 
-Parts = tuple[Tensor, ...]
+Frames = tuple[Tensor, ...]
 """What is known of some frames: their pooled value ``(B, T, D)`` and weight ``(B, T, 1)``, and for "attention" the
 largest score ``(B, T, 1)``, by whose exponential value and weight are divided."""
 
@@ -40,8 +41,8 @@ class Pool(nn.Module):
 
     def __init__(self, input_size: int, kind: str = "mean") -> None:
         super().__init__()
-        if kind not in _COMBINE:
-            raise SeqclfError(f"Pool: kind must be one of {', '.join(map(repr, _COMBINE))}, not {kind!r}")
+        if kind not in COMBINE:
+            raise SeqclfError(f"Pool: kind must be one of {', '.join(map(repr, COMBINE))}, not {kind!r}")
         self.kind, self.input_size, self.out_features = kind, input_size, input_size
         self.score = nn.Linear(input_size, 1, bias=False) if kind == "attention" else None
 
@@ -65,24 +66,27 @@ class Pool(nn.Module):
         self._check(features, is_first, state, lengths)
         valid = valid_frames(lengths, features.shape, features.device)
         parts = self._frames(features, valid[..., None])
-        sequence = torch.zeros_like(valid).long() if is_first is None else (is_first & valid).cumsum(1)
+        sequence = None if is_first is None else (is_first & valid).cumsum(1)
         if isinstance(state, tuple):  # one more frame, before the first
             parts = tuple(torch.cat([a, b], 1) for a, b in zip(self._past(state), parts, strict=True))
-            sequence = torch.cat([torch.zeros_like(sequence[:, :1]), sequence], 1)
-        cumulative = self.cumulative()
-        if is_first is None and cumulative is not None:  # faster
-            parts = cumulative(parts[0]), parts[1].cumsum(1)
-        else:
-            parts = _running(_COMBINE[self.kind], parts, sequence)
+            sequence = None if sequence is None else F.pad(sequence, (1, 0))
+        parts = self.running(parts, sequence)
         value, weight = (part[:, -features.shape[1] :] for part in parts[:2])
         pooled = value if self.kind == "max" else value / weight
         return pooled.where(valid[..., None], 0.0).to(features.dtype), tuple(part[:, -1][None] for part in parts)
 
-    def cumulative(self) -> Callable[[Tensor], Tensor] | None:
-        """The pooled value of all frames up to each, for clips of one sequence; None where PyTorch has no operator."""
-        return _CUMULATIVE.get(self.kind)
+    def running(self, parts: Frames, sequence: Tensor | None) -> Frames:
+        """Combines all frames of a sequence up to each.
 
-    def _frames(self, features: Tensor, valid: Tensor) -> Parts:
+        Args:
+            parts: what is known of each frame on its own.
+            sequence: ``(B, T)`` int64, the number of each frame's sequence; None for clips of one sequence.
+        """
+        if sequence is None and self.kind in _CUMULATIVE:  # faster
+            return _CUMULATIVE[self.kind](parts[0]), parts[1].cumsum(1)
+        return running(COMBINE[self.kind], parts, sequence)
+
+    def _frames(self, features: Tensor, valid: Tensor) -> Frames:
         """Each frame on its own; padding has weight 0."""
         x = features.where(valid, 0.0)
         score = None if self.score is None else self.score(x).float()
@@ -92,7 +96,7 @@ class Pool(nn.Module):
         parts = (x, valid.to(x.dtype))
         return parts if score is None else (*parts, score.where(valid, LOWEST))
 
-    def _past(self, state: Parts) -> Parts:
+    def _past(self, state: Frames) -> Frames:
         """A state as a frame. Where no frame has been seen (weight 0), every maximum and score is larger."""
         value, weight, *score = (part[0][:, None] for part in state)
         if self.kind == "max":
@@ -112,43 +116,39 @@ class Pool(nn.Module):
             raise SeqclfError(f"Pool: the state must be a tuple of {len(expected)} tensors {expected}, not {shapes}")
 
 
-def _mean(earlier: Parts, later: Parts) -> Parts:
+def _mean(earlier: Frames, later: Frames) -> Frames:
     return tuple(a + b for a, b in zip(earlier, later, strict=True))
 
 
-def _max(earlier: Parts, later: Parts) -> Parts:
+def _max(earlier: Frames, later: Frames) -> Frames:
     return torch.maximum(earlier[0], later[0]), earlier[1] + later[1]
 
 
-def _attention(earlier: Parts, later: Parts) -> Parts:
+def _attention(earlier: Frames, later: Frames) -> Frames:
     top = torch.maximum(earlier[2], later[2]).detach()  # it cancels out of value / weight, and so does its gradient
     a, b = (earlier[2] - top).exp(), (later[2] - top).exp()
     return a * earlier[0] + b * later[0], a * earlier[1] + b * later[1], top
 
 
-_COMBINE = {"mean": _mean, "max": _max, "attention": _attention}
+COMBINE = {"mean": _mean, "max": _max, "attention": _attention}
 """What is known of frames and the frames after them together, by kind."""
 _CUMULATIVE: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda x: x.cumsum(1), "max": lambda x: x.cummax(1)[0]}
-"""The operators of PyTorch for ``Pool.cumulative``."""
+"""The pooled value of all frames up to each, where PyTorch has an operator."""
 
 
-def _running(combine: Callable[[Parts, Parts], Parts], parts: Parts, sequence: Tensor) -> Parts:
-    """Combines all frames of a sequence up to each, in log2(T) steps (Hillis and Steele 1986).
+def running(combine: Callable[[Frames, Frames], Frames], parts: Frames, sequence: Tensor | None) -> Frames:
+    """``Pool.running`` in log2(T) steps (Hillis and Steele 1986).
 
     Step k takes in what is known at the frame ``2^k`` before. A running sum over all frames would carry the rounding
     errors of one sequence into the next, and a loop over time would be slow.
-
-    Args:
-        combine: an associative function.
-        parts: what is known of each frame on its own, ``(B, T, ...)``.
-        sequence: ``(B, T)`` int64, the number of each frame's sequence.
     """
     distance = 1
-    while distance < sequence.shape[1]:
-        same = (sequence[:, distance:] == sequence[:, :-distance])[..., None]
+    while distance < parts[0].shape[1]:
         later = tuple(part[:, distance:] for part in parts)
         both = combine(tuple(part[:, :-distance] for part in parts), later)
-        merged = [b.where(same, alone) for b, alone in zip(both, later, strict=True)]
-        parts = tuple(torch.cat([part[:, :distance], new], 1) for part, new in zip(parts, merged, strict=True))
+        if sequence is not None:
+            same = (sequence[:, distance:] == sequence[:, :-distance])[..., None]
+            both = tuple(b.where(same, alone) for b, alone in zip(both, later, strict=True))
+        parts = tuple(torch.cat([part[:, :distance], new], 1) for part, new in zip(parts, both, strict=True))
         distance *= 2
     return parts
