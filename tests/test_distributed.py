@@ -81,6 +81,7 @@ def several(torchrun, tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_equal_one(processes, alone, several):
     folder = several[processes]
@@ -93,6 +94,7 @@ def test_several_processes_equal_one(processes, alone, several):
         assert norm["running_mean"].tolist() == [(processes - 1) / 2] * 2 and norm["running_var"].tolist() == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_restarted_and_the_run_is_unchanged(torchrun, several, tmp_path):
     done = torchrun(2, "distributed_runs.py", tmp_path, "struck", restarts=1, STRIKE="SIGKILL")
     assert done.returncode == 0, done.stderr
@@ -103,6 +105,7 @@ def test_a_killed_process_is_restarted_and_the_run_is_unchanged(torchrun, severa
     assert lines(killed) == lines(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_and_any_number_can_resume(torchrun, alone, tmp_path):
     stopped = torchrun(2, "distributed_runs.py", tmp_path / "1", "struck", STRIKE="SIGTERM")
     assert stopped.returncode != 0
@@ -119,6 +122,7 @@ def test_a_signal_to_one_process_stops_all_and_any_number_can_resume(torchrun, a
         expect_equal(run, alone / "struck")
 
 
+@pytest.mark.slow
 def test_each_process_has_its_own_random_numbers_and_the_first_those_of_one_alone(torchrun, tmp_path):
     for processes in (1, 2):
         draws = str(tmp_path / f"draws_{processes}")
@@ -130,6 +134,7 @@ def test_each_process_has_its_own_random_numbers_and_the_first_those_of_one_alon
     assert len({*first, *second}) == 6, "each process draws its own numbers, and others in each step"
 
 
+@pytest.mark.slow
 def test_an_error_is_printed_once_and_one_report_is_written(torchrun, tmp_path):
     config = ROOT / "configs" / "mnist_perframe.py"
     settings = ["data.source=digits", "steps=4", "batch_size=9", "eval_batch=100"]
@@ -147,6 +152,7 @@ def test_an_error_is_printed_once_and_one_report_is_written(torchrun, tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["environment"]["processes"] == 2
 
 
+@pytest.mark.slow
 def test_a_restart_needs_a_run_folder(torchrun, tmp_path):
     done = torchrun(
         2, ROOT / "tools" / "train.py", "--config", ROOT / "configs" / "mnist_perframe.py", "steps=1", restarts=1
