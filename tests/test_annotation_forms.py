@@ -150,6 +150,7 @@ def test_a_set_with_several_labels(tmp_path):
     labels = data.train.batch(torch.arange(2)).labels
     assert labels.shape == (2, 5, 2) and sorted(labels[:, 0].tolist()) == [[0, 1], [1, 1]]
     assert data.test.batch(torch.arange(1)).labels[0, -1].tolist() == [1, 0]
+    assert data.input_spec().root == str(tmp_path)  # though the list leaves out suffixes
 
 
 # ---- tables of data sets and tools

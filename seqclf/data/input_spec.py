@@ -23,7 +23,7 @@ from seqclf.data.multi_label import frame_labels
 from seqclf.data.pictures import is_picture
 from seqclf.data.recipe import Recipe, from_recipe, opaque_parts, parts_of, to_recipe
 from seqclf.data.sampling import Sampling, whole
-from seqclf.data.source import FEATURES, Source, is_video
+from seqclf.data.source import FEATURES, Source, is_video, without_suffix
 from seqclf.data.spans import VideoSpan
 from seqclf.data.transforms import Transform
 from seqclf.data.videos import Videos
@@ -241,8 +241,9 @@ def _root(clips: Clips | Videos) -> str | None:
         path, name = str(video.source.path), video.name
         if isinstance(video.source, VideoSpan):
             name = name.rpartition(", ")[0]  # without the span
-        if not path.endswith(name) or path == name:
+        whole = path if path.endswith(name) else without_suffix(path)  # lists may leave out suffixes
+        if not whole.endswith(name) or whole == name:
             return None
-        roots.add(path.removesuffix(name))
+        roots.add(whole.removesuffix(name))
     root = roots.pop() if len(roots) == 1 else None
     return None if root is None or not os.path.isdir(root) else os.path.abspath(root)

@@ -129,12 +129,12 @@ def _facts(check: VideoCheck, part: str) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     """A figure as text; the most frequent of several values."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         more = f" and {len(value) - 3:,} more" if len(value) > 3 else ""
         return (
             ", ".join(f"{name} ({count:,})" if len(value) > 1 else name for name, count in [*value.items()][:3]) + more
         )
-    return "–" if value is None or value == "" else f"{value:,}"
+    return f"{value:,}" if isinstance(value, int | float) else "–"
 
 
 def _size(shape: Sequence[int]) -> str:
