@@ -15,6 +15,7 @@ from hypothesis import given as given_cases
 from hypothesis import strategies as st
 from torch import Tensor
 
+from seqclf import load_experiment
 from seqclf.batch import IGNORE, Batch, SeqclfError, valid_frames
 from seqclf.data import Clips, Data, Video, Videos, every_frame, given, last_frame, last_frames, sample_order
 from seqclf.data.array_file import ArrayFile
@@ -88,6 +89,13 @@ def test_clips_are_classified_by_their_last_frame_where_only_their_end_is_traine
         sources = [ArrayFile(tmp_path / f"{k}.npy", frame_shape=(2,)) for k in range(2)]
         clips = Videos([Video(str(k), sources[k], k) for k in range(2)], training=True, labelling=labelling)
     assert Data(clips, clips, "ab", "toy").decision_rule() == rule
+
+
+def test_the_command_line_sets_how_many_frames_are_labelled():
+    settings = ["data.source=digits", "data.labelling=last_frames", "data.labelling.n=3"]
+    data = load_experiment("mnist_lastframe", settings).data()
+    assert "last_frames(n=3)" in data.source and data.decision_rule() == "last"
+    assert (data.train.batch(torch.arange(2)).labels != IGNORE).sum(1).tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("labelling", [last_frame, every_frame, given])

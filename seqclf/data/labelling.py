@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -79,6 +80,14 @@ def given(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
     """Keep labels per frame ``(B, T)`` as given, with ``IGNORE`` at padding. Arguments as in ``last_frame``."""
     _expect(labels, 2, "given")
     return labels.where(valid_frames(lengths, labels.shape, labels.device), IGNORE)
+
+
+def labelling_text(labelling: Labelling) -> str:
+    """A labelling function as text, such as ``last_frames(n=3)``."""
+    if isinstance(labelling, partial):
+        arguments = [*map(repr, labelling.args), *(f"{name}={value!r}" for name, value in labelling.keywords.items())]
+        return f"{labelling_text(labelling.func)}({', '.join(arguments)})"
+    return getattr(labelling, "__name__", type(labelling).__name__)
 
 
 def _expect(labels: Tensor, dims: int, name: str) -> None:

@@ -16,7 +16,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data.clips import Clips
 from seqclf.data.data import Data
 from seqclf.data.digits import TEST_EVERY, read_digits
-from seqclf.data.labelling import Labelling, last_frame
+from seqclf.data.labelling import Labelling, labelling_text, last_frame
 from seqclf.data.mnist_files import SIZE, cache_folder, fetch, read_parts
 from seqclf.data.pictures import read_picture
 from seqclf.data.source import Source
@@ -148,6 +148,6 @@ def _assemble(
         clips["train"],
         clips["test"],
         CLASSES,
-        f"{source}, {axis} as frames, labelling {labelling.__name__}",
+        f"{source}, {axis} as frames, labelling {labelling_text(labelling)}",
         warning=warning,
     )

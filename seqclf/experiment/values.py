@@ -6,7 +6,7 @@ import ast
 import inspect
 import types
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -88,8 +88,8 @@ def _accepts_int(annotation: Any) -> bool:
 
 
 def _describe(annotation: Any) -> str:
-    if get_origin(annotation) is Mapping:
-        return "a mapping, such as {}"
+    if get_origin(annotation) in (Mapping, Sequence):
+        return "a mapping, such as {}" if get_origin(annotation) is Mapping else "several values, such as (1, 2)"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "None"}
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(_describe(a) for a in get_args(annotation) if a is not Tensor)
