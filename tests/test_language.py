@@ -20,7 +20,6 @@ WORDS = {
     "for ever": "without end",
     "has a say": "has an influence",
     "left alone": "not changed",
-    "but for": "except",
     "of someone else": "of other origin",
     "to speak of": "(give the figure)",
     "put together": "assembled, batched, joined",

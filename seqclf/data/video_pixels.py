@@ -27,7 +27,7 @@ def to_planes(reformatter: VideoReformatter, frame: VideoFrame) -> list[NDArray[
 def _planes_are_exact(pixels: str, width: int, height: int, colorspace: int, color_range: int) -> bool:
     """Whether FFmpeg converts frames of this kind to planes exactly as to ``rgb24``, tried on noise.
 
-    Planes save a pass over the pixels, but with some widths, pixel formats, versions and processors they differ.
+    Planes save a pass over the pixels, but for some widths, pixel formats, versions and processors they differ.
     """
     from av import FFmpegError, VideoFrame
     from av.video.reformatter import VideoReformatter
