@@ -307,7 +307,7 @@ def test_a_file_that_differs_from_the_model_is_not_kept(run, tmp_path, monkeypat
         ({"opset": 999, "formats": ["onnx"]}, "opset 999"),
         ({"clips": 0}, "clips=0"),
         ({"dtype": "float32"}, "float32.*noise.*uint8"),
-        ({"checkpoint": "77"}, "step_77.pt"),
+        ({"checkpoint": "77"}, "run has no checkpoint 77"),
     ],
 )
 def test_refusals(run, settings, message, tmp_path):

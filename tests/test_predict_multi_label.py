@@ -10,7 +10,19 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, load, report, train
+from seqclf import (
+    LSTM,
+    Clips,
+    Data,
+    Experiment,
+    FrameSequenceClassifier,
+    Identity,
+    SeqclfError,
+    export,
+    load,
+    report,
+    train,
+)
 from seqclf.labelling import given, last_frame
 from seqclf.losses import binary_cross_entropy, cross_entropy
 from seqclf.prediction import Prediction, Predictor, evaluate, fuse, predict, predict_part
@@ -177,6 +189,27 @@ def test_commands_take_a_threshold(folder, tool):
     assert code == 0 and "frame 0: none" in out.splitlines()[0]
     code, out, _ = tool("predict", folder / "clip", folder / "new.npy", "--threshold", "0", "--no-timelines")
     assert code == 0 and all(name in out for name in CLASSES)
+
+
+@pytest.mark.slow
+def test_an_export_gives_the_sigmoid(tmp_path, monkeypatch, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("seqclf.exporting.check.SECONDS", 0.0)
+    run = tmp_path / "run"
+    train(replace(BASE, model=partial(FrameSequenceClassifier, temporal=Identity)), run, "cpu")
+    about = export(run, int8=True, clips=4)
+    assert about["not_written"] == {} and about["input"]["multi_label"]
+    assert all(file["difference"] < 1e-4 for name, file in about["files"].items() if "int8" not in name)
+    assert {"clip_last_map", "loss"} <= set(about["int8"]["float"])
+    frames = sensors().test.frames[:1]
+    session = onnxruntime.InferenceSession(run / "export/model.onnx")
+    (found,) = session.run(["probabilities"], {"frames": frames.numpy()})
+    assert np.allclose(found[0], load(run)(frames[0]).probabilities, atol=1e-5)
+    card = (run / "export/README.md").read_text()
+    assert "sigmoid" in card and "frame_map" in card
+    monkeypatch.chdir(run / "export")
+    exec(card.split("```python\n")[1].split("```")[0], {})
+    assert capsys.readouterr().out.splitlines()[-1].startswith("[")
 
 
 @pytest.mark.report

@@ -161,6 +161,11 @@ class MultiLabelMetrics:
         }
 
 
+def probabilities_of(logits: Tensor, multi_label: bool) -> Tensor:
+    """Logits ``(..., K)`` as probabilities: the sigmoid of each for multi-label data, else their softmax."""
+    return logits.sigmoid() if multi_label else logits.softmax(-1)
+
+
 def average_precision(scores: Tensor, positive: Tensor) -> float:
     """The average precision of scores ``(M,)`` for targets ``(M,)`` bool, of which at least one is True."""
     ranked, order = scores.sort(descending=True)

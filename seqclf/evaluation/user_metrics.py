@@ -13,6 +13,7 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, Batch, valid_frames
 from seqclf.data.input_spec import DecisionRule
+from seqclf.evaluation.multi_label import probabilities_of
 
 Metric = Callable[..., float]
 """``metric(truth, predicted, probabilities)``: a number from NumPy arrays ``(N,)``, ``(N,)`` int64 and ``(N, K)``.
@@ -52,8 +53,7 @@ class UserMetrics:
         """Adds a batch: logits ``(B, T, K)``."""
         if not self.metrics:
             return
-        labels, logits = batch.labels, logits.float()
-        probabilities = logits.softmax(-1) if self.thresholds is None else logits.sigmoid()
+        labels, probabilities = batch.labels, probabilities_of(logits.float(), self.thresholds is not None)
         assert batch.indices is not None
         samples = batch.indices
         if self.per_frame:

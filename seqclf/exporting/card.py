@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from seqclf.exporting.int8 import FIGURES
 from seqclf.reporting.page import percent
 from seqclf.runtime.files import write_atomic
 
@@ -59,9 +60,7 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
 def _figures(parts: dict[str, dict[str, float]]) -> str:
     if not parts:
         return "The run has no figures for these weights."
-    names = [
-        name for name in ("clip_last", "clip_mean", "frame_accuracy", "loss") if all(name in p for p in parts.values())
-    ]
+    names = [name for name in FIGURES if all(name in p for p in parts.values())]
     rows = [
         [name, *(f"{f[name]:.4f}" if name == "loss" else percent(f[name]) for f in parts.values())] for name in names
     ]
@@ -124,8 +123,8 @@ def _signature(about: dict[str, Any]) -> str:
         "B and T are at least 1.",
         *_normalization(about["normalization"]),
         *_preparation(about["input"]),
-        f"* Output: `logits` and `probabilities`, float32 `(B, T, {len(about['classes'])})`. {depends}. The class of a "
-        f"clip is that of {rule}.",
+        f"* Output: `logits` and `probabilities`, float32 `(B, T, {len(about['classes'])})`. {depends}. "
+        f"{_meaning(about, rule)}",
     ]
     memory = _memory(about)
     if memory:
@@ -142,6 +141,16 @@ def _signature(about: dict[str, Any]) -> str:
     elif about["streams"]:
         lines.append("* The model has no memory: it classifies each frame alone.")
     return "\n".join(lines)
+
+
+def _meaning(about: dict[str, Any], rule: str) -> str:
+    """What the probabilities say about a clip."""
+    if about["input"]["multi_label"]:
+        return (
+            "A clip can have several classes: each probability is the sigmoid of its logit. The classes of a clip are "
+            f"those with a probability of at least 0.5, by {rule}."
+        )
+    return f"The class of a clip is that of {rule}."
 
 
 def _normalization(found: dict[str, Any] | None) -> list[str]:
@@ -212,7 +221,9 @@ def _snippet(about: dict[str, Any]) -> list[str]:
         f"frames = {draw}  # your clip",
         'model = onnxruntime.InferenceSession("model.onnx")',
         '(probabilities,) = model.run(["probabilities"], {"frames": frames})',
-        f"print(classes[{clip}.argmax()])",
+        f"print([name for name, p in zip(classes, {clip}) if p >= 0.5])"
+        if about["input"]["multi_label"]
+        else f"print(classes[{clip}.argmax()])",
     ]
     memory = _memory(about)
     if memory and "stream.onnx" in about["files"]:

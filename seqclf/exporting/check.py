@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.evaluation.multi_label import probabilities_of
 from seqclf.exporting.memory import Memory
 
 TOLERANCE = 1e-4
@@ -51,21 +52,21 @@ def open_file(path: Path) -> Run:
     return run
 
 
-def eager(model: Any) -> Run:
+def eager(model: Any, multi_label: bool = False) -> Run:
     """The model, called like an exported file."""
     memory = Memory(model)
 
     def run(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         state = memory.state([inputs[name] for name in memory.names if name in inputs])
         logits, after = model(inputs["frames"], inputs.get("is_first"), state)
-        outputs = {"logits": logits, "probabilities": logits.softmax(-1)}
+        outputs = {"logits": logits, "probabilities": probabilities_of(logits, multi_label)}
         return outputs | {f"next_{name}": part for name, part in memory.named(after).items()}
 
     return run
 
 
 @torch.no_grad()
-def check(model: Any, path: Path, form: str, frames: Tensor) -> float:
+def check(model: Any, path: Path, form: str, frames: Tensor, multi_label: bool = False) -> float:
     """The largest difference between the outputs of a file and of its model, over batches of ``SHAPES``.
 
     A stream is checked whole and frame by frame, from the memory of other frames, with sequences that start in the
@@ -76,11 +77,12 @@ def check(model: Any, path: Path, form: str, frames: Tensor) -> float:
         path: the exported file.
         form: "model" (whole clips) or "stream".
         frames: ``(M, *frame_shape)``, the frames of the batches.
+        multi_label: whether the probabilities are sigmoids.
 
     Raises:
         SeqclfError: the difference of an output is above ``TOLERANCE``.
     """
-    theirs, ours = open_file(path), eager(model)
+    theirs, ours = open_file(path), eager(model, multi_label)
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for B, T in SHAPES:

@@ -55,8 +55,8 @@ def write_files(
         SeqclfError: a file differs from the model, or none can be written.
     """
     metadata = {key: json.dumps(about[key]) for key in METADATA}
-    shape, dtype = about["frame_shape"], sample.frames.dtype
-    onnx_files = _OnnxFiles(model, shape, dtype, opset, metadata)
+    shape, dtype, several = about["frame_shape"], sample.frames.dtype, about["input"]["multi_label"]
+    onnx_files = _OnnxFiles(model, several, shape, dtype, opset, metadata)
     files: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     for kind, suffix in (("onnx", ".onnx"), ("program", ".pt2")):
@@ -68,12 +68,12 @@ def write_files(
                 if kind == "onnx":
                     onnx_files.write(path, form)
                 else:
-                    program = export_program(model, shape, dtype, form)
+                    program = export_program(model, shape, dtype, form, several)
                     torch.export.save(program, path, extra_files={"seqclf.json": json.dumps(metadata)})
             except CannotExport as error:
                 failed[path.name] = str(error)
             else:
-                files[path.name] = {"form": form, "difference": check(model, path, form, sample.frames)}
+                files[path.name] = {"form": form, "difference": check(model, path, form, sample.frames, several)}
     if "safetensors" in formats:
         _write_safetensors(folder / "model.safetensors", model, metadata)
         files["model.safetensors"] = {"difference": 0.0}
@@ -86,13 +86,20 @@ class _OnnxFiles:
     """Writes the ONNX forms of a model, which share the graph of its encoder."""
 
     def __init__(
-        self, model: Any, shape: Sequence[int], dtype: torch.dtype, opset: int, metadata: dict[str, str]
+        self,
+        model: Any,
+        multi_label: bool,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        opset: int,
+        metadata: dict[str, str],
     ) -> None:
-        self.model, self.shape, self.dtype, self.opset, self.metadata = model, shape, dtype, opset, metadata
+        self.model, self.multi_label, self.shape, self.dtype = model, multi_label, shape, dtype
+        self.opset, self.metadata = opset, metadata
 
     @cached_property
     def parts(self) -> Parts:
-        return Parts(self.model)
+        return Parts(self.model, multi_label=self.multi_label)
 
     @cached_property
     def frames(self) -> Any:

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from seqclf.data import Clips, Videos, batches
 from seqclf.evaluation.metrics import Metrics
+from seqclf.evaluation.multi_label import MultiLabelMetrics
 from seqclf.exporting.check import Run
 
 OPERATORS = ("Gemm", "LSTM", "MatMul")
 """The operators computed in 8 bits. Conv is not among them: with dynamic scales its 8-bit form is slower."""
-FIGURES = ("clip_last", "clip_mean", "frame_accuracy", "loss")
+FIGURES = ("clip_last", "clip_mean", "frame_accuracy", "clip_last_map", "clip_mean_map", "frame_map", "loss")
 
 
 def quantize(source: Path, target: Path) -> None:
@@ -43,7 +44,7 @@ def quantize(source: Path, target: Path) -> None:
 def accuracy(
     run: Run, memory: dict[str, Tensor], clips: Clips | Videos, rows: Tensor, num_classes: int
 ) -> dict[str, float | None]:
-    """The figures of ``FIGURES`` on some clips, one stream at a time and one frame per call, as from a camera.
+    """Those of ``FIGURES`` that apply, on some clips, one stream at a time and one frame per call, as from a camera.
 
     Scales are found for each call, so a batch would give other figures than a stream.
 
@@ -54,7 +55,7 @@ def accuracy(
         rows: the indices ``(N,)`` of the clips.
         num_classes: K.
     """
-    metrics = Metrics(num_classes)
+    metrics = MultiLabelMetrics(num_classes) if clips.multi_label else Metrics(num_classes)
     with torch.inference_mode():
         for batch in batches(clips, ((row, 0) for row in rows.split(1))):
             T = batch.frames.shape[1] if batch.lengths is None else int(batch.lengths)
@@ -70,4 +71,4 @@ def accuracy(
                 state = {name: outputs[f"next_{name}"] for name in memory}
             metrics.update(logits, batch)
     found: dict[str, Any] = metrics.result()
-    return {name: found[name] for name in FIGURES}
+    return {name: found[name] for name in FIGURES if name in found}

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
+from seqclf.evaluation.multi_label import probabilities_of
 from seqclf.exporting.memory import CannotExport, Memory, parts_of
 from seqclf.exporting.recurrent import CellRecurrent, OnnxRecurrent, replace_recurrent
 from seqclf.models import Attention, FrameSequenceClassifier, LocalResponseNorm, Normalize, Pool
@@ -25,6 +26,7 @@ class Parts:
     Args:
         model: the classifier, which is copied.
         recurrent: the form of its LSTM, GRU and RNN.
+        multi_label: whether the probabilities are sigmoids, not a softmax.
 
     Attributes:
         name: the class of the temporal model.
@@ -37,7 +39,12 @@ class Parts:
         SeqclfError: it is not a ``FrameSequenceClassifier``.
     """
 
-    def __init__(self, model: Any, recurrent: type[OnnxRecurrent] | type[CellRecurrent] = OnnxRecurrent) -> None:
+    def __init__(
+        self,
+        model: Any,
+        recurrent: type[OnnxRecurrent] | type[CellRecurrent] = OnnxRecurrent,
+        multi_label: bool = False,
+    ) -> None:
         require_classifier(model)
         model = copy.deepcopy(model).float().requires_grad_(False).eval()
         self.name, self.memory, self.feature_size = type(model.temporal).__name__, Memory(model), model.feature_size()
@@ -45,7 +52,7 @@ class Parts:
             module.__class__ = _AS_GRAPH.get(type(module), type(module))
         self.encode = nn.Sequential(model.preprocess, model.encoder)
         model.preprocess, model.encoder = nn.Identity(), nn.Identity()
-        self.core = Core(model, self.memory)
+        self.core = Core(model, self.memory, multi_label)
         self.core.step(torch.zeros(1, self.feature_size), *self.memory.zeros(1).values())  # it remembers state sizes
         replace_recurrent(model, recurrent)
 
@@ -59,14 +66,15 @@ def require_classifier(model: nn.Module) -> None:
 class Core(nn.Module):
     """The temporal model, head and refinement stages of a classifier."""
 
-    def __init__(self, model: FrameSequenceClassifier, memory: Memory) -> None:
+    def __init__(self, model: FrameSequenceClassifier, memory: Memory, multi_label: bool) -> None:
         super().__init__()
-        self.model, self.memory = model, memory
+        self.model, self.memory, self.multi_label = model, memory, multi_label
 
     def forward(self, features: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
         """Features ``(B, T, D)`` and the memory to logits and probabilities ``(B, T, K)`` and the memory after."""
         stages, after = self.model.classify(features, None, self.memory.state(memory), None)
-        return (stages[-1], stages[-1].softmax(-1), *(parts_of(after) if memory else ()))
+        probabilities = probabilities_of(stages[-1], self.multi_label)
+        return (stages[-1], probabilities, *(parts_of(after) if memory else ()))
 
     def step(self, frame: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
         """As ``forward``, for features ``(B, D)`` of one frame."""

@@ -59,14 +59,14 @@ class StreamedClips(Stream):
 
 
 def export_program(
-    model: nn.Module, frame_shape: Sequence[int], dtype: torch.dtype, form: str
+    model: nn.Module, frame_shape: Sequence[int], dtype: torch.dtype, form: str, multi_label: bool = False
 ) -> torch.export.ExportedProgram:
     """A form of a classifier, "model" (whole clips) or "stream", as a program with dynamic batch and time.
 
     Raises:
         CannotExport: PyTorch cannot trace the model; before 2.8 it may not support the loop over time.
     """
-    parts = Parts(model, CellRecurrent)
+    parts = Parts(model, CellRecurrent, multi_label)
     inputs: dict[str, Any] = {"frames": torch.zeros(2, 3, *frame_shape, dtype=dtype)}
     shapes: dict[str, Any] = {"frames": dynamic("BT")}
     if form == "stream":

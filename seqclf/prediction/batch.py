@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqclf.batch import SeqclfError
 from seqclf.data.input_spec import DecisionRule, InputSpec
 from seqclf.evaluation.evaluator import autocast
-from seqclf.evaluation.multi_label import Threshold, as_thresholds
+from seqclf.evaluation.multi_label import Threshold, as_thresholds, probabilities_of
 from seqclf.models import State
 from seqclf.prediction.frames import Frames, to_tensor, wrong_shape
 from seqclf.prediction.prediction import Prediction
@@ -115,8 +115,7 @@ class BatchPredictor:
         """
         with autocast(self.device, self.precision):
             logits, state = self.model(clips.to(self.device), state=state, lengths=lengths)
-        logits = logits.float()
-        return (logits.sigmoid() if self.multi_label else logits.softmax(-1)).cpu(), state
+        return probabilities_of(logits.float(), self.multi_label).cpu(), state
 
     def check(self, frames: Frames, name: str = "the clip") -> Tensor:
         """Convert and check frames ``(T, *frame_shape)``. Errors as in a call."""

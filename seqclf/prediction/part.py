@@ -14,7 +14,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE, Batch, valid_frames
 from seqclf.data import Clips, Videos
 from seqclf.data.input_spec import DecisionRule
-from seqclf.evaluation.multi_label import clip_scores, clip_truth
+from seqclf.evaluation.multi_label import clip_scores, clip_truth, probabilities_of
 from seqclf.runtime.files import write_csv
 
 
@@ -59,7 +59,7 @@ class ClipRows:
 
     def update(self, logits: Tensor, batch: Batch) -> None:
         """Adds the clips of a batch: logits ``(B, T, K)``."""
-        p = logits.float().sigmoid() if self.clips.multi_label else logits.float().softmax(-1)
+        p = probabilities_of(logits.float(), self.clips.multi_label)
         scores = clip_scores(p, batch.lengths)
         assert batch.indices is not None
         rules = [dict(zip(scores, rows, strict=True)) for rows in zip(*(p.cpu() for p in scores.values()), strict=True)]
