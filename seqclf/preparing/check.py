@@ -94,9 +94,13 @@ class VideoCheck:
         """The names of the parts, in the order of the lists."""
         return list(dict.fromkeys(clip.part for clip in self.clips))
 
-    def clips_of(self, part: str, name: str | None = None) -> list[Clip]:
-        """The clips of a part, or those of one class of it."""
-        return [c for c in self.clips if c.part == part and (name is None or name in c.classes)]
+    def clips_of(self, part: str) -> list[Clip]:
+        """The clips of a part."""
+        return [clip for clip in self.clips if clip.part == part]
+
+    def class_counts(self, part: str) -> Counter[str]:
+        """The number of clips of each class in a part."""
+        return Counter(name for clip in self.clips_of(part) for name in clip.classes)
 
     def files_of(self, part: str) -> list[File]:
         """The files of a part."""
@@ -343,7 +347,8 @@ def _compare_parts(out: VideoCheck) -> None:
     if copies:
         out.warnings.append(f"{counted(len(copies), 'duplicate file')}, such as {copies[0]} of {same[copies[0]]}")
     for part in out.parts:
-        absent = [name for name in out.classes if not out.clips_of(part, name)]
+        counts = out.class_counts(part)
+        absent = [name for name in out.classes if not counts[name]]
         if absent:
             shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
             out.warnings.append(f"{len(absent):,} of {len(out.classes):,} classes have no video in {part}: {shown}")
@@ -366,7 +371,8 @@ def _same_content(files: Iterable[File]) -> dict[str, str]:
                     while piece := content.read(1 << 20):
                         digest.update(piece)
             out[path] = first.setdefault((size, digest.digest()), path)
-    return {path: other for path, other in out.items() if list(out.values()).count(other) > 1}
+    counts = Counter(out.values())
+    return {path: other for path, other in out.items() if counts[other] > 1}
 
 
 def _contents(path: str) -> list[Path]:

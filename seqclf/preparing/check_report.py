@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from html import escape
 from pathlib import PurePath
@@ -62,8 +62,8 @@ def text(check: VideoCheck) -> str:
     facts = [_facts(check, part) for part in parts]
     rows = [["", *parts], *([name, *(_shown(one[name]) for one in facts)] for name in _NAMES)]
     classes = [["videos of class", *parts]]
-    for name in check.classes[:SHOWN]:
-        classes.append([name, *(f"{len(check.clips_of(part, name)):,}" for part in parts)])
+    counts = [check.class_counts(part) for part in parts]
+    classes += [[name, *(f"{count[name]:,}" for count in counts)] for name in check.classes[:SHOWN]]
     if len(check.classes) > SHOWN:
         classes.append([f"... {len(check.classes) - SHOWN:,} more", *("" for _ in parts)])
     lines = [*check.lists, "", *_columns(rows), "", *_columns(classes), ""]
@@ -94,7 +94,9 @@ def page(check: VideoCheck, title: str) -> str:
     body.append(html_table(["", *parts], [[name, *(_shown(one[name]) for one in facts)] for name in _NAMES]))
     body.append('<h2>Classes</h2>\n<p>Videos of each class, and their share of the part.</p>\n<div class="scroll">')
     head = ["class", *(column for part in parts for column in (part, f"share of {part}"))]
-    body.append(html_table(head, [_class_row(check, name) for name in check.classes]) + "</div>")
+    counts = [(check.class_counts(part), max(1, len(check.clips_of(part)))) for part in parts]
+    shares = [[name, *(x for n, clips in counts for x in (n[name], n[name] / clips))] for name in check.classes]
+    body.append(html_table(head, shares) + "</div>")
     body.append(_pictures(check))
     body.append('<h2>Files</h2>\n<div class="scroll">')
     names = ["file", "frames", "size", "seconds", "frames per second", "error"]
@@ -151,14 +153,6 @@ def _columns(rows: list[list[str]]) -> list[str]:
     return ["  ".join(line).rstrip() for line in lines]
 
 
-def _class_row(check: VideoCheck, name: str) -> list[str | int | float | None]:
-    row: list[str | int | float | None] = [name]
-    for part in check.parts:
-        count = len(check.clips_of(part, name))
-        row += [count, count / max(1, len(check.clips_of(part)))]
-    return row
-
-
 def _file_row(file: File) -> list[str | int | float | None]:
     size = _size(file.shape) if file.shape else None
     seconds = None if file.seconds is None else f"{file.seconds:.2f}"
@@ -168,10 +162,12 @@ def _file_row(file: File) -> list[str | int | float | None]:
 def _pictures(check: VideoCheck) -> str:
     """The middle frames of some videos of each class."""
     most = max(1, min(PER_CLASS, PICTURES // max(1, len(check.classes))))
-    body = []
+    body, of_class = [], defaultdict(list)
+    for clip in check.clips:
+        for name in clip.classes if check.files[clip.path].picture else ():
+            of_class[name].append(clip)
     for name in check.classes:
-        clips = [clip for clip in check.clips if name in clip.classes and check.files[clip.path].picture]
-        if clips:
+        if clips := of_class[name]:
             chosen = clips[:: -(-len(clips) // most)]
             count = f"{len(chosen):,} of " * (len(chosen) < len(clips)) + counted(len(clips), "clip")
             figures = "\n".join(_picture(clip, check.files[clip.path]) for clip in chosen)
