@@ -159,7 +159,7 @@ def features(words: Sequence[str]) -> int:
     add = parser.add_argument
     add("paths", nargs="*", metavar="[RUN] VIDEO", help="a run folder; video files, folders of frames, or of either")
     add("--checkpoint", default="auto", help=CHECKPOINT)
-    add("--backbone", help="the torchvision name of a model, in place of a run")
+    add("--backbone", help="the torchvision name of a model, or timm:NAME, in place of a run")
     add("--weights", default="DEFAULT", help="a file, a torchvision name (default: DEFAULT), or none to draw them")
     add("--resize", nargs="+", metavar="N", help="for --backbone: shorter side, or height and width (default: 256)")
     add("--crop", nargs="+", metavar="N", help="for --backbone: height and width, or one for both (default: 224)")

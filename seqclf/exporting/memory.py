@@ -63,7 +63,7 @@ class Memory:
         expected = [(part.shape[0], 2, *part.shape[2:]) for part in self.parts]
         if shapes != [expected, expected]:
             raise CannotExport(
-                f"the state of {name} must be tensors (n, B, ...) of a fixed size, but for B = 2 it is {shapes[0]} "
+                f"the state of {name} must be tensors (n, B, ...) of a fixed size; for B = 2 it is {shapes[0]} "
                 f"after 1 frame and {shapes[1]} after 3"
             )
         fresh, _ = _run(self.model, 2, 3)

@@ -15,6 +15,7 @@ from seqclf.models.recurrent import GRU, LSTM, RNN, orthogonal
 from seqclf.models.refinement import softmax
 from seqclf.models.tcn import TCN
 from seqclf.models.temporal_chain import TemporalChain
+from seqclf.models.timm_encoder import TimmEncoder, timm_normalize
 
 __all__ = [
     "GRU",
@@ -34,6 +35,7 @@ __all__ = [
     "State",
     "TemporalChain",
     "TemporalReport",
+    "TimmEncoder",
     "check_temporal",
     "check_user_temporal",
     "detached",
@@ -41,4 +43,5 @@ __all__ = [
     "param_groups",
     "require_streaming",
     "softmax",
+    "timm_normalize",
 ]

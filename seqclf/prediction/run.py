@@ -16,6 +16,7 @@ from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment, build, check_is_experiment
 from seqclf.experiment.settings import change
 from seqclf.models.backbone import Backbone
+from seqclf.models.timm_encoder import TimmEncoder
 from seqclf.prediction.predictor import Predictor
 from seqclf.runs.checkpoint import load_weights
 from seqclf.runs.folder import RunFolder
@@ -61,8 +62,9 @@ def load_run(
 def _drawn(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """The model without pretrained weights, which the checkpoint replaces and which may not be on this machine."""
     encoder = model.keywords.get("encoder") if isinstance(model, partial) else None
-    if isinstance(encoder, partial) and encoder.func is Backbone:
-        return partial(model, encoder=partial(encoder, weights=None))
+    if isinstance(encoder, partial) and encoder.func in (Backbone, TimmEncoder):
+        drawn = {"weights": None} | ({"pretrained": False} if encoder.func is TimmEncoder else {})
+        return partial(model, encoder=partial(encoder, **drawn))
     return model
 
 

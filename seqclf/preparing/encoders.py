@@ -58,16 +58,24 @@ def encoder_of_run(run: str | Path, checkpoint: str, fps: float | None, device: 
 def encoder_of_backbone(
     name: str, weights: str | None, size: Size, crop: Size, fps: float | None, device: torch.device
 ) -> Encoder:
-    """A torchvision model without its classifier, on frames that are resized, cropped and normalised as for ImageNet.
+    """A model without its classifier, on frames that are resized, cropped and normalised as its weights need it.
 
-    Arguments and errors are those of ``Backbone``, ``resize`` and ``center_crop``.
+    Arguments and errors are those of ``Backbone``, ``resize`` and ``center_crop``. A name after "timm:" is that of a
+    model of timm, whose weights "DEFAULT" are its pretrained ones.
     """
     from seqclf.models.backbone import Backbone
+    from seqclf.models.timm_encoder import TimmEncoder, timm_normalize
 
     torch.manual_seed(0)  # weights=None draws them
     height, width = (crop, crop) if isinstance(crop, int) else crop
-    backbone = Backbone((3, height, width), name, weights, "all")
-    model = nn.Sequential(Normalize(IMAGENET_MEAN, IMAGENET_STD), backbone).to(device).eval()
+    shape, timm_name = (3, height, width), name.removeprefix("timm:")
+    if timm_name == name:
+        parts = [Normalize(IMAGENET_MEAN, IMAGENET_STD), Backbone(shape, name, weights, "all")]
+    else:
+        default = weights == "DEFAULT"
+        backbone = TimmEncoder(shape, timm_name, default, None if default else weights, "all")
+        parts = [timm_normalize(timm_name), backbone]
+    model = nn.Sequential(*parts).to(device).eval()
 
     def fit(frames: Tensor) -> Tensor:
         return center_crop(resize(frames, None, size), None, crop)

@@ -54,8 +54,9 @@ def prepare_features(
         run: The folder of a run. Frames are transformed as in its evaluation.
         checkpoint: The checkpoint of the run: "auto" (the best one, or the newest without validation), "best",
             "newest", or a step.
-        backbone: The torchvision name of a model, in place of a run.
-        weights: The weights of the backbone: a file, a torchvision name, or None to draw them.
+        backbone: The torchvision name of a model, or "timm:" and a name of timm, in place of a run.
+        weights: The weights of the backbone: a file, a torchvision name, or None to draw them. "DEFAULT" are the
+            pretrained ones.
         resize: For a backbone: the shorter side, or height and width, to scale frames to; None for 256.
         crop: For a backbone: the size of the center crop; None for 224.
         chunk: The number of frames that are encoded together.
