@@ -320,6 +320,12 @@ ROWS = {
         "parts = {'gru': partial(GRU, hidden=8), 'pool': partial(Pool, kind='attention')}\n"
         "model = partial(model, temporal=partial(TemporalChain, parts=parts))\n" + ARRAYS + "data = arrays"
     ),
+    "attention": Row(
+        "from seqclf import Attention\n"
+        "model = partial(model, temporal=partial(Attention, hidden=8, heads=2, window=4))\n"
+        + ARRAYS
+        + "data = partial(arrays, lengths=True)",
+    ),
     "stages": Row(
         "stage = partial(TCN, channels=(8, 8), block='dilated_residual', causal=False)\n"
         "model = partial(model, temporal=stage, refine=[stage])\n"
@@ -431,7 +437,7 @@ def test_prediction_equals_evaluation(tmp_path, name):
     assert found["decision"] == row.decision
 
 
-@pytest.mark.parametrize("name", ["attention pooling", "FCN"])
+@pytest.mark.parametrize("name", ["attention", "attention pooling", "FCN"])
 def test_a_run_streams_if_its_model_is_causal(tmp_path, tool, name):
     """The stream ends with the prediction for the whole clip; other models are refused by name."""
     run, files = trained(tmp_path, ROWS[name])

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
-from torchvision.io import write_png
 
 from seqclf import FrameSequenceClassifier, SeqclfError, TimmEncoder, prepare_features, timm_normalize
 from seqclf.models import timm_encoder
@@ -66,7 +66,7 @@ def test_it_is_exported(tmp_path):
 
 def test_features_of_a_folder_of_pictures_are_prepared(tmp_path):
     for k in range(2):
-        write_png(torch.randint(0, 256, SHAPE, dtype=torch.uint8), str(tmp_path / f"{k}.png"))
+        Image.new("RGB", (32, 32), (50 * k, 100, 150)).save(tmp_path / f"{k}.png")
     summary = prepare_features(
         tmp_path, tmp_path / "out", backbone=f"timm:{NAME}", weights=None, resize=32, crop=32, device="cpu"
     )
