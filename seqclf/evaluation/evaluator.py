@@ -92,10 +92,7 @@ def evaluate(
             if on_batch is not None:
                 on_batch(logits, batch)
             if segments is not None:
-                T = logits.shape[1]
-                lengths = [T] * len(batch) if batch.lengths is None else batch.lengths.tolist()
-                for row, truth, length in zip(logits.argmax(-1).cpu(), batch.labels.cpu(), lengths, strict=True):
-                    segments.add(row[:length], truth[:length])
+                _add_videos(segments, logits, batch)
         others = world.gather((counts.cpu(), own.rows, segments))
         del others[world.rank]
         counts.merge(theirs for theirs, _, _ in others)  # type: ignore[arg-type, misc]  # all of the same kind
@@ -106,3 +103,10 @@ def evaluate(
     found = {} if segments is None else segments.figures()
     found.pop("frame_accuracy", None)  # in Metrics from 0 to 1
     return counts.result() | found | own.result()
+
+
+def _add_videos(segments: SegmentMetrics, logits: Tensor, batch: Batch) -> None:
+    """Adds the videos of a batch: logits ``(B, T, K)``."""
+    lengths = [logits.shape[1]] * len(batch) if batch.lengths is None else batch.lengths.tolist()
+    for row, truth, length in zip(logits.argmax(-1).cpu(), batch.labels.cpu(), lengths, strict=True):
+        segments.add(row[:length], truth[:length])
