@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.reporting.figures import MULTI_LABEL, TITLES, figure_title
+from seqclf.reporting.figures import TITLES, figure_title
 from seqclf.reporting.pictures import curves_by_part
 from seqclf.runs.folder import RunFolder
 
-FIGURES = (*TITLES, *MULTI_LABEL, "frame_macro_f1", "clip_macro_f1", "edit", "f1_50", "loss")
+FIGURES = (
+    *TITLES,
+    "frame_map",
+    "clip_last_map",
+    "clip_mean_map",
+    "frame_macro_f1",
+    "clip_macro_f1",
+    "edit",
+    "f1_50",
+    "loss",
+)
 """The figures of a comparison, by their names in ``results.json``; those of frames only where clips have none."""
 
 PARTS = ("validation", "test", "best_test")
