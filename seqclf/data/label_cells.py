@@ -24,6 +24,8 @@ class TimedLabel(NamedTuple):
 
 def timed_labels(cell: str) -> list[TimedLabel] | None:
     """The labels of a cell such as ``c092 11.90 21.20;c147 0.00 12.60`` (Charades); None for other cells."""
+    if " " not in cell:  # quick, for long lists of single labels
+        return None
     matches = [_TIMED.fullmatch(part.strip()) for part in cell.split(";")]
     return [TimedLabel(*match.groups()) for match in matches if match] if all(matches) else None
 
