@@ -131,6 +131,7 @@ def test_whole_clips_equal_the_model(tmp):
     torch.testing.assert_close(*found, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_a_mean_per_feature_is_exported(dtype, tmp):
     preprocess = partial(Normalize, mean=[0.1, 0.2, 0.3, 0.4, 0.5], std=[0.5, 0.4, 0.3, 0.2, 0.1])
@@ -287,6 +288,7 @@ def test_a_run_converted_from_caffe_is_checked_on_random_frames(tmp_path):
 # ---- refusals
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_from_the_model_is_not_kept(run, tmp_path, monkeypatch, tool):
     other = Parts(make_model(Identity, preprocess=partial(Normalize, mean=0.5)))
     other = graph.frame_graph(other, (D,), torch.uint8, 18)
