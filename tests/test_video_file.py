@@ -464,6 +464,13 @@ def test_a_file_with_changed_bytes_is_read_or_refused_by_name(video, tmp_path, d
         assert str(error).startswith(f"{tmp_path / name}: ") and "\n" not in str(error)
 
 
+def test_an_unknown_codec_is_refused_by_name(video, tmp_path):
+    content = Path(video("mpeg4.avi")).read_bytes()
+    (tmp_path / "unknown.avi").write_bytes(content.replace(b"FMP4", b"ZZZZ"))
+    with pytest.raises(SeqclfError, match=r"unknown\.avi: "):
+        len(VideoFile(tmp_path / "unknown.avi"))
+
+
 def test_a_stream_without_its_beginning_is_damaged(video, tmp_path):
     content = video("h264.ts").read_bytes()
     starts = [at for at in range(0, len(content), 188) if content[at : at + 3] == b"\x47\x41\x00"]  # of frames

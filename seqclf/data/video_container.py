@@ -107,7 +107,8 @@ def _preference(stream: VideoStream) -> int:
     from av.stream import Disposition
 
     default = bool(stream.disposition & Disposition.default)
-    return 5_000_000 * default + int(stream.width or 0) * int(stream.height or 0)
+    width, height = (getattr(stream, name, None) or 0 for name in ("width", "height"))  # PyAV: none without a decoder
+    return 5_000_000 * default + int(width) * int(height)
 
 
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
