@@ -1,60 +1,127 @@
-"""Classifies a video frame by frame, as from a camera, and prints a line whenever the class changes.
+"""Classifies live video, or a file, frame by frame, and prints a JSON line whenever the label changes.
 
-seqclf stream runs/<run> camera.mp4
-seqclf stream runs/<run> camera.mp4 --out streamed.csv
+examples:
+  seqclf stream runs/<run> 0                                 the first camera; also /dev/video0
+  seqclf stream runs/<run> rtsp://camera.local/live --record seen.mp4
+  seqclf stream runs/<run> udp://0.0.0.0:1234 --every-frame > labels.jsonl
+  ffmpeg -i … -c copy -f mpegts - | seqclf stream runs/<run> -
+  seqclf stream runs/<run> recording.ts --follow             a file that is still being written
+  seqclf stream runs/<run> video.mp4 --out streamed.csv
 
-The state of the model is carried from one frame to the next. The model must be causal and able to continue from its
-state; a bidirectional model, for example, can't stream.
+A line has the frame number, the time in the source, the clock time (UTC), the label and its probability, and the
+numbers of dropped frames and of reconnects so far. The state of the model is carried from frame to frame, so the model
+must be causal and able to continue from its state. Notes and a summary go to stderr. Ctrl-C ends the stream cleanly.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
-from seqclf.cli.parser import CHECKPOINT, THRESHOLD, make_parser, threshold
+from seqclf.cli.parser import CHECKPOINT, THRESHOLD, Parser, make_parser, threshold
+
+if TYPE_CHECKING:
+    from seqclf.prediction.streamed import StreamedFrame
 
 
 def main(words: Sequence[str]) -> int:
+    args = _parser().parse_intermixed_args(words)
+
+    from seqclf.batch import SeqclfError
+    from seqclf.prediction.streaming import stream
+    from seqclf.runtime.signals import stop_signals
+
+    failure = None
+    with stop_signals() as signals:
+        frames = stream(
+            args.run,
+            args.source,
+            checkpoint=args.checkpoint,
+            device=args.device,
+            resize=None if args.resize is None else tuple(args.resize),
+            crop=args.crop,
+            fps=args.fps,
+            threshold=args.threshold,
+            follow=args.follow,
+            video_stream=args.video_stream,
+            timeout=args.timeout,
+            retries=args.retries,
+            drop=args.drop,
+            queue=args.queue,
+            options=dict(args.option),
+            out=args.out,
+            record=args.record,
+            display=args.display,
+            stopped=lambda: bool(signals),
+            note=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+        with frames:
+            try:
+                for frame in frames:
+                    if frame.changed or args.every_frame:
+                        print(json.dumps(_line(frame, frames.multi_label), ensure_ascii=False), flush=True)
+            except SeqclfError as error:
+                failure = error
+    if frames.summary.frames or failure is None:
+        print(f"{frames.name}: {frames.summary}", file=sys.stderr, flush=True)
+    if failure is not None:
+        raise failure
+    return 128 + signals[0] if signals else 0
+
+
+def _parser() -> Parser:
     parser = make_parser("stream", __doc__)
     add = parser.add_argument
     add("run", help="the run folder")
-    add("path", help="a video, a folder of frames, or an .npy file")
+    add("source", help="a camera's number, a device, an address, a named pipe, - (standard input), a file or a folder")
+    add("--every-frame", action="store_true", help="print a line for every frame")
+    add("--follow", action="store_true", help="the file is still being written")
+    add("--record", metavar="MP4", help="write a video with label and probability drawn over the pictures")
+    add("--display", action="store_true", help="show it in a window (needs OpenCV); q closes it")
+    add("--out", metavar="CSV", help="for files: write a row per frame, with the probabilities of all classes")
+    add("--fps", type=float, help="read video at this rate, in place of the run's; for folders and arrays: their rate")
     add("--resize", type=int, nargs=2, metavar=("H", "W"), help="scale frames, in place of the run's transform")
     add("--crop", action="store_true", help="crop the center of the frames to the size of the model's input")
-    add("--fps", type=float, help="resample the video to this rate; for folders and arrays: their frame rate")
     add("--threshold", type=threshold, metavar="P", help=THRESHOLD)
-    add("--out", metavar="CSV", help="write a row per frame: number, time, class, and the probabilities of all classes")
     add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
-    args = parser.parse_intermixed_args(words)
+    live = parser.add_argument_group("live video")
+    add = live.add_argument
+    add("--timeout", type=float, metavar="S", help="seconds to wait for video (default: 10; pipes: without limit)")
+    retries = "how many attempts to reconnect may fail in a row: a number, or forever (default: 10)"
+    add("--retries", type=_retries, default=10, metavar="N", help=retries)
+    drop = "keep the newest frames if the model is slower than the source (default: for network streams and cameras)"
+    add("--drop", action=argparse.BooleanOptionalAction, help=drop)
+    add("--queue", type=int, default=4, metavar="N", help="how many frames wait for the model at most (default: 4)")
+    add("--video-stream", type=int, metavar="N", help="which video stream, from 0 (default: FFmpeg's choice)")
+    option = "an option of FFmpeg's input, such as video_size=640x480; repeat it for several"
+    add("--option", type=_option, action="append", default=[], metavar="KEY=VALUE", help=option)
+    return parser
 
-    from seqclf.prediction.file_frames import file_frames
-    from seqclf.prediction.reader import RunReader
-    from seqclf.prediction.streaming import stream_source, write_stream
-    from seqclf.runtime.devices import pick_device
 
-    run = RunReader.load(
-        args.run,
-        args.checkpoint,
-        pick_device(args.device),
-        resize=None if args.resize is None else tuple(args.resize),
-        crop=args.crop,
-        fps=args.fps,
-        threshold=args.threshold,
-    )
-    source = run.open(args.path)
-    frames = file_frames(source, run.fps)
-    found = []
-    for frame in stream_source(run, source):
-        found.append(frame)
-        if frame.changed:
-            time = frames.time_of(frame.number)
-            at = f"frame {frame.number}" if time is None else f"{time:.2f} s, frame {frame.number}"
-            rate = "" if frame.rate is None else f" ({frame.rate:.0f} frames/s)"
-            classes = ", ".join(f"{name} {p:.1%}" for name, p in frame.labels) or "none"
-            print(f"{source.path}: {at}: {classes}{rate}", flush=True)
-    rate = "" if found[-1].rate is None else f" ({found[-1].rate:.0f} frames/s)"
-    print(f"{source.path}: end after {len(found)} frames{rate}", flush=True)
-    if args.out is not None:
-        write_stream(args.out, found, run, frames)
-    return 0
+def _retries(text: str) -> int | None:
+    return None if text == "forever" else int(text)
+
+
+def _option(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE")
+    return key, value
+
+
+def _line(frame: StreamedFrame, multi_label: bool) -> dict[str, Any]:
+    from seqclf.prediction.output import labelled
+
+    return {
+        "frame": frame.number,
+        "time": None if frame.seconds is None else round(frame.seconds, 4),
+        "clock": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        **labelled(frame.labels, multi_label),
+        "dropped": frame.dropped,
+        "reconnects": frame.reconnects,
+    }

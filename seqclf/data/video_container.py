@@ -74,12 +74,13 @@ def open_container(place: Place) -> tuple[InputContainer, VideoStream]:
         is_video = head[4:8] == b"ftyp" or head.startswith((b"\x1aE\xdf\xa3", b"RIFF"))
         hint = "; it begins like a video, and is cut off or damaged" if is_video else ""
         raise SeqclfError(f"{place}: can't be read as a video ({error.strerror}){hint}") from None
-    stream = _choose(place, container)
+    stream = choose_stream(str(place), container, place.stream)
     stream.codec_context.thread_count = 1  # readers are threads themselves, and a fork is safe without others
     return container, stream
 
 
-def _choose(place: Place, container: InputContainer) -> VideoStream:
+def choose_stream(place: str, container: InputContainer, number: int | None) -> VideoStream:
+    """The video stream of this number, from 0, or FFmpeg's choice for None; errors as in ``open_container``."""
     form = container.format.name
     if form.endswith("_pipe") or form in ("image2", "tty"):  # FFmpeg opens pictures and text, too
         what = "text" if form == "tty" else f"a picture ({form.removesuffix('_pipe')})"
@@ -87,9 +88,9 @@ def _choose(place: Place, container: InputContainer) -> VideoStream:
     streams = video_streams(container)
     if not streams:
         raise SeqclfError(f"{place}: has no video stream ({form})")
-    if place.stream is not None and not 0 <= place.stream < len(streams):
-        raise SeqclfError(f"{place}: stream={place.stream}: the file has {len(streams)} video streams, from 0")
-    stream = max(streams, key=_preference) if place.stream is None else streams[place.stream]
+    if number is not None and not 0 <= number < len(streams):
+        raise SeqclfError(f"{place}: stream={number}: the file has {len(streams)} video streams, from 0")
+    stream = max(streams, key=_preference) if number is None else streams[number]
     if stream.codec_context is None:
         raise SeqclfError(f"{place}: FFmpeg has no decoder for this video")
     return stream

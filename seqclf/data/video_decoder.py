@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from seqclf.batch import SeqclfError
 from seqclf.data.video_container import Frames, Place, decode, expect_size, open_container, packets_of, until_fault
 from seqclf.data.video_index import FrameIndex
-from seqclf.data.video_pixels import to_planes
+from seqclf.data.video_pixels import upright_planes
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -56,9 +56,7 @@ class Decoder:
         frame = self._frame(number)
         if self.size != (size := (frame.width, frame.height)):
             self._check_size(number, size)
-        turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
-        planes = to_planes(self.reformatter, frame)
-        return [np.rot90(plane, turns) for plane in planes] if turns else planes
+        return upright_planes(self.reformatter, frame)
 
     def _check_size(self, number: int, size: tuple[int, int]) -> None:
         """Refuse a frame that differs from the first one. The header's size is no proof: it may be wrong."""

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
 
 
+def upright_planes(reformatter: VideoReformatter, frame: VideoFrame) -> list[NDArray[np.uint8]]:
+    """Red, green and blue ``(H, W)`` of a frame, rotated by quarter turns as its file says."""
+    planes = to_planes(reformatter, frame)
+    turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
+    return [np.rot90(plane, turns) for plane in planes] if turns else planes
+
+
 def to_planes(reformatter: VideoReformatter, frame: VideoFrame) -> list[NDArray[np.uint8]]:
     """Convert a frame to red, green and blue ``(H, W)``, bit for bit as FFmpeg converts it to ``rgb24``."""
     if _planes_are_exact(frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range)):

@@ -1,11 +1,11 @@
 """A trained run, ready for use: raw frames or files in, probabilities at every frame out."""
 
 from seqclf.prediction.evaluate_run import evaluate, predict_part
+from seqclf.prediction.frame_stream import Stream
 from seqclf.prediction.predict_files import predict
 from seqclf.prediction.prediction import Prediction, fuse, shares
 from seqclf.prediction.predictor import Predictor
 from seqclf.prediction.run import load, load_run
-from seqclf.prediction.stream import Stream
 
 __all__ = [
     "Prediction",

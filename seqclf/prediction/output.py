@@ -50,12 +50,16 @@ def describe_rate(plain: dict[str, Any]) -> str:
     return "; ".join(notes)
 
 
-def _labelled(prediction: Prediction, rule: DecisionRule | None = None) -> dict[str, Any]:
+def labelled(labels: Sequence[tuple[str, float]], multi_label: bool) -> dict[str, Any]:
     """The predicted class and its probability; of a multi-label prediction those of all predicted classes."""
-    if prediction.multi_label:
-        return {"labels": [{"class": name, "probability": round(p, 7)} for name, p in prediction.label_set(rule)]}
-    name, p = prediction.label(rule)
+    if multi_label:
+        return {"labels": [{"class": name, "probability": round(p, 7)} for name, p in labels]}
+    ((name, p),) = labels
     return {"label": name, "probability": round(p, 7)}
+
+
+def _labelled(prediction: Prediction, rule: DecisionRule | None = None) -> dict[str, Any]:
+    return labelled(prediction.label_set(rule), prediction.multi_label)
 
 
 def _clip(clip: Clip, frames: FileFrames) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from seqclf.data.transforms import Size, Transform
 from seqclf.prediction.batch import BatchPredictor
 from seqclf.prediction.clips import SourcePrediction, predict_source
 from seqclf.prediction.fit import Fit
+from seqclf.prediction.frame_stream import Stream
 from seqclf.prediction.frames import Frames, FramesInMemory, to_tensor
-from seqclf.prediction.stream import Stream
 
 
 class Predictor(BatchPredictor):

@@ -1,66 +1,97 @@
-"""Prediction of a file frame by frame, as from a camera."""
+"""Prediction of a stream frame by frame: live video, or a file as from a camera."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from seqclf.batch import SeqclfError
-from seqclf.data.source import Source
-from seqclf.prediction.clips import SourcePrediction
-from seqclf.prediction.file_frames import FileFrames, on_file
-from seqclf.prediction.output import write_frames
+from seqclf.data.live_input import live_input
+from seqclf.data.live_reader import LiveReader
+from seqclf.data.transforms import Size
+from seqclf.evaluation.multi_label import Threshold
+from seqclf.experiment.config import Experiment
 from seqclf.prediction.reader import RunReader
+from seqclf.prediction.stream_frames import FileStream, LiveStream, Stopped, StreamSource, live_rate, sampling_step
+from seqclf.prediction.stream_output import Outputs
+from seqclf.prediction.streamed import StreamedFrames
+from seqclf.runtime.devices import pick_device
 
 
-@dataclass
-class StreamedFrame:
-    """One frame of a streamed file.
+def stream(
+    run: str | Path,
+    source: str | int | Path,
+    *,
+    checkpoint: str = "auto",
+    device: str = "auto",
+    resize: Size | None = None,
+    crop: bool = False,
+    fps: float | None = None,
+    threshold: Threshold | None = None,
+    experiment: Experiment | None = None,
+    follow: bool = False,
+    video_stream: int | None = None,
+    timeout: float | None = None,
+    retries: int | None = 10,
+    drop: bool | None = None,
+    queue: int = 4,
+    options: Mapping[str, str] | None = None,
+    out: str | Path | None = None,
+    record: str | Path | None = None,
+    display: bool = False,
+    stopped: Stopped = lambda: False,
+    note: Callable[[str], None] = lambda text: None,
+) -> StreamedFrames:
+    """Classify live video, or a file, frame by frame.
 
-    Attributes:
-        number: the number of the frame in the source.
-        probabilities: ``(K,)`` after this frame.
-        labels: the predicted class and its probability; of a multi-label run those of all predicted classes.
-        changed: whether the classes differ from those of the frame before.
-        rate: frames per second so far, without the first frame; None at the first.
-    """
+    Frames are read at the run's frame rate, by their timestamps, and transformed as in its evaluation. The state of the
+    model is carried from frame to frame. It starts again where frames do not continue those before: after a new
+    connection, or where the time of the source jumps.
 
-    number: int
-    probabilities: Tensor
-    labels: list[tuple[str, float]]
-    changed: bool
-    rate: float | None
+    Args:
+        run: the run folder.
+        source: the number of a camera, a device such as ``/dev/video0``, an address such as ``rtsp://…``, ``udp://…``
+            or ``http://…``, a named pipe, "-" for a video on standard input, or a file or folder.
+        checkpoint, device: as in ``predict``.
+        resize, crop, fps, threshold, experiment: see ``RunReader.load``.
+        follow: whether the file is still being written. It ends when it has not grown for ``timeout`` seconds.
+        video_stream: which video stream of a live source, from 0; None for that of the run's files, or FFmpeg's choice.
+        timeout: the seconds to wait for video, 10 by default. A pipe is waited for without limit by default.
+        retries: how many attempts to reconnect a network stream or camera may fail in a row; None for any number.
+        drop: whether to drop frames if the model is slower than the source, keeping the newest; None for network
+            streams and cameras only.
+        queue: how many frames wait for the model at most.
+        options: options of FFmpeg for a live source, such as ``{"video_size": "640x480"}``.
+        out: a CSV to write at the end, with a row for each frame of a file.
+        record: a video to write, with label and probability drawn over the pictures.
+        display: whether to show the pictures with label and probability in a window, until q or Escape is pressed.
+        stopped: asked between frames, and while waiting for one; when it is true, the stream ends.
+        note: called with notes for the user, such as that a connection was lost; from another thread for live sources.
 
-
-def stream_source(run: RunReader, source: Source) -> Iterator[StreamedFrame]:
-    """Classifies a source frame by frame, as the frames come.
+    Returns:
+        An iterator over the classified frames, with ``summary``.
 
     Raises:
-        SeqclfError: the model can't stream; the file can't be read or does not fit the model.
+        SeqclfError: as in ``RunReader.load``; the model can't stream; an argument is not for this source. While
+            iterating: the source can't be read, does not fit the model, or is lost and can't be reconnected.
     """
-    if not run.fit.is_framewise:
-        raise SeqclfError(f"{run.folder}: its transform needs whole clips, so it can't stream (see framewise)")
-    stream = run.predictor.stream()
-    before: set[str] | None = None
-    began = time.perf_counter()
-    for number in range(len(source)):
-        p = stream(run.fit(source.read([number]), run.predictor.frame_shape, source.path)[0, 0])
-        if number == 0:
-            began = time.perf_counter()  # the first frame loads what all frames need
-        labels = run.predictor.prediction(p[None]).label_set("last")
-        names = {name for name, _ in labels}
-        rate = number / max(time.perf_counter() - began, 1e-9) if number else None
-        yield StreamedFrame(number, p, labels, names != before, rate)
-        before = names
-
-
-def write_stream(path: str | Path, frames: Sequence[StreamedFrame], run: RunReader, file: FileFrames) -> None:
-    """Writes streamed frames as a CSV with a row for each frame of the file; errors as in ``write_frames``."""
-    streamed = run.predictor.prediction(torch.stack([frame.probabilities for frame in frames]))
-    prediction = SourcePrediction(**vars(streamed) | {"seen": torch.ones(len(frames), dtype=torch.int64)})
-    write_frames(Path(path), on_file(prediction, file))
+    live = live_input(source, follow, video_stream, timeout, options)
+    if live is not None and out is not None:
+        raise SeqclfError(f"{source}: out= (--out) writes a table of a whole file; for live video, write the lines")
+    loaded = RunReader.load(
+        run,
+        checkpoint,
+        pick_device(device),
+        resize=resize,
+        crop=crop,
+        fps=fps,
+        threshold=threshold,
+        experiment=experiment,
+    )
+    frames: StreamSource
+    if live is None:
+        frames = FileStream(loaded, loaded.open(str(source)))
+    else:
+        step = sampling_step(loaded.input.sampling())
+        frames = LiveStream(LiveReader(live, live_rate(loaded), step, drop, queue, retries, note))
+    return StreamedFrames(loaded, frames, Outputs(out, record, display), stopped)
