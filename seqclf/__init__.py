@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         param_groups,
         timm_normalize,
     )
-    from seqclf.prediction import Prediction, Predictor, evaluate, fuse, load, predict, predict_part
+    from seqclf.prediction import Prediction, Predictor, evaluate, fuse, load, predict, predict_part, stream
     from seqclf.preparing import check_videos, prepare_features, prepare_frames, prepare_shards
     from seqclf.reporting.compare_runs import compare
     from seqclf.reporting.html import report
@@ -95,7 +95,7 @@ _MODULES = {
         "param_groups",
         "timm_normalize",
     ),
-    "seqclf.prediction": ("Prediction", "Predictor", "evaluate", "fuse", "load", "predict", "predict_part"),
+    "seqclf.prediction": ("Prediction", "Predictor", "evaluate", "fuse", "load", "predict", "predict_part", "stream"),
     "seqclf.preparing": ("check_videos", "prepare_features", "prepare_frames", "prepare_shards"),
     "seqclf.reporting.compare_runs": ("compare",),
     "seqclf.reporting.html": ("report",),
@@ -158,6 +158,7 @@ __all__ = [
     "sampling",
     "schedules",
     "shard_set",
+    "stream",
     "timm_normalize",
     "train",
     "transforms",

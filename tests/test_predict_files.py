@@ -168,15 +168,16 @@ def test_a_streamed_video_is_the_whole_one(tool, command, runs, tmp_path):
     path = write_video(tmp_path / "camera.mp4", noise(12, 3, 16, 32))
     assert command(runs / "one", path, "--whole", "--crop", "--out", tmp_path / "whole")[0] == 0
     streamed = tmp_path / "streamed.csv"
-    code, printed, _ = tool("stream", runs / "one", path, "--crop", "--out", streamed, "--device", "cpu")
+    code, printed, summary = tool("stream", runs / "one", path, "--crop", "--out", streamed, "--device", "cpu")
     whole, rows, _ = read_out(tmp_path / "whole", "camera")
     assert code == 0
     close(columns(read_rows(streamed)), columns(rows))
     assert whole["fps"] == 10 and rows[3]["time"] == "0.3000"
     assert whole["segments"][-1]["end_seconds"] == pytest.approx(1.2)
-    lines = [line for line in printed.splitlines() if " s, frame " in line]
-    assert len(lines) == len(whole["segments"]) and f"0.00 s, frame 0: {whole['segments'][0]['class']}" in lines[0]
-    assert "12 frames" in printed
+    lines = list(map(json.loads, printed.splitlines()))
+    assert [line["label"] for line in lines] == [segment["class"] for segment in whole["segments"]]
+    assert [line["frame"] for line in lines] == [segment["start"] for segment in whole["segments"]]
+    assert "12 frames, 0 dropped" in summary
 
 
 def test_two_runs_are_fused(command, runs, tmp_path):

@@ -16,7 +16,7 @@ COMMANDS = {
     "crossval": "train and test a config once per fold: k folds, or one per group",
     "evaluate": "evaluate a run on its test, validation or training data",
     "predict": "classify videos, images or feature files with one run or several",
-    "stream": "classify a video frame by frame, as from a camera",
+    "stream": "classify live video or a file frame by frame",
     "prepare": "check videos; extract frames, features or shards before training",
     "export": "write a run as ONNX, torch.export and safetensors files",
     "report": "write the HTML report of a run",

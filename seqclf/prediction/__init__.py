@@ -6,11 +6,15 @@ from seqclf.prediction.predict_files import predict
 from seqclf.prediction.prediction import Prediction, fuse, shares
 from seqclf.prediction.predictor import Predictor
 from seqclf.prediction.run import load, load_run
+from seqclf.prediction.streamed import StreamedFrame, StreamedFrames
+from seqclf.prediction.streaming import stream
 
 __all__ = [
     "Prediction",
     "Predictor",
     "Stream",
+    "StreamedFrame",
+    "StreamedFrames",
     "evaluate",
     "fuse",
     "load",
@@ -18,4 +22,5 @@ __all__ = [
     "predict",
     "predict_part",
     "shares",
+    "stream",
 ]
