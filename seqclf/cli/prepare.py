@@ -53,9 +53,7 @@ def check(words: Sequence[str]) -> int:
     add("--inclusive", action="store_true", help="the end of a segment is its last frame")
     add("--past-end", type=float, help="how far annotations may extend past the end (default: one frame)")
     add("--annotation-fps", type=float, help="the rate of the frame numbers in the table (default: that of each video)")
-    add(
-        "--first-frame", type=int, choices=(0, 1), help="the number of the first frame in the table (default: detected)"
-    )
+    add("--first-frame", type=int, choices=(0, 1), help="the number of the first frame (default: detected)")
     add("--full", action="store_true", help="decode every frame (default: the first, the middle and the last)")
     add("--fps", type=float, help="the frame rate of folders of pictures")
     add("--workers", type=int, help="the number of videos that are read at a time (default: one per core)")

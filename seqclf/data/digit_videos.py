@@ -1,4 +1,15 @@
-"""A made data set of moving digits: video files or folders of pictures, with lists and labels."""
+"""A made data set of moving digits: video files or folders of pictures, with lists and labels.
+
+Its folder holds:
+
+- ``videos/train_00000.mp4``, or ``videos/train_00000/train_00000.0000.jpg`` and so on, numbered from 0;
+- ``train.txt`` and ``test.txt`` with a line ``path label`` per video, or ``path`` for ``task="frames"``;
+- ``classes.txt`` with a name per line;
+- for ``task="frames"``, ``segments.csv`` (video, start, end, label) with the digits' segments. They are in frames,
+  and ``end`` is exclusive. All other frames are background;
+- ``made.json`` with the settings. It is written last. A folder that has it, with the same settings, is left as it
+  is; an unfinished folder is made again.
+"""
 
 from __future__ import annotations
 
@@ -95,21 +106,11 @@ def make_moving_digits(
     mnist_root: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write videos of digits that move, bounce, turn and grow in front of a moving texture.
+    """Write videos of digits that move, bounce, turn and grow in front of a moving texture; returns the folder.
 
     Frames are 64x64 RGB at 25 frames per second. From time to time about half of the digit is hidden for some frames,
     so that only earlier frames show which digit it is. Training and test videos show different handwritten digits. The
     pictures depend on the arguments only.
-
-    ``root`` then holds:
-
-    - ``videos/train_00000.mp4``, or ``videos/train_00000/train_00000.0000.jpg`` and so on, numbered from 0;
-    - ``train.txt`` and ``test.txt`` with a line ``path label`` per video, or ``path`` for ``task="frames"``;
-    - ``classes.txt`` with a name per line;
-    - for ``task="frames"``, ``segments.csv`` (video, start, end, label) with the digits' segments. They are in frames,
-      and ``end`` is exclusive. All other frames are background;
-    - ``made.json`` with the settings. It is written last. A folder that has it, with the same settings, is left as it
-      is; an unfinished folder is made again.
 
     Args:
         root: The folder: missing, empty, or made by this function.
@@ -117,15 +118,12 @@ def make_moving_digits(
         test_videos: The number of test videos.
         task: "clip" for one digit per video; "frames" for segments of digits and of background (class 10).
         form: "mp4" for video files (needs PyAV, the extra ``video``), or "folders" for folders of JPEG pictures.
-        seed: The same arguments and seed give the same pictures.
+        seed: The seed of the videos.
         frames: The smallest and the largest number of frames of a video.
         source: Where the digits come from: "mnist", "digits" (built in), or "auto": MNIST if it is on this machine,
             else the built-in digits. "auto" downloads nothing, and accepts a folder made from either source.
         mnist_root: The folder that holds ``MNIST/raw``; None for ``~/.cache/seqclf``.
         progress: Called after each video with the number of videos done and the total.
-
-    Returns:
-        The folder.
 
     Raises:
         SeqclfError: An argument is out of range; the folder holds something else, or was made with other settings; PyAV
@@ -133,46 +131,46 @@ def make_moving_digits(
     """
     root = Path(root).expanduser()
     _check(videos, test_videos, task, form, frames, source)
-    settings = {
-        "what": "moving digits",
-        "version": VERSIONS[form],
-        "videos": videos,
-        "test_videos": test_videos,
-        "task": task,
-        "form": form,
-        "seed": seed,
-        "frames": list(frames),
-        "source": source,
-    }
-    if _is_made(root, settings):
-        return root
-    parts, settings["source"] = _digits(source, mnist_root)
-    write = _write_mp4 if form == "mp4" else _write_folder
-    if form == "mp4":
-        _pyav()  # before anything is written
-    root.mkdir(parents=True, exist_ok=True)
-    making = root / "making.json"
-    making.write_text(json.dumps(settings, indent=1))
+    settings = {"what": "moving digits", "version": VERSIONS[form], "videos": videos, "test_videos": test_videos}
+    settings |= {"task": task, "form": form, "seed": seed, "frames": list(frames), "source": source}
+    if not _is_made(root, settings):
+        digits, settings["source"] = _digits(source, mnist_root)
+        if form == "mp4":
+            _pyav()  # before anything is written
+        root.mkdir(parents=True, exist_ok=True)
+        making = root / "making.json"
+        making.write_text(json.dumps(settings, indent=1))
+        _write(root, digits, settings, progress or (lambda done, total: None))
+        making.replace(root / "made.json")
+    return root
+
+
+def _write(
+    root: Path, digits: dict[str, tuple[Tensor, Tensor]], settings: dict[str, Any], progress: Callable[[int, int], None]
+) -> None:
+    """Write the videos, lists and labels."""
     shutil.rmtree(root / "videos", ignore_errors=True)
     (root / "videos").mkdir()
-    segments = ["video,start,end,label"]
-    for p, (part, count) in enumerate({"train": videos, "test": test_videos}.items()):
+    task, suffix, write = settings["task"], "", _write_folder
+    if settings["form"] == "mp4":
+        suffix, write = ".mp4", _write_mp4
+    counts = {"train": settings["videos"], "test": settings["test_videos"]}
+    segments, done = ["video,start,end,label"], 0
+    for p, (part, count) in enumerate(counts.items()):
         lines = []
         for v in range(count):
-            generator = torch.Generator().manual_seed(mix(seed, p, v))
-            pictures, shown = draw_video(*parts[part], task, frames, generator, digit=v % 10)
-            path = f"videos/{part}_{v:05}" + (".mp4" if form == "mp4" else "")
+            generator = torch.Generator().manual_seed(mix(settings["seed"], p, v))
+            pictures, shown = draw_video(*digits[part], task, settings["frames"], generator, digit=v % 10)
+            path = f"videos/{part}_{v:05}{suffix}"
             write(root / path, pictures.permute(0, 2, 3, 1).contiguous().numpy())
             lines.append(path if task == "frames" else f"{path} {shown[0].label}")
             segments += [f"{path},{s.start},{s.end},{s.label}" for s in shown if s.label != BACKGROUND]
-            if progress is not None:
-                progress(v + 1 + p * videos, videos + test_videos)
+            done += 1
+            progress(done, sum(counts.values()))
         _write_lines(root / f"{part}.txt", lines)
     _write_lines(root / "classes.txt", [*map(str, range(10)), *(["background"] if task == "frames" else [])])
     if task == "frames":
         _write_lines(root / "segments.csv", segments)
-    making.replace(root / "made.json")
-    return root
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from seqclf.batch import SeqclfError
+
+
+def as_list(paths: str | Path | Iterable[str | Path]) -> list[str | Path]:
+    """One path, or several, as a list."""
+    return [paths] if isinstance(paths, str | Path) else list(paths)
 
 
 def resolve_path(name: str | Path, *folders: str | Path) -> Path:

@@ -134,8 +134,7 @@ def read_segments(
         read = [segment_rows(path, *how)]
     rows = [row for found in read for row in found.rows]
     known = list(classes) if classes is not None else read[0].classes if read else None
-    if known is None:
-        known = _classes((label for row in rows for label in row.labels), background)
+    known = _classes((label for row in rows for label in row.labels), background) if known is None else known
     if background is not None and background not in known:
         raise SeqclfError(f"background={background!r} is not one of the classes {_listed(known)}")
     elsewhere = IGNORE if background is None else known.index(background)

@@ -67,11 +67,8 @@ def shard_set(
     Raises:
         SeqclfError: a shard or a sample is missing or invalid. The message names the shard and the sample's key.
     """
-    parts = {
-        name: read_part(root, part)
-        for name, part in (("train", train), ("validation", validation), ("test", test))
-        if part is not None
-    }
+    given = {"train": train, "validation": validation, "test": test}
+    parts = {name: read_part(root, part) for name, part in given.items() if part is not None}
     names = _classes(root, classes, list(parts.values()))
     background = background or next((part.background for part in parts.values() if part.background), None)
     if background is not None and background not in names:

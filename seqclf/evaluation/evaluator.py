@@ -71,42 +71,61 @@ def evaluate(
         The metrics of ``Metrics.result``, of multi-label clips of ``MultiLabelMetrics.result``; those of ``metrics``;
         and with ``background`` the ``edit`` score and ``f1_<k>`` from 0 to 100 (see ``SegmentMetrics``).
     """
-    device = clips.device
-    batch_size = evaluation_batch(clips, batch_size)
-    counts: Metrics | MultiLabelMetrics = Metrics(num_classes, device, decision)
-    if clips.multi_label:
-        counts = MultiLabelMetrics(num_classes, threshold, decision)
-    per_frame = clips.labels.dim() > 1 + clips.multi_label if isinstance(clips, Clips) else clips.per_frame
-    thresholds = as_thresholds(threshold, num_classes) if clips.multi_label else None
-    own = UserMetrics(metrics or {}, decision, per_frame, thresholds)
-    segments = None if background is None else SegmentMetrics(background)
+    counts = _Counts(clips, num_classes, background, decision, metrics or {}, threshold)
     training = model.training
     model.eval()
-    with torch.inference_mode(), autocast(device, precision):
+    with torch.inference_mode(), autocast(clips.device, precision):
         numbers = torch.arange(len(clips)) if samples is None else torch.as_tensor(samples, dtype=torch.int64)
-        mine = (numbers.split(batch_size) if len(numbers) else ())[world.rank :: world.size]
-        for batch in batches(clips, ((rows, 0) for rows in mine)):
+        every = numbers.split(evaluation_batch(clips, batch_size)) if len(numbers) else ()
+        for batch in batches(clips, ((rows, 0) for rows in every[world.rank :: world.size])):
             logits, _ = model(batch.frames, batch.is_first, lengths=batch.lengths)
-            counts.update(logits, batch)
-            own.add(logits, batch)
+            counts.add(logits, batch)
             if on_batch is not None:
                 on_batch(logits, batch)
-            if segments is not None:
-                _add_videos(segments, logits, batch)
-        others = world.gather((counts.cpu(), own.rows, segments))
-        del others[world.rank]
-        counts.merge(theirs for theirs, _, _ in others)  # type: ignore[arg-type, misc]  # all of the same kind
-        own.merge(rows for _, rows, _ in others)
-        if segments is not None:
-            segments.merge(theirs for _, _, theirs in others if theirs is not None)
+        counts.merge(world)
     model.train(training)
-    found = {} if segments is None else segments.figures()
-    found.pop("frame_accuracy", None)  # in Metrics from 0 to 1
-    return counts.result() | found | own.result()
+    return counts.result()
 
 
-def _add_videos(segments: SegmentMetrics, logits: Tensor, batch: Batch) -> None:
-    """Adds the videos of a batch: logits ``(B, T, K)``."""
-    lengths = [logits.shape[1]] * len(batch) if batch.lengths is None else batch.lengths.tolist()
-    for row, truth, length in zip(logits.argmax(-1).cpu(), batch.labels.cpu(), lengths, strict=True):
-        segments.add(row[:length], truth[:length])
+class _Counts:
+    """What the metrics of an evaluation are computed from."""
+
+    def __init__(
+        self,
+        clips: Clips | Videos,
+        num_classes: int,
+        background: Sequence[int] | None,
+        decision: DecisionRule,
+        metrics: Mapping[str, Metric],
+        threshold: Threshold,
+    ) -> None:
+        thresholds, self.main = None, Metrics(num_classes, clips.device, decision)  # type: Any, Any
+        if clips.multi_label:
+            thresholds = as_thresholds(threshold, num_classes)
+            self.main = MultiLabelMetrics(num_classes, threshold, decision)
+        per_frame = clips.labels.dim() > 1 + clips.multi_label if isinstance(clips, Clips) else clips.per_frame
+        self.own = UserMetrics(metrics, decision, per_frame, thresholds)
+        self.segments = None if background is None else SegmentMetrics(background)
+
+    def add(self, logits: Tensor, batch: Batch) -> None:
+        """Adds a batch: logits ``(B, T, K)``."""
+        self.main.update(logits, batch)
+        self.own.add(logits, batch)
+        if self.segments is not None:
+            lengths = [logits.shape[1]] * len(batch) if batch.lengths is None else batch.lengths.tolist()
+            for row, truth, length in zip(logits.argmax(-1).cpu(), batch.labels.cpu(), lengths, strict=True):
+                self.segments.add(row[:length], truth[:length])
+
+    def merge(self, world: World) -> None:
+        """Adds the counts of the other processes."""
+        others = world.gather((self.main.cpu(), self.own.rows, self.segments))
+        del others[world.rank]
+        self.main.merge(main for main, _, _ in others)
+        self.own.merge(rows for _, rows, _ in others)
+        if self.segments is not None:
+            self.segments.merge(segments for _, _, segments in others if segments is not None)
+
+    def result(self) -> dict[str, Any]:
+        found = {} if self.segments is None else self.segments.figures()
+        found.pop("frame_accuracy", None)  # in Metrics from 0 to 1
+        return self.main.result() | found | self.own.result()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,13 @@ from seqclf.experiment.rendering import render_record
 from seqclf.exporting.card import write_card
 from seqclf.exporting.files import forms_of, measure_latencies, signature, write_files, write_int8
 from seqclf.exporting.parts import require_classifier
-from seqclf.exporting.sample import sample_frames
+from seqclf.exporting.sample import Sample, sample_frames
 from seqclf.models.contract import declares
 from seqclf.prediction import load_run
 from seqclf.runs.checkpoint import step_of
 from seqclf.runs.environment import environment, now
 from seqclf.runs.folder import RunFolder
-from seqclf.runtime.files import write_json
+from seqclf.runtime.files import replacing, write_json
 
 FORMATS = ("program", "onnx", "safetensors")
 PACKAGES = {"program": (), "onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
@@ -46,8 +44,7 @@ def export(
     """Writes the model of a run as files that need no seqclf, with a model card.
 
     Raw frames go in: scaling and mean are part of the files. Each file is compared with the model on test clips of the
-    run. The folder appears only if all checks pass. A file that PyTorch cannot write for this model is left out, and
-    the result says why.
+    run. The folder appears only if all checks pass. Files that PyTorch cannot write for this model are left out.
 
     Args:
         run: the run folder.
@@ -62,8 +59,8 @@ def export(
         experiment: in place of the run's config, for a run whose config could not be written in full.
 
     Returns:
-        The content of ``model.json``: files with sizes, differences and latencies, files that are not written with the
-        reason, figures, classes and versions.
+        The content of ``model.json``: files with sizes, differences and latencies, reasons why files are not written,
+        metrics, classes and versions.
 
     Raises:
         SeqclfError: the run cannot be loaded, no file can be written, a package is missing, a check fails, or ``out``
@@ -75,28 +72,22 @@ def export(
     require_classifier(model)
     spec = InputSpec.from_record(record, run)
     sample = sample_frames(experiment, spec, record["data"]["source"], dtype)
-    about = _describe(RunFolder(run), model, record, spec, step_of(path))
-    kind = sample.frames.dtype
-    about |= {
-        "frames": str(kind).removeprefix("torch."),
-        "forms": {f: signature(model, spec.frame_shape, len(spec.classes), kind, f) for f in forms_of(model)},
-        "checked_on": sample.source,
-        "versions": _versions(formats),
-    }
-    about |= {"files": {}, "not_written": {}}
-
-    def write(folder: Path) -> None:
-        about["files"], about["not_written"] = write_files(folder, model, sample, formats, opset, about)
-        if int8:
-            about["int8"] = write_int8(folder, model, sample, clips, about)
-        for name, file in about["files"].items():
-            file["bytes"] = (folder / name).stat().st_size
-        about["latency"] = {f: measure_latencies(folder, model, f, sample, about["files"]) for f in forms_of(model)}
-        about["threads"] = torch.get_num_threads()
-        write_json(folder / "model.json", about)
-        write_card(folder / "README.md", about, render_record(experiment)[0])
-
-    _write_folder(out, write)
+    about = _describe(RunFolder(run), model, record, spec, step_of(path), sample)
+    about |= {"versions": _versions(formats), "files": {}, "not_written": {}}
+    try:
+        with replacing(out) as folder:
+            folder.mkdir()
+            about["files"], about["not_written"] = write_files(folder, model, sample, formats, opset, about)
+            if int8:
+                about["int8"] = write_int8(folder, model, sample, clips, about)
+            for name, file in about["files"].items():
+                file["bytes"] = (folder / name).stat().st_size
+            about["latency"] = {f: measure_latencies(folder, model, f, sample, about["files"]) for f in forms_of(model)}
+            about["threads"] = torch.get_num_threads()
+            write_json(folder / "model.json", about)
+            write_card(folder / "README.md", about, render_record(experiment)[0])
+    except OSError as error:
+        raise SeqclfError(f"{out}: cannot be written ({error})") from None
     return about
 
 
@@ -118,9 +109,10 @@ def _check_arguments(out: Path, formats: Sequence[str], opset: int, int8: bool, 
 
 
 def _describe(
-    folder: RunFolder, model: torch.nn.Module, record: dict[str, Any], spec: InputSpec, step: int
+    folder: RunFolder, model: torch.nn.Module, record: dict[str, Any], spec: InputSpec, step: int, sample: Sample
 ) -> dict[str, Any]:
-    """What the run's record says about the model."""
+    """What the run's record says about the model, and how the model is called."""
+    kind = sample.frames.dtype
     return {
         "run": folder.path.resolve().name,
         "step": step,
@@ -134,6 +126,9 @@ def _describe(
         "streams": declares(model, "streams"),
         "parameters": sum(p.numel() for p in model.parameters()),
         "figures": _figures(folder, step),
+        "frames": str(kind).removeprefix("torch."),
+        "forms": {f: signature(model, spec.frame_shape, len(spec.classes), kind, f) for f in forms_of(model)},
+        "checked_on": sample.source,
     }
 
 
@@ -154,20 +149,3 @@ def _versions(formats: Sequence[str]) -> dict[str, str]:
     found = environment(torch.device("cpu"))
     own = {name: str(found[name]) for name in ("seqclf", "code", "torch", "python")}
     return own | {package: version(package) for package in packages}
-
-
-def _write_folder(out: Path, write: Callable[[Path], None]) -> None:
-    """Writes a folder under a temporary name, then renames it in place of an earlier export."""
-    part = out.with_name(f".{out.name}.part{os.getpid()}")
-    old = part.with_suffix(".old")
-    try:
-        part.mkdir(parents=True)
-        write(part)
-        if out.exists():
-            os.replace(out, old)
-        os.replace(part, out)
-    except OSError as error:
-        raise SeqclfError(f"{out}: cannot be written ({error})") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -63,22 +63,12 @@ def evaluate(
     Raises:
         SeqclfError: the run or its data can't be loaded, or the data has no such part.
     """
-    results, rows = _evaluate(
-        run,
-        part,
-        checkpoint,
-        settings,
-        device,
-        decision,
-        data,
-        predictions is not None,
-        say,
-        world,
-        experiment,
-        threshold,
+    rows: list[ClipRow] | None = None if predictions is None else []
+    results = _evaluate(
+        *(run, part, checkpoint, settings, device, data, experiment, rows, decision, say, world, threshold)
     )
     if world.leads:
-        if predictions is not None:
+        if predictions is not None and rows is not None:
             thresholds = results["parts"][part].get("threshold")
             write_rows(predictions, rows, results["data"]["classes"], thresholds)
         if out is not None:
@@ -104,7 +94,9 @@ def predict_part(
         a ``ClipRow`` for each clip, in the order of the part: ``video`` (its name, or the index of a clip in memory),
         ``truth``, ``label``, ``probabilities`` and more.
     """
-    return _evaluate(run, part, checkpoint, settings, device, None, data, True, lambda text: None, ALONE, experiment)[1]
+    rows: list[ClipRow] = []
+    _evaluate(run, part, checkpoint, settings, device, data, experiment, rows)
+    return rows
 
 
 def _evaluate(
@@ -113,14 +105,15 @@ def _evaluate(
     checkpoint: str,
     settings: Sequence[str],
     device: str,
-    decision: DecisionRule | None,
     data: Data | None,
-    with_rows: bool,
-    say: Callable[[str], None],
-    world: World,
     experiment: Experiment | None,
+    rows: list[ClipRow] | None,
+    decision: DecisionRule | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    world: World = ALONE,
     threshold: Threshold | None = None,
-) -> tuple[dict[str, Any], list[ClipRow]]:
+) -> dict[str, Any]:
+    """The results of ``evaluate``; adds a row for each clip to ``rows``, in order."""
     check_decision(decision)
     where = pick_device(device, world)
     experiment, model, record, path = world.everywhere(lambda: load_run(run, checkpoint, settings, experiment))
@@ -137,7 +130,7 @@ def _evaluate(
         warn(f"{run}: its {part} data is not what it was in training ({data.source})", stacklevel=3)
     average = "" if experiment.ema is None else f" (averaged weights, ema={experiment.ema:g})"
     say(f"{path}{average} on {part}: {data.source}; clips are classified by their {_IN_WORDS[rule]}")
-    rows = ClipRows(clips, rule)
+    mine = ClipRows(clips, rule)
     figures = evaluate_clips(
         model.to(where),
         clips.to(where),
@@ -146,7 +139,7 @@ def _evaluate(
         experiment.precision,
         data.background,
         world,
-        rows.update if with_rows else None,
+        None if rows is None else mine.update,
         rule,
         experiment.metrics,
         0.5 if threshold is None else threshold,
@@ -154,7 +147,9 @@ def _evaluate(
     skipped = {name: why for each in world.gather(data.skipped()) for name, why in each.items()}
     for name, why in skipped.items():
         say(f"skipped: {name} ({why})")
-    results = {
+    if rows is not None:
+        rows += sorted((row for each in world.gather(mine.rows) for row in each), key=lambda row: row.index)
+    return {
         "run": str(run),
         "checkpoint": str(path),
         "step": step_of(path),
@@ -164,8 +159,6 @@ def _evaluate(
         "data": identity,
         "skipped": skipped,
     }
-    every = [row for each in world.gather(rows.rows) for row in each] if with_rows else []
-    return results, sorted(every, key=lambda row: row.index)
 
 
 def _part(data: Data, part: str, spec: InputSpec, run: str | Path) -> Clips | Videos:

@@ -12,6 +12,7 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.input_spec import DecisionRule
 from seqclf.data.lists import Selection, read_list
+from seqclf.data.paths import as_list
 from seqclf.data.sampling import Sampling
 from seqclf.data.spans import Unit
 from seqclf.data.transforms import Size, Transform
@@ -78,46 +79,30 @@ def predict(
         decision, sampling, transform, resize, crop, crops, fps: replace the recorded settings; see ``RunReader.load``.
         segments, unit: the true segments for timelines; see ``Truth``.
         out: the folder to write ``predictions.json`` to, and a CSV and a timeline for each file; None to write nothing.
-        timelines: whether to draw timelines.
-        progress: callbacks.
+        timelines, progress: whether to draw timelines; callbacks.
         experiment: the experiment of a single run, if its config could not be written completely.
         list_file: a list of videos under the root of the run (or the first of ``roots``), classified after ``paths``.
             Rows with start and end are clips inside videos. A split column selects the test rows.
         list_unit: the unit of start and end in the list; "auto" as in ``video_set``.
-        threshold: of multi-label runs, the lowest probability of a class that is predicted: a number, or one for each
-            class. None for 0.5.
+        threshold: of multi-label runs; see ``evaluate``.
 
     Returns:
         The content of ``predictions.json``: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per
         file) and ``failed`` (path -> error).
 
     Raises:
-        SeqclfError: a run can't be loaded or has no record of its input; runs do not fit each other; an argument is out
-            of range. Errors of single files are not raised, but returned in ``failed``.
+        SeqclfError: a run can't be loaded; runs do not fit each other; an argument is out of range. Errors of single
+            files are not raised, but returned in ``failed``.
     """
-    runs = FusedRuns.load(
-        [run] if isinstance(run, str | Path) else list(run),
-        weights,
-        roots,
-        checkpoint,
-        device,
-        experiment,
-        decision=decision,
-        sampling=sampling,
-        transform=transform,
-        resize=resize,
-        crop=crop,
-        crops=crops,
-        fps=fps,
-        threshold=threshold,
-    )
+    frames: dict[str, Any] = {"transform": transform, "resize": resize, "crop": crop, "crops": crops, "fps": fps}
+    clips: dict[str, Any] = {"decision": decision, "sampling": sampling, "threshold": threshold}
+    runs = FusedRuns.load(as_list(run), weights, roots, checkpoint, device, experiment, **frames, **clips)
     several = runs.readers[0].predictor.multi_label
     background = next(iter(runs.background), None)
     truth = None if segments is None else Truth(segments, runs.classes, background, unit, several)
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
     files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress())
-    listed = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit, several)
-    return files.predict(given, listed)
+    clips_in_list = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit, several)
+    return files.predict(as_list(paths), clips_in_list)
 
 
 def _read_list(
@@ -146,7 +131,7 @@ class _Files:
     failed: dict[str, str] = field(default_factory=dict)
     notes: set[str] = field(default_factory=set)
 
-    def predict(self, paths: Sequence[str | Path], listed: Sequence[tuple[Path, Span | None]]) -> dict[str, Any]:
+    def predict(self, paths: Sequence[str | Path], in_list: Sequence[tuple[Path, Span | None]]) -> dict[str, Any]:
         """Find and classify files, then those of a list; returns the result of ``predict``."""
         found: dict[Path, None] = {}
         for path in paths:
@@ -154,7 +139,7 @@ class _Files:
                 found.update(dict.fromkeys(self.runs.find(path)))
             except SeqclfError as error:
                 self._fail(path, error)
-        clips = [*((file, None) for file in found), *listed]
+        clips = [*((file, None) for file in found), *in_list]
         self.progress.begin(len(clips))
         for (file, span), name in zip(clips, file_names([file for file, _ in clips]), strict=True):
             try:

@@ -1,6 +1,7 @@
 """Prepare videos for training: check them, extract frames, compute features, pack shards."""
 
-from seqclf.preparing.check import VideoCheck, check_videos
+from seqclf.preparing.check import check_videos
+from seqclf.preparing.check_result import VideoCheck
 from seqclf.preparing.features import prepare_features
 from seqclf.preparing.frames import prepare_frames
 from seqclf.preparing.jobs import Summary

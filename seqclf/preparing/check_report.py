@@ -9,7 +9,7 @@ from html import escape
 from pathlib import PurePath
 from typing import Any
 
-from seqclf.preparing.check import Clip, File, VideoCheck
+from seqclf.preparing.check_result import Clip, File, VideoCheck
 from seqclf.reporting.page import html_page, html_table
 from seqclf.runtime.text import counted
 

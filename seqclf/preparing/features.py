@@ -12,6 +12,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data import Data, Video, open_video
 from seqclf.data.extract import write_annotations, write_features
 from seqclf.data.find import plain_name
+from seqclf.data.paths import as_list
 from seqclf.data.sets import annotated_set
 from seqclf.data.spans import Unit
 from seqclf.data.transforms import Size
@@ -61,13 +62,7 @@ def prepare_features(
         crop: For a backbone: the size of the center crop; None for 224.
         chunk: The number of frames that are encoded together.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
-        root: The folder that the paths in ``train`` and ``test`` start from.
-        train: A list of videos to train on, one path per line.
-        test: A list of videos to test on.
-        segments: The table of their segments.
-        classes: A file with the class names, one per line.
-        unit: The unit of the times in the table.
-        background: The class of frames outside all segments.
+        root, train, test, segments, classes, unit, background: The annotated videos; see ``annotated_set``.
         fps: The frame rate that video files are resampled to; None for the run's, or their own.
         workers: The number of videos that are read at a time; None for one per core.
 
@@ -75,16 +70,21 @@ def prepare_features(
         What was done. The error of each video that can't be read is printed, and is in ``failed``.
 
     Raises:
-        SeqclfError: An argument is missing or out of range; the run or model can't be loaded; a list is wrong; the
-            folder was made with other settings.
+        SeqclfError: An argument or a list is wrong; the run or model can't be loaded; the folder has other settings.
     """
     check_workers(workers, fps)
     if chunk < 1:
         raise SeqclfError(f"chunk={chunk}: expected at least 1")
     encoder = _encoder(run, checkpoint, backbone, weights, resize, crop, fps, device)
-    given, out = [videos] if isinstance(videos, str | Path) else list(videos), Path(out)
     lists = {"root": root, "train": train, "test": test, "segments": segments, "classes": classes}
     data = _annotated(lists, unit, background, encoder) if any(v is not None for v in lists.values()) else None
+    return _write(as_list(videos), Path(out), data, encoder, chunk, workers)
+
+
+def _write(
+    given: list[str | Path], out: Path, data: Data | None, encoder: Encoder, chunk: int, workers: int | None
+) -> Summary:
+    """Write the features of the videos, and the labels of annotated ones."""
     if data is not None and given:
         raise SeqclfError("with lists of annotated videos, no other videos can be named")
     parts = {} if data is None else {part: _named(data, part) for part in ("train", "test")}

@@ -10,6 +10,7 @@ from typing import Literal
 from seqclf.batch import SeqclfError
 from seqclf.data.extract import write_frames
 from seqclf.data.lists import read_list
+from seqclf.data.paths import as_list
 from seqclf.data.transforms import Size
 from seqclf.data.video_file import VideoFile
 from seqclf.preparing.jobs import Summary, check_workers, run_jobs
@@ -58,7 +59,7 @@ def prepare_frames(
         raise SeqclfError(f'form={form!r}: expected "jpg" or "png"')
     if not 1 <= quality <= 100:
         raise SeqclfError(f"quality={quality}: expected 1 to 100")
-    given, out = [videos] if isinstance(videos, str | Path) else list(videos), Path(out)
+    given, out = as_list(videos), Path(out)
     if list_file is None:
         found = places(given, out)
     elif given or root is None:

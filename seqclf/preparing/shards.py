@@ -39,23 +39,21 @@ def prepare_shards(
 ) -> Summary:
     """Pack the videos of a list into tar files in WebDataset's layout: ``<out>/<part>-000000.tar`` and so on.
 
-    Video files and pictures are packed unchanged. ``<out>/<part>.index.json`` is written last, and ``shard_set(out)``
-    reads them. Shards are written completely or not at all.
+    Video files and pictures are packed unchanged. ``shard_set(out)`` reads the shards by ``<out>/<part>.index.json``.
+    Shards are written completely or not at all.
 
     Args:
         list_file: The list of videos with their classes; with ``segments``, a path per line.
         out: The folder for the shards. Parts in one folder have the same classes.
         root: The folder that the paths in the list start from.
-        list_form: How the list is written; see ``seqclf.data.lists``.
-        pattern: Which pictures of a folder are frames; None for all.
+        list_form, pattern: How the list is written, and which pictures of a folder are frames; see ``video_set``.
         part: The name of the shards.
         megabytes: The approximate size of a shard.
         lanes: The number of shards is a multiple of this number, so that as many can be read at a time.
-        seed: The seed of the order, so that each shard holds all classes; None keeps the order of the list.
+        seed: The seed of the order, which mixes the classes in each shard; None keeps the order of the list.
         segments: A table of segments; labels are then per frame.
         classes: A file with the class names, one per line.
-        unit: The unit of the times in the table.
-        background: The class of frames outside all segments.
+        unit, background: As in ``annotated_set``.
         fps: The frame rate that the labels of frames are for; None for that of each file.
         workers: The number of shards that are written at a time; None for one per core.
 
@@ -63,35 +61,40 @@ def prepare_shards(
         What was done. The error of each video that can't be read is printed, and is in ``failed``.
 
     Raises:
-        SeqclfError: An argument is out of range; the list is wrong; the part exists; no video can be read; a file can't
-            be written.
+        SeqclfError: An argument or the list is wrong; the part exists; no video can be read; a file can't be written.
     """
     check_workers(workers, fps)
-    if lanes < 1:
-        raise SeqclfError(f"lanes={lanes}: expected at least 1")
-    if "/" in part:
-        raise SeqclfError(f"part={part!r}: expected a name, not a path")
-    if not 0 < megabytes < float("inf"):
-        raise SeqclfError(f"megabytes={megabytes}: expected a number above 0")
-    out, root = Path(out), Path(root).expanduser()
-    before = classes_of(out)
+    _check(lanes, part, megabytes, segments, classes, fps is not None or background is not None)
+    out, root, before = Path(out), Path(root).expanduser(), classes_of(Path(out))
     if segments is None:
-        if fps is not None or background is not None:
-            raise SeqclfError("fps and background are for labels of frames, which need segments")
         known = before if classes is None else None
         select = Selection(part) if part in NAMES else None  # for a list with a split column
         found = read_list(list_file, root, list_form, known, classes, select=select)
         videos = [Video(e.name, open_video(e.path, pattern=pattern), e.labels()) for e in found.videos]
         names = found.classes
     else:
-        if classes is None:
-            raise SeqclfError("segments need classes, a file of class names")
         labels: dict[str, Any] = {"background": background, "unit": unit, "fps": fps, "pattern": pattern}
         data = annotated_set(str(root), str(list_file), str(list_file), segments, classes, **labels)
         videos, names = data.parts().get(part, data.train).videos, list(data.classes)  # type: ignore[union-attr, assignment]
     if before is not None and before != names:
         raise SeqclfError(f"{out}: holds a part with other classes, or in another order; choose another folder")
     return _write_part(videos, out, part, names, background, fps, int(megabytes * 1e6), lanes, seed, workers)
+
+
+def _check(
+    lanes: int, part: str, megabytes: float, segments: str | None, classes: str | None, only_frames: bool
+) -> None:
+    """Check arguments of ``prepare_shards``; ``only_frames``: whether one is given that only labels of frames have."""
+    if lanes < 1:
+        raise SeqclfError(f"lanes={lanes}: expected at least 1")
+    if "/" in part:
+        raise SeqclfError(f"part={part!r}: expected a name, not a path")
+    if not 0 < megabytes < float("inf"):
+        raise SeqclfError(f"megabytes={megabytes}: expected a number above 0")
+    if segments is None and only_frames:
+        raise SeqclfError("fps and background are for labels of frames, which need segments")
+    if segments is not None and classes is None:
+        raise SeqclfError("segments need classes, a file of class names")
 
 
 def _write_part(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ def replacing(path: str | Path, durable: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and renames it to ``path`` if the block succeeds.
 
     The temporary file is hidden and named ``.<name>.<process>.part``. If the block fails, it is deleted and ``path``
-    is unchanged.
+    is unchanged. The block may also make a folder of that name, which replaces a folder.
 
     Args:
         path: the file or folder to write. Parent folders are created.
@@ -28,27 +29,30 @@ def replacing(path: str | Path, durable: bool = False) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    old = part.with_suffix(".old")
     try:
         yield part
         if durable:
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
+        if part.is_dir() and path.is_dir():
+            os.replace(path, old)
         os.replace(part, path)
         if durable:
             _sync_folder(path.parent)
-    except BaseException:
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise
 
 
-def write_atomic(path: str | Path, content: str | bytes, durable: bool = False) -> Path:
+def write_atomic(path: str | Path, content: str | bytes) -> Path:
     """Writes text (UTF-8) or bytes to a file, atomically.
 
     Args:
         path: the file. Parent folders are created.
         content: the whole content; line ends are written as they are.
-        durable: as in ``replacing``.
 
     Returns:
         the path.
@@ -57,7 +61,7 @@ def write_atomic(path: str | Path, content: str | bytes, durable: bool = False) 
         SeqclfError: the file cannot be written. An earlier version of it is unchanged.
     """
     try:
-        with replacing(path, durable) as part:
+        with replacing(path) as part:
             part.write_bytes(content.encode() if isinstance(content, str) else content)
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise SeqclfError(f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})") from None
