@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ def decode_live(
 ) -> Iterator[LiveFrame]:
     """Decode an open input until it ends.
 
-    A frame without a timestamp is one frame period after the frame before it.
+    A frame without a timestamp is one frame period after the frame before it. A live stream begins with its first
+    keyframe, because frames before it are built on ones that were not received.
 
     Args:
         source: what was opened.
@@ -51,9 +53,11 @@ def decode_live(
     from av import FFmpegError
 
     period, last, newest = 1 / float(stream.guessed_rate or 25), None, time.monotonic()
+    started = not source.is_live
     for packet in _packets(source, container, stream):
+        started = started or packet is None or packet.is_keyframe
         try:
-            frames = stream.codec_context.decode(packet)
+            frames = stream.codec_context.decode(packet) if started else []
         except FFmpegError:
             damaged()
             continue
@@ -121,7 +125,8 @@ class FrameClock:
     def end(self) -> Iterator[tuple[int, LiveFrame]]:
         """The frames that are known now that the sequence has ended."""
         if self.fps is not None and self.held is not None and self.first is not None:
-            while self.next / self.fps <= self.held.seconds - self.first + ROUNDING:
+            last = math.floor((self.held.seconds - self.first + ROUNDING) * self.fps)
+            while self.next <= last:
                 yield from self._take(self.held)
 
     def _take(self, frame: LiveFrame) -> Iterator[tuple[int, LiveFrame]]:

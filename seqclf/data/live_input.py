@@ -70,7 +70,7 @@ class LiveInput:
         options, form, timeout = dict(self.options), None, self.timeout
         place: Any = self.place
         if self.kind == "camera":
-            form = _camera_format()
+            form = _camera_format(self.name)
         elif self.kind == "network":
             options = _for_network(self.place) | options
         else:
@@ -147,10 +147,19 @@ def _kind_of(name: str, follow: bool) -> tuple[Any, str]:
     return "growing" if follow and stat.S_ISREG(mode) else "file", place
 
 
-def _camera_format() -> str:
-    if sys.platform.startswith("linux"):
-        return "v4l2"
-    return "avfoundation" if sys.platform == "darwin" else "dshow"
+def _camera_format(name: str) -> str:
+    """FFmpeg's format for cameras; a ``SeqclfError`` where there is none."""
+    from av.format import ContainerFormat
+
+    form = "avfoundation" if sys.platform == "darwin" else "v4l2"
+    try:
+        ContainerFormat(form, "r")
+    except ValueError:
+        raise SeqclfError(
+            f"{name}: this PyAV can't read cameras ({form}): let the program ffmpeg read it and pipe the video to "
+            "standard input (source -)"
+        ) from None
+    return form
 
 
 def _for_network(address: str) -> dict[str, str]:

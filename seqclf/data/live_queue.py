@@ -28,6 +28,11 @@ class FrameQueue(Generic[Item]):
         self._ended, self._closed = False, False
         self._error: BaseException | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether no more items will come."""
+        return self._ended
+
     def __len__(self) -> int:
         return len(self._items)
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 from seqclf.batch import SeqclfError
 from seqclf.data.live_frames import FrameClock, LiveFrame, decode_live
 from seqclf.data.live_input import POLL, TIMEOUT, LiveInput
 from seqclf.data.live_queue import FrameQueue
+from seqclf.data.video_container import several_streams, video_streams
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before the first attempt to reconnect, and at most; each failure doubles the delay."""
+
+
+def is_recording(container: InputContainer) -> bool:
+    """Whether a network source is a video of known length, such as a file on a server."""
+    return container.duration is not None
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,9 @@ class LiveReader:
         """Read one connection until it ends. Returns whether the source has ended with it."""
         container, stream = self.source.open(self._stop.is_set)
         with container:
-            live = self.source.is_live and container.duration is None
+            if (count := len(video_streams(container))) > 1 and not self._decoded:
+                self.note(several_streams(self.source.name, count, video_streams(container).index(stream)))
+            live = self.source.is_live and not is_recording(container)
             self.queue.drops = live if self.drop is None else self.drop
             last: float | None = None
             for frame in decode_live(self.source, container, stream, self._count_damaged):

@@ -103,6 +103,11 @@ def video_streams(container: InputContainer) -> list[VideoStream]:
     return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
+def several_streams(place: str, count: int, number: int) -> str:
+    """A note on which of the video streams of a file is read."""
+    return f"{place}: has {count} video streams; stream {number} is read"
+
+
 def _preference(stream: VideoStream) -> int:
     """The score by which the program ffmpeg chooses a video stream: the default one, then the largest."""
     from av.stream import Disposition

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 from seqclf.batch import SeqclfError
 from seqclf.data.source import Source
 from seqclf.data.spans import Unit, VideoSpan
+from seqclf.data.video_container import several_streams
+from seqclf.data.video_file import VideoFile
 from seqclf.experiment.config import Experiment
 from seqclf.prediction.file_frames import FilePrediction, cut, file_frames, on_file
 from seqclf.prediction.prediction import fuse, shares
@@ -151,6 +153,9 @@ class FusedRuns:
         if len({run.spec.flow for run in self.readers}) > len(set(places)):
             notes.append(f"runs on frames and on flow both read {places[0]}: --roots says where flow is")
         for run, place, source in zip(self.readers, places, sources, strict=True):
+            file = source.source if isinstance(source, VideoSpan) else source
+            if isinstance(file, VideoFile) and file.streams()[0] > 1:
+                notes.append(several_streams(str(place), *file.streams()))
             if run.is_default(place):
                 kind = getattr(source, "kind", "other")
                 notes.append(

@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data.live_reader import LiveReader
 from seqclf.data.sampling import Sampling
 from seqclf.data.source import Source
+from seqclf.data.video_container import several_streams
 from seqclf.data.video_file import VideoFile
 from seqclf.data.video_pixels import upright_planes
 from seqclf.prediction.file_frames import file_frames
@@ -131,6 +133,20 @@ def live_rate(run: RunReader) -> float | None:
         return run.fps
     rate: float | None = run.setting("folder" if reader is None else "video", "fps")
     return rate
+
+
+def open_file(run: RunReader, path: str | Path, stream: int | None, note: Callable[[str], None]) -> Source:
+    """A file as the run reads it, except for the number of its video stream, if given."""
+    source = run.open(path)
+    if isinstance(source, VideoFile):
+        if stream is not None:
+            source = VideoFile(source.path, source.fps, stream, source.on_error)
+        count, number = source.streams()
+        if count > 1:
+            note(several_streams(source.path, count, number))
+    elif stream is not None:
+        raise SeqclfError(f"{path}: video_stream={stream} (--video-stream) is for video files and live video")
+    return source
 
 
 def sampling_step(sampling: Sampling) -> int:

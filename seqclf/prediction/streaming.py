@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from seqclf.batch import SeqclfError
@@ -12,7 +13,15 @@ from seqclf.data.transforms import Size
 from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment
 from seqclf.prediction.reader import RunReader
-from seqclf.prediction.stream_frames import FileStream, LiveStream, Stopped, StreamSource, live_rate, sampling_step
+from seqclf.prediction.stream_frames import (
+    FileStream,
+    LiveStream,
+    Stopped,
+    StreamSource,
+    live_rate,
+    open_file,
+    sampling_step,
+)
 from seqclf.prediction.stream_output import Outputs
 from seqclf.prediction.streamed import StreamedFrames
 from seqclf.runtime.devices import pick_device
@@ -55,7 +64,7 @@ def stream(
         checkpoint, device: as in ``predict``.
         resize, crop, fps, threshold, experiment: see ``RunReader.load``.
         follow: whether the file is still being written. It ends when it has not grown for ``timeout`` seconds.
-        video_stream: which video stream of a live source, from 0; None for that of the run's files, or FFmpeg's choice.
+        video_stream: which video stream, from 0; None for that of the run's files, or FFmpeg's choice.
         timeout: the seconds to wait for video, 10 by default. A pipe is waited for without limit by default.
         retries: how many attempts to reconnect a network stream or camera may fail in a row; None for any number.
         drop: whether to drop frames if the model is slower than the source, keeping the newest; None for network
@@ -90,8 +99,10 @@ def stream(
     )
     frames: StreamSource
     if live is None:
-        frames = FileStream(loaded, loaded.open(str(source)))
+        frames = FileStream(loaded, open_file(loaded, str(source), video_stream, note))
     else:
+        if video_stream is None:
+            live = replace(live, stream=loaded.setting("video", "stream"))
         step = sampling_step(loaded.input.sampling())
         frames = LiveStream(LiveReader(live, live_rate(loaded), step, drop, queue, retries, note))
     return StreamedFrames(loaded, frames, Outputs(out, record, display), stopped)
