@@ -18,7 +18,7 @@ from seqclf.evaluation.classification import classification_metrics
 from seqclf.evaluation.evaluator import evaluate
 from seqclf.evaluation.metrics import Metrics
 from seqclf.reporting.comparison import comparison_rows, read_run
-from seqclf.reporting.figures import result_rows
+from seqclf.reporting.metrics import result_rows
 
 SUPPORT = sklearn.metrics.precision_recall_fscore_support
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from seqclf.batch import Batch, SeqclfError
 from seqclf.evaluation.metrics import Metrics
-from seqclf.reporting.figures import print_results
 from seqclf.reporting.html import report
+from seqclf.reporting.metrics import print_results
 
 ROWS = {"frame accuracy": "frame_accuracy", "clip by last frame": "clip_last", "clip by mean of softmax": "clip_mean"}
 

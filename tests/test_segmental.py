@@ -79,7 +79,7 @@ def measured(videos, background=()):
     metrics = SegmentMetrics(background)
     for predicted, labels in videos:
         metrics.add(predicted, labels)
-    return metrics.figures()
+    return metrics.result()
 
 
 def runs(classes, longest):
@@ -209,7 +209,7 @@ def test_where_nothing_was_counted_there_are_no_figures():
     metrics = SegmentMetrics()
     metrics.add([], [])
     metrics.add([1, 2], [_, _])
-    assert metrics.figures() == dict.fromkeys(PERFECT)
+    assert metrics.result() == dict.fromkeys(PERFECT)
 
 
 def test_a_video_without_labels_is_not_in_the_mean():

@@ -27,7 +27,7 @@ from seqclf.data import window
 from seqclf.data.held_out import hold_out
 from seqclf.experiment.config import build_data
 from seqclf.prediction import evaluate, load_run
-from seqclf.reporting.figures import print_results
+from seqclf.reporting.metrics import print_results
 from seqclf.runs.checkpoint import load_checkpoint
 from seqclf.training.average import WeightAverage
 from seqclf.training.loop import train

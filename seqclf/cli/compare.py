@@ -1,4 +1,4 @@
-"""Compare runs: the settings that differ, their figures, mean and standard deviation over seeds, learning curves.
+"""Compare runs: the settings that differ, their metrics, mean and standard deviation over seeds, learning curves.
 
 examples:
   seqclf compare runs/*
@@ -35,7 +35,7 @@ def main(words: Sequence[str]) -> int:
     runs = [run for run in args.runs if has_figures(run)]
     for other in args.runs:
         if other not in runs:
-            print(f"skipped: {other} is not a run with figures", file=sys.stderr)
+            print(f"skipped: {other} is not a run with metrics", file=sys.stderr)
     print_comparison(rows := seqclf.compare(runs, args.out))
     print(f"{counted(len(rows), 'row')}: {Path(args.out, 'index.html')}")
     return 0

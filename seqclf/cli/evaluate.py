@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> int:
     args = parser.parse_intermixed_args(words)
 
     from seqclf.prediction import evaluate
-    from seqclf.reporting.figures import print_results
+    from seqclf.reporting.metrics import print_results
     from seqclf.runs.folder import RunFolder
     from seqclf.runtime.allocator import keep_freed_memory
     from seqclf.runtime.distributed import joined

@@ -73,8 +73,8 @@ def print_export(about: dict[str, Any]) -> None:
     if int8 and not int8["clips"]:
         console.print(f"int8: {int8['why']}", soft_wrap=True)
     elif int8:
-        figures = [f"{name} {_change(name, int8)}" for name, value in int8["float"].items() if value is not None]
-        console.print(f"int8 on {int8['clips']:,} of {int8['of']:,} test clips: {', '.join(figures)}", soft_wrap=True)
+        metrics = [f"{name} {_change(name, int8)}" for name, value in int8["float"].items() if value is not None]
+        console.print(f"int8 on {int8['clips']:,} of {int8['of']:,} test clips: {', '.join(metrics)}", soft_wrap=True)
 
 
 def _cells(name: str, file: dict[str, Any], measured: dict[str, Any] | None) -> list[str]:
@@ -88,6 +88,6 @@ def _cells(name: str, file: dict[str, Any], measured: dict[str, Any] | None) -> 
 
 
 def _change(name: str, int8: dict[str, Any]) -> str:
-    """A figure with floats and with 8-bit weights."""
+    """A metric with floats and with 8-bit weights."""
     before, after = (int8[kind][name] for kind in ("float", "int8"))
     return f"{before:.4f} → {after:.4f}" if name == "loss" else f"{before:.2%} → {after:.2%}"

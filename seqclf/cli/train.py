@@ -80,7 +80,7 @@ def main(words: Sequence[str]) -> int:
 
 def run(config: str, args: argparse.Namespace, world: World) -> int:
     """Trains; the leading process prints the results."""
-    from seqclf.reporting.figures import print_results
+    from seqclf.reporting.metrics import print_results
     from seqclf.runs.folder import RunFolder
     from seqclf.runs.start import default_workdir
     from seqclf.training.loop import Stopped

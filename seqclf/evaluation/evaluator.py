@@ -126,6 +126,6 @@ class _Counts:
             self.segments.merge(segments for _, _, segments in others if segments is not None)
 
     def result(self) -> dict[str, Any]:
-        found = {} if self.segments is None else self.segments.figures()
+        found = {} if self.segments is None else self.segments.result()
         found.pop("frame_accuracy", None)  # in Metrics from 0 to 1
         return self.main.result() | found | self.own.result()

@@ -188,5 +188,5 @@ def _grow(counts: Tensor, frames: int) -> Tensor:
     return F.pad(counts, (0, max(0, frames - counts.shape[1])))
 
 
-FIGURES = ("frame_accuracy", "clip_last", "clip_mean", "loss")
-"""The figures that a line of text shows, in this order."""
+METRICS = ("frame_accuracy", "clip_last", "clip_mean", "loss")
+"""The metrics that a line of text shows, in this order."""

@@ -26,8 +26,8 @@ from torch import Tensor
 from seqclf.batch import IGNORE, Batch, SeqclfError, valid_frames
 from seqclf.data.input_spec import DecisionRule
 
-FIGURES = ("frame_map", "clip_last_map", "clip_mean_map", "frame_macro_f1", "loss")
-"""The figures that a line of text shows, in this order."""
+METRICS = ("frame_map", "clip_last_map", "clip_mean_map", "frame_macro_f1", "loss")
+"""The metrics that a line of text shows, in this order."""
 
 Threshold = float | Sequence[float]
 """The lowest probability of a class that is predicted: one number, or one for each class."""
@@ -132,8 +132,8 @@ class MultiLabelMetrics:
             "frame_map": _mean(aps["frame"]),
             "clip_last_map": _mean(aps["last"]),
             "clip_mean_map": _mean(aps["mean"]),
-            **self._figures("frame", scores, labels, aps["frame"]),
-            **self._figures("clip", *clips[self.decision], aps[self.decision]),
+            **self._metrics("frame", scores, labels, aps["frame"]),
+            **self._metrics("clip", *clips[self.decision], aps[self.decision]),
             "class_labels": known.sum(0).tolist(),
             "class_positives": (labels == 1).sum(0).tolist(),
             "threshold": self.threshold.tolist(),
@@ -146,8 +146,8 @@ class MultiLabelMetrics:
         columns = [(scores[known[:, k], k], positive[known[:, k], k]) for k in range(self.k)]
         return [average_precision(x, y) if y.any() else None for x, y in columns]
 
-    def _figures(self, unit: str, scores: Tensor, labels: Tensor, aps: list[float | None]) -> dict[str, Any]:
-        """The figures of the classes over frames or clips."""
+    def _metrics(self, unit: str, scores: Tensor, labels: Tensor, aps: list[float | None]) -> dict[str, Any]:
+        """The metrics of the classes over frames or clips."""
         known, positive, predicted = labels != IGNORE, labels == 1, scores >= self.threshold
         hits, wrong = (predicted & positive).sum(0), ((predicted != positive) & known).sum(0)
         f1 = [None if ap is None else x for ap, x in zip(aps, _f1(hits, wrong).tolist(), strict=True)]

@@ -53,7 +53,7 @@ def segments(labels: Labels, background: Iterable[int] = ()) -> list[tuple[int, 
 
 
 class SegmentMetrics:
-    """Accumulates segment metrics over videos; ``figures`` returns them.
+    """Accumulates segment metrics over videos; ``result`` returns them.
 
     Args:
         background: classes that have no segments; their frames count for the frame accuracy only.
@@ -102,15 +102,15 @@ class SegmentMetrics:
             self.segments += other.segments
             self.right = self.right + other.right
 
-    def figures(self) -> dict[str, float | None]:
+    def result(self) -> dict[str, float | None]:
         """Returns ``frame_accuracy``, ``edit``, ``f1_10``, ``f1_25`` and ``f1_50``, from 0 to 100."""
         f1 = 200 * self.right / self.segments if self.segments else np.full(len(OVERLAPS), 100.0)
-        figures = {
+        metrics = {
             "frame_accuracy": 100 * self.right_frames / max(self.frames, 1),
             "edit": math.fsum(self.edits) / max(self.videos, 1),
         }
-        figures |= {f"f1_{k}": value for k, value in zip(OVERLAPS, f1.tolist(), strict=True)}
-        return {name: value if self.videos else None for name, value in figures.items()}
+        metrics |= {f"f1_{k}": value for k, value in zip(OVERLAPS, f1.tolist(), strict=True)}
+        return {name: value if self.videos else None for name, value in metrics.items()}
 
 
 class _Segments(NamedTuple):

@@ -70,7 +70,7 @@ class Experiment:
             then, or not available.
         eval_every: the number of steps between evaluations. The last step is always evaluated.
         eval_batch: clips per batch in evaluation. None for 1,000 in memory, or 16 from files.
-        log_every: the number of steps between lines of training figures. The last step is always logged.
+        log_every: the number of steps between lines of training metrics. The last step is always logged.
         checkpoint_every: the number of steps between checkpoints. The last step is always saved.
         keep: how many of the newest checkpoints to keep, besides the best one.
         sources: the modules of the config file; set by ``load_experiment``.

@@ -1,11 +1,11 @@
-"""The model card of an export: what the model is, its figures, how it reads input, and Python that calls it."""
+"""The model card of an export: what the model is, its metrics, how it reads input, and Python that calls it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from seqclf.exporting.int8 import FIGURES
+from seqclf.exporting.int8 import METRICS
 from seqclf.reporting.page import percent
 from seqclf.runtime.files import write_atomic
 
@@ -28,8 +28,8 @@ def write_card(path: Path, about: dict[str, Any], config: str) -> None:
         f"A sequence classifier with {about['parameters']:,} parameters and {len(classes)} classes, trained for "
         f"{about['step']:,} steps on {about['data']}. Exported {about['exported']} with seqclf "
         f"{about['versions']['seqclf']}.",
-        "## Figures",
-        _figures(about["figures"]),
+        "## Metrics",
+        _metrics(about["figures"]),
         "## Files",
         f"Each file was compared with the model on {about['checked_on']}. The difference is the largest over "
         "probabilities, memory and logits (relative for logits above 1).",
@@ -57,10 +57,10 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _figures(parts: dict[str, dict[str, float]]) -> str:
+def _metrics(parts: dict[str, dict[str, float]]) -> str:
     if not parts:
-        return "The run has no figures for these weights."
-    names = [name for name in FIGURES if all(name in p for p in parts.values())]
+        return "The run has no metrics for these weights."
+    names = [name for name in METRICS if all(name in p for p in parts.values())]
     rows = [
         [name, *(f"{f[name]:.4f}" if name == "loss" else percent(f[name]) for f in parts.values())] for name in names
     ]

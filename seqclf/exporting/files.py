@@ -136,11 +136,11 @@ def write_int8(folder: Path, model: Any, sample: Sample, count: int, about: dict
     total = len(sample.clips)
     rows = torch.linspace(0, total - 1, min(count, total)).round().long()
     blank = Memory(model).zeros(1) if form == "stream" else {}
-    figures = {
+    metrics = {
         name: accuracy(open_file(path), blank, sample.clips, rows, len(about["classes"]))
         for name, path in files.items()
     }
-    return {"clips": len(rows), "of": total, **figures}
+    return {"clips": len(rows), "of": total, **metrics}
 
 
 def measure_latencies(

@@ -16,7 +16,7 @@ from seqclf.exporting.check import Run
 
 OPERATORS = ("Gemm", "LSTM", "MatMul")
 """The operators computed in 8 bits. Conv is not among them: with dynamic scales its 8-bit form is slower."""
-FIGURES = ("clip_last", "clip_mean", "frame_accuracy", "clip_last_map", "clip_mean_map", "frame_map", "loss")
+METRICS = ("clip_last", "clip_mean", "frame_accuracy", "clip_last_map", "clip_mean_map", "frame_map", "loss")
 
 
 def quantize(source: Path, target: Path) -> None:
@@ -44,9 +44,9 @@ def quantize(source: Path, target: Path) -> None:
 def accuracy(
     run: Run, memory: dict[str, Tensor], clips: Clips | Videos, rows: Tensor, num_classes: int
 ) -> dict[str, float | None]:
-    """Those of ``FIGURES`` that apply, on some clips, one stream at a time and one frame per call, as from a camera.
+    """Those of ``METRICS`` that apply, on some clips, one stream at a time and one frame per call, as from a camera.
 
-    Scales are found for each call, so a batch would give other figures than a stream.
+    Scales are found for each call, so a batch would give other metrics than a stream.
 
     Args:
         run: a streaming file.
@@ -71,4 +71,4 @@ def accuracy(
                 state = {name: outputs[f"next_{name}"] for name in memory}
             metrics.update(logits, batch)
     found: dict[str, Any] = metrics.result()
-    return {name: found[name] for name in FIGURES if name in found}
+    return {name: found[name] for name in METRICS if name in found}

@@ -125,21 +125,21 @@ def _describe(
         "causal": declares(model, "causal"),
         "streams": declares(model, "streams"),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "figures": _figures(folder, step),
+        "figures": _metrics(folder, step),
         "frames": str(kind).removeprefix("torch."),
         "forms": {f: signature(model, spec.frame_shape, len(spec.classes), kind, f) for f in forms_of(model)},
         "checked_on": sample.source,
     }
 
 
-def _figures(folder: RunFolder, step: int) -> dict[str, dict[str, float]]:
-    """The figures of the run after this step by part of the data; empty if it has none."""
+def _metrics(folder: RunFolder, step: int) -> dict[str, dict[str, float]]:
+    """The metrics of the run after this step by part of the data; empty if it has none."""
     results = folder.read_results() if folder.has_results() else None
     if results is None or results["step"] != step:
         return {}
     return {
-        part: {name: value for name, value in figures.items() if isinstance(value, int | float)}
-        for part, figures in results["parts"].items()
+        part: {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        for part, metrics in results["parts"].items()
     }
 
 

@@ -131,7 +131,7 @@ def _evaluate(
     average = "" if experiment.ema is None else f" (averaged weights, ema={experiment.ema:g})"
     say(f"{path}{average} on {part}: {data.source}; clips are classified by their {_IN_WORDS[rule]}")
     mine = ClipRows(clips, rule)
-    figures = evaluate_clips(
+    metrics = evaluate_clips(
         model.to(where),
         clips.to(where),
         data.num_classes,
@@ -154,8 +154,8 @@ def _evaluate(
         "checkpoint": str(path),
         "step": step_of(path),
         "decision": rule,
-        **({"map": figures[f"clip_{rule}_map"]} if spec.multi_label else {"accuracy": figures[f"clip_{rule}"]}),
-        "parts": {part: figures},
+        **({"map": metrics[f"clip_{rule}_map"]} if spec.multi_label else {"accuracy": metrics[f"clip_{rule}"]}),
+        "parts": {part: metrics},
         "data": identity,
         "skipped": skipped,
     }

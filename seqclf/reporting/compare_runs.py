@@ -18,7 +18,7 @@ from seqclf.reporting.comparison import (
     read_run,
     seed_groups,
 )
-from seqclf.reporting.figures import figure_text, figure_title
+from seqclf.reporting.metrics import metric_text, metric_title
 from seqclf.reporting.page import html_figure, html_page, html_table
 from seqclf.reporting.style import PALETTE, drawable, new_figure, picture_style, png_of
 from seqclf.runtime.files import write_atomic, write_csv
@@ -31,7 +31,7 @@ MOST_SETTINGS = 6
 
 
 def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> list[Row]:
-    """Compares runs: the settings that differ, their figures, and mean and standard deviation over seeds.
+    """Compares runs: the settings that differ, their metrics, and mean and standard deviation over seeds.
 
     Args:
         runs: run folders. An unfinished run counts with its last evaluation.
@@ -40,11 +40,11 @@ def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> list[R
     Returns:
         One dict for each run, and after the runs that differ only in their seed one with their mean. Keys: ``run``
         (name), ``runs`` (1, or how many a mean covers), ``step``, ``finished``, the settings that differ by dotted
-        name (None where a run has the default), and figures such as ``test.clip_last``. A mean has the sample standard
+        name (None where a run has the default), and metrics such as ``test.clip_last``. A mean has the sample standard
         deviation besides (``test.clip_last_sd``). Accuracies run from 0 to 1, segment metrics from 0 to 100.
 
     Raises:
-        SeqclfError: there is no run, one is not a run or has no figures yet, or ``out`` cannot be written.
+        SeqclfError: there is no run, one is not a run or has no metrics yet, or ``out`` cannot be written.
     """
     if not runs:
         raise SeqclfError("there are no runs to compare")
@@ -59,18 +59,18 @@ def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> list[R
 def table_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The rows as text: names of the columns, and the cells of each row; a mean is shown as ``99.10 % ± 0.05``."""
     names = [name for name in rows[0] if name not in ("runs", "finished")]
-    figures = _figures_of(rows)
-    return names, [[_cell(row, name, name in figures) for name in names] for row in rows]
+    metrics = _metrics_of(rows)
+    return names, [[_cell(row, name, name in metrics) for name in names] for row in rows]
 
 
 def print_comparison(rows: Sequence[Row]) -> None:
-    """Prints the table; means are bold. If many settings differ, only figures are shown."""
+    """Prints the table; means are bold. If many settings differ, only metrics are shown."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     names, cells = table_of(rows)
-    settings = [name for name in names if name not in ("run", "step") and name not in _figures_of(rows)]
+    settings = [name for name in names if name not in ("run", "step") and name not in _metrics_of(rows)]
     hidden = set(settings if len(settings) > MOST_SETTINGS else ())
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
@@ -86,8 +86,8 @@ def print_comparison(rows: Sequence[Row]) -> None:
         console.print(f"{len(hidden)} settings differ and are not shown here: {', '.join(settings)}")
 
 
-def _figures_of(rows: Sequence[Row]) -> set[str]:
-    """The names of the figures: numbers, whereas settings are texts."""
+def _metrics_of(rows: Sequence[Row]) -> set[str]:
+    """The names of the metrics: numbers, whereas settings are texts."""
     return {name for row in rows for name, value in row.items() if isinstance(value, float)}
 
 
@@ -105,17 +105,17 @@ def _cell(row: Row, name: str, is_figure: bool) -> str:
         return "–" if value is None else f"{value:,}"
     if not is_figure:
         return "default" if value is None else str(value)
-    figure = name.partition(".")[2]
-    text = figure_text(figure, value)
+    metric = name.partition(".")[2]
+    text = metric_text(metric, value)
     spread = row.get(f"{name}_sd")
-    return text if spread is None else f"{text} ± {figure_text(figure, spread).removesuffix(' %')}"
+    return text if spread is None else f"{text} ± {metric_text(metric, spread).removesuffix(' %')}"
 
 
 def _write(out: Path, runs: Sequence[Run], rows: Sequence[Row]) -> None:
     with picture_style():
         png = png_of(curves_picture(runs))
     names, cells = table_of(rows)
-    head = [column_title(name) if name in _figures_of(rows) else name for name in names]
+    head = [column_title(name) if name in _metrics_of(rows) else name for name in names]
     means = [n for n, row in enumerate(rows) if row["runs"] > 1]
     body = "\n".join(
         [
@@ -153,13 +153,13 @@ def curves_picture(runs: Sequence[Run]) -> Figure:
     left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     left.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     parts = " or ".join(sorted({_measured_part(run) for run in runs}, reverse=True))
-    right.set(title=f"{figure_title(name)}, {parts} (%)", xlabel="step")
+    right.set(title=f"{metric_title(name)}, {parts} (%)", xlabel="step")
     figure.legend(loc="outside lower center", frameon=False, fontsize=8)
     return figure
 
 
 def _curve(run: Run, part: str, name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of a figure; lines without it are left out."""
+    """Steps and values of a metric; lines without it are left out."""
     lines = [line for line in run.curves.get(part, []) if line.get(name) is not None]
     return [line["step"] for line in lines], [line[name] for line in lines]
 

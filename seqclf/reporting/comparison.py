@@ -1,4 +1,4 @@
-"""Comparison of runs: the settings that differ, their figures, and means over runs that differ only in their seed."""
+"""Comparison of runs: the settings that differ, their metrics, and means over runs that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.reporting.figures import TITLES, figure_title
+from seqclf.reporting.metrics import TITLES, metric_title
 from seqclf.reporting.pictures import curves_by_part
 from seqclf.runs.folder import RunFolder
 
-FIGURES = (
+METRICS = (
     *TITLES,
     "frame_map",
     "clip_last_map",
@@ -25,7 +25,7 @@ FIGURES = (
     "f1_50",
     "loss",
 )
-"""The figures of a comparison, by their names in ``results.json``; those of frames only where clips have none."""
+"""The metrics of a comparison, by their names in ``results.json``; those of frames only where clips have none."""
 
 PARTS = ("validation", "test", "best_test")
 """The parts of the data after the last step, and the test part with the best checkpoint."""
@@ -39,9 +39,9 @@ class Run:
     Attributes:
         name: the name of its folder, made unique.
         settings: dotted name -> value as Python text, such as ``{"model.temporal.hidden": "100"}``.
-        step: the last step with figures.
+        step: the last step with metrics.
         finished: whether the run has reached its last step.
-        figures: ``{"test.clip_last": 0.99, ...}``.
+        metrics: ``{"test.clip_last": 0.99, ...}``.
         curves: the lines of ``metrics.jsonl`` by part of the data.
     """
 
@@ -49,7 +49,7 @@ class Run:
     settings: dict[str, str]
     step: int
     finished: bool
-    figures: dict[str, float]
+    metrics: dict[str, float]
     curves: dict[str, list[dict[str, Any]]]
 
 
@@ -62,10 +62,10 @@ def has_figures(path: str | Path) -> bool:
 
 
 def read_run(path: str | Path, name: str) -> Run:
-    """Reads a run. An unfinished run has the figures of its last evaluation.
+    """Reads a run. An unfinished run has the metrics of its last evaluation.
 
     Raises:
-        SeqclfError: it is no run, or has no figures yet.
+        SeqclfError: it is no run, or has no metrics yet.
     """
     folder = RunFolder.open(path)
     curves = curves_by_part(folder.read_metrics())
@@ -78,16 +78,16 @@ def read_run(path: str | Path, name: str) -> Run:
         parts = {part: lines[-1] for part, lines in curves.items() if part != "train"}
         step = max((line["step"] for line in parts.values()), default=0)
     own = folder.read_record().get("metrics", ())
-    figures = {
+    metrics = {
         f"{part}.{name}": values[name]
         for part, values in parts.items()
-        for name in (*FIGURES, *own)
+        for name in (*METRICS, *own)
         if values.get(name) is not None and not (name == "frame_macro_f1" and values.get("clip_macro_f1") is not None)
     }
-    if not figures:
-        raise SeqclfError(f"{path} has no figures yet: it stopped before its first evaluation")
+    if not metrics:
+        raise SeqclfError(f"{path} has no metrics yet: it stopped before its first evaluation")
     settings = settings_of_config(folder.read_config(), folder.config)
-    return Run(name, settings, step, folder.has_results(), figures, curves)
+    return Run(name, settings, step, folder.has_results(), metrics, curves)
 
 
 def settings_of_config(text: str, name: str | Path = "config.py") -> dict[str, str]:
@@ -146,14 +146,14 @@ def seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
 def comparison_rows(runs: Sequence[Run]) -> list[Row]:
     """One row for each run, and one for each group of several seeds: mean and sample standard deviation."""
     settings = differing(runs)
-    found = dict.fromkeys(name for run in runs for name in run.figures)
+    found = dict.fromkeys(name for run in runs for name in run.metrics)
     names = sorted(found, key=lambda name: PARTS.index(name.partition(".")[0]))
     rows = []
     for group in seed_groups(runs):
         for run in group:
             shown = {name: run.settings.get(name) for name in settings}
-            figures = {name: run.figures.get(name) for name in names}
-            rows.append({"run": run.name, "runs": 1, "step": run.step, "finished": run.finished, **shown, **figures})
+            metrics = {name: run.metrics.get(name) for name in names}
+            rows.append({"run": run.name, "runs": 1, "step": run.step, "finished": run.finished, **shown, **metrics})
         if len(group) > 1:
             rows.append(_mean_row(group, settings, names))
     return rows
@@ -167,14 +167,14 @@ def _mean_row(group: Sequence[Run], settings: Sequence[str], names: Sequence[str
     row: Row = {"run": f"mean of {len(group)}", "runs": len(group), "step": steps.pop() if len(steps) == 1 else None}
     row |= {"finished": group[0].finished, **same}
     for name in names:
-        values = [run.figures[name] for run in group if name in run.figures]
+        values = [run.metrics[name] for run in group if name in run.metrics]
         row[name] = statistics.mean(values) if len(values) == len(group) else None
         row[f"{name}_sd"] = statistics.stdev(values) if len(values) == len(group) else None
     return row
 
 
 def column_title(name: str) -> str:
-    """The heading of a figure's column: "test: clip by last frame" for ``test.clip_last``."""
-    part, figure = name.split(".", 1)
+    """The heading of a metric's column: "test: clip by last frame" for ``test.clip_last``."""
+    part, metric = name.split(".", 1)
     part = part.replace("best_test", "test, best step")
-    return f"{part}: {figure_title(figure)}"
+    return f"{part}: {metric_title(metric)}"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqclf.reporting.comparison import FIGURES
-from seqclf.reporting.figures import figure_text, figure_title, test_figures
+from seqclf.reporting.comparison import METRICS
+from seqclf.reporting.metrics import metric_text, metric_title, test_metrics
 from seqclf.runtime.files import write_csv, write_json
 
 
@@ -24,11 +24,11 @@ def summarise(rows: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     """
     folds = []
     for number, (name, results) in enumerate(rows):
-        figures = test_figures(results)
-        numbers = {key: value for key, value in figures.items() if isinstance(value, float)}
+        metrics = test_metrics(results)
+        numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
         step = (results["best"] or results)["step"]
         folds.append(
-            {"fold": number, "run": results["run"], "test": name, "clips": figures["clips"], "step": step, **numbers}
+            {"fold": number, "run": results["run"], "test": name, "clips": metrics["clips"], "step": step, **numbers}
         )
     shared = [key for key, value in folds[0].items() if isinstance(value, float) and all(key in row for row in folds)]
     values = {key: [row[key] for row in folds] for key in shared}
@@ -57,15 +57,15 @@ def print_summary(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    names = [name for name in FIGURES if name in summary["mean"]]
+    names = [name for name in METRICS if name in summary["mean"]]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("fold", "test", "clips", "step", *map(figure_title, names)):
+    for title in ("fold", "test", "clips", "step", *map(metric_title, names)):
         table.add_column(title, justify="left" if title == "test" else "right", overflow="fold")
     for row in summary["folds"]:
-        texts = [figure_text(name, row.get(name)) for name in names]
+        texts = [metric_text(name, row.get(name)) for name in names]
         table.add_row(str(row["fold"]), row["test"], f"{row['clips']:,}", f"{row['step']:,}", *texts)
     spread = [
-        f"{figure_text(name, summary['mean'][name])} ± {figure_text(name, summary['sd'][name]).removesuffix(' %')}"
+        f"{metric_text(name, summary['mean'][name])} ± {metric_text(name, summary['sd'][name]).removesuffix(' %')}"
         for name in names
     ]
     table.add_row("mean", "", "", "", *spread, style="bold")

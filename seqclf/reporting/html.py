@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from seqclf.reporting.figures import (
+from seqclf.reporting.metrics import (
     MULTI_LABEL,
     TITLES,
     describe_best,
@@ -16,7 +16,7 @@ from seqclf.reporting.figures import (
     ranked_labels,
     result_columns,
     result_rows,
-    test_figures,
+    test_metrics,
 )
 from seqclf.reporting.page import html_figure, html_list, html_page, html_table
 from seqclf.reporting.pictures import (
@@ -65,7 +65,7 @@ def report(run: str | Path) -> Path:
 
 def _pictures(folder: RunFolder, results: dict[str, Any], classes: list[str]) -> dict[str, Picture]:
     """The pictures by file name; those with nothing to draw are left out."""
-    test = test_figures(results)
+    test = test_metrics(results)
     drawn = {
         "learning": learning_picture(curves_by_part(folder.read_metrics()), results["best"]),
         **(
@@ -78,13 +78,13 @@ def _pictures(folder: RunFolder, results: dict[str, Any], classes: list[str]) ->
     return {name: picture for name, picture in drawn.items() if picture is not None}
 
 
-def _classes(classes: list[str], figures: dict[str, Any]) -> tuple[str, str]:
+def _classes(classes: list[str], metrics: dict[str, Any]) -> tuple[str, str]:
     """The table of the classes, and what comes first in it."""
-    if is_multi_label(figures):
+    if is_multi_label(metrics):
         head = ["class", "frames with it", "average precision", "F1"]
-        return html_table(head, ranked_labels(classes, figures)), "lowest average precision"
+        return html_table(head, ranked_labels(classes, metrics)), "lowest average precision"
     head = ["class", "frames", "accuracy", "precision", "F1", "most frequent error"]
-    return html_table(head, ranked_classes(classes, figures)), "lowest accuracy"
+    return html_table(head, ranked_classes(classes, metrics)), "lowest accuracy"
 
 
 def _body(results: dict[str, Any], record: dict[str, Any], config: str, figures: list[str]) -> str:
@@ -97,7 +97,7 @@ def _body(results: dict[str, Any], record: dict[str, Any], config: str, figures:
         for title, values in rows
         if title in HEADLINE and values[test] != "–"
     )
-    classes, order = _classes(data["classes"], test_figures(results))
+    classes, order = _classes(data["classes"], test_metrics(results))
     warning = f'<p class="warning">{escape(data["warning"])}</p>' if data["warning"] else ""
     step = best["step"] if best else results["step"]
     chosen = f" {describe_best(best)}" if best else ""

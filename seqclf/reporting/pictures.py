@@ -1,4 +1,4 @@
-"""The pictures of a report, drawn from the figures of a run."""
+"""The pictures of a report, drawn from the metrics of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqclf.batch import SeqclfError
-from seqclf.reporting.figures import MULTI_LABEL, TITLES, ranked_labels
+from seqclf.reporting.metrics import MULTI_LABEL, TITLES, ranked_labels
 from seqclf.reporting.style import drawable, new_figure
 from seqclf.runs.folder import RunFolder
 
@@ -32,7 +32,7 @@ COLOURS = {
     "clip_mean_map": "#2a9d6f",
 }
 DRAWN = {name: title for name, title in (TITLES | MULTI_LABEL).items() if name in COLOURS}
-"""The figures that have a curve."""
+"""The metrics that have a curve."""
 
 
 def curves_by_part(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -65,15 +65,15 @@ def learning_picture(parts: dict[str, list[dict[str, Any]]], best: dict[str, Any
         if best is not None:
             axes.axvline(best["step"], color="gray", linewidth=0.8, linestyle=":", label="best on validation")
         axes.legend(handles=axes.lines, frameon=False, fontsize=8)
-    caption = "Training figures are means over the steps since the previous point. The others cover a whole part."
+    caption = "Training metrics are means over the steps since the previous point. The others cover a whole part."
     return "Learning curves", caption, figure
 
 
-def known_picture(figures: dict[str, Any]) -> Picture | None:
+def known_picture(metrics: dict[str, Any]) -> Picture | None:
     """Accuracy by frame index, if clips have more than one frame."""
     from matplotlib.ticker import MaxNLocator
 
-    known, labelled = figures["known_by_frame"], figures["accuracy_by_frame"]
+    known, labelled = metrics["known_by_frame"], metrics["accuracy_by_frame"]
     total = max(len(known), len(labelled))
     if total < 2:
         return None
@@ -84,7 +84,7 @@ def known_picture(figures: dict[str, Any]) -> Picture | None:
         if shares:
             values = 100 * np.array(shares, dtype=float)
             axes.plot(range(1, len(values) + 1), values, style, color=COLOURS[colour], ms=3.5, lw=2, label=label)
-    axes.axhline(100 / len(figures["confusion"]), color="gray", linewidth=0.8, linestyle=":", label="chance")
+    axes.axhline(100 / len(metrics["confusion"]), color="gray", linewidth=0.8, linestyle=":", label="chance")
     axes.set(xlabel="frame (the first is 1)", ylabel="correct at this frame (%)")
     axes.set(ylim=(0, 103), xlim=(0.5, total + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -118,16 +118,16 @@ def confusion_picture(counts: list[list[int]], classes: Sequence[str]) -> Pictur
     return "Confusion matrix", "Labelled test frames by true class (rows) and predicted class (columns).", figure
 
 
-def average_precision_picture(figures: dict[str, Any], classes: Sequence[str]) -> Picture | None:
+def average_precision_picture(metrics: dict[str, Any], classes: Sequence[str]) -> Picture | None:
     """The average precision of each class of multi-label data as bars, the highest above."""
-    ranked = [row for row in ranked_labels(classes, figures) if row[2] is not None]
+    ranked = [row for row in ranked_labels(classes, metrics) if row[2] is not None]
     if not ranked:
         return None
     names, aps = drawable((row[0] for row in ranked), 28), [100 * (row[2] or 0) for row in ranked]
     figure = new_figure(10, 1.4 + 0.24 * len(ranked))
     axes = figure.subplots()
     axes.barh(range(len(ranked)), aps, color=COLOURS["frame_map"], height=0.7)
-    axes.axvline(100 * figures["frame_map"], color="gray", linewidth=0.8, linestyle=":", label="mAP")
+    axes.axvline(100 * metrics["frame_map"], color="gray", linewidth=0.8, linestyle=":", label="mAP")
     for place, (ap, (_, positives, *_)) in enumerate(zip(aps, ranked, strict=True)):
         axes.text(ap + 0.7, place, f"{ap:.1f} ({positives:,})", va="center", size=8)
     axes.set_yticks(range(len(ranked)), names, parse_math=False)

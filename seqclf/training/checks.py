@@ -149,7 +149,7 @@ def check_metrics(metrics: Mapping[str, Metric], num_classes: int, multi_label: 
         SeqclfError: one has the name of another metric, does not take the arguments of a metric, fails, or returns no
             finite number.
     """
-    known = {*Metrics(num_classes).result(), *MultiLabelMetrics(num_classes).result(), *SegmentMetrics().figures()}
+    known = {*Metrics(num_classes).result(), *MultiLabelMetrics(num_classes).result(), *SegmentMetrics().result()}
     truth = np.arange(num_classes).repeat(3)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(num_classes), len(truth)).astype(np.float32)
     predicted, shape = probabilities.argmax(1), "(N,), (N,) and (N, K)"

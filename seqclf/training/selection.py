@@ -17,42 +17,42 @@ OnEvaluation = Callable[[int, dict[str, Any]], bool | None]
 LOWER_IS_BETTER = ("loss",)
 
 
-def selection_metric(best_by: str | None, figures: dict[str, Any], decision: DecisionRule) -> str:
+def selection_metric(best_by: str | None, metrics: dict[str, Any], decision: DecisionRule) -> str:
     """The name of the metric that chooses the best checkpoint.
 
     Args:
         best_by: the setting; None for the accuracy of clips by the decision rule, or of frames without labels of
             clips; of multi-label data for the mean average precision.
-        figures: the metrics of an evaluation.
+        metrics: the metrics of an evaluation.
         decision: how a clip is classified.
 
     Raises:
         SeqclfError: an evaluation has no such metric, or it is no number.
     """
     if best_by is None:
-        over = f"clip_{decision}" if figures["clips"] else "frame"
-        if "frame_map" in figures:
+        over = f"clip_{decision}" if metrics["clips"] else "frame"
+        if "frame_map" in metrics:
             return f"{over}_map"
-        return over if figures["clips"] else "frame_accuracy"
-    if not isinstance(figures.get(best_by, []), (float, type(None))):
+        return over if metrics["clips"] else "frame_accuracy"
+    if not isinstance(metrics.get(best_by, []), (float, type(None))):
         raise SeqclfError(
-            f"setting best_by={best_by}: the validation part has no such metric; there are {_names(figures)}"
+            f"setting best_by={best_by}: the validation part has no such metric; there are {_names(metrics)}"
         )
     return best_by
 
 
-def selection_value(metric: str, figures: dict[str, Any]) -> float:
+def selection_value(metric: str, metrics: dict[str, Any]) -> float:
     """The value of the metric.
 
     Raises:
         SeqclfError: it is None, because the validation part has no clips or frames that it counts.
     """
-    if figures[metric] is None:
-        known = {name: value for name, value in figures.items() if value is not None}
+    if metrics[metric] is None:
+        known = {name: value for name, value in metrics.items() if value is not None}
         raise SeqclfError(
             f"setting best_by={metric}: nothing in the validation part has this metric; there are {_names(known)}"
         )
-    return float(figures[metric])
+    return float(metrics[metric])
 
 
 def is_better(metric: str, value: float, best: float) -> bool:
@@ -60,23 +60,23 @@ def is_better(metric: str, value: float, best: float) -> bool:
     return value < best if metric in LOWER_IS_BETTER else value > best
 
 
-def _names(figures: dict[str, Any]) -> str:
-    return ", ".join(name for name, value in figures.items() if isinstance(value, (float, type(None))))
+def _names(metrics: dict[str, Any]) -> str:
+    return ", ".join(name for name, value in metrics.items() if isinstance(value, (float, type(None))))
 
 
-def choose(state: TrainState, metric: str, figures: dict[str, Any], patience: int | None) -> bool:
+def choose(state: TrainState, metric: str, metrics: dict[str, Any], patience: int | None) -> bool:
     """Compares an evaluation on the validation part with the best one so far, and stops a run that has lost patience.
 
     Args:
         state: its ``best``, ``stale`` and ``stopped`` are set.
         metric: the name of the metric that chooses.
-        figures: the metrics of the evaluation.
+        metrics: the metrics of the evaluation.
         patience: the number of evaluations without a better one after which the run stops; None for no limit.
 
     Returns:
         whether this is the best evaluation so far. Of equal ones, the first is the best.
     """
-    value = selection_value(metric, figures)
+    value = selection_value(metric, metrics)
     improved = state.best is None or is_better(metric, value, state.best["value"])
     if improved:
         state.best = {"step": state.step, "metric": metric, "value": value}
@@ -88,7 +88,7 @@ def choose(state: TrainState, metric: str, figures: dict[str, Any], patience: in
 
 
 def call_back(
-    on_evaluation: OnEvaluation, state: TrainState, figures: dict[str, Any], save: Callable[[], Path], world: World
+    on_evaluation: OnEvaluation, state: TrainState, metrics: dict[str, Any], save: Callable[[], Path], world: World
 ) -> None:
     """Calls the user's function in the leading process, and stops the run if it returns True.
 
@@ -99,7 +99,7 @@ def call_back(
     error, stop = None, False
     if world.leads:
         try:
-            stop = bool(on_evaluation(state.step, dict(figures)))
+            stop = bool(on_evaluation(state.step, dict(metrics)))
         except Exception as raised:  # user code
             error = raised
     outcome = world.largest(2 if error is not None else int(stop))

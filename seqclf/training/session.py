@@ -17,8 +17,8 @@ from seqclf.evaluation.evaluator import evaluate
 from seqclf.experiment.config import Experiment
 from seqclf.experiment.fingerprint import resume_fingerprint
 from seqclf.experiment.rendering import render_record
-from seqclf.reporting.figures import test_figures
 from seqclf.reporting.html import report
+from seqclf.reporting.metrics import test_metrics
 from seqclf.runs.checkpoint import load_weights
 from seqclf.runs.environment import now
 from seqclf.runs.folder import RunFolder
@@ -26,8 +26,8 @@ from seqclf.runs.metrics_file import MetricsWriter
 from seqclf.runtime.distributed import World, average_buffers
 from seqclf.runtime.profiling import Profile
 from seqclf.runtime.progress import Display
-from seqclf.training.figures import LOGGED, describe, headline_metrics
 from seqclf.training.finite import FiniteCheck
+from seqclf.training.metrics import LOGGED, describe, headline_metrics
 from seqclf.training.most_wrong import most_wrong_frames
 from seqclf.training.selection import OnEvaluation, call_back, choose, selection_metric
 from seqclf.training.state import TrainState, Window
@@ -67,7 +67,7 @@ class Session:
         self.folder, self.world, self.display, self.device = folder, world, display, device
         self.finite = FiniteCheck(experiment, data, state.rates[0], folder, world)
         self.on_evaluation, self.skipped_before = on_evaluation, state.skipped
-        self.figures: dict[str, Any] = {}  # newest metrics by part
+        self.metrics: dict[str, Any] = {}  # newest metrics by part
         self.decision = data.decision_rule()
 
     @contextmanager
@@ -118,18 +118,18 @@ class Session:
         """
         began, state = time.perf_counter(), self.state
         part = "test" if self.data.validation is None else "validation"
-        figures = self._measure(part)
-        self.figures = {part: figures}
-        metric = selection_metric(self.experiment.best_by, figures, self.decision)
+        metrics = self._measure(part)
+        self.metrics = {part: metrics}
+        metric = selection_metric(self.experiment.best_by, metrics, self.decision)
         own = list(self.experiment.metrics or {})
-        own += [metric] if metric not in headline_metrics(figures, own) else []
-        names = dict.fromkeys([*headline_metrics(figures, own), *LOGGED])
-        self.writer.add(state.step, part, {name: figures[name] for name in names if name in figures})
+        own += [metric] if metric not in headline_metrics(metrics, own) else []
+        names = dict.fromkeys([*headline_metrics(metrics, own), *LOGGED])
+        self.writer.add(state.step, part, {name: metrics[name] for name in names if name in metrics})
         self.display.pause(time.perf_counter() - began)
-        self.display.say(f"step {state.step}  {part}  {describe(figures, own)}")
-        improved = part == "validation" and choose(state, metric, figures, self.experiment.patience)
+        self.display.say(f"step {state.step}  {part}  {describe(metrics, own)}")
+        improved = part == "validation" and choose(state, metric, metrics, self.experiment.patience)
         if self.on_evaluation is not None:
-            call_back(self.on_evaluation, state, figures, self.save, self.world)
+            call_back(self.on_evaluation, state, metrics, self.save, self.world)
         if state.step == self.experiment.steps:
             state.stopped = None
         if state.stopped is not None:
@@ -154,7 +154,7 @@ class Session:
     def finish(self) -> dict[str, Any]:
         """Measures the other parts, and writes the results and the report; returns what ``results.json`` holds."""
         seconds = time.perf_counter() - self.started
-        self.figures = self._measure_all(self.figures)
+        self.metrics = self._measure_all(self.metrics)
         state = self.state
         best = None if state.best is None else {**state.best, "parts": self._measure_best()}
         skipped = self._skipped()
@@ -165,14 +165,14 @@ class Session:
             "ema": self.experiment.ema,
             "decision": self.decision,
             "seconds": seconds,
-            "parts": self.figures,
+            "parts": self.metrics,
             "run": str(self.folder.path),
         }
         for name, reason in skipped.items():
             self.display.say(f"skipped: {name} ({reason})")
 
         def write() -> None:
-            samples = [row[0] for row in test_figures(results)["most_wrong"]]
+            samples = [row[0] for row in test_metrics(results)["most_wrong"]]
             self.folder.write_results(results)
             self.folder.write_most_wrong(most_wrong_frames(self.data, samples), samples)
             self.folder.update_record(finished=now(), seconds=seconds, skipped=skipped)
@@ -192,7 +192,7 @@ class Session:
         best = self.state.best
         assert best is not None
         if best["step"] == self.state.step:
-            return self.figures
+            return self.metrics
         path, content, _ = self.world.lead(lambda: self.folder.load_checkpoint(str(best["step"])))
         load_weights(self.state.model, content, path)
         self.state.average = None  # the checkpoint has the averages as its weights

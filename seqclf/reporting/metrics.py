@@ -1,4 +1,4 @@
-"""The figures of a run by name, as tables show them; and the table that the terminal shows."""
+"""The metrics of a run by name, as tables show them; and the table that the terminal shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MULTI_LABEL = {
     "clip_last_map": "mAP of clips by last frame",
     "clip_mean_map": "mAP of clips by mean of frames",
 }
-"""Figures of multi-label data, from 0 to 1."""
+"""Metrics of multi-label data, from 0 to 1."""
 OF_CLASSES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -31,16 +31,16 @@ SEGMENTAL = {"edit": "edit score", "f1_10": "F1@10", "f1_25": "F1@25", "f1_50": 
 """Segment metrics, from 0 to 100. Only runs on whole annotated videos have them."""
 
 
-def figure_title(name: str) -> str:
-    """The title of a figure, such as "macro F1 of clips" for ``clip_macro_f1``."""
+def metric_title(name: str) -> str:
+    """The title of a metric, such as "macro F1 of clips" for ``clip_macro_f1``."""
     unit, _, rest = name.partition("_")
     if rest in OF_CLASSES:
         return f"{OF_CLASSES[rest]} of {unit}s"
     return (TITLES | MULTI_LABEL | SEGMENTAL).get(name, name)
 
 
-def figure_text(name: str, value: float | None) -> str:
-    """A figure of ``results.json`` as text: a percentage, or four digits of the loss, kappa and the user's metrics."""
+def metric_text(name: str, value: float | None) -> str:
+    """A metric of ``results.json`` as text: a percentage, or four digits of the loss, kappa and the user's metrics."""
     if value is None:
         return "–"
     if name in SEGMENTAL:
@@ -49,10 +49,10 @@ def figure_text(name: str, value: float | None) -> str:
     return percent(value) if share and not name.endswith("kappa") else f"{value:.4f}"
 
 
-def test_figures(results: dict[str, Any]) -> dict[str, Any]:
+def test_metrics(results: dict[str, Any]) -> dict[str, Any]:
     """The test metrics of a run: those of its best checkpoint, or of its last step without a validation part."""
-    figures: dict[str, Any] = (results.get("best") or results)["parts"]["test"]
-    return figures
+    metrics: dict[str, Any] = (results.get("best") or results)["parts"]["test"]
+    return metrics
 
 
 def result_columns(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -66,14 +66,14 @@ def result_columns(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def describe_best(best: dict[str, Any]) -> str:
     """A sentence on the best checkpoint of ``results.json``."""
     return (
-        f"Best checkpoint: step {best['step']:,}, {best['metric']} {figure_text(best['metric'], best['value'])} on "
-        "validation. Its test figures are the result of the run."
+        f"Best checkpoint: step {best['step']:,}, {best['metric']} {metric_text(best['metric'], best['value'])} on "
+        "validation. Its test metrics are the result of the run."
     )
 
 
-def is_multi_label(figures: dict[str, Any]) -> bool:
-    """Whether the figures of a part are those of multi-label data."""
-    return "frame_map" in figures
+def is_multi_label(metrics: dict[str, Any]) -> bool:
+    """Whether the metrics of a part are those of multi-label data."""
+    return "frame_map" in metrics
 
 
 def result_rows(parts: dict[str, Any], own: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
@@ -89,17 +89,17 @@ def result_rows(parts: dict[str, Any], own: Sequence[str] = ()) -> list[tuple[st
         "clip_last": TITLES["clip_last"],
         "clip_mean": TITLES["clip_mean"],
         **MULTI_LABEL,
-        **{name: figure_title(name) for each in OF_CLASSES for name in [f"{'clip' if clips else 'frame'}_{each}"]},
+        **{name: metric_title(name) for each in OF_CLASSES for name in [f"{'clip' if clips else 'frame'}_{each}"]},
         "loss": "loss",
         **SEGMENTAL,
         **{name: name for name in own},
     }
     titles = {name: title for name, title in titles.items() if name in main}
-    if not clips:  # labels per frame: no figures of clips
+    if not clips:  # labels per frame: no metrics of clips
         titles = {name: title for name, title in titles.items() if not name.startswith("clip")}
 
     def text(part: dict[str, Any], name: str) -> str:
-        return f"{part[name]:,}" if name in ("clips", "frames", "labels") else figure_text(name, part.get(name))
+        return f"{part[name]:,}" if name in ("clips", "frames", "labels") else metric_text(name, part.get(name))
 
     return [(title, [text(part, name) for part in parts.values()]) for name, title in titles.items()]
 
@@ -107,24 +107,24 @@ def result_rows(parts: dict[str, Any], own: Sequence[str] = ()) -> list[tuple[st
 ClassRow = tuple[str, int, float | None, float | None, float | None, str]
 
 
-def ranked_classes(classes: Sequence[str], figures: dict[str, Any]) -> list[ClassRow]:
+def ranked_classes(classes: Sequence[str], metrics: dict[str, Any]) -> list[ClassRow]:
     """Name, labelled frames, accuracy, precision, F1 and most frequent confusion of each class, lowest accuracy first.
 
     The accuracy of a class is its recall.
     """
     rows = []
-    for k, (counts, accuracy) in enumerate(zip(figures["confusion"], figures["class_accuracy"], strict=True)):
+    for k, (counts, accuracy) in enumerate(zip(metrics["confusion"], metrics["class_accuracy"], strict=True)):
         others = [0 if j == k else count for j, count in enumerate(counts)]
         most = max(others)
         confused = f"{classes[others.index(most)]} ({percent(most / sum(counts), 1)})" if most else "–"
-        precision, f1 = (figures.get(f"frame_class_{name}", {k: None})[k] for name in ("precision", "f1"))
+        precision, f1 = (metrics.get(f"frame_class_{name}", {k: None})[k] for name in ("precision", "f1"))
         rows.append((classes[k], sum(counts), accuracy, precision, f1, confused))
     return sorted(rows, key=lambda row: math.inf if row[2] is None else row[2])
 
 
-def ranked_labels(classes: Sequence[str], figures: dict[str, Any]) -> list[tuple[str, int, float | None, float | None]]:
+def ranked_labels(classes: Sequence[str], metrics: dict[str, Any]) -> list[tuple[str, int, float | None, float | None]]:
     """Name, positive labels of frames, average precision and F1 of each class of multi-label data, lowest AP first."""
-    columns = (figures[name] for name in ("class_positives", "frame_class_ap", "frame_class_f1"))
+    columns = (metrics[name] for name in ("class_positives", "frame_class_ap", "frame_class_f1"))
     rows = list(zip(classes, *columns, strict=True))
     return sorted(rows, key=lambda row: math.inf if row[2] is None else row[2])
 
@@ -153,9 +153,9 @@ def print_results(results: dict[str, Any]) -> None:
     if results.get("best"):
         console.print(Text(describe_best(results["best"])), soft_wrap=True)
     if record:
-        figures = columns[main[0] if main else next(iter(columns))]
-        several = is_multi_label(figures)
-        ranked = (ranked_labels if several else ranked_classes)(record["data"]["classes"], figures)
+        metrics = columns[main[0] if main else next(iter(columns))]
+        several = is_multi_label(metrics)
+        ranked = (ranked_labels if several else ranked_classes)(record["data"]["classes"], metrics)
         worst = ", ".join(f"{row[0]} {percent(row[2])}" for row in ranked[:5])
         what = "average precision of frames" if several else "frame accuracy"
         console.print(Text(f"lowest {what} of {len(ranked)} classes: {worst}"), soft_wrap=True)
