@@ -57,7 +57,7 @@ class Batch:
         return Batch(*(None if x is None else x[clips] for x in fields))  # type: ignore[arg-type]
 
     def split(self, parts: int) -> list[Batch]:
-        """Split the batch into at most ``parts`` batches of consecutive clips (for gradient accumulation)."""
+        """Splits the batch into at most ``parts`` batches of consecutive clips (for gradient accumulation)."""
 
         def chunks(x: Tensor | None) -> list[Tensor | None] | tuple[Tensor, ...]:
             return [None] * parts if x is None else x.chunk(parts)

@@ -39,7 +39,7 @@ def annotate(
     rate: float | None = None,
     first_frame: int = 0,
 ) -> Annotation:
-    """Label the frames of a video.
+    """Labels the frames of a video.
 
     A frame belongs to the segment that contains its number in the file, or in seconds the middle of its display time.
     Dropping or resampling frames therefore never shifts the labels of the others.
@@ -142,7 +142,7 @@ def _overlap(segments: Segments, name: str, segment: Segment, before: Segment, f
 
 
 def _check_end(segments: Segments, name: str, segment: Segment, scale: _Scale) -> None:
-    """Raise a ``SeqclfError`` if a segment is not inside the video."""
+    """Raises a ``SeqclfError`` if a segment is not inside the video."""
     span, (start, end) = span_text(segment.start, segment.end, segments.unit), scale.bounds(segment)
     where = f"{segments.where(name, segment)}: segment {span}"
     if start < 0:

@@ -61,7 +61,7 @@ def annotate_lists(
     rate: float | None = None,
     first_frame: Literal[0, 1] | None = None,
 ) -> Annotated:
-    """Open the videos of each part and label their frames.
+    """Opens the videos of each part and labels their frames.
 
     Args:
         table: The segments.
@@ -111,7 +111,7 @@ def annotate_lists(
 
 
 def _report(out: Annotated, table: Segments, adjusted: Sequence[Annotation], unused: int) -> None:
-    """Report the columns of the table, and the segments that were adjusted."""
+    """Reports the columns of the table, and the segments that were adjusted."""
     out.notes.append(f"{Path(table.path).name}: {table.header}")
     for count, noun, what in (
         (sum(a.clipped for a in adjusted), "segment", "clipped at the end of their video"),
@@ -126,7 +126,7 @@ def _report(out: Annotated, table: Segments, adjusted: Sequence[Annotation], unu
 
 
 def choose_frame_numbers(table: Segments, folders: Iterable[tuple[str, FrameFolder]]) -> tuple[str, str]:
-    """Decide how segments number the frames of folders.
+    """Decides how segments number the frames of folders.
 
     "names" uses the numbers in the file names. "order" counts the pictures from 0; it is chosen if the names count from
     1 but a segment starts at 0.
@@ -165,7 +165,7 @@ def choose_frame_numbers(table: Segments, folders: Iterable[tuple[str, FrameFold
 def _number_frames(
     out: Annotated, table: Segments, folders: list[tuple[str, FrameFolder]], setting: str | None
 ) -> None:
-    """Set how folders number their frames, and report the choice and the incompletely numbered folders."""
+    """Sets how folders number their frames, and reports the choice and the incompletely numbered folders."""
     choice, reason = (setting, "as set") if setting else choose_frame_numbers(table, folders)
     gaps = {}
     for name, folder in folders:
@@ -215,7 +215,7 @@ def counts_from_1(table: Segments, videos: Sequence[_Opened]) -> bool:
 
 
 def _expect_own_rate(table: Segments, videos: Sequence[_Opened]) -> None:
-    """Raise a ``SeqclfError`` if a table has a row per frame, but only for the first frames of every video."""
+    """Raises a ``SeqclfError`` if a table has a row per frame, but only for the first frames of every video."""
     few = ""
     for video in videos:
         if not table.by_frame or isinstance(video.times, SeqclfError):
@@ -234,7 +234,7 @@ def _expect_own_rate(table: Segments, videos: Sequence[_Opened]) -> None:
 
 
 def _open(videos: list[tuple[str, Source]], workers: int) -> list[_Opened]:
-    """Read the times of all frames, in parallel."""
+    """Reads the times of all frames, in parallel."""
 
     def times(source: Source) -> FrameTimes | SeqclfError:
         try:

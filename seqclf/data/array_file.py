@@ -51,7 +51,7 @@ class ArrayFile(Source):
         return self._shape
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """Read the frames at these places, ``(n, *frame_shape)``."""
+        """Reads the frames at these places, ``(n, *frame_shape)``."""
         frames, _, _ = as_frames([self._array[list(numbers)]])
         wanted = frames.dtype if self.dtype is None else getattr(torch, self.dtype)
         if torch.uint8 in (wanted, frames.dtype) and wanted != frames.dtype:

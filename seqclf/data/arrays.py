@@ -16,7 +16,7 @@ Array = Any
 
 
 def as_frames(frames: Array | Sequence[Array]) -> tuple[Tensor, Tensor | None, list[str]]:
-    """Convert frames to one tensor.
+    """Converts frames to one tensor.
 
     uint8 and float32 are kept. Other floats become float32; bool and other integers from 0 to 255 become uint8.
 
@@ -65,7 +65,7 @@ def as_frames(frames: Array | Sequence[Array]) -> tuple[Tensor, Tensor | None, l
 
 
 def as_labels(labels: Array | Sequence[Array], frames: Tensor, lengths: Tensor | None) -> Tensor:
-    """Convert labels to an int64 tensor ``(N,)`` or ``(N, T)`` that fits frames ``(N, T, ...)``.
+    """Converts labels to an int64 tensor ``(N,)`` or ``(N, T)`` that fits frames ``(N, T, ...)``.
 
     Args:
         labels: whole numbers of any dtype; for a list of clips also a list with labels ``(T_i,)`` for each clip.
@@ -99,7 +99,7 @@ def as_labels(labels: Array | Sequence[Array], frames: Tensor, lengths: Tensor |
 
 
 def as_lengths(lengths: Array, frames: Tensor) -> Tensor:
-    """Convert lengths to an int64 tensor ``(N,)`` of values from 1 to T.
+    """Converts lengths to an int64 tensor ``(N,)`` of values from 1 to T.
 
     Raises:
         SeqclfError: they are not integers, not one per clip, or out of range.
@@ -130,7 +130,7 @@ def as_groups(groups: Sequence[Any] | None, clips: int) -> list[str] | None:
 
 
 def as_tensor(values: Array, name: str) -> Tensor:
-    """Convert values to a tensor that shares their memory if possible."""
+    """Converts values to a tensor that shares their memory if possible."""
     if isinstance(values, Tensor):
         return values
     try:
@@ -146,7 +146,7 @@ def as_tensor(values: Array, name: str) -> Tensor:
 
 
 def _converted(frames: Tensor) -> Tensor:
-    """Convert frames to uint8 or float32."""
+    """Converts frames to uint8 or float32."""
     if frames.dtype in (torch.uint8, torch.float32):
         return frames
     if frames.is_floating_point():

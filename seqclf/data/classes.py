@@ -47,7 +47,7 @@ class Labels:
 
 
 def read_classes(path: str | Path) -> list[str]:
-    """Read class names, one per line: ``name``, or ``number name`` with numbers from 0 or 1 in any order.
+    """Reads class names, one per line: ``name``, or ``number name`` with numbers from 0 or 1 in any order.
 
     Raises:
         SeqclfError: A number or name is missing or repeated, or only some lines have a number. The message names the
@@ -57,7 +57,7 @@ def read_classes(path: str | Path) -> list[str]:
 
 
 def read_class_index(path: str | Path) -> ClassIndex:
-    """Read class names and the number of the first class. Format and errors as in ``read_classes``."""
+    """Reads class names and the number of the first class. Format and errors as in ``read_classes``."""
     path = Path(path)
     lines, first = numbered_lines(path), None
     found = [re.fullmatch(r"(\d{1,18})(?:\s*[,;]\s*|\s+)(.+)", text) for _, text in lines]
@@ -165,7 +165,7 @@ def _of_several(rows: Sequence[Row], labels: Labels, found: Rows) -> list[int | 
 
 
 def named_labels(rows: Sequence[Row], classes: Sequence[str] | None, source: str) -> Labels:
-    """Convert labels that are class names to class indices.
+    """Converts labels that are class names to class indices.
 
     Args:
         rows: The rows of a list; ``label`` is a string.
@@ -197,7 +197,7 @@ def numbered_labels(
     first: int | None = None,
     check_folders: bool = True,
 ) -> Labels:
-    """Convert labels that are numbers to class indices.
+    """Converts labels that are numbers to class indices.
 
     If no classes are known, each number in the list becomes a class, named by the list, the folder of its videos, or
     the number itself. There is never a class without a video. If classes are known, numbers count from 0 or 1 along
@@ -244,7 +244,7 @@ def numbered_labels(
 
 
 def _from_list(rows: Sequence[Row]) -> Labels:
-    """Make a class of every number in the list."""
+    """Makes a class of every number in the list."""
     used = sorted({int(row.label) for row in rows})
     written = {int(row.label): row.written for row in reversed(rows)}
     by_name: dict[int, set[str]] = {n: set() for n in used}

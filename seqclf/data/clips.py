@@ -105,7 +105,7 @@ class Clips:
         return sample_order(len(self), batch_size, seed, step)
 
     def batch(self, indices: Tensor, key: int = 0) -> Batch:
-        """Gather a batch of the clips ``indices`` ``(B,)``. ``key`` is unused, because nothing is random."""
+        """Gathers a batch of the clips ``indices`` ``(B,)``. ``key`` is unused, because nothing is random."""
         rows = indices.to(self.frames.device, non_blocking=True)
         lengths = None if self.lengths is None else self.lengths[rows]
         labels = frame_labels(self.labelling, self.labels[rows], lengths, self.num_frames, self.multi_label)
@@ -116,7 +116,7 @@ class Clips:
         return frame_labels(self.labelling, self.labels, self.lengths, self.num_frames, self.multi_label)
 
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
-        """Raise SeqclfError if labels do not fit the classes, or all are ``IGNORE``."""
+        """Raises SeqclfError if labels do not fit the classes, or all are ``IGNORE``."""
         if (self.labels == IGNORE).all():
             raise SeqclfError(f"{name}: no frame has a label, all are IGNORE ({IGNORE})")
         if self.multi_label:

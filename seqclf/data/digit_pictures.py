@@ -27,7 +27,7 @@ class Segment:
 def draw_video(
     images: Tensor, labels: Tensor, task: str, frames: tuple[int, int], generator: torch.Generator, digit: int
 ) -> tuple[Tensor, list[Segment]]:
-    """Draw one video.
+    """Draws one video.
 
     Args:
         images: ``(N, 28, 28)`` uint8, white digits on black, centred in 20x20 pixels.

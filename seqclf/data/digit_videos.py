@@ -106,7 +106,7 @@ def make_moving_digits(
     mnist_root: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write videos of digits that move, bounce, turn and grow in front of a moving texture; returns the folder.
+    """Writes videos of digits that move, bounce, turn and grow in front of a moving texture; returns the folder.
 
     Frames are 64x64 RGB at 25 frames per second. From time to time about half of the digit is hidden for some frames,
     so that only earlier frames show which digit it is. Training and test videos show different handwritten digits. The
@@ -148,7 +148,7 @@ def make_moving_digits(
 def _write(
     root: Path, digits: dict[str, tuple[Tensor, Tensor]], settings: dict[str, Any], progress: Callable[[int, int], None]
 ) -> None:
-    """Write the videos, lists and labels."""
+    """Writes the videos, lists and labels."""
     shutil.rmtree(root / "videos", ignore_errors=True)
     (root / "videos").mkdir()
     task, suffix, write = settings["task"], "", _write_folder
@@ -235,7 +235,7 @@ def _pyav() -> Any:
 
 
 def _write_mp4(path: Path, pictures: np.ndarray) -> None:
-    """Write pictures ``(T, H, W, 3)`` uint8 as MPEG-4 part 2, by one thread, so that files are reproducible."""
+    """Writes pictures ``(T, H, W, 3)`` uint8 as MPEG-4 part 2, by one thread, so that files are reproducible."""
     av = _pyav()
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=RATE, options={"qmin": "2", "qmax": "4"})
@@ -249,7 +249,7 @@ def _write_mp4(path: Path, pictures: np.ndarray) -> None:
 
 
 def _write_folder(path: Path, pictures: np.ndarray) -> None:
-    """Write pictures ``(T, H, W, 3)`` uint8 as ``<video>/<video>.0000.jpg`` and so on."""
+    """Writes pictures ``(T, H, W, 3)`` uint8 as ``<video>/<video>.0000.jpg`` and so on."""
     from PIL import Image
 
     path.mkdir()

@@ -14,7 +14,7 @@ TEST_EVERY = 5
 
 
 def read_digits() -> tuple[Tensor, Tensor]:
-    """Read the digits.
+    """Reads the digits.
 
     The 8x8 images (values 0 to 16) are scaled to 20x20 with bilinear interpolation and padded by 4 black pixels, as in
     MNIST.

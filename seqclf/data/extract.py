@@ -1,4 +1,4 @@
-"""Write the frames of a video as pictures, the features of its frames, and the labels of annotated videos.
+"""Writes the frames of a video as pictures, the features of its frames, and the labels of annotated videos.
 
 ``write_frames`` and ``write_features`` are generators: they yield the number of frames of each piece of work. One that
 is closed early, or fails, leaves nothing behind.
@@ -28,7 +28,7 @@ PIECE = 16
 def write_frames(
     source: Source, folder: Path, size: Size | None = None, form: Literal["jpg", "png"] = "jpg", quality: int = 95
 ) -> Generator[int, None, None]:
-    """Write the frames of a video as ``<folder>/<its name>.0000.jpg`` and so on.
+    """Writes the frames of a video as ``<folder>/<its name>.0000.jpg`` and so on.
 
     The number in a name is that of the frame in the video file, from 0, whatever rate the file is read at. So segments
     of the file fit the folder. A frame that a higher rate would repeat is written once.
@@ -73,7 +73,7 @@ def write_frames(
 def write_features(
     source: Source, path: Path, encode: Callable[[Tensor], Tensor], chunk: int
 ) -> Generator[int, None, None]:
-    """Write the features of a video's frames as an ``.npy`` file of ``(D, T)`` float32.
+    """Writes the features of a video's frames as an ``.npy`` file of ``(D, T)`` float32.
 
     Args:
         source: The frames.
@@ -109,7 +109,7 @@ def write_features(
 
 
 def write_annotations(out: Path, classes: Sequence[str], parts: Mapping[str, Sequence[tuple[str, Video]]]) -> None:
-    """Write ``groundTruth/``, ``mapping.txt`` and ``splits/`` for features, as ``feature_set`` reads them.
+    """Writes ``groundTruth/``, ``mapping.txt`` and ``splits/`` for features, as ``feature_set`` reads them.
 
     Args:
         out: The folder that holds ``features/``.

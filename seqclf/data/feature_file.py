@@ -75,7 +75,7 @@ class FeatureFile(Source):
         return (self._sizes[0],)
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """Read the frames at these places, ``(n, D)`` float32.
+        """Reads the frames at these places, ``(n, D)`` float32.
 
         Raises:
             SeqclfError: The file is missing, damaged or of another shape; there is no such frame; a value is not
@@ -116,7 +116,7 @@ class FeatureFile(Source):
 
 
 def check_layout(layout: str, known: Sequence[str] = get_args(Layout)) -> None:
-    """Raise a ``SeqclfError`` for a layout that is not known."""
+    """Raises a ``SeqclfError`` for a layout that is not known."""
     if layout not in known:
         hint = "; auto decides by the lengths of labels, as in feature_set" if layout == "auto" else ""
         raise SeqclfError(f"layout={layout!r}: expected one of {', '.join(known)}{hint}")

@@ -24,7 +24,7 @@ def open_video(
     on_error: Literal["raise", "skip_frames"] = "raise",
     layout: Layout = "time_first",
 ) -> Source:
-    """Open a video: a folder of pictures, an ``.npy`` file of features, or a video file.
+    """Opens a video: a folder of pictures, an ``.npy`` file of features, or a video file.
 
     The file is read on first use.
 
@@ -55,7 +55,7 @@ def open_video(
 
 
 def find_videos(paths: Iterable[str | Path]) -> list[Path]:
-    """Find videos: files, folders of frames, and collections of both.
+    """Finds videos: files, folders of frames, and collections of both.
 
     A folder of pictures is a video. A folder of videos, or of such folders at any depth, is a collection. In a
     collection, files with a suffix of ``source.VIDEOS`` or ``.npy`` are videos and other files are ignored. A file in

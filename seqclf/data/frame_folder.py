@@ -119,7 +119,7 @@ class FrameFolder(Source):
         return np.arange(len(self)) if found is None else found
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """Read frames by position from 0, as ``(n, 3, H, W)`` uint8 RGB, channels last in memory."""
+        """Reads frames by position from 0, as ``(n, 3, H, W)`` uint8 RGB, channels last in memory."""
         names, (_, height, width) = self.names, self.frame_shape
         frames = np.empty((len(numbers), height, width, 3), np.uint8)  # NumPy copies bytes twice as fast as PyTorch
         rows: dict[int, int] = {}
@@ -134,7 +134,7 @@ class FrameFolder(Source):
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
     def _picture(self, name: str) -> NDArray[np.uint8]:
-        """Read a picture ``(H, W, 3)``, which must have the size of the first one."""
+        """Reads a picture ``(H, W, 3)``, which must have the size of the first one."""
         picture = read_picture(os.path.join(self._path, name))
         height, width = self.frame_shape[1:]
         if picture.shape[:2] != (height, width):
@@ -173,7 +173,7 @@ def _list_frames(folder: str, pattern: str | None) -> list[str]:
 
 
 def _in_order(folder: str, stems: dict[str, str], pattern: str | None) -> list[str]:
-    """Sort file names, given by stem, in natural order; names of several schemes need a pattern."""
+    """Sorts file names, given by stem, in natural order; names of several schemes need a pattern."""
     if len({stem.translate(_AS_ZEROS) for stem in stems}) == 1:  # zero-padded numbers: already sorted
         return list(stems.values())
     keys = sorted(map(natural_key, stems))

@@ -54,7 +54,7 @@ def numbers_in(names: Sequence[str]) -> Ints | None:
 
 
 def summary(numbers: Ints) -> Numbering:
-    """Summarise frame numbers; the step is the greatest common divisor of their differences."""
+    """Summarises frame numbers; the step is the greatest common divisor of their differences."""
     step = int(np.gcd.reduce(np.diff(numbers))) if len(numbers) > 1 else 1
     first, last = int(numbers[0]), int(numbers[-1])
     return Numbering(first, last, step, (last - first) // step + 1 - len(numbers))

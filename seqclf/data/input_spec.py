@@ -35,7 +35,7 @@ Reader = Callable[..., Source]
 
 
 def check_decision(decision: str | None) -> None:
-    """Raise SeqclfError unless a decision rule is "last", "mean" or None."""
+    """Raises SeqclfError unless a decision rule is "last", "mean" or None."""
     if decision is not None and decision not in get_args(DecisionRule):
         raise SeqclfError(f'decision={decision!r}: expected "last" or "mean"')
 
@@ -82,7 +82,7 @@ class InputSpec:
 
     @staticmethod
     def from_record(record: Mapping[str, Any], name: str | Path) -> InputSpec:
-        """Read the spec from a run's record.
+        """Reads the spec from a run's record.
 
         Args:
             record: the content of ``run.json``.
@@ -140,7 +140,7 @@ def describe_input(
     background: Sequence[int] | None,
     decision: DecisionRule,
 ) -> InputSpec:
-    """Describe how a data set reads input: readers, sampling and transform of ``test``, and labelling of ``train``.
+    """Describes how a data set reads input: readers, sampling and transforms of ``test``, and labelling of ``train``.
 
     The other arguments are those of ``Data``.
     """

@@ -38,7 +38,7 @@ def labels_in(cell: str, separator: str) -> list[str]:
 
 
 def expect_one(cell: str, where: str) -> None:
-    """Raise a ``SeqclfError`` if a cell is written as several labels."""
+    """Raises a ``SeqclfError`` if a cell is written as several labels."""
     if "|" in cell or _listed(cell) is not None or timed_labels(cell):
         shown = cell if len(cell) < 60 else f"{cell[:57]}..."
         raise SeqclfError(f"{where}: {shown!r} {_MANY} (if it is one name, list the names of all classes)")
@@ -80,7 +80,7 @@ def classes_of(record: Record, columns: list[int], header: list[str]) -> tuple[l
 
 
 def _hot(cell: str) -> str | None:
-    """Normalise a cell of a class column to "0", "1" or ""; None for another content."""
+    """Normalises a cell of a class column to "0", "1" or ""; None for another content."""
     number = {"true": 1, "false": 0}.get(cell.lower(), whole_number(cell))
     return "" if cell == "" else str(number) if number in (0, 1) else None
 

@@ -25,7 +25,7 @@ class Labelled(Protocol):
 
 
 def last_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
-    """Label only the last valid frame of each clip; the others are ``IGNORE``.
+    """Labels only the last valid frame of each clip; the others are ``IGNORE``.
 
     Args:
         labels: ``(B,)`` int64, one per clip.
@@ -45,14 +45,14 @@ def last_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
 
 
 def every_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
-    """Label every valid frame with the label of its clip, as in LRCN. Arguments as in ``last_frame``."""
+    """Labels every valid frame with the label of its clip, as in LRCN. Arguments as in ``last_frame``."""
     _expect(labels, 1, "every_frame")
     per_frame = labels[:, None].expand(-1, frames)
     return per_frame.where(valid_frames(lengths, per_frame.shape, labels.device), IGNORE)
 
 
 def last_frames(labels: Tensor, lengths: Tensor | None, frames: int, n: int = 5) -> Tensor:
-    """Label the last ``n`` valid frames of each clip; the others are ``IGNORE``.
+    """Labels the last ``n`` valid frames of each clip; the others are ``IGNORE``.
 
     It lies between ``last_frame`` (n = 1) and ``every_frame``. The loss leaves out the first frames of a clip, where a
     causal model has seen little. MiniROAD (An et al., ICCV 2023) trains recurrent networks for streams this way.
@@ -77,7 +77,7 @@ def last_frames(labels: Tensor, lengths: Tensor | None, frames: int, n: int = 5)
 
 
 def given(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
-    """Keep labels per frame ``(B, T)`` as given, with ``IGNORE`` at padding. Arguments as in ``last_frame``."""
+    """Keeps labels per frame ``(B, T)`` as given, with ``IGNORE`` at padding. Arguments as in ``last_frame``."""
     _expect(labels, 2, "given")
     return labels.where(valid_frames(lengths, labels.shape, labels.device), IGNORE)
 

@@ -26,7 +26,7 @@ def read_rows(
     separator: str | None = None,
     known: bool = False,
 ) -> Rows:
-    """Read the rows of a list.
+    """Reads the rows of a list.
 
     Args:
         path: The list; or the split files of HMDB51, with ``*`` for the class.
@@ -56,7 +56,7 @@ def read_rows(
 
 
 def read_path_rows(path: Path, columns: Columns | None = None) -> Rows:
-    """Read a list of paths. Without a header, the video is the longest prefix of a line that exists."""
+    """Reads a list of paths. Without a header, the video is the longest prefix of a line that exists."""
     if "*" in path.name:
         return hmdb51_rows(path)
     header = header_of(path, columns)
@@ -127,7 +127,7 @@ def _rows_of(table: Table, form: str, shape: str) -> Rows:
 
 
 def _fill(found: Rows, table: Table, *columns: int | None) -> None:
-    """Fill in split and group of each row, and describe the columns."""
+    """Fills in split and groups of each row, and describes the columns."""
     split, group = table.find("split", SPLIT), table.find("group", GROUP)
     for row, record in zip(found.rows, table.records, strict=True):
         row.split = None if split is None else record.cells[split]

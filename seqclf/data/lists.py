@@ -136,7 +136,7 @@ def read_list(
     clips: Unit | Literal["auto"] | None = None,
     separator: str | None = None,
 ) -> VideoList:
-    """Read a list and find its videos under ``root``, with or without suffix and class folder.
+    """Reads a list and finds its videos under ``root``, with or without suffix and class folder.
 
     Args:
         path: The list.
@@ -187,7 +187,7 @@ def read_paths(
     columns: Columns | None = None,
     select: Selection | None = None,
 ) -> VideoList:
-    """Read only the paths of a list, and find its videos.
+    """Reads only the paths of a list, and finds its videos.
 
     In a file without a header, the path is the longest prefix of a line that is a video; the rest of the line is
     ignored. Videos are named by their paths from ``root`` and have no class. Repeated videos are read once. Arguments
@@ -244,7 +244,7 @@ def _described(found: VideoList) -> str:
 
 
 def _with_groups(out: VideoList, found: Rows, absent: list[tuple[int, str]]) -> VideoList:
-    """Complete the description by the groups and by what was skipped."""
+    """Completes the description by the groups and by what was skipped."""
     out.group_column = found.group_column
     if found.group_column is not None:
         groups = {video.group for video in out.videos}

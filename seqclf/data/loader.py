@@ -17,7 +17,7 @@ AHEAD = 3
 
 
 def batches(data: Clips | Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch, None, None]:
-    """Yield the batches of a plan, in order.
+    """Yields the batches of a plan, in order.
 
     Args:
         data: the data set. ``Videos`` are read ahead by their ``workers`` threads.
@@ -36,7 +36,7 @@ def batches(data: Clips | Videos, plan: Iterable[tuple[Tensor, int]]) -> Generat
 
 
 def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch | None, None, None]:
-    """Yield batches that the data's workers read and collate ahead."""
+    """Yields batches that the data's workers read and collate ahead."""
     if data.workers < 1:
         for indices, key in plan:
             yield _collate(data, [data.try_sample(int(i), key) for i in indices])

@@ -39,7 +39,7 @@ def raw_files(folder: Path) -> list[Path]:
 
 
 def read_parts(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Read MNIST.
+    """Reads MNIST.
 
     Returns:
         For "train" and "test", images ``(N, 28, 28)`` uint8 and labels ``(N,)`` int64.
@@ -51,7 +51,7 @@ def read_parts(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def fetch(folder: Path) -> str | None:
-    """Unpack or download the files of MNIST that are missing.
+    """Unpacks or downloads the files of MNIST that are missing.
 
     Returns:
         None when all files are there; otherwise the reason why they are not.

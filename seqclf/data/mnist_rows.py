@@ -65,13 +65,13 @@ def mnist(
 
 
 def to_frames(images: Tensor, axis: Axis) -> Tensor:
-    """Turn images ``(N, 28, 28)`` into clips ``(N, T, D)`` whose frames are rows or columns."""
+    """Turns images ``(N, 28, 28)`` into clips ``(N, T, D)`` whose frames are rows or columns."""
     pattern = "n rows columns -> n rows columns" if axis == "rows" else "n rows columns -> n columns rows"
     return rearrange(images, pattern).contiguous()
 
 
 def read_image(path: str | Path, axis: Axis = "rows") -> tuple[Tensor, list[str]]:
-    """Read an image file as one clip.
+    """Reads an image file as one clip.
 
     The image is converted to grey and scaled to 28x28. An image with a light border is taken as dark ink on light
     ground, and inverted, because MNIST's digits are white on black.

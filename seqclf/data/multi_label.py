@@ -14,7 +14,7 @@ from seqclf.data.labelling import Labelling
 
 
 def as_multi_labels(labels: Array | Sequence[Array], frames: Tensor, lengths: Tensor | None) -> Tensor:
-    """Convert multi-label labels to an int64 tensor ``(N, K)`` or ``(N, T, K)`` that fits frames ``(N, T, ...)``.
+    """Converts multi-label labels to an int64 tensor ``(N, K)`` or ``(N, T, K)`` that fits frames ``(N, T, ...)``.
 
     Args:
         labels: 0, 1, or ``IGNORE`` or NaN where it is unknown; ``(N, K)`` per clip, ``(N, T, K)`` per frame, or for a
@@ -64,7 +64,7 @@ def _entries(values: Tensor, name: str) -> Tensor:
 
 
 def check_columns(labels: Tensor, num_classes: int, name: str) -> None:
-    """Raise SeqclfError unless labels ``(..., K)`` have a column for each class."""
+    """Raises SeqclfError unless labels ``(..., K)`` have a column for each class."""
     if labels.shape[-1] != num_classes:
         raise SeqclfError(f"{name}: labels have {labels.shape[-1]} columns, but there are {num_classes} classes")
 

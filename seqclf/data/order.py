@@ -47,7 +47,7 @@ def take(size: int, batch_size: int, step: int, order: Callable[[int], Tensor]) 
 
 
 def mix(*numbers: int) -> int:
-    """Hash several numbers to one seed (the splitmix64 finaliser, Steele et al. 2014)."""
+    """Hashes several numbers to one seed (the splitmix64 finaliser, Steele et al. 2014)."""
     z = 0
     for number in numbers:
         z = (z ^ number) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF

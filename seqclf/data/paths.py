@@ -14,7 +14,7 @@ def as_list(paths: str | Path | Iterable[str | Path]) -> list[str | Path]:
 
 
 def resolve_path(name: str | Path, *folders: str | Path) -> Path:
-    """Find the file or folder of a path in a setting.
+    """Finds the file or folder of a path in a setting.
 
     A relative path is looked up in the current folder first, then in each of ``folders``. ``~`` is expanded. A path
     with ``*`` stands for several files, of which one must exist.

@@ -32,7 +32,7 @@ def is_picture(name: str) -> bool:
 
 
 def read_picture(path: str | Path) -> NDArray[np.uint8]:
-    """Read a picture file as ``(H, W, 3)`` uint8 RGB.
+    """Reads a picture file as ``(H, W, 3)`` uint8 RGB.
 
     Pixels are as stored: EXIF orientation is not applied, grey becomes RGB, and transparency is dropped.
 
@@ -46,7 +46,7 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
 
 
 def decode_picture(content: bytearray, name: str | Path) -> NDArray[np.uint8]:
-    """Decode the content of a picture file; ``name`` is used in errors. See ``read_picture``."""
+    """Decodes the content of a picture file; ``name`` is used in errors. See ``read_picture``."""
     decode = _jpeg_decoder()
     if decode is not None and content.startswith(_JPEG) and _EXIF not in content:  # torchcodec applies the orientation
         with suppress(RuntimeError):  # PIL tries then, and reports what is wrong
@@ -78,7 +78,7 @@ def _jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
 
 @contextmanager
 def _opened(file: str | BytesIO, name: str | Path) -> Iterator[Any]:
-    """Open a PIL image; any error in the block becomes a SeqclfError that names the file."""
+    """Opens a PIL image; any error in the block becomes a SeqclfError that names the file."""
     from PIL import Image
 
     with _naming(name), Image.open(file) as image:
@@ -87,7 +87,7 @@ def _opened(file: str | BytesIO, name: str | Path) -> Iterator[Any]:
 
 @contextmanager
 def _naming(name: str | Path) -> Iterator[None]:
-    """Turn any error in the block into a SeqclfError that names the file."""
+    """Turns any error in the block into a SeqclfError that names the file."""
     from PIL import UnidentifiedImageError
 
     try:

@@ -25,7 +25,7 @@ def read_frames(
     transform: Transform | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Read the frames ``numbers`` of a source and transform them to ``(n, *frame_shape)``.
+    """Reads the frames ``numbers`` of a source and transforms them to ``(n, *frame_shape)``.
 
     A transform marked by ``framewise`` is applied piece by piece while frames are decoded. Each piece starts from the
     same generator state, so the result is bit for bit that of the whole clip. Any other transform receives the whole
@@ -60,7 +60,7 @@ def read_frames(
 
 
 def _finite(source: Source, numbers: Sequence[int]) -> Tensor:
-    """Read raw frames and check that they are finite."""
+    """Reads raw frames and checks that they are finite."""
     frames = source.read(numbers)
     if frames.is_floating_point() and not frames.sum().isfinite():  # the sum is quick, but overflows
         finite = frames.flatten(1).isfinite().all(1)

@@ -28,7 +28,7 @@ Recipe = Any
 
 
 def to_recipe(value: Any) -> Recipe:
-    """Convert a value to a recipe; see the module's docstring."""
+    """Converts a value to a recipe; see the module's docstring."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Path):
@@ -90,7 +90,7 @@ def opaque_parts(recipe: Recipe) -> list[str]:
 
 
 def parts_of(recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """Yield every call in a recipe, outer calls first."""
+    """Yields every call in a recipe, outer calls first."""
     if isinstance(recipe, list):
         for item in recipe:
             yield from parts_of(item)

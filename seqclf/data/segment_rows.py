@@ -63,7 +63,7 @@ def segment_rows(
     known: bool,
     video: str | None = None,
 ) -> SegmentRows:
-    """Read the rows of a table. Rows of neighbouring frames with the same labels are joined.
+    """Reads the rows of a table. Rows of neighbouring frames with the same labels are joined.
 
     Args:
         video: The video, if the file is that of one. The file may then be a class name per line, one for each frame.
@@ -205,7 +205,7 @@ def _read_row(
 
 
 def _joined(rows: Iterable[SegmentRow]) -> list[SegmentRow]:
-    """Join rows of one video that follow each other and have the same labels."""
+    """Joins rows of one video that follow each other and have the same labels."""
     out: list[SegmentRow] = []
     for row in rows:
         last = out[-1] if out else None

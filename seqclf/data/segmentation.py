@@ -80,7 +80,7 @@ def segmentation_set(
     on_length: Literal["cut", "refuse"] = "cut",
     layout: Layout | Literal["auto"] = "features_first",
 ) -> tuple[list[Video], list[str], list[str]]:
-    """Open the videos of one split, with their labels.
+    """Opens the videos of one split, with their labels.
 
     Args:
         root: The folder of ``features``, ``groundTruth``, ``splits`` and the mapping.
@@ -161,7 +161,7 @@ def _layout_by_labels(paths: list[Path], labels: list[Tensor]) -> Layout:
 
 
 def read_mapping(path: str | Path) -> list[str]:
-    """Read the class names, in the order of their indices, from lines of "index name".
+    """Reads the class names, in the order of their indices, from lines of "index name".
 
     Raises:
         SeqclfError: The file is missing; a line has another form, or repeats an index or a name; an index is missing.
@@ -200,7 +200,7 @@ def _read_bundle(folder: Path, split: str) -> list[str]:
 
 
 def read_labels(path: Path, index: dict[str, int], mapping: str | Path) -> Tensor:
-    """Read the labels ``(T,)`` int64 of a file with one class name per line.
+    """Reads the labels ``(T,)`` int64 of a file with one class name per line.
 
     Args:
         path: The file.

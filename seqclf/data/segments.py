@@ -103,7 +103,7 @@ def read_segments(
     separator: str | None = None,
     names: Iterable[str] = (),
 ) -> Segments:
-    """Read a table of segments.
+    """Reads a table of segments.
 
     Args:
         path: The file: CSV, TSV, semicolons, JSON or JSON lines; or a file per video, see ``annotation_files``.
@@ -154,7 +154,7 @@ def read_segments(
 
 
 def _check(unit: str, inclusive: bool, background: str | None, separator: str | None) -> None:
-    """Raise a ``SeqclfError`` for arguments of ``read_segments`` that are wrong or do not go together."""
+    """Raises a ``SeqclfError`` for arguments of ``read_segments`` that are wrong or do not go together."""
     if unit not in ("frames", "seconds"):
         raise SeqclfError(f'unit={unit!r}: expected "frames" or "seconds"')
     if inclusive and unit == "seconds":
@@ -166,7 +166,7 @@ def _check(unit: str, inclusive: bool, background: str | None, separator: str | 
 
 
 def name_of(segments: Segments, path: str) -> str:
-    """Find the name of the video at ``path`` in a table.
+    """Finds the name of the video at ``path`` in a table.
 
     It is the path itself, or else the only name that is equal without suffix, or without suffix and folders.
 

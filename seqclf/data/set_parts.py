@@ -76,7 +76,7 @@ class SetParts:
         return "skip_frames" if self.on_error == "skip_frames" else "raise"
 
     def add(self, part: str, videos: list[Video], listed: VideoList, groups: list[str] | None) -> Videos:
-        """Make the data set of a part from the videos of its list."""
+        """Makes the data set of a part from the videos of its list."""
         training = part == "train"
         self.found[part] = Videos(
             videos,

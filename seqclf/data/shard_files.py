@@ -23,7 +23,7 @@ from seqclf.data.video_file import VideoFile
 
 
 def in_shards(videos: Sequence[Video], size: int, lanes: int, seed: int | None) -> list[list[tuple[str, Video]]]:
-    """Distribute videos over shards of nearly equal numbers of videos.
+    """Distributes videos over shards of nearly equal numbers of videos.
 
     Args:
         videos: the videos.
@@ -49,7 +49,7 @@ def in_shards(videos: Sequence[Video], size: int, lanes: int, seed: int | None) 
 def write_shard(
     path: Path, samples: Sequence[tuple[str, Video]], classes: Sequence[str], fps: float | None
 ) -> Generator[int, None, None]:
-    """Write a shard and yield the number of frames of each sample. The same samples give the same bytes.
+    """Writes a shard and yields the number of frames of each sample. The same samples give the same bytes.
 
     Args:
         path: the file.
@@ -102,7 +102,7 @@ def _keys(names: Sequence[str]) -> list[str]:
 
 
 def _add(tar: tarfile.TarFile, name: str, size: int, content: IO[bytes]) -> None:
-    """Add a file without time and owner, so that the bytes are reproducible."""
+    """Adds a file without time and owner, so that the bytes are reproducible."""
     head = tarfile.TarInfo(name)
     head.size, head.mode = size, 0o644
     tar.addfile(head, content)

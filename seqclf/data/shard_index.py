@@ -74,7 +74,7 @@ class Part:
 
 
 def read_part(root: str | Path, part: str) -> Part:
-    """Find the shards ``<root>/<part>-<number>.tar`` and their samples, by the index or else by a scan.
+    """Finds the shards ``<root>/<part>-<number>.tar`` and their samples, by the index or else by a scan.
 
     Raises:
         SeqclfError: there are none; one is missing, truncated, damaged or differs from the index; a sample has no label
@@ -131,7 +131,7 @@ def classes_of(root: Path) -> list[str] | None:
 
 
 def write_index(root: Path, part: str, tars: Sequence[Path], classes: Sequence[str], background: str | None) -> Path:
-    """Scan the shards of a part and write its index."""
+    """Scans the shards of a part and writes its index."""
     shards = [
         {"file": path.name, "bytes": path.stat().st_size, "samples": [_plain(sample) for sample in scan(path)]}
         for path in tars
@@ -146,7 +146,7 @@ def _plain(sample: Sample) -> dict[str, Any]:
 
 
 def scan(shard: Path) -> list[Sample]:
-    """Read the samples of a shard from its tar headers. Errors as in ``read_part``."""
+    """Reads the samples of a shard from its tar headers. Errors as in ``read_part``."""
     members, texts = [], {}
     try:
         with tarfile.open(shard, "r:") as tar:
@@ -184,7 +184,7 @@ def scan(shard: Path) -> list[Sample]:
 
 
 def _sample(where: str, key: str, files: list[tuple[str, int, int]], texts: dict[tuple[str, str], bytes]) -> Sample:
-    """Build a sample from its files (suffix, offset and size of each)."""
+    """Builds a sample from its files (suffix, offset and size of each)."""
     frames = [file for file in files if f".{file[0]}".endswith(PICTURES)]
     videos = [file for file in files if f".{file[0]}".endswith(VIDEOS)]
     for suffix, _, _ in files:

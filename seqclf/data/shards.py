@@ -173,7 +173,7 @@ class PackedFrames(Source):
         return (3, *self._size)
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """Read frames by number, as ``(n, 3, H, W)`` uint8 RGB, channels last in memory."""
+        """Reads frames by number, as ``(n, 3, H, W)`` uint8 RGB, channels last in memory."""
         _, height, width = self.frame_shape
         frames = np.empty((len(numbers), height, width, 3), np.uint8)
         with self._open() as file:

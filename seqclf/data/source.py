@@ -43,7 +43,7 @@ class Source(Protocol):
         """``(C, H, W)`` for pictures, ``(D,)`` for features."""
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """Read frames by number, from 0 to ``len - 1``, in any order and with repetitions.
+        """Reads frames by number, from 0 to ``len - 1``, in any order and with repetitions.
 
         Returns:
             ``(n, 3, H, W)`` uint8 RGB, or ``(n, D)`` float32 features.

@@ -82,7 +82,7 @@ class VideoSpan(Source):
         return None if seconds is None else seconds[frames.start : frames.stop]
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """Read frames by number, from 0 at the start of the span."""
+        """Reads frames by number, from 0 at the start of the span."""
         frames = self.places()
         for number in numbers:
             if not 0 <= number < len(frames):
@@ -128,7 +128,7 @@ def frames_between(times: FrameTimes, start: float, end: float, unit: Unit, name
 
 
 def span_columns(table: Table, unit: Unit | Literal["auto"]) -> tuple[int, int, Unit] | None:
-    """Find the columns of start and end in a table, and their unit; None if the table has none in this unit.
+    """Finds the columns of start and end in a table, and their unit; None if the table has none in this unit.
 
     Args:
         table: The table.
@@ -157,7 +157,7 @@ def span_columns(table: Table, unit: Unit | Literal["auto"]) -> tuple[int, int, 
 def read_span(
     record: Record, start: str, end: str, unit: Unit, delimiter: str, inclusive: bool = False
 ) -> tuple[float, float]:
-    """Parse start and end of a row.
+    """Parses start and end of a row.
 
     Args:
         record: The row, for errors.
@@ -196,5 +196,5 @@ def resolution(times: Sequence[float], unit: Unit | None) -> float:
 
 
 def span_text(start: float, end: float, unit: Unit) -> str:
-    """Describe a span, such as "frames 3 to 7"."""
+    """Describes a span, such as "frames 3 to 7"."""
     return f"{start:g} to {end:g} s" if unit == "seconds" else f"frames {start:g} to {end - 1:g}"

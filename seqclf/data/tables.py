@@ -55,7 +55,7 @@ class Table:
     used: list[int] = field(default_factory=list)
 
     def find(self, purpose: str, *names: Sequence[str]) -> int | None:
-        """Find the column for a purpose: the mapped one, or the first of ``names`` in the header.
+        """Finds the column for a purpose: the mapped one, or the first of ``names`` in the header.
 
         Returns:
             The number of the column from 0, or None.
@@ -95,7 +95,7 @@ class Table:
 
 
 def read_text(path: str | Path) -> str:
-    """Read a text file in UTF-8, or in UTF-16 with a byte order mark. Line ends become ``\\n``.
+    """Reads a text file in UTF-8, or in UTF-16 with a byte order mark. Line ends become ``\\n``.
 
     Raises:
         SeqclfError: The file is missing, unreadable, empty, or in another encoding.
@@ -139,7 +139,7 @@ def numbered_lines(path: str | Path, comments: bool = True) -> list[tuple[int, s
 
 
 def read_table(path: str | Path, columns: Columns | None = None) -> Table:
-    """Read a table whose first line is a header, or JSON objects, whose keys form the header.
+    """Reads a table whose first line is a header, or JSON objects, whose keys form the header.
 
     The delimiter is ``,``, ``;`` or tab, whichever is most frequent in the header. Lines that begin with ``#`` are
     comments.
@@ -205,7 +205,7 @@ def check_columns(path: str | Path, columns: Columns | None) -> Columns:
 
 
 def header_of(path: str | Path, columns: Columns | None = None) -> Table:
-    """Read only the first line of a file, as the header of a table without rows. JSON files are read in full."""
+    """Reads only the first line of a file, as the header of a table without rows. JSON files are read in full."""
     text = read_text(path)
     if (objects := _json_objects(Path(path), text)) is not None:
         return _json_table(Path(path), objects, check_columns(path, columns))
@@ -215,7 +215,7 @@ def header_of(path: str | Path, columns: Columns | None = None) -> Table:
 
 
 def normal(name: str) -> str:
-    """Normalise a column name to lower-case letters and digits: "Start (s)" becomes "starts"."""
+    """Normalises a column name to lower-case letters and digits: "Start (s)" becomes "starts"."""
     return re.sub(r"[\W_]", "", name.lower())
 
 
@@ -225,13 +225,13 @@ def delimiter_of(header: str) -> str:
 
 
 def whole_number(text: str) -> int | None:
-    """Parse a whole number such as ``3``, ``-1`` or ``3.0``; None if the text is not one."""
+    """Parses a whole number such as ``3``, ``-1`` or ``3.0``; None if the text is not one."""
     match = re.fullmatch(r"(-?\d{1,18})(\.0*)?", text, re.ASCII)
     return None if match is None else int(match[1])
 
 
 def number_of_seconds(text: str, comma: bool = False) -> float | None:
-    """Parse a time such as ``1.5``, ``0:01.5`` or ``00:00:01.500`` to seconds; None if the text is not one.
+    """Parses a time such as ``1.5``, ``0:01.5`` or ``00:00:01.500`` to seconds; None if the text is not one.
 
     Args:
         text: The time, as seconds, ``mm:ss`` or ``hh:mm:ss``.
@@ -268,7 +268,7 @@ def _json_objects(path: Path, text: str) -> list[Any] | None:
 
 
 def _json_table(path: Path, objects: list[Any], columns: Columns) -> Table:
-    """Make a table of JSON objects; their keys form the header."""
+    """Makes a table of JSON objects; their keys form the header."""
     for number, entry in enumerate(objects, 1):
         if not isinstance(entry, dict):
             raise SeqclfError(f"{path}, entry {number}: expected an object, such as {{'path': ..., 'label': ...}}")

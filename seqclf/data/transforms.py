@@ -82,7 +82,7 @@ def _clipwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def compose(*steps: Transform) -> Transform:
-    """Compose transforms. The result, ``partial(in_turn, steps=steps)``, can be recorded in a config."""
+    """Composes transforms. The result, ``partial(in_turn, steps=steps)``, can be recorded in a config."""
     return partial(in_turn, steps=steps)
 
 

@@ -1,4 +1,4 @@
-"""Open a video file, and demux and decode one of its video streams."""
+"""Opens a video file, and demuxes and decodes one of its video streams."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Place:
 
 
 def open_container(place: Place) -> tuple[InputContainer, VideoStream]:
-    """Open a file.
+    """Opens a file.
 
     Returns:
         The open file, and its chosen video stream.
@@ -135,7 +135,7 @@ def until_fault(packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[Video
 def decode(
     codec: VideoCodecContext, packets: Iterable[tuple[int, Packet[VideoStream]]], trusted: Container[int] = ()
 ) -> Frames:
-    """Decode packets.
+    """Decodes packets.
 
     A decoder passes the timestamp of a packet on to its frame, however it reorders them. So the number of the packet
     replaces its timestamp.
@@ -170,7 +170,7 @@ def decode(
 
 
 def decode_all(place: Place, trusted: Container[int] = ()) -> Frames:
-    """Decode a whole file; see ``decode``.
+    """Decodes a whole file; see ``decode``.
 
     Raises:
         SeqclfError: Frames differ in size.
@@ -187,7 +187,7 @@ def decode_all(place: Place, trusted: Container[int] = ()) -> Frames:
 
 
 def expect_size(place: Place, number: int, size: tuple[int, int], first: tuple[int, int]) -> None:
-    """Raise a ``SeqclfError`` for a frame whose size, width and height, is not that of the first frame."""
+    """Raises a ``SeqclfError`` for a frame whose size, width and height, is not that of the first frame."""
     if size != first:
         raise SeqclfError(
             f"{place}: frame {number} is {size[0]}x{size[1]}, but the first frame is {first[0]}x{first[1]}; "

@@ -43,7 +43,7 @@ class Decoder:
         self.reformatter = VideoReformatter()
 
     def close(self) -> None:
-        """Close the file."""
+        """Closes the file."""
         self.frames = iter(())
         self.container.close()
 
@@ -59,7 +59,7 @@ class Decoder:
         return upright_planes(self.reformatter, frame)
 
     def _check_size(self, number: int, size: tuple[int, int]) -> None:
-        """Refuse a frame that differs from the first one. The header's size is no proof: it may be wrong."""
+        """Refuses a frame that differs from the first one. The header's size is no proof: it may be wrong."""
         first = int(self.index.intact[0]) if self.index.intact is not None else 0
         if number != first:
             other = Decoder(self.place, self.index)

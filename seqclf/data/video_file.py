@@ -121,7 +121,7 @@ class VideoFile(Source):
         return len(self._numbers())
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """Read frames by their numbers, in any order and with repeats: ``(n, 3, H, W)`` uint8 RGB."""
+        """Reads frames by their numbers, in any order and with repeats: ``(n, 3, H, W)`` uint8 RGB."""
         frames, wanted = self._numbers(), np.array([int(number) for number in numbers], np.int64)
         outside = wanted[(wanted < 0) | (wanted >= len(frames))]
         if len(outside):
@@ -173,7 +173,7 @@ class VideoFile(Source):
 
 
 def _decode_in_order(decoder: Decoder, numbers: Ints) -> NDArray[np.uint8]:
-    """Decode frames of a file in ascending order, each once: ``(n, 3, H, W)``."""
+    """Decodes frames of a file in ascending order, each once: ``(n, 3, H, W)``."""
     rows = np.argsort(numbers, kind="stable").tolist()
     out = np.empty(0, np.uint8)
     for before, row in zip([None, *rows], rows, strict=False):

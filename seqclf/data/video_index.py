@@ -55,7 +55,7 @@ class FrameIndex:
 
 
 def index_frames(place: Place, skip_damaged: bool = False) -> FrameIndex:
-    """Read the packets of a file. None is decoded, unless the file does not say in which order frames are shown.
+    """Reads the packets of a file. None is decoded, unless the file does not say in which order frames are shown.
 
     Args:
         place: The file.

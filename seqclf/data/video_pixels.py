@@ -21,7 +21,7 @@ def upright_planes(reformatter: VideoReformatter, frame: VideoFrame) -> list[NDA
 
 
 def to_planes(reformatter: VideoReformatter, frame: VideoFrame) -> list[NDArray[np.uint8]]:
-    """Convert a frame to red, green and blue ``(H, W)``, bit for bit as FFmpeg converts it to ``rgb24``."""
+    """Converts a frame to red, green and blue ``(H, W)``, bit for bit as FFmpeg converts it to ``rgb24``."""
     if _planes_are_exact(frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range)):
         gbr: Any = reformatter.reformat(frame, format="gbrp", threads=1).planes
         planes = [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : frame.width] for plane in gbr]

@@ -62,7 +62,7 @@ class Scan:
     stream: int = 0
 
     def add(self, packet: Packet[VideoStream]) -> None:
-        """Note a packet."""
+        """Notes a packet."""
         self.times.append((packet.pts, packet.dts))
         self.keys.append(packet.is_keyframe)
         hidden = self.codec == "vp8" and not bytes(packet)[0] & 0x10
@@ -80,7 +80,7 @@ class Scan:
 
 
 def scan_packets(place: Place) -> Scan:
-    """Read all packets of a file.
+    """Reads all packets of a file.
 
     Raises:
         SeqclfError: As in ``open_container``; the video has no frame.

@@ -96,7 +96,7 @@ class Videos:
         self._dtype: torch.dtype | None = None  # of its frames
 
     def open(self) -> int:
-        """Open all videos in parallel and return their total number of frames, without skipped videos.
+        """Opens all videos in parallel and returns their total number of frames, without skipped videos.
 
         Raises:
             SeqclfError: a video can't be read, and ``on_error`` is not "skip".
@@ -182,7 +182,7 @@ class Videos:
         )
 
     def to(self, device: torch.device | str) -> Videos:
-        """Set the device of batches, and return this data set."""
+        """Sets the device of batches, and returns this data set."""
         self.device = torch.device(device)
         return self
 
@@ -209,7 +209,7 @@ class Videos:
         return sample_order(len(self), batch_size, seed, step)
 
     def sample(self, index: int, key: int) -> Sample:
-        """Read one sample; in training, its clip is drawn by key and index.
+        """Reads one sample; in training, its clip is drawn by key and indexes.
 
         Raises:
             SeqclfError: the video can't be read.
@@ -243,7 +243,7 @@ class Videos:
         return index, frames, video.labels[numbers]
 
     def try_sample(self, index: int, key: int) -> Sample | None:
-        """Read one sample. With ``on_error="skip"``, an unreadable one is replaced by the next; in evaluation, None."""
+        """Reads one sample. With ``on_error="skip"``, the next replaces an unreadable one; in evaluation, None does."""
         for tried in range(len(self)):
             i = (index + tried) % len(self)
             try:
@@ -255,7 +255,7 @@ class Videos:
         raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
 
     def _note_lost(self, video: Video) -> None:
-        """Record the frames of a video that were left out."""
+        """Records the frames of a video that were left out."""
         if self.on_error == "skip_frames" and isinstance(video.source, VideoFile) and (lost := video.source.lost()):
             self.skipped[f"{video.name}, frames"] = lost
 
@@ -265,7 +265,7 @@ class Videos:
         self.skipped[video.name] = str(error)
 
     def collate(self, samples: Sequence[Sample | None]) -> Batch:
-        """Collate samples to a batch on the device; shorter clips are padded at their end."""
+        """Collates samples to a batch on the device; shorter clips are padded at their end."""
         whole = [sample for sample in samples if sample is not None]
         if not whole:
             raise SeqclfError(f"no clip of a batch can be read: {next(iter(self.skipped.values()))}")
@@ -298,11 +298,11 @@ class Videos:
         return batch.to(self.device)
 
     def batch(self, indices: Tensor, key: int = 0) -> Batch:
-        """Read a batch of the samples ``indices`` ``(B,)``; in training, clips are drawn by the key."""
+        """Reads a batch of the samples ``indices`` ``(B,)``; in training, clips are drawn by the key."""
         return self.collate([self.try_sample(int(i), key) for i in indices])
 
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
-        """Raise SeqclfError if labels do not fit the classes, or of multi-label data all are ``IGNORE``."""
+        """Raises SeqclfError if labels do not fit the classes, or of multi-label data all are ``IGNORE``."""
         if self.multi_label and all((torch.as_tensor(video.labels) == IGNORE).all() for video in self.videos):
             raise SeqclfError(f"{name}: no video has a label, all are IGNORE ({IGNORE})")
         for video in self.videos:

@@ -106,7 +106,7 @@ class BatchPredictor:
 
     @torch.inference_mode()
     def run(self, clips: Tensor, state: State = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
-        """Compute probabilities ``(B, T, K)``, on the CPU, and the final state of clips.
+        """Computes probabilities ``(B, T, K)``, on the CPU, and the final state of clips.
 
         Args:
             clips: checked frames ``(B, T, *frame_shape)``, padded to one length.
@@ -118,7 +118,7 @@ class BatchPredictor:
         return probabilities_of(logits.float(), self.multi_label).cpu(), state
 
     def check(self, frames: Frames, name: str = "the clip") -> Tensor:
-        """Convert and check frames ``(T, *frame_shape)``. Errors as in a call."""
+        """Converts and checks frames ``(T, *frame_shape)``. Errors as in a call."""
         clip, shape = to_tensor(frames), self.frame_shape
         if shape is not None and tuple(clip.shape[1:]) != shape:
             raise wrong_shape(tuple(clip.shape[1:]), shape, name)

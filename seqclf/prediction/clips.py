@@ -74,7 +74,7 @@ def predict_source(predictor: BatchPredictor, source: Source, sampling: Sampling
 
 
 def merge(clips: list[Clip], length: int, predictor: BatchPredictor) -> SourcePrediction:
-    """Merge the predictions of clips to the prediction of their source of ``length`` frames."""
+    """Merges the predictions of clips to the prediction of their source of ``length`` frames."""
     K = len(predictor.classes)
     total, seen = torch.zeros(length, K, dtype=torch.float64), torch.zeros(length, dtype=torch.int64)
     for clip in clips:
@@ -130,7 +130,7 @@ def _predict_clips(predictor: BatchPredictor, source: Source, clips: list[list[i
 def _predict_batch(
     predictor: BatchPredictor, frames: _Frames, clips: list[list[int]], change: Callable[[Tensor], Tensor] | None
 ) -> Iterator[Clip]:
-    """Classify several clips in one call of the model; ``change`` is a transform of whole clips."""
+    """Classifies several clips in one call of the model; ``change`` is a transform of whole clips."""
     frames.forget(min(map(min, clips)))
     read = [frames.read(numbers) for numbers in clips]
     fitted = read if change is None else [change(clip[0]) for clip in read]
@@ -141,7 +141,7 @@ def _predict_batch(
 
 
 def _predict_in_pieces(predictor: BatchPredictor, frames: _Frames, numbers: list[int]) -> Clip:
-    """Classify one clip in pieces with carried state, so that a clip of any length fits into memory."""
+    """Classifies one clip in pieces with carried state, so that a clip of any length fits into memory."""
     pieces: list[Tensor] = []
     state: State = None
     for start in range(0, len(numbers), PIECE):
@@ -174,5 +174,5 @@ class _Frames:
         return torch.stack([self.held[n] for n in numbers], 1)
 
     def forget(self, before: int) -> None:
-        """Drop the frames before this one."""
+        """Drops the frames before this one."""
         self.held = {n: frame for n, frame in self.held.items() if n >= before}

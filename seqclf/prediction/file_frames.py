@@ -118,7 +118,7 @@ class FilePrediction:
 
 
 def on_file(prediction: SourcePrediction, frames: FileFrames) -> FilePrediction:
-    """Convert the prediction of a source to that of its file."""
+    """Converts the prediction of a source to that of its file."""
     read = torch.from_numpy(frames.read)
     assert prediction.seen is not None
     clips = [replace(clip, numbers=[frames.place_of(n) for n in clip.numbers]) for clip in prediction.clips]

@@ -46,7 +46,7 @@ class Fit:
         return self.transform is None or is_framewise(self.transform)
 
     def __call__(self, frames: Tensor, shape: tuple[int, ...] | None, name: str) -> Tensor:
-        """Fit frames ``(T, ...)`` to ``(1, T, *shape)``, or with several crops to ``(crops, T, *shape)``.
+        """Fits frames ``(T, ...)`` to ``(1, T, *shape)``, or with several crops to ``(crops, T, *shape)``.
 
         Args:
             frames: the raw frames.

@@ -35,7 +35,7 @@ class FramesInMemory:
 
 
 def to_tensor(frames: Frames) -> Tensor:
-    """Convert frames to a uint8 or float tensor. Other integers from 0 to 255 become uint8.
+    """Converts frames to a uint8 or float tensor. Other integers from 0 to 255 become uint8.
 
     Raises:
         SeqclfError: the frames are not numbers, out of range, or a list of frames of different shapes.

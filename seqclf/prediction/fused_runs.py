@@ -123,7 +123,7 @@ class FusedRuns:
         return places
 
     def predict(self, places: Sequence[Path], span: Span | None = None) -> tuple[FilePrediction, list[Source]]:
-        """Classify a file, or a span in it, with all runs.
+        """Classifies a file, or a span in it, with all runs.
 
         Returns the fused prediction and the source that each run read.
 

@@ -81,7 +81,7 @@ def _span(frames: FileFrames, start: int, end: int) -> dict[str, Any]:
 
 
 def write_frames(path: Path, found: FilePrediction) -> None:
-    """Write a CSV with a row for each frame: number, time, class, its probability, the probabilities of all classes.
+    """Writes a CSV with a row for each frame: number, time, class, its probability, the probabilities of all classes.
 
     A multi-label prediction has one column "classes" in place of class and probability, with "|" between the predicted
     classes. For frames that no clip contains, all fields after the time are empty.

@@ -109,7 +109,7 @@ def write_rows(
     classes: Sequence[str],
     thresholds: Sequence[float] | None = None,
 ) -> None:
-    """Write a CSV with a row for each clip: video, clip, truth, label, probability, and those of all classes.
+    """Writes a CSV with a row for each clip: video, clip, truth, label, probability, and those of all classes.
 
     Args:
         path: the file.

@@ -68,7 +68,7 @@ def predict(
     list_unit: Unit | Literal["auto"] = "auto",
     threshold: Threshold | None = None,
 ) -> dict[str, Any]:
-    """Classify files with a run, exactly as in its evaluation, or with several runs whose predictions are fused.
+    """Classifies files with a run, exactly as in its evaluation, or with several runs whose predictions are fused.
 
     Args:
         run: a run folder, or several (see ``fuse``).
@@ -132,7 +132,7 @@ class _Files:
     notes: set[str] = field(default_factory=set)
 
     def predict(self, paths: Sequence[str | Path], in_list: Sequence[tuple[Path, Span | None]]) -> dict[str, Any]:
-        """Find and classify files, then those of a list; returns the result of ``predict``."""
+        """Finds and classifies files, then those of a list; returns the result of ``predict``."""
         found: dict[Path, None] = {}
         for path in paths:
             try:

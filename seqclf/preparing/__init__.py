@@ -1,4 +1,4 @@
-"""Prepare videos for training: check them, extract frames, compute features, pack shards."""
+"""Prepares videos for training: checks them, extracts frames, computes features, packs shards."""
 
 from seqclf.preparing.check import check_videos
 from seqclf.preparing.check_result import VideoCheck

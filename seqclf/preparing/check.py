@@ -1,4 +1,4 @@
-"""Check the videos of lists before training: every file is opened, and every annotation is compared with its video."""
+"""Checks the videos of lists before training: every file is opened, and every annotation is compared with its video."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_videos(
     full: bool = False,
     workers: int | None = None,
 ) -> VideoCheck:
-    """Open every video of lists, and compare the annotations with them.
+    """Opens every video of lists, and compares the annotations with them.
 
     Args:
         lists: One or more lists, such as those for training and test. The split column of a list gives its parts.
@@ -147,7 +147,7 @@ def _look_at_all(
     full: bool,
     workers: int | None,
 ) -> dict[str, Source]:
-    """Open every video and fill in the facts and problems of its file; returns the videos by path."""
+    """Opens every video and fills in the facts and problems of its file; returns the videos by path."""
     paths = {str(entry.path): entry.path for _, _, entry in rows}
     out.files = {path: File(path) for path in paths}
     sources = {path: open_video(place, pattern=pattern, folder_fps=fps) for path, place in paths.items()}
@@ -159,7 +159,7 @@ def _look_at_all(
 
 
 def _look(file: File, source: Source, fps: float | None, full: bool) -> Job:
-    """Fill in the facts of a file; a job."""
+    """Fills in the facts of a file; a job."""
     file.frames, file.shape = len(source), tuple(source.frame_shape)
     times = frame_times(source, fps)
     if times.end_seconds is not None and times.period and times.end_seconds < float("inf"):
@@ -178,7 +178,7 @@ def _add_clips(
     sources: dict[str, Source],
     past_end: float | None,
 ) -> None:
-    """Add the rows of lists; clips inside videos are compared with their video."""
+    """Adds the rows of lists; clips inside videos are compared with their video."""
     clipped = 0
     for part, found, entry in rows:
         path, labels = str(entry.path), entry.label
@@ -209,7 +209,7 @@ def _add_segments(
     rate: float | None,
     first_frame: Literal[0, 1] | None,
 ) -> None:
-    """Add videos with the number of frames of each class; segments are compared with their video as in training."""
+    """Adds videos with the number of frames of each class; segments are compared with their video as in training."""
     parts: dict[str, VideoList] = {}
     for part, found, entry in rows:
         parts.setdefault(part, replace(found, videos=[])).videos.append(entry)

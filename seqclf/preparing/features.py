@@ -1,4 +1,4 @@
-"""Compute features of the frames of videos."""
+"""Computes features of the frames of videos."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def prepare_features(
     fps: float | None = None,
     workers: int | None = None,
 ) -> Summary:
-    """Compute features of the frames of videos: ``<out>/features/<video>.npy``, ``(D, T)`` float32.
+    """Computes features of the frames of videos: ``<out>/features/<video>.npy``, ``(D, T)`` float32.
 
     The encoder is that of a run, or a torchvision model. With lists of annotated videos (``root``, ``train``, ``test``,
     ``segments``, ``classes``), ``out`` also gets their labels, and ``feature_set(out)`` reads it.
@@ -84,7 +84,7 @@ def prepare_features(
 def _write(
     given: list[str | Path], out: Path, data: Data | None, encoder: Encoder, chunk: int, workers: int | None
 ) -> Summary:
-    """Write the features of the videos, and the labels of annotated ones."""
+    """Writes the features of the videos, and the labels of annotated ones."""
     if data is not None and given:
         raise SeqclfError("with lists of annotated videos, no other videos can be named")
     parts = {} if data is None else {part: _named(data, part) for part in ("train", "test")}

@@ -1,4 +1,4 @@
-"""Extract the frames of videos as pictures."""
+"""Extracts the frames of videos as pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepare_frames(
     fps: float | None = None,
     workers: int | None = None,
 ) -> Summary:
-    """Extract the frames of videos: ``<out>/<video>/<video>.0000.jpg`` and so on.
+    """Extracts the frames of videos: ``<out>/<video>/<video>.0000.jpg`` and so on.
 
     The number in a name is that of the frame in the video file, from 0, at any ``fps``. So segments of the files fit
     the folders. Videos in a folder or a list keep their path in there. A finished video is skipped; an unfinished one

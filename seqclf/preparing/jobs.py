@@ -1,4 +1,4 @@
-"""Run jobs on many videos in threads, with progress."""
+"""Runs jobs on many videos in threads, with progress."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Summary:
 
 
 def run_jobs(jobs: Mapping[str, Callable[[], Job]], workers: int | None, unit: str = "video") -> Summary:
-    """Run jobs and show their progress. A job that fails is reported, and the others continue.
+    """Runs jobs and shows their progress. A job that fails is reported, and the others continue.
 
     Args:
         jobs: For each name, a function that begins the job. An interrupt closes the jobs that have begun.
@@ -92,7 +92,7 @@ def run_jobs(jobs: Mapping[str, Callable[[], Job]], workers: int | None, unit: s
 
 
 def check_workers(workers: int | None, fps: float | None = None) -> None:
-    """Raise a ``SeqclfError`` for a number of threads or a frame rate that is out of range."""
+    """Raises a ``SeqclfError`` for a number of threads or a frame rate that is out of range."""
     if workers is not None and workers < 1:
         raise SeqclfError(f"workers={workers}: expected at least 1")
     if fps is not None and not 0 < fps <= 1000:

@@ -1,4 +1,4 @@
-"""Pack videos into shards."""
+"""Packs videos into shards."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def prepare_shards(
     fps: float | None = None,
     workers: int | None = None,
 ) -> Summary:
-    """Pack the videos of a list into tar files in WebDataset's layout: ``<out>/<part>-000000.tar`` and so on.
+    """Packs the videos of a list into tar files in WebDataset's layout: ``<out>/<part>-000000.tar`` and so on.
 
     Video files and pictures are packed unchanged. ``shard_set(out)`` reads the shards by ``<out>/<part>.index.json``.
     Shards are written completely or not at all.
@@ -84,7 +84,7 @@ def prepare_shards(
 def _check(
     lanes: int, part: str, megabytes: float, segments: str | None, classes: str | None, only_frames: bool
 ) -> None:
-    """Check arguments of ``prepare_shards``; ``only_frames``: whether one is given that only labels of frames have."""
+    """Checks arguments of ``prepare_shards``; ``only_frames``: whether one is given that only labels of frames have."""
     if lanes < 1:
         raise SeqclfError(f"lanes={lanes}: expected at least 1")
     if "/" in part:
@@ -109,7 +109,7 @@ def _write_part(
     seed: int | None,
     workers: int | None,
 ) -> Summary:
-    """Write the shards of a part and their index; see ``in_shards`` for ``size``, ``lanes`` and ``seed``."""
+    """Writes the shards of a part and their index; see ``in_shards`` for ``size``, ``lanes`` and ``seed``."""
     if index_of(out, part).exists() or any(out.glob(f"{glob.escape(part)}-*.tar")):
         raise SeqclfError(f"{out}: part {part} exists; delete it, or choose another folder or part")
 
