@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> int:
         words: the command and its arguments; None for those of this process.
 
     Returns:
-        The exit code.
+        the exit code.
     """
     words = sys.argv[1:] if words is None else list(words)
     if words[:1] in (["-h"], ["--help"], ["help"]):

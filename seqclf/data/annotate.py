@@ -20,9 +20,9 @@ class Annotation:
     Attributes:
         labels: ``(T,)`` int64; ``Segments.elsewhere`` outside all segments. With several labels per frame ``(T, K)`` of
             0, 1 and ``IGNORE``; 0 outside all segments.
-        clipped: How many segments were cut off at the end of the video.
-        trimmed: How many segments were cut off where the next one starts.
-        empty: How many segments contain no frame.
+        clipped: how many segments were cut off at the end of the video.
+        trimmed: how many segments were cut off where the next one starts.
+        empty: how many segments contain no frame.
     """
 
     labels: Tensor
@@ -45,16 +45,16 @@ def annotate(
     Dropping or resampling frames therefore never shifts the labels of the others.
 
     Args:
-        segments: The table.
-        name: The path or name of the video; see ``name_of``.
-        times: The numbers and times of its T frames in the file.
-        past_end: How far a segment may extend past the end of the video or into the next segment, in the table's unit.
+        segments: the table.
+        name: the path or name of the video; see ``name_of``.
+        times: the numbers and times of its T frames in the file.
+        past_end: how far a segment may extend past the end of the video or into the next segment, in the table's unit.
             None for one frame, or the resolution of its times if that is coarser. The excess is cut off and counted.
-        rate: The frame rate of the table's frame numbers, if it is not that of the file.
-        first_frame: The number of the first frame of the file in the table.
+        rate: the frame rate of the table's frame numbers, if it is not that of the file.
+        first_frame: the number of the first frame of the file in the table.
 
     Raises:
-        SeqclfError: The video is not in the table; a segment extends too far past the end; two segments of different
+        SeqclfError: the video is not in the table; a segment extends too far past the end; two segments of different
             classes overlap by more than ``past_end``; no segment contains a frame; times are in seconds and the frame
             rate is unknown. The message names the line.
     """

@@ -32,12 +32,12 @@ class Annotated:
     """Videos with frame labels, by part of the data.
 
     Attributes:
-        videos: The videos of each part.
-        damaged: For each part, the skipped videos: name -> reason.
-        descriptions: One line per part about its list.
-        notes: Lines about choices and adjustments.
-        adjusted: The notes about segments that were clipped or not used.
-        details: The notes as plain values, for the record of a run.
+        videos: the videos of each part.
+        damaged: for each part, the skipped videos: name -> reason.
+        descriptions: one line per part about its list.
+        notes: lines about choices and adjustments.
+        adjusted: the notes about segments that were clipped or not used.
+        details: the notes as plain values, for the record of a run.
     """
 
     videos: dict[str, list[Video]] = field(default_factory=dict)
@@ -64,21 +64,21 @@ def annotate_lists(
     """Opens the videos of each part and labels their frames.
 
     Args:
-        table: The segments.
-        lists: The list of each part.
-        fps: The frame rate to resample video files to; for folders, the rate they were recorded at.
-        pattern: Which pictures of a folder are frames.
-        frame_numbers: How segments number the frames of folders, "names" or "order"; None: see
+        table: the segments.
+        lists: the list of each part.
+        fps: the frame rate to resample video files to; for folders, the rate they were recorded at.
+        pattern: which pictures of a folder are frames.
+        frame_numbers: how segments number the frames of folders, "names" or "order"; None: see
             ``choose_frame_numbers``.
-        past_end: How far segments may extend past the end of their video; see ``annotate``.
-        workers: The number of threads that open videos.
+        past_end: how far segments may extend past the end of their video; see ``annotate``.
+        workers: the number of threads that open videos.
         on_error: "raise", or "skip" to leave out videos that can't be read or that have invalid segments.
         reader: ``open_video`` with further arguments.
-        rate: The frame rate of the table's frame numbers; None for that of each video.
-        first_frame: The number of the first frame of a video in the table; None decides by ``counts_from_1``.
+        rate: the frame rate of the table's frame numbers; None for that of each video.
+        first_frame: the number of the first frame of a video in the table; None decides by ``counts_from_1``.
 
     Raises:
-        SeqclfError: A video can't be read or a segment is wrong; names the file and line.
+        SeqclfError: a video can't be read or a segment is wrong; names the file and line.
     """
     names = _names(table, lists, on_error)
     sources = {
@@ -132,14 +132,14 @@ def choose_frame_numbers(table: Segments, folders: Iterable[tuple[str, FrameFold
     1 but a segment starts at 0.
 
     Args:
-        table: The segments.
-        folders: The folders with their names, numbered by their names.
+        table: the segments.
+        folders: the folders with their names, numbered by their names.
 
     Returns:
         "names" or "order", and the reason.
 
     Raises:
-        SeqclfError: The evidence is contradictory: a segment starts at 0 although the names count from 1, and another
+        SeqclfError: the evidence is contradictory: a segment starts at 0 although the names count from 1, and another
             folder is not numbered consecutively, so "order" would be wrong for it.
     """
     from_zero = irregular = ""

@@ -20,13 +20,13 @@ class ArrayFile(Source):
     """A clip in an ``.npy`` file, read as ``Clips`` would read the array.
 
     Args:
-        path: The file: an array ``(T, *frame_shape)``, or ``(T,)`` for frames of one value.
-        frame_shape: The shape of one frame.
-        dtype: The dtype that the run was trained on, "float32" or "uint8"; None for that of
+        path: the file: an array ``(T, *frame_shape)``, or ``(T,)`` for frames of one value.
+        frame_shape: the shape of one frame.
+        dtype: the dtype that the run was trained on, "float32" or "uint8"; None for that of
             ``Clips``. Integers are refused where floats are expected and vice versa, because values are not scaled.
 
     Raises:
-        SeqclfError: On first use: the file is missing or damaged, or its array has another shape.
+        SeqclfError: on first use: the file is missing or damaged, or its array has another shape.
     """
 
     kind = "array"

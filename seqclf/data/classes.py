@@ -32,11 +32,11 @@ class Labels:
     """The labels of a list as class indices.
 
     Attributes:
-        classes: The class names, in the order of their indices.
-        indices: The class index of each label.
-        numbers: The class index of each number in the list; empty if labels are names.
-        description: The source of the names, and the first number.
-        of_rows: The class index of each row; or with several labels per row 0, 1 or ``IGNORE`` for each class.
+        classes: the class names, in the order of their indices.
+        indices: the class index of each label.
+        numbers: the class index of each number in the list; empty if labels are names.
+        description: the source of the names, and the first number.
+        of_rows: the class index of each row; or with several labels per row 0, 1 or ``IGNORE`` for each class.
     """
 
     classes: list[str]
@@ -50,7 +50,7 @@ def read_classes(path: str | Path) -> list[str]:
     """Reads class names, one per line: ``name``, or ``number name`` with numbers from 0 or 1 in any order.
 
     Raises:
-        SeqclfError: A number or name is missing or repeated, or only some lines have a number. The message names the
+        SeqclfError: a number or name is missing or repeated, or only some lines have a number. The message names the
             file and line.
     """
     return read_class_index(path).names
@@ -108,9 +108,9 @@ def row_labels(
     """The class of each row of a list, or its classes if it may have several.
 
     Args:
-        found: The whole list.
-        rows: Its rows that are used.
-        several: Whether rows have ``labels``, in place of one ``label``.
+        found: the whole list.
+        rows: its rows that are used.
+        several: whether rows have ``labels``, in place of one ``label``.
 
     The other arguments, and the errors, are those of ``read_list``.
     """
@@ -168,12 +168,12 @@ def named_labels(rows: Sequence[Row], classes: Sequence[str] | None, source: str
     """Converts labels that are class names to class indices.
 
     Args:
-        rows: The rows of a list; ``label`` is a string.
-        classes: The known class names; None takes the names in the list.
-        source: The description of the names, such as "named in the list".
+        rows: the rows of a list; ``label`` is a string.
+        classes: the known class names; None takes the names in the list.
+        source: the description of the names, such as "named in the list".
 
     Raises:
-        SeqclfError: A label is not one of the classes, or is a decimal number.
+        SeqclfError: a label is not one of the classes, or is a decimal number.
     """
     if classes is None:
         numeric = next((row for row in rows if re.fullmatch(r"-?\d*[.,]\d+", str(row.label))), None)
@@ -205,15 +205,15 @@ def numbered_labels(
     the videos, a label 0, a label equal to the number of classes, ``index_first``.
 
     Args:
-        rows: The rows of a list; ``label`` is an integer.
-        classes: The known class names, or None.
-        numbers: The class index of each number in the training list.
-        index_first: The number of the first class in the class index.
-        first: The number of the first class, if the caller knows it.
-        check_folders: Whether to refuse a video in the folder of another class.
+        rows: the rows of a list; ``label`` is an integer.
+        classes: the known class names, or None.
+        numbers: the class index of each number in the training list.
+        index_first: the number of the first class in the class index.
+        first: the number of the first class, if the caller knows it.
+        check_folders: whether to refuse a video in the folder of another class.
 
     Raises:
-        SeqclfError: Labels may count from 0 or from 1, or a label is out of range or contradicts its video's folder.
+        SeqclfError: labels may count from 0 or from 1, or a label is out of range or contradicts its video's folder.
     """
     for row in rows:
         if not (first or 0) <= int(row.label) <= MOST:

@@ -33,15 +33,15 @@ def draw_video(
         images: ``(N, 28, 28)`` uint8, white digits on black, centred in 20x20 pixels.
         labels: ``(N,)`` int64, their classes.
         task: "clip" shows ``digit`` in all frames; "frames" shows it first, or second after background.
-        frames: The smallest and the largest number of frames.
-        generator: The source of all randomness.
-        digit: The first digit.
+        frames: the smallest and the largest number of frames.
+        generator: the source of all randomness.
+        digit: the first digit.
 
     Returns:
-        The frames ``(T, 3, 64, 64)`` uint8 RGB, and the segments, which cover all frames in order.
+        the frames ``(T, 3, 64, 64)`` uint8 RGB, and the segments, which cover all frames in order.
 
     Raises:
-        SeqclfError: No image shows a digit that is needed.
+        SeqclfError: no image shows a digit that is needed.
     """
     T = int(_between(*frames, generator))
     segments = [Segment(0, T, digit)] if task == "clip" else _plan(T, digit, generator)

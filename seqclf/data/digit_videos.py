@@ -56,15 +56,15 @@ def moving_digits(
     Evaluation uses whole videos.
 
     Args:
-        root: The folder of the data; each combination of settings has its own subfolder.
+        root: the folder of the data; each combination of settings has its own subfolder.
         task: "clip" for one label per video (the digit), "frames" for a label per frame (the digit or "background").
         form: "mp4" files, or "folders" of pictures.
-        videos: The number of training videos.
-        test_videos: The number of test videos.
-        seed: The seed of the videos.
-        sampling: Which frames form a clip in training.
-        transform: The transform of a clip's frames; None for none.
-        workers: The number of threads that read ahead.
+        videos: the number of training videos.
+        test_videos: the number of test videos.
+        seed: the seed of the videos.
+        sampling: which frames form a clip in training.
+        transform: the transform of a clip's frames; None for none.
+        workers: the number of threads that read ahead.
     """
     folder = Path(root).expanduser() / f"{task}_{form}_{videos}_{test_videos}_{seed}"
     began = time.perf_counter()
@@ -113,20 +113,20 @@ def make_moving_digits(
     pictures depend on the arguments only.
 
     Args:
-        root: The folder: missing, empty, or made by this function.
-        videos: The number of training videos.
-        test_videos: The number of test videos.
+        root: the folder: missing, empty, or made by this function.
+        videos: the number of training videos.
+        test_videos: the number of test videos.
         task: "clip" for one digit per video; "frames" for segments of digits and of background (class 10).
         form: "mp4" for video files (needs PyAV, the extra ``video``), or "folders" for folders of JPEG pictures.
-        seed: The seed of the videos.
-        frames: The smallest and the largest number of frames of a video.
-        source: Where the digits come from: "mnist", "digits" (built in), or "auto": MNIST if it is on this machine,
+        seed: the seed of the videos.
+        frames: the smallest and the largest number of frames of a video.
+        source: where the digits come from: "mnist", "digits" (built in), or "auto": MNIST if it is on this machine,
             else the built-in digits. "auto" downloads nothing, and accepts a folder made from either source.
-        mnist_root: The folder that holds ``MNIST/raw``; None for ``~/.cache/seqclf``.
-        progress: Called after each video with the number of videos done and the total.
+        mnist_root: the folder that holds ``MNIST/raw``; None for ``~/.cache/seqclf``.
+        progress: called after each video with the number of videos done and the total.
 
     Raises:
-        SeqclfError: An argument is out of range; the folder holds something else, or was made with other settings; PyAV
+        SeqclfError: an argument is out of range; the folder holds something else, or was made with other settings; PyAV
             is not installed.
     """
     root = Path(root).expanduser()
@@ -195,7 +195,7 @@ def _is_made(root: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder holds this data set.
 
     Raises:
-        SeqclfError: It holds something else.
+        SeqclfError: it holds something else.
     """
     made = root / "made.json"
     if made.is_file():

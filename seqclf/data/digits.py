@@ -20,7 +20,7 @@ def read_digits() -> tuple[Tensor, Tensor]:
     MNIST.
 
     Returns:
-        Images ``(1797, 28, 28)`` uint8, white on black, and labels ``(1797,)`` int64 from 0 to 9.
+        images ``(1797, 28, 28)`` uint8, white on black, and labels ``(1797,)`` int64 from 0 to 9.
     """
     with files("seqclf.data").joinpath("optdigits.npz").open("rb") as stream, np.load(stream) as arrays:
         small, labels = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"])

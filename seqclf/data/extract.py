@@ -34,17 +34,17 @@ def write_frames(
     of the file fit the folder. A frame that a higher rate would repeat is written once.
 
     Args:
-        source: Frames ``(3, H, W)`` uint8.
-        folder: The folder for the pictures. It appears when all of them are written.
-        size: The height and width to scale to, or the shorter side; None keeps the size.
+        source: frames ``(3, H, W)`` uint8.
+        folder: the folder for the pictures. It appears when all of them are written.
+        size: the height and width to scale to, or the shorter side; None keeps the size.
         form: "png" keeps the frames bit for bit.
-        quality: The quality of JPEG, 1 to 100.
+        quality: the quality of JPEG, 1 to 100.
 
     Yields:
-        The number of frames written since the last time.
+        the number of frames written since the last time.
 
     Raises:
-        SeqclfError: A frame can't be read, or is not a picture.
+        SeqclfError: a frame can't be read, or is not a picture.
     """
     from PIL import Image
 
@@ -76,16 +76,16 @@ def write_features(
     """Writes the features of a video's frames as an ``.npy`` file of ``(D, T)`` float32.
 
     Args:
-        source: The frames.
-        path: The file. It appears when all features are written.
-        encode: Maps frames ``(n, *frame_shape)``, as the source reads them, to features ``(n, D)``.
+        source: the frames.
+        path: the file. It appears when all features are written.
+        encode: maps frames ``(n, *frame_shape)``, as the source reads them, to features ``(n, D)``.
         chunk: n, the number of frames that are read and encoded together.
 
     Yields:
-        The number of frames encoded since the last time.
+        the number of frames encoded since the last time.
 
     Raises:
-        SeqclfError: A frame can't be read or encoded; a feature is not finite.
+        SeqclfError: a frame can't be read or encoded; a feature is not finite.
     """
     T, features = len(source), np.empty(0)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,12 +112,12 @@ def write_annotations(out: Path, classes: Sequence[str], parts: Mapping[str, Seq
     """Writes ``groundTruth/``, ``mapping.txt`` and ``splits/`` for features, as ``feature_set`` reads them.
 
     Args:
-        out: The folder that holds ``features/``.
-        classes: The names of the classes.
-        parts: The videos of "train" and "test", each with its name and the labels of its frames.
+        out: the folder that holds ``features/``.
+        classes: the names of the classes.
+        parts: the videos of "train" and "test", each with its name and the labels of its frames.
 
     Raises:
-        SeqclfError: A frame has no label.
+        SeqclfError: a frame has no label.
     """
     files = {"mapping.txt": [f"{k} {name}" for k, name in enumerate(classes)]}
     for part, videos in parts.items():

@@ -23,14 +23,14 @@ class FeatureFile(Source):
     thousands of videos keep no file open.
 
     Args:
-        path: The file: numbers of any type in two axes, or ``(T,)`` for one feature per frame.
-        sample_rate: Take every ``sample_rate``-th frame of the file, starting with the first.
+        path: the file: numbers of any type in two axes, or ``(T,)`` for one feature per frame.
+        sample_rate: take every ``sample_rate``-th frame of the file, starting with the first.
         layout: "time_first" for files of ``(T, D)``, "features_first" for ``(D, T)``.
-        size: The expected D; a file with another is refused. None accepts any.
-        length: Use only the first ``length`` frames of the file; None for all.
+        size: the expected D; a file with another is refused. None accepts any.
+        length: use only the first ``length`` frames of the file; None for all.
 
     Raises:
-        SeqclfError: An argument is out of range. On first use: see ``read``.
+        SeqclfError: an argument is out of range. On first use: see ``read``.
     """
 
     kind = "array"
@@ -78,7 +78,7 @@ class FeatureFile(Source):
         """Reads the frames at these places, ``(n, D)`` float32.
 
         Raises:
-            SeqclfError: The file is missing, damaged or of another shape; there is no such frame; a value is not
+            SeqclfError: the file is missing, damaged or of another shape; there is no such frame; a value is not
                 finite.
         """
         chosen = np.asarray(numbers, dtype=np.int64).reshape(-1)
@@ -126,7 +126,7 @@ def open_array(path: str | Path) -> np.ndarray[Any, Any]:
     """Memory-map an ``.npy`` file as an array of two axes.
 
     Raises:
-        SeqclfError: The file is missing or damaged, or does not hold numbers in one or two axes.
+        SeqclfError: the file is missing or damaged, or does not hold numbers in one or two axes.
     """
     try:
         mapped = np.lib.format.open_memmap(path, mode="r")

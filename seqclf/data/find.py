@@ -29,17 +29,17 @@ def open_video(
     The file is read on first use.
 
     Args:
-        path: The file or folder; a file may have any suffix.
-        fps: The frame rate to resample a video file to; None for its own.
-        pattern: Which pictures of a folder are frames; see ``FrameFolder``.
-        frame_numbers: How annotations number the frames of a folder; see ``FrameFolder``.
-        folder_fps: The frame rate of a folder of pictures, if known.
-        stream: The index of the video stream of a file, from 0; None for FFmpeg's choice.
-        on_error: How to handle damage in a video file; see ``VideoFile``.
-        layout: The axes of an ``.npy`` file: "time_first" for (T, D), "features_first" for (D, T).
+        path: the file or folder; a file may have any suffix.
+        fps: the frame rate to resample a video file to; None for its own.
+        pattern: which pictures of a folder are frames; see ``FrameFolder``.
+        frame_numbers: how annotations number the frames of a folder; see ``FrameFolder``.
+        folder_fps: the frame rate of a folder of pictures, if known.
+        stream: the index of the video stream of a file, from 0; None for FFmpeg's choice.
+        on_error: how to handle damage in a video file; see ``VideoFile``.
+        layout: the axes of an ``.npy`` file: "time_first" for (T, D), "features_first" for (D, T).
 
     Raises:
-        SeqclfError: There is no such file or folder, or it is a single picture.
+        SeqclfError: there is no such file or folder, or it is a single picture.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -62,13 +62,13 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
     ``paths`` itself may have any suffix.
 
     Args:
-        paths: Files and folders.
+        paths: files and folders.
 
     Returns:
-        The videos without duplicates, in the order of ``paths``; those of a collection in natural order.
+        the videos without duplicates, in the order of ``paths``; those of a collection in natural order.
 
     Raises:
-        SeqclfError: A path does not exist or is a single picture; a folder has no video, or both pictures and videos.
+        SeqclfError: a path does not exist or is a single picture; a folder has no video, or both pictures and videos.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -120,7 +120,7 @@ def names_in(folder: str | Path) -> Iterator[tuple[str, bool]]:
     """The entries of a folder that are not hidden: name, and whether it is a folder.
 
     Raises:
-        SeqclfError: The folder can't be read.
+        SeqclfError: the folder can't be read.
     """
     try:
         with os.scandir(folder) as entries:

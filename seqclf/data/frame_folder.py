@@ -32,15 +32,15 @@ class FrameFolder(Source):
     and transparency is dropped.
 
     Args:
-        path: The folder.
-        pattern: Which names are frames, such as ``"img_*"`` in a folder with ``img_00001.jpg``, ``flow_x_00001.jpg``
+        path: the folder.
+        pattern: which names are frames, such as ``"img_*"`` in a folder with ``img_00001.jpg``, ``flow_x_00001.jpg``
             and ``flow_y_00001.jpg``. None takes all pictures, whose names must then follow one scheme.
-        frame_numbers: How annotations number the frames: "names", by the number in the name, if the names differ in one
+        frame_numbers: how annotations number the frames: "names", by the number in the name, if the names differ in one
             number; or "order", by position from 0.
-        fps: Frames per second; None if unknown.
+        fps: frames per second; None if unknown.
 
     Raises:
-        SeqclfError: An argument is out of range. On first use: the folder is missing or has no pictures; two pictures
+        SeqclfError: an argument is out of range. On first use: the folder is missing or has no pictures; two pictures
             have the same stem (a.jpg, a.png); names follow several schemes and there is no pattern; a picture is
             damaged, has more than 8 bits per channel, or differs in size from the first.
     """

@@ -23,10 +23,10 @@ class FrameTimes:
 
     Attributes:
         numbers: ``(T,)`` int64, the number of each frame in the file, in ascending order.
-        end: The number after the last frame of the file.
+        end: the number after the last frame of the file.
         middles: ``(T,)`` float64, the middle of each frame's display time; None if the frame rate is unknown.
-        end_seconds: The end of the last frame of the file; None if the frame rate is unknown.
-        period: The mean display time of a frame of the file; None if the frame rate is unknown.
+        end_seconds: the end of the last frame of the file; None if the frame rate is unknown.
+        period: the mean display time of a frame of the file; None if the frame rate is unknown.
     """
 
     numbers: Ints
@@ -40,8 +40,8 @@ def frame_times(source: Source, fps: float | None = None) -> FrameTimes:
     """The frame times of a source.
 
     Args:
-        source: A video. Without a method ``frame_times``, its frames are numbered from 0.
-        fps: The frame rate of a source that does not know it, such as a folder of pictures.
+        source: a video. Without a method ``frame_times``, its frames are numbered from 0.
+        fps: the frame rate of a source that does not know it, such as a folder of pictures.
     """
     own = getattr(source, "frame_times", None)
     times: FrameTimes = FrameTimes(np.arange(len(source)), len(source)) if own is None else own()

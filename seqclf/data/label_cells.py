@@ -48,11 +48,11 @@ def class_columns(table: Table, several: bool) -> list[int]:
     """The columns of one class each, with 0 or 1: those of "labels" in ``columns``, or all that have no other use.
 
     Args:
-        table: The table, in which all other columns have been found.
-        several: Whether clips may have several labels; otherwise there are no such columns.
+        table: the table, in which all other columns have been found.
+        several: whether clips may have several labels; otherwise there are no such columns.
 
     Raises:
-        SeqclfError: A cell is not 0, 1 or empty.
+        SeqclfError: a cell is not 0, 1 or empty.
     """
     given = table.columns.get("labels")
     if given is not None:

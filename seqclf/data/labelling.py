@@ -33,7 +33,7 @@ def last_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
         frames: T.
 
     Returns:
-        Labels ``(B, T)`` int64.
+        labels ``(B, T)`` int64.
 
     Raises:
         SeqclfError: the labels are not one per clip.
@@ -63,7 +63,7 @@ def last_frames(labels: Tensor, lengths: Tensor | None, frames: int, n: int = 5)
         n: how many frames, at least 1. Clips with fewer valid frames are labelled at all of them.
 
     Returns:
-        Labels ``(B, T)`` int64.
+        labels ``(B, T)`` int64.
 
     Raises:
         SeqclfError: ``n`` is below 1.

@@ -41,20 +41,20 @@ class Row:
     """A row of a list.
 
     Attributes:
-        where: The file and line, for error messages.
-        line: The line number, from 1.
-        name: The path of the video as written.
-        label: The class number or the class name.
-        folder: The name of the video's parent folder; "" if the path has none.
-        places: Paths from the root where the video may be, in order of precedence.
-        frames: The number of frames, if the list has it.
-        written: The label as written.
-        class_name: The class name in a column beside a numeric label, or "".
-        split: The content of the split column, or None if there is no such column.
-        group: The content of the group column, or None.
-        span: Start and end of a clip inside the video, or None for the whole video.
-        labels: The classes as written, if a row may have several.
-        unknown: The classes that may or may not apply.
+        where: the file and line, for error messages.
+        line: the line number, from 1.
+        name: the path of the video as written.
+        label: the class number or the class name.
+        folder: the name of the video's parent folder; "" if the path has none.
+        places: paths from the root where the video may be, in order of precedence.
+        frames: the number of frames, if the list has it.
+        written: the label as written.
+        class_name: the class name in a column beside a numeric label, or "".
+        split: the content of the split column, or None if there is no such column.
+        group: the content of the group column, or None.
+        span: start and end of a clip inside the video, or None for the whole video.
+        labels: the classes as written, if a row may have several.
+        unknown: the classes that may or may not apply.
     """
 
     where: str
@@ -78,15 +78,15 @@ class Rows:
     """The rows of a list.
 
     Attributes:
-        form: The form of the list.
-        shape: What a line has after the path: "a number", "a name", "frames and a number" or "no label".
-        rows: The rows.
-        notes: What was skipped, for the description.
-        header: The columns that are read, for the description; "" without a header.
-        split_column: The name of the split column, or None.
-        group_column: The name of the group column, or None.
-        unit: The unit of the spans, or None.
-        classes: The classes that the header names, if there is a column per class.
+        form: the form of the list.
+        shape: what a line has after the path: "a number", "a name", "frames and a number" or "no label".
+        rows: the rows.
+        notes: what was skipped, for the description.
+        header: the columns that are read, for the description; "" without a header.
+        split_column: the name of the split column, or None.
+        group_column: the name of the group column, or None.
+        unit: the unit of the spans, or None.
+        classes: the classes that the header names, if there is a column per class.
     """
 
     form: str
@@ -104,12 +104,12 @@ def line_rows(path: Path, form: str, separator: str | None) -> Rows:
     """The rows of a list without a header.
 
     Args:
-        path: The list.
+        path: the list.
         form: "auto", "lrcn", "ucf101", "rawframes" or "plain".
-        separator: What separates the class names of a video with several; None if it has one class.
+        separator: what separates the class names of a video with several; None if it has one class.
 
     Raises:
-        SeqclfError: A line can't be read, or differs in shape from the first. The message names file and line.
+        SeqclfError: a line can't be read, or differs in shape from the first. The message names file and line.
     """
     if _HMDB51.fullmatch(path.name):
         raise SeqclfError(
@@ -149,10 +149,10 @@ def hmdb51_rows(pattern: Path) -> Rows:
     """The rows of the split files of HMDB51, one per class: ``<video> 1`` for training, 2 for test, 0 for neither.
 
     Args:
-        pattern: Their path, with ``*`` for the name of the class.
+        pattern: their path, with ``*`` for the name of the class.
 
     Raises:
-        SeqclfError: The files have another form.
+        SeqclfError: the files have another form.
     """
     rows, unused = [], 0
     for path in sorted(pattern.parent.glob(pattern.name)):

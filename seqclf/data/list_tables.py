@@ -29,17 +29,17 @@ def read_rows(
     """Reads the rows of a list.
 
     Args:
-        path: The list; or the split files of HMDB51, with ``*`` for the class.
-        form: One of ``FORMS``.
-        columns: The columns for ``path``, ``label``, ``split`` and ``group``, if the header has unusual names or is
+        path: the list; or the split files of HMDB51, with ``*`` for the class.
+        form: one of ``FORMS``.
+        columns: the columns for ``path``, ``label``, ``split`` and ``group``, if the header has unusual names or is
             missing.
-        clips: The unit of start and end times of rows that are clips inside videos; "auto" detects it; None refuses
+        clips: the unit of start and end times of rows that are clips inside videos; "auto" detects it; None refuses
             such rows.
-        separator: What separates the class names of a video with several; None if every video has one class.
-        known: Whether the class names are known, so that any text may be one.
+        separator: what separates the class names of a video with several; None if every video has one class.
+        known: whether the class names are known, so that any text may be one.
 
     Raises:
-        SeqclfError: A line can't be read, or differs in shape from the first. The message names file and line.
+        SeqclfError: a line can't be read, or differs in shape from the first. The message names file and line.
     """
     if "*" in path.name:
         return hmdb51_rows(path)

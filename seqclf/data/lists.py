@@ -45,14 +45,14 @@ class Entry:
     """A video of a list.
 
     Attributes:
-        name: The path of the video as written in the list.
-        path: The path of the video on disk.
-        label: Its class index, from 0; or with several labels 0, 1 or ``IGNORE`` (unknown) for each class.
-        line: The line of the list.
-        frames: Its number of frames, if the list has it.
-        span: Start and end of a clip inside the video, in ``VideoList.unit``; None for the whole video.
-        group: Its group, such as the subject, if the list has it.
-        split: The content of its split column, if the list has it.
+        name: the path of the video as written in the list.
+        path: the path of the video on disk.
+        label: its class index, from 0; or with several labels 0, 1 or ``IGNORE`` (unknown) for each class.
+        line: the line of the list.
+        frames: its number of frames, if the list has it.
+        span: start and end of a clip inside the video, in ``VideoList.unit``; None for the whole video.
+        group: its group, such as the subject, if the list has it.
+        split: the content of its split column, if the list has it.
     """
 
     name: str
@@ -74,14 +74,14 @@ class VideoList:
     """The content of a list.
 
     Attributes:
-        videos: The videos, in the order of the list.
-        classes: The class names, in the order of their indices.
-        form: The form of the list.
-        description: A one-line description.
-        numbers: The class index of each number in the list; empty if labels are names.
-        missing: Line and name of the missing videos that were skipped.
-        unit: The unit of spans, "frames" or "seconds"; None if videos are whole.
-        group_column: The name of the group column, or None.
+        videos: the videos, in the order of the list.
+        classes: the class names, in the order of their indices.
+        form: the form of the list.
+        description: a one-line description.
+        numbers: the class index of each number in the list; empty if labels are names.
+        missing: line and name of the missing videos that were skipped.
+        unit: the unit of spans, "frames" or "seconds"; None if videos are whole.
+        group_column: the name of the group column, or None.
     """
 
     videos: list[Entry]
@@ -110,9 +110,9 @@ class Selection:
 
     Attributes:
         part: "train", "validation" or "test".
-        shared: Whether the list also serves other parts; it must then have a split column.
-        column: The header of the split column; None looks for "split", "subset", "fold", "partition" and "usage".
-        test_split: The value in that column that marks test rows, if it is not a usual name.
+        shared: whether the list also serves other parts; it must then have a split column.
+        column: the header of the split column; None looks for "split", "subset", "fold", "partition" and "usage".
+        test_split: the value in that column that marks test rows, if it is not a usual name.
     """
 
     part: str
@@ -139,26 +139,26 @@ def read_list(
     """Reads a list and finds its videos under ``root``, with or without suffix and class folder.
 
     Args:
-        path: The list.
-        root: The folder that its paths are relative to.
-        form: One of the forms above; "auto" detects it.
-        classes: The class names, such as those of the training list. None takes them from the class index, or else from
+        path: the list.
+        root: the folder that its paths are relative to.
+        form: one of the forms above; "auto" detects it.
+        classes: the class names, such as those of the training list. None takes them from the class index, or else from
             the names in the list, the class folders, or the numbers; there is never a class without a video.
-        class_index: A file with a line ``number name`` (from 0 or 1) or ``name`` per class. It is looked up in the
+        class_index: a file with a line ``number name`` (from 0 or 1) or ``name`` per class. It is looked up in the
             current folder, beside the list and under ``root``. None uses ``classInd.txt`` beside the list, if it
             exists.
         missing: "raise" an error if a video is missing, or "skip" it.
-        numbers: The class index of each number, as in ``VideoList.numbers`` of the training list.
+        numbers: the class index of each number, as in ``VideoList.numbers`` of the training list.
         first_label: 0 or 1, the number of the first class; None detects it, or raises if it is ambiguous.
-        columns: The names of the columns "path", "label", "split" and "group", if they are unusual; or their numbers
+        columns: the names of the columns "path", "label", "split" and "group", if they are unusual; or their numbers
             from 0, if the file has no header. "labels" takes the names of several columns with one class each.
-        select: Which rows to take; None for all.
-        clips: The unit of start and end of rows that are clips inside videos. "auto" detects it by the header and the
+        select: which rows to take; None for all.
+        clips: the unit of start and end of rows that are clips inside videos. "auto" detects it by the header and the
             times; None refuses such rows.
-        separator: What separates the labels of a video with several, such as "|"; None if each video has one label.
+        separator: what separates the labels of a video with several, such as "|"; None if each video has one label.
 
     Raises:
-        SeqclfError: The list can't be read or is ambiguous; its lines have different forms; a label is not a class or
+        SeqclfError: the list can't be read or is ambiguous; its lines have different forms; a label is not a class or
             contradicts the video's folder; a video is missing, or listed with two labels. The message names file and
             line.
     """

@@ -42,10 +42,10 @@ def read_parts(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     """Reads MNIST.
 
     Returns:
-        For "train" and "test", images ``(N, 28, 28)`` uint8 and labels ``(N,)`` int64.
+        for "train" and "test", images ``(N, 28, 28)`` uint8 and labels ``(N,)`` int64.
 
     Raises:
-        SeqclfError: A file is damaged.
+        SeqclfError: a file is damaged.
     """
     return {name: _read(folder, *_PARTS[name]) for name in _PARTS}
 
@@ -57,7 +57,7 @@ def fetch(folder: Path) -> str | None:
         None when all files are there; otherwise the reason why they are not.
 
     Raises:
-        SeqclfError: A packed file is damaged.
+        SeqclfError: a packed file is damaged.
     """
     missing = [path.name for path in raw_files(folder) if not path.exists()]
     if not missing:

@@ -35,14 +35,14 @@ def mnist(
     """MNIST (LeCun et al. 1998): clips of 28 frames with 28 pixels each, uint8, ten classes.
 
     Args:
-        axis: The frames are the "rows" of an image, top to bottom, or its "columns", left to right.
+        axis: the frames are the "rows" of an image, top to bottom, or its "columns", left to right.
         labelling: ``last_frame`` or ``every_frame``.
-        root: The folder that holds ``MNIST/raw``, or will hold it; None for ``~/.cache/seqclf``.
+        root: the folder that holds ``MNIST/raw``, or will hold it; None for ``~/.cache/seqclf``.
         source: "mnist" (downloaded if it is missing), "digits" (the 1,797 built-in digits), or "auto": MNIST if it is
             there or can be downloaded, else the built-in digits, with a warning in ``Data.warning``.
 
     Raises:
-        SeqclfError: An argument is out of range; a file is damaged; MNIST is asked for and not available.
+        SeqclfError: an argument is out of range; a file is damaged; MNIST is asked for and not available.
     """
     if axis not in ("rows", "columns"):
         raise SeqclfError(f'data.axis={axis!r}: expected "rows" or "columns"')
@@ -77,14 +77,14 @@ def read_image(path: str | Path, axis: Axis = "rows") -> tuple[Tensor, list[str]
     ground, and inverted, because MNIST's digits are white on black.
 
     Args:
-        path: A picture of any kind that ``read_picture`` reads.
-        axis: The frames are its "rows" or "columns".
+        path: a picture of any kind that ``read_picture`` reads.
+        axis: the frames are its "rows" or "columns".
 
     Returns:
-        The frames ``(28, 28)`` uint8, and a description of each change, such as "scaled from 64x64".
+        the frames ``(28, 28)`` uint8, and a description of each change, such as "scaled from 64x64".
 
     Raises:
-        SeqclfError: The file is missing or damaged, or has more than 8 bits per channel.
+        SeqclfError: the file is missing or damaged, or has more than 8 bits per channel.
     """
     from PIL import Image
 

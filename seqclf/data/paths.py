@@ -20,14 +20,14 @@ def resolve_path(name: str | Path, *folders: str | Path) -> Path:
     with ``*`` stands for several files, of which one must exist.
 
     Args:
-        name: The path.
-        folders: Folders to search after the current one, such as ``root``.
+        name: the path.
+        folders: folders to search after the current one, such as ``root``.
 
     Returns:
-        The first path that exists.
+        the first path that exists.
 
     Raises:
-        SeqclfError: There is none. The message names the folders searched.
+        SeqclfError: there is none. The message names the folders searched.
     """
     path = Path(name).expanduser()
     places = [Path(folder).expanduser() for folder in folders]

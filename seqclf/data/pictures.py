@@ -37,7 +37,7 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     Pixels are as stored: EXIF orientation is not applied, grey becomes RGB, and transparency is dropped.
 
     Raises:
-        SeqclfError: The file is missing or damaged, has more than 8 bits per channel, or holds several pictures.
+        SeqclfError: the file is missing or damaged, has more than 8 bits per channel, or holds several pictures.
     """
     with _naming(path), open(path, "rb", buffering=0) as file:
         content = bytearray(os.fstat(file.fileno()).st_size)

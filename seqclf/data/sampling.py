@@ -44,16 +44,16 @@ def window(length: int, generator: torch.Generator | None, frames: int = 16, ste
     """One window, at a random position in training and in the middle in evaluation (LRCN).
 
     Args:
-        length: The number of frames of the video.
-        generator: The generator that draws the position; None for the middle.
-        frames: The number of frames of the clip.
-        step: The distance between consecutive frames of the clip.
+        length: the number of frames of the video.
+        generator: the generator that draws the position; None for the middle.
+        frames: the number of frames of the clip.
+        step: the distance between consecutive frames of the clip.
 
     Returns:
-        One clip of up to ``frames`` frame numbers.
+        one clip of up to ``frames`` frame numbers.
 
     Raises:
-        SeqclfError: An argument is below 1.
+        SeqclfError: an argument is below 1.
     """
     _check(length, frames, step)
     most = min(frames, (length - 1) // step + 1)
@@ -66,15 +66,15 @@ def uniform(length: int, generator: torch.Generator | None, frames: int = 16) ->
     """One frame from each of ``frames`` equal parts of the video, random or in evaluation the middle one (TSN).
 
     Args:
-        length: The number of frames of the video.
-        generator: The generator that draws the frames; None for the middle frames.
-        frames: The number of frames of the clip.
+        length: the number of frames of the video.
+        generator: the generator that draws the frames; None for the middle frames.
+        frames: the number of frames of the clip.
 
     Returns:
-        One clip of up to ``frames`` frame numbers.
+        one clip of up to ``frames`` frame numbers.
 
     Raises:
-        SeqclfError: An argument is below 1.
+        SeqclfError: an argument is below 1.
     """
     _check(length, frames, 1)
     n = min(frames, length)
@@ -91,17 +91,17 @@ def dense(
     """Windows at a regular stride, the last one ending at the last frame; in training, a random one of them.
 
     Args:
-        length: The number of frames of the video.
-        generator: The generator that draws one window; None for all windows.
-        frames: The number of frames of a window.
-        stride: The distance between the starts of consecutive windows, in frames of the video.
-        step: The distance between consecutive frames of a window.
+        length: the number of frames of the video.
+        generator: the generator that draws one window; None for all windows.
+        frames: the number of frames of a window.
+        stride: the distance between the starts of consecutive windows, in frames of the video.
+        step: the distance between consecutive frames of a window.
 
     Returns:
-        The clips, each of up to ``frames`` frame numbers; one clip with a generator.
+        the clips, each of up to ``frames`` frame numbers; one clip with a generator.
 
     Raises:
-        SeqclfError: An argument is below 1.
+        SeqclfError: an argument is below 1.
     """
     _check(length, frames, step)
     if stride < 1:
@@ -118,15 +118,15 @@ def whole(length: int, generator: torch.Generator | None, step: int = 1) -> list
     """The whole video as one clip.
 
     Args:
-        length: The number of frames of the video.
-        generator: Unused; the clip is the same in training.
-        step: Take every ``step``-th frame.
+        length: the number of frames of the video.
+        generator: unused; the clip is the same in training.
+        step: take every ``step``-th frame.
 
     Returns:
-        One clip.
+        one clip.
 
     Raises:
-        SeqclfError: An argument is below 1.
+        SeqclfError: an argument is below 1.
     """
     _check(length, 1, step)
     return [list(range(0, length, step))]

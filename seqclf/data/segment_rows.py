@@ -66,8 +66,8 @@ def segment_rows(
     """Reads the rows of a table. Rows of neighbouring frames with the same labels are joined.
 
     Args:
-        video: The video, if the file is that of one. The file may then be a class name per line, one for each frame.
-        known: Whether the class names are known, so that any text may be one.
+        video: the video, if the file is that of one. The file may then be a class name per line, one for each frame.
+        known: whether the class names are known, so that any text may be one.
 
     The other arguments, and the errors, are those of ``read_segments``.
     """
@@ -100,13 +100,13 @@ def annotation_files(path: Path, names: Iterable[str], missing: dict[str, str] |
     """The file of each video, where each has its own.
 
     Args:
-        path: A folder, in which a file belongs to the video whose name it has or begins with, such as
+        path: a folder, in which a file belongs to the video whose name it has or begins with, such as
             ``video01-phase.txt``; or a path with ``*`` for the name of the video, such as ``phases/*-phase.txt``.
-        names: The videos.
-        missing: Filled with the reason for each video without a file; None to raise.
+        names: the videos.
+        missing: filled with the reason for each video without a file; None to raise.
 
     Raises:
-        SeqclfError: A video has no file, or several.
+        SeqclfError: a video has no file, or several.
     """
     there = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else []
     files = {}
@@ -136,7 +136,7 @@ def _find_columns(table: Table, unit: Unit, several: bool, one_video: bool) -> _
     """The columns of a table.
 
     Raises:
-        SeqclfError: A column is missing, or times are not in the unit.
+        SeqclfError: a column is missing, or times are not in the unit.
     """
     video = None if one_video else table.find("video", PATH)
     label = table.find("label", LABEL) if "labels" not in table.columns else None

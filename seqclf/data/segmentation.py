@@ -41,19 +41,19 @@ def feature_set(
     """Feature sequences with labels of their frames, in the layout of temporal action segmentation.
 
     Args:
-        root: The folder of ``features/``, ``groundTruth/``, ``mapping.txt`` and ``splits/``.
-        split: The number n of ``splits/train.split<n>.bundle`` and ``splits/test.split<n>.bundle``.
-        sample_rate: Take every ``sample_rate``-th frame.
-        on_length: If the lengths of features and labels differ, "cut" both to the shorter and report it, or "refuse".
-        sampling: Which frames form a clip in training; evaluation uses whole sequences.
-        background: Classes that the segment metrics ignore.
-        workers: The number of threads that read ahead.
+        root: the folder of ``features/``, ``groundTruth/``, ``mapping.txt`` and ``splits/``.
+        split: the number n of ``splits/train.split<n>.bundle`` and ``splits/test.split<n>.bundle``.
+        sample_rate: take every ``sample_rate``-th frame.
+        on_length: if the lengths of features and labels differ, "cut" both to the shorter and report it, or "refuse".
+        sampling: which frames form a clip in training; evaluation uses whole sequences.
+        background: classes that the segment metrics ignore.
+        workers: the number of threads that read ahead.
         on_error: "raise", or "skip" to leave out videos with values that are not finite.
-        layout: The axes of the files: "features_first" for (D, T), the convention of the field, or "time_first" for
+        layout: the axes of the files: "features_first" for (D, T), the convention of the field, or "time_first" for
             (T, D). "auto" compares the axes with the lengths of the labels, and raises if that is ambiguous.
 
     Raises:
-        SeqclfError: A file is missing or wrong.
+        SeqclfError: a file is missing or wrong.
     """
     folder = Path(root).expanduser()
     (train, classes, notes), (test, _, test_notes) = (
@@ -83,19 +83,19 @@ def segmentation_set(
     """Opens the videos of one split, with their labels.
 
     Args:
-        root: The folder of ``features``, ``groundTruth``, ``splits`` and the mapping.
-        split: The name of the split, such as "train.split1".
-        sample_rate: Take every ``sample_rate``-th frame of features and labels.
-        mapping: The name of the mapping file.
+        root: the folder of ``features``, ``groundTruth``, ``splits`` and the mapping.
+        split: the name of the split, such as "train.split1".
+        sample_rate: take every ``sample_rate``-th frame of features and labels.
+        mapping: the name of the mapping file.
         on_length: "cut" features and labels of a video to the shorter of both, or "refuse" a difference.
-        layout: The axes of the feature files; see ``FeatureFile``. "auto" takes the layout in which all videos have the
+        layout: the axes of the feature files; see ``FeatureFile``. "auto" takes the layout in which all videos have the
             same number of features and about as many frames as labels. It refuses if both or neither do.
 
     Returns:
-        The videos with labels ``(T,)`` int64, the class names, and notes on what was read and cut.
+        the videos with labels ``(T,)`` int64, the class names, and notes on what was read and cut.
 
     Raises:
-        SeqclfError: A file is missing or damaged; a class is not in the mapping; the videos differ in their number of
+        SeqclfError: a file is missing or damaged; a class is not in the mapping; the videos differ in their number of
             features; features and labels differ in length, and ``on_length`` is "refuse" or the difference is large.
     """
     if on_length not in ("cut", "refuse"):
@@ -164,7 +164,7 @@ def read_mapping(path: str | Path) -> list[str]:
     """Reads the class names, in the order of their indices, from lines of "index name".
 
     Raises:
-        SeqclfError: The file is missing; a line has another form, or repeats an index or a name; an index is missing.
+        SeqclfError: the file is missing; a line has another form, or repeats an index or a name; an index is missing.
     """
     lines: dict[int, tuple[int, str]] = {}
     seen: dict[str, int] = {}
@@ -203,12 +203,12 @@ def read_labels(path: Path, index: dict[str, int], mapping: str | Path) -> Tenso
     """Reads the labels ``(T,)`` int64 of a file with one class name per line.
 
     Args:
-        path: The file.
-        index: The number of each class name.
-        mapping: The file of the class names, for error messages.
+        path: the file.
+        index: the number of each class name.
+        mapping: the file of the class names, for error messages.
 
     Raises:
-        SeqclfError: The file is missing, or a class is not in the index; names the line.
+        SeqclfError: the file is missing, or a class is not in the index; names the line.
     """
     lines = read_text(path).rstrip().split("\n")
     labels = [index.get(line.strip(), -1) for line in lines]

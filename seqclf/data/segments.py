@@ -51,17 +51,17 @@ class Segments:
     """The content of a table of segments.
 
     Attributes:
-        path: The file.
+        path: the file.
         unit: "frames" or "seconds".
-        classes: The class names, in the order of their indices.
-        elsewhere: The label of frames outside all segments: ``IGNORE``, or the index of the background class.
-        videos: The segments of each video, in the order of the file.
-        bad: With ``on_error="skip"``, the videos with invalid segments: name -> reason.
-        multi_label: Whether a frame may have several labels.
-        by_frame: Whether the table labels single frames, so that others are unknown.
-        step: The resolution of the times, in the unit.
-        header: The columns that were read.
-        files: The file of each video, if each has its own.
+        classes: the class names, in the order of their indices.
+        elsewhere: the label of frames outside all segments: ``IGNORE``, or the index of the background class.
+        videos: the segments of each video, in the order of the file.
+        bad: with ``on_error="skip"``, the videos with invalid segments: name -> reason.
+        multi_label: whether a frame may have several labels.
+        by_frame: whether the table labels single frames, so that others are unknown.
+        step: the resolution of the times, in the unit.
+        header: the columns that were read.
+        files: the file of each video, if each has its own.
     """
 
     path: str
@@ -106,22 +106,22 @@ def read_segments(
     """Reads a table of segments.
 
     Args:
-        path: The file: CSV, TSV, semicolons, JSON or JSON lines; or a file per video, see ``annotation_files``.
-        unit: The unit of start and end.
-        classes: The class names; a label is a name or a number. None takes the labels in the file, sorted.
-        background: The class of frames outside all segments; None leaves them without a label. With ``classes=None`` it
+        path: the file: CSV, TSV, semicolons, JSON or JSON lines; or a file per video, see ``annotation_files``.
+        unit: the unit of start and end.
+        classes: the class names; a label is a name or a number. None takes the labels in the file, sorted.
+        background: the class of frames outside all segments; None leaves them without a label. With ``classes=None`` it
             becomes the first class if no segment has it.
-        inclusive: With unit "frames", ``end`` is the last frame of a segment.
-        columns: The columns "video", "start", "end" and "label" (or "frame"), by unusual names, or by numbers from 0 if
+        inclusive: with unit "frames", ``end`` is the last frame of a segment.
+        columns: the columns "video", "start", "end" and "label" (or "frame"), by unusual names, or by numbers from 0 if
             the file has no header. "labels" takes the columns of classes with 0 or 1.
         on_error: "raise", or "skip" to add the videos of invalid rows to ``bad``.
         first_label: 0 or 1, the number of the first class, if labels are numbers. None detects it by a label 0 or a
             label equal to the number of classes, or raises.
-        separator: What separates several labels of a frame, such as "|"; segments may then overlap. None for one.
-        names: The videos, if each has a file of its own.
+        separator: what separates several labels of a frame, such as "|"; segments may then overlap. None for one.
+        names: the videos, if each has a file of its own.
 
     Raises:
-        SeqclfError: The file is missing or not such a table; a row lacks a value, has an invalid time, ends before it
+        SeqclfError: the file is missing or not such a table; a row lacks a value, has an invalid time, ends before it
             starts, or has an unknown label. The message names the file and line.
     """
     _check(unit, inclusive, background, separator)
@@ -171,7 +171,7 @@ def name_of(segments: Segments, path: str) -> str:
     It is the path itself, or else the only name that is equal without suffix, or without suffix and folders.
 
     Raises:
-        SeqclfError: The table does not have the video, or several names match.
+        SeqclfError: the table does not have the video, or several names match.
     """
     if path in segments.videos:
         return path

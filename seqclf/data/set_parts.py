@@ -29,7 +29,7 @@ class SetParts:
     """The arguments that ``video_set`` and ``annotated_set`` share; they are described there.
 
     Attributes:
-        found: The data set of each part, filled by ``add``.
+        found: the data set of each part, filled by ``add``.
     """
 
     root: str

@@ -61,41 +61,41 @@ def video_set(
     The same list may serve as ``train``, ``test`` and ``validation`` if it has a split column.
 
     Args:
-        root: The folder that the paths in the lists are relative to.
-        train: The list to train on, relative to the current folder or to ``root``.
-        test: The list to test on.
-        validation: The list that chooses the best checkpoint; None for none.
-        split: A list that replaces ``test``, as in ``seqclf evaluate runs/<run> data.split=test02.txt``.
-        form: The form of the lists; see ``read_list``.
-        class_index: A file with the numbers and names of the classes; see ``read_list``.
-        pattern: Which pictures of a folder are frames, such as "img_*"; None for all.
-        fps: The frame rate to resample video files to; None keeps the rate of each file.
-        sampling: Which frames form a clip in training.
-        test_sampling: Which frames form the clips of an evaluation.
-        transform: The transform of a clip's frames, with new random parameters each time; None for none.
-        test_transform: The transform in evaluation; None for ``transform``.
-        labelling: Which frames of a clip are labelled.
-        workers: The number of threads that read ahead.
+        root: the folder that the paths in the lists are relative to.
+        train: the list to train on, relative to the current folder or to ``root``.
+        test: the list to test on.
+        validation: the list that chooses the best checkpoint; None for none.
+        split: a list that replaces ``test``, as in ``seqclf evaluate runs/<run> data.split=test02.txt``.
+        form: the form of the lists; see ``read_list``.
+        class_index: a file with the numbers and names of the classes; see ``read_list``.
+        pattern: which pictures of a folder are frames, such as "img_*"; None for all.
+        fps: the frame rate to resample video files to; None keeps the rate of each file.
+        sampling: which frames form a clip in training.
+        test_sampling: which frames form the clips of an evaluation.
+        transform: the transform of a clip's frames, with new random parameters each time; None for none.
+        test_transform: the transform in evaluation; None for ``transform``.
+        labelling: which frames of a clip are labelled.
+        workers: the number of threads that read ahead.
         on_error: "raise"; "skip" to leave out videos that are missing or can't be read; "skip_frames" to leave out the
             frames of video files that can't be decoded. What is left out is reported and recorded.
         first_label: 0 or 1, the number of the first class; None detects it, or raises if it is ambiguous.
-        columns: The columns "path", "label" and "split" of the lists; see ``read_list``.
-        split_column: The column that assigns rows to training, validation and test; None looks for the usual names,
+        columns: the columns "path", "label" and "split" of the lists; see ``read_list``.
+        split_column: the column that assigns rows to training, validation and test; None looks for the usual names,
             such as "split" or "fold".
-        test_split: The value in that column that marks test rows, such as the number of a fold.
-        unit: The unit of start and end in a list whose rows are clips inside videos; "auto" detects it by the header
+        test_split: the value in that column that marks test rows, such as the number of a fold.
+        unit: the unit of start and end in a list whose rows are clips inside videos; "auto" detects it by the header
             and the times, or raises if it is ambiguous. Frames are numbered as in the file or the names of pictures.
-        past_end: How far a clip may extend past the end of its video, in ``unit``; see ``VideoSpan``.
-        decision: How a clip is classified, by its "last" frame or by the "mean" over frames; None follows
+        past_end: how far a clip may extend past the end of its video, in ``unit``; see ``VideoSpan``.
+        decision: how a clip is classified, by its "last" frame or by the "mean" over frames; None follows
             ``labelling``.
-        stream: The video stream to read from files with several, from 0; None for FFmpeg's choice.
-        layout: The axes of ``.npy`` files: "time_first" for (T, D), "features_first" for (D, T).
-        multi_label: Whether a video may have several labels: ``walk|run``, several numbers or names per line, a row for
+        stream: the video stream to read from files with several, from 0; None for FFmpeg's choice.
+        layout: the axes of ``.npy`` files: "time_first" for (T, D), "features_first" for (D, T).
+        multi_label: whether a video may have several labels: ``walk|run``, several numbers or names per line, a row for
             each label, or a column of 0 and 1 for each class, in which an empty cell is unknown.
-        separator: What separates the labels of a video.
+        separator: what separates the labels of a video.
 
     Raises:
-        SeqclfError: A list or a video is missing or invalid. The message names the file and line.
+        SeqclfError: a list or a video is missing or invalid. The message names the file and line.
     """
     check_layout(layout)
     parts = SetParts(
@@ -162,32 +162,32 @@ def annotated_set(
     All videos are opened at the start, to check the segments. Arguments that are not listed are those of ``video_set``.
 
     Args:
-        train, test, validation: Lists of videos, one path per line; the rest of a line is ignored.
-        segments: The table. It names videos by their paths in the lists, with or without suffix and folders. If each
+        train, test, validation: lists of videos, one path per line; the rest of a line is ignored.
+        segments: the table. It names videos by their paths in the lists, with or without suffix and folders. If each
             video has a file of its own, their folder, or their path with ``*`` for the name of the video.
-        classes: The class names, or a file with one per line; None takes the labels in the table, sorted.
-        background: The class of frames outside all segments; None leaves them without a label. The segment metrics
+        classes: the class names, or a file with one per line; None takes the labels in the table, sorted.
+        background: the class of frames outside all segments; None leaves them without a label. The segment metrics
             ignore it; they are computed if test clips are whole videos.
-        unit: The unit of start and end, "frames" or "seconds". Frames are those of the file, at its own rate.
-        fps: The frame rate to resample video files to; a frame keeps its label in the file. For folders of pictures,
+        unit: the unit of start and end, "frames" or "seconds". Frames are those of the file, at its own rate.
+        fps: the frame rate to resample video files to; a frame keeps its label in the file. For folders of pictures,
             the rate at which they were recorded, which segments in seconds need.
-        frame_numbers: How segments number the frames of folders: "names", by the numbers in the names of the pictures,
+        frame_numbers: how segments number the frames of folders: "names", by the numbers in the names of the pictures,
             or "order", by position from 0. None uses the names if they are numbered, unless they count from 1 and a
             segment starts at 0. The choice is reported and recorded.
-        past_end: How far a segment may extend past the end of its video or into the next segment, in ``unit``; None
+        past_end: how far a segment may extend past the end of its video or into the next segment, in ``unit``; None
             for one frame, or for the resolution of the table's times if that is coarser. The excess is cut off, and
             the number of such segments is reported.
-        inclusive: With unit "frames", ``end`` is the last frame of a segment.
+        inclusive: with unit "frames", ``end`` is the last frame of a segment.
         first_label: 0 or 1, the number of the first class, if labels are numbers. None takes it from the file of
             classes, or detects it, or raises if it is ambiguous.
-        columns: The columns "video", "start", "end" and "label" of the table; see ``read_segments``.
-        multi_label: Whether a frame may have several labels; segments may then overlap.
-        annotation_fps: The rate at which the table counts frames; None for that of each video.
-        first_frame: The number of a video's first frame in the table. None: 1 if the table has a row per frame and its
+        columns: the columns "video", "start", "end" and "label" of the table; see ``read_segments``.
+        multi_label: whether a frame may have several labels; segments may then overlap.
+        annotation_fps: the rate at which the table counts frames; None for that of each video.
+        first_frame: the number of a video's first frame in the table. None: 1 if the table has a row per frame and its
             last row shows it, else 0. Folders of pictures follow ``frame_numbers``.
 
     Raises:
-        SeqclfError: A list, a video or a segment is missing or invalid. The message names the file and line.
+        SeqclfError: a list, a video or a segment is missing or invalid. The message names the file and line.
     """
     check_layout(layout)
     names, first_label = class_names(classes, root, first_label)

@@ -33,7 +33,7 @@ def in_shards(videos: Sequence[Video], size: int, lanes: int, seed: int | None) 
             then give batches with few classes.
 
     Returns:
-        For each shard, the key and the video of each sample.
+        for each shard, the key and the video of each sample.
     """
     total = sum(os.path.getsize(path) for video in videos for path in _files(video))
     count = -(-max(total, 1) // size)

@@ -24,16 +24,16 @@ class VideoSpan(Source):
     """The frames of a video from ``start`` up to, but not including, ``end``, as a source.
 
     Args:
-        source: The video.
-        start: The number of the first frame in the file, or seconds of player time.
-        end: The number after the last frame, or seconds.
+        source: the video.
+        start: the number of the first frame in the file, or seconds of player time.
+        end: the number after the last frame, or seconds.
         unit: "frames" or "seconds". In seconds, the span contains the frames whose middle is inside.
-        past_end: How far the span may extend past the end of the video; it is then cut there. None
+        past_end: how far the span may extend past the end of the video; it is then cut there. None
             allows one frame, or ``step`` if that is longer.
-        step: The resolution of the times.
+        step: the resolution of the times.
 
     Raises:
-        SeqclfError: On first use: the video can't be read; the span contains no frame, or extends too far past the end;
+        SeqclfError: on first use: the video can't be read; the span contains no frame, or extends too far past the end;
             the unit is seconds and the frame rate is unknown.
     """
 
@@ -118,7 +118,7 @@ def frames_between(times: FrameTimes, start: float, end: float, unit: Unit, name
     """The first frame of a source in a span, and the frame after the last.
 
     Raises:
-        SeqclfError: The unit is seconds and the frame rate is unknown.
+        SeqclfError: the unit is seconds and the frame rate is unknown.
     """
     positions = times.middles if unit == "seconds" else times.numbers
     if positions is None:
@@ -131,11 +131,11 @@ def span_columns(table: Table, unit: Unit | Literal["auto"]) -> tuple[int, int, 
     """Finds the columns of start and end in a table, and their unit; None if the table has none in this unit.
 
     Args:
-        table: The table.
-        unit: The unit. "auto" detects it by the header, or else by the times: fractions are seconds.
+        table: the table.
+        unit: the unit. "auto" detects it by the header, or else by the times: fractions are seconds.
 
     Raises:
-        SeqclfError: With "auto", all times are whole numbers, which may be frames or seconds.
+        SeqclfError: with "auto", all times are whole numbers, which may be frames or seconds.
     """
     frames = table.find("start", START, START_FRAME), table.find("end", END, END_FRAME)
     seconds = table.find("start", START, START_SECONDS), table.find("end", END, END_SECONDS)
@@ -160,14 +160,14 @@ def read_span(
     """Parses start and end of a row.
 
     Args:
-        record: The row, for errors.
-        start, end: The texts.
-        unit: Their unit.
-        delimiter: The delimiter of the table. If it is not a comma, times may have a decimal comma.
-        inclusive: Whether the end is the last frame.
+        record: the row, for errors.
+        start, end: the texts.
+        unit: their unit.
+        delimiter: the delimiter of the table. If it is not a comma, times may have a decimal comma.
+        inclusive: whether the end is the last frame.
 
     Raises:
-        SeqclfError: One is not a number of at least 0, or the end is not after the start.
+        SeqclfError: one is not a number of at least 0, or the end is not after the start.
     """
     bounds: list[float] = []
     for name, text in (("start", start), ("end", end)):

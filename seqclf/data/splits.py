@@ -21,16 +21,16 @@ def rows_of_part(
     """The rows of a list that its split column assigns to a part.
 
     Args:
-        path: The list, for errors.
-        rows: Its rows, each with its ``split``.
-        column: The name of the split column.
+        path: the list, for errors.
+        rows: its rows, each with its ``split``.
+        column: the name of the split column.
         part: "train", "validation" or "test".
-        shared: Whether the list serves several parts. If not, and the column has only one value, all rows are taken.
-        test_split: The value that marks test rows, such as the number of a fold. All other rows are then training rows,
+        shared: whether the list serves several parts. If not, and the column has only one value, all rows are taken.
+        test_split: the value that marks test rows, such as the number of a fold. All other rows are then training rows,
             except those marked as validation rows.
 
     Raises:
-        SeqclfError: The column has unknown values, or no row belongs to the part.
+        SeqclfError: the column has unknown values, or no row belongs to the part.
     """
     values = sorted({str(row.split) for row in rows})
     if len(values) == 1 and not shared:

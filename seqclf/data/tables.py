@@ -37,13 +37,13 @@ class Table:
     """The rows of a table under a header.
 
     Attributes:
-        path: The file.
-        header: The column names as written; numbers if the file has no header.
-        records: The rows, each with as many cells as the header. Lists and objects in JSON are cells of JSON text.
-        comments: The number of comment lines skipped.
-        delimiter: The delimiter of cells; "" in JSON.
-        columns: The user's mapping, which takes precedence over the usual names.
-        used: The columns that were found.
+        path: the file.
+        header: the column names as written; numbers if the file has no header.
+        records: the rows, each with as many cells as the header. Lists and objects in JSON are cells of JSON text.
+        comments: the number of comment lines skipped.
+        delimiter: the delimiter of cells; "" in JSON.
+        columns: the user's mapping, which takes precedence over the usual names.
+        used: the columns that were found.
     """
 
     path: Path
@@ -58,10 +58,10 @@ class Table:
         """Finds the column for a purpose: the mapped one, or the first of ``names`` in the header.
 
         Returns:
-            The number of the column from 0, or None.
+            the number of the column from 0, or None.
 
         Raises:
-            SeqclfError: The mapping names a missing column, or the header has the name twice.
+            SeqclfError: the mapping names a missing column, or the header has the name twice.
         """
         found = None
         if purpose in self.columns:
@@ -98,7 +98,7 @@ def read_text(path: str | Path) -> str:
     """Reads a text file in UTF-8, or in UTF-16 with a byte order mark. Line ends become ``\\n``.
 
     Raises:
-        SeqclfError: The file is missing, unreadable, empty, or in another encoding.
+        SeqclfError: the file is missing, unreadable, empty, or in another encoding.
     """
     path = Path(path)
     try:
@@ -125,11 +125,11 @@ def numbered_lines(path: str | Path, comments: bool = True) -> list[tuple[int, s
     """The lines of a file with their numbers from 1, stripped, without blank ones.
 
     Args:
-        path: The file.
-        comments: Leave out lines that begin with ``#``.
+        path: the file.
+        comments: leave out lines that begin with ``#``.
 
     Raises:
-        SeqclfError: As in ``read_text``; or no line is left.
+        SeqclfError: as in ``read_text``; or no line is left.
     """
     lines = [(number, line.strip()) for number, line in enumerate(read_text(path).split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line and not (comments and line.startswith("#"))]
@@ -145,11 +145,11 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
     comments.
 
     Args:
-        path: The file.
-        columns: Names or numbers of columns. If all are numbers, the file has no header.
+        path: the file.
+        columns: names or numbers of columns. If all are numbers, the file has no header.
 
     Raises:
-        SeqclfError: As in ``read_text``; or a row is not CSV or differs from the header in its number of cells; or
+        SeqclfError: as in ``read_text``; or a row is not CSV or differs from the header in its number of cells; or
             there are no rows.
     """
     path, columns = Path(path), check_columns(path, columns)
@@ -192,7 +192,7 @@ def check_columns(path: str | Path, columns: Columns | None) -> Columns:
     """The mapping with "path" and "video" as the same purpose.
 
     Raises:
-        SeqclfError: A purpose is unknown.
+        SeqclfError: a purpose is unknown.
     """
     columns = dict(columns or {})
     unknown = next((purpose for purpose in columns if purpose not in PURPOSES), None)
@@ -234,8 +234,8 @@ def number_of_seconds(text: str, comma: bool = False) -> float | None:
     """Parses a time such as ``1.5``, ``0:01.5`` or ``00:00:01.500`` to seconds; None if the text is not one.
 
     Args:
-        text: The time, as seconds, ``mm:ss`` or ``hh:mm:ss``.
-        comma: Allow a decimal comma, as in ``1,5``.
+        text: the time, as seconds, ``mm:ss`` or ``hh:mm:ss``.
+        comma: allow a decimal comma, as in ``1,5``.
     """
     if comma:
         text = text.replace(",", ".") if text.count(",") == 1 and "." not in text else text

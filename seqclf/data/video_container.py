@@ -24,11 +24,11 @@ class Place:
     """Where a video is stored: in a file, or in ``size`` bytes of it that begin at ``start``.
 
     Attributes:
-        file: The path of the file.
-        start: The first byte.
-        size: The number of bytes; None for the whole file.
-        name: The name in error messages; "" for the path.
-        stream: Which video stream of the file, from 0 (FFmpeg's ``v:<n>``); None for the one that FFmpeg chooses.
+        file: the path of the file.
+        start: the first byte.
+        size: the number of bytes; None for the whole file.
+        name: the name in error messages; "" for the path.
+        stream: which video stream of the file, from 0 (FFmpeg's ``v:<n>``); None for the one that FFmpeg chooses.
     """
 
     file: str
@@ -45,7 +45,7 @@ def open_container(place: Place) -> tuple[InputContainer, VideoStream]:
     """Opens a file.
 
     Returns:
-        The open file, and its chosen video stream.
+        the open file, and its chosen video stream.
 
     Raises:
         SeqclfError: PyAV is not installed; the file is missing, empty, or not a video; there is no such stream, or no
@@ -141,12 +141,12 @@ def decode(
     replaces its timestamp.
 
     Args:
-        codec: The decoder.
-        packets: The packets with their numbers.
-        trusted: Numbers of packets that are decoded although they are flagged as corrupt.
+        codec: the decoder.
+        packets: the packets with their numbers.
+        trusted: numbers of packets that are decoded although they are flagged as corrupt.
 
     Yields:
-        The frames in display order, each with the number of its packet, or -1 for a frame without one. A damaged frame
+        the frames in display order, each with the number of its packet, or -1 for a frame without one. A damaged frame
         is None; it comes when its packet is decoded, not in display order.
     """
     from av import FFmpegError
@@ -173,7 +173,7 @@ def decode_all(place: Place, trusted: Container[int] = ()) -> Frames:
     """Decodes a whole file; see ``decode``.
 
     Raises:
-        SeqclfError: Frames differ in size.
+        SeqclfError: frames differ in size.
     """
     container, stream = open_container(place)
     first: tuple[int, int] | None = None

@@ -26,8 +26,8 @@ class Decoder:
     """An open file with its decoder, at some position.
 
     Args:
-        place: The file.
-        index: The index of its frames.
+        place: the file.
+        index: the index of its frames.
     """
 
     def __init__(self, place: Place, index: FrameIndex) -> None:
@@ -51,7 +51,7 @@ class Decoder:
         """Red, green and blue ``(H, W)`` of a frame of the file.
 
         Raises:
-            SeqclfError: The frame can't be decoded, is built on one that can't be, or differs in size from frame 0.
+            SeqclfError: the frame can't be decoded, is built on one that can't be, or differs in size from frame 0.
         """
         frame = self._frame(number)
         if self.size != (size := (frame.width, frame.height)):

@@ -41,15 +41,15 @@ class VideoFile(Source):
     open, so that reading on needs no seek. Objects can be pickled, used after a fork, and shared by threads.
 
     Args:
-        path: The file, or a place in one.
-        fps: The frame rate to resample to. Frame ``k`` is then the last frame that is shown no later than ``k / fps``
+        path: the file, or a place in one.
+        fps: the frame rate to resample to. Frame ``k`` is then the last frame that is shown no later than ``k / fps``
             seconds after the first frame, within the millisecond to which containers round. None keeps all frames.
-        stream: Which video stream of the file, from 0; None for the one that FFmpeg chooses.
+        stream: which video stream of the file, from 0; None for the one that FFmpeg chooses.
         on_error: "raise", or "skip_frames" to leave out frames that can't be decoded or are built on such frames.
             ``lost`` reports them. The whole file is then decoded once on first use.
 
     Raises:
-        SeqclfError: An argument is out of range. On first use: the file is missing, empty, cut off, or not a video;
+        SeqclfError: an argument is out of range. On first use: the file is missing, empty, cut off, or not a video;
             frames of an AVI file are missing at unknown places. When reading: a frame is damaged, or built on a damaged
             one, or has another size than the first.
     """

@@ -30,14 +30,14 @@ class FrameIndex:
         seconds: ``(N,)`` float64, when each frame is shown in player time: seconds from the beginning of the file,
             where another stream may start before the first frame.
         names: ``(P,)``, the timestamps that identify packets after a seek; None where timestamps are not unique.
-        by_dts: Whether ``names`` are times of decoding; they are times of showing otherwise.
+        by_dts: whether ``names`` are times of decoding; they are times of showing otherwise.
         seeks: ``(P,)``, the timestamps to seek to.
-        trusted: Packets that are flagged as corrupt only because files were joined there.
+        trusted: packets that are flagged as corrupt only because files were joined there.
         doubtful: ``(N,)`` bool, frames near damage whose order is not known; None where the order of all is known.
-        intact: The numbers of the frames that can be decoded; None where that was not tried.
-        fault: Why packets are missing at the end; None where none are.
-        streams: The number of video streams in the file.
-        stream: The number of the one that is read.
+        intact: the numbers of the frames that can be decoded; None where that was not tried.
+        fault: why packets are missing at the end; None where none are.
+        streams: the number of video streams in the file.
+        stream: the number of the one that is read.
     """
 
     packet: Ints
@@ -58,11 +58,11 @@ def index_frames(place: Place, skip_damaged: bool = False) -> FrameIndex:
     """Reads the packets of a file. None is decoded, unless the file does not say in which order frames are shown.
 
     Args:
-        place: The file.
-        skip_damaged: Decode the whole file to find out which frames are intact.
+        place: the file.
+        skip_damaged: decode the whole file to find out which frames are intact.
 
     Raises:
-        SeqclfError: As in ``open_container``; the file has no frame; frames differ in size; packets are missing at
+        SeqclfError: as in ``open_container``; the file has no frame; frames differ in size; packets are missing at
             unknown places; the file is cut off or damaged, and ``skip_damaged`` is False.
     """
     scan = scan_packets(place)

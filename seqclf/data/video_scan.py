@@ -28,21 +28,21 @@ class Scan:
     """The P packets of a video stream.
 
     Attributes:
-        forms: The names of the container's format.
-        codec: The name of the codec.
-        reorders: Whether the codec reorders frames.
-        times: For each packet, when it is shown and when it is decoded, in ticks; None where unknown.
-        keys: For each packet, whether it is a keyframe.
-        shown: For each packet, whether it is shown.
-        corrupt: For each packet, whether it is flagged as corrupt.
-        pictures: For each MPEG-4 packet, whether it is small, and the kinds of its pictures.
-        tick: Seconds per tick.
-        rate: Frames per second.
-        begin: When the earliest stream of the file starts, in seconds.
-        fault: Why packets are missing at the end; None where none are.
-        lost: Why packets are missing at unknown places; None where none are.
-        streams: The number of video streams in the file.
-        stream: The number of this one among them.
+        forms: the names of the container's format.
+        codec: the name of the codec.
+        reorders: whether the codec reorders frames.
+        times: for each packet, when it is shown and when it is decoded, in ticks; None where unknown.
+        keys: for each packet, whether it is a keyframe.
+        shown: for each packet, whether it is shown.
+        corrupt: for each packet, whether it is flagged as corrupt.
+        pictures: for each MPEG-4 packet, whether it is small, and the kinds of its pictures.
+        tick: seconds per tick.
+        rate: frames per second.
+        begin: when the earliest stream of the file starts, in seconds.
+        fault: why packets are missing at the end; None where none are.
+        lost: why packets are missing at unknown places; None where none are.
+        streams: the number of video streams in the file.
+        stream: the number of this one among them.
     """
 
     forms: set[str]
@@ -83,7 +83,7 @@ def scan_packets(place: Place) -> Scan:
     """Reads all packets of a file.
 
     Raises:
-        SeqclfError: As in ``open_container``; the video has no frame.
+        SeqclfError: as in ``open_container``; the video has no frame.
     """
     fault, lost = _fault_of_matroska(place)
     container, stream = open_container(place)

@@ -68,7 +68,7 @@ def evaluate(
         samples: the numbers of the clips to evaluate; none gives all names of metrics, with None as values. None: all.
 
     Returns:
-        The metrics of ``Metrics.result``, of multi-label clips of ``MultiLabelMetrics.result``; those of ``metrics``;
+        the metrics of ``Metrics.result``, of multi-label clips of ``MultiLabelMetrics.result``; those of ``metrics``;
         and with ``background`` the ``edit`` score and ``f1_<k>`` from 0 to 100 (see ``SegmentMetrics``).
     """
     counts = _Counts(clips, num_classes, background, decision, metrics or {}, threshold)

@@ -136,7 +136,7 @@ class Metrics:
         """Returns the metrics as plain values.
 
         Returns:
-            A dictionary with
+            a dictionary with
 
             - ``frames``, ``clips``: how many were counted;
             - ``loss``, ``frame_accuracy``, ``clip_last``, ``clip_mean``: None if there are none;

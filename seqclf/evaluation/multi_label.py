@@ -103,7 +103,7 @@ class MultiLabelMetrics:
         """Returns the metrics as plain values; means over classes are None if no class has a positive.
 
         Returns:
-            A dictionary with
+            a dictionary with
 
             - ``frames``, ``clips``, ``labels``: the frames with a known label, the clips whose frames agree on the
               label of each class, and the known labels of frames;

@@ -49,7 +49,7 @@ def write_files(
     """Writes and checks all files except the 8-bit one.
 
     Returns:
-        By file name, its form and the largest difference from the model; and by file name, why it is not written.
+        by file name, its form and the largest difference from the model; and by file name, why it is not written.
 
     Raises:
         SeqclfError: a file differs from the model, or none can be written.

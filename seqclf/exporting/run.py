@@ -59,7 +59,7 @@ def export(
         experiment: in place of the run's config, for a run whose config could not be written in full.
 
     Returns:
-        The content of ``model.json``: files with sizes, differences and latencies, reasons why files are not written,
+        the content of ``model.json``: files with sizes, differences and latencies, reasons why files are not written,
         metrics, classes and versions.
 
     Raises:

@@ -269,7 +269,7 @@ def check_temporal(
         raise_error: whether a broken law raises; if not, see ``passed`` of the report.
 
     Returns:
-        A report with each law, whether it holds and the largest difference found; ``print`` shows it as a table.
+        a report with each law, whether it holds and the largest difference found; ``print`` shows it as a table.
 
     Raises:
         SeqclfError: the module breaks a law, cannot be copied, or fails when it is called; or a law is unknown.

@@ -21,7 +21,7 @@ def param_groups(model: nn.Module, rules: Mapping[str, Mapping[str, Any]]) -> li
             ``caffe.SGD``. The first pattern that matches a parameter applies.
 
     Returns:
-        One dict per rule that matches a trainable parameter, with ``params`` and the settings, in the order of the
+        one dict per rule that matches a trainable parameter, with ``params`` and the settings, in the order of the
         rules, then one with the remaining parameters.
 
     Raises:

@@ -27,7 +27,7 @@ def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float =
         size: the number of channels in a window, at least 1.
 
     Returns:
-        A tensor of the shape of x, float32 or float64.
+        a tensor of the shape of x, float32 or float64.
 
     Raises:
         SeqclfError: size is below 1, or x has fewer than 2 axes.

@@ -87,7 +87,7 @@ def predict(
         threshold: of multi-label runs; see ``evaluate``.
 
     Returns:
-        The content of ``predictions.json``: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per
+        the content of ``predictions.json``: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per
         file) and ``failed`` (path -> error).
 
     Raises:

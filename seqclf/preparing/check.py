@@ -59,24 +59,24 @@ def check_videos(
     """Opens every video of lists, and compares the annotations with them.
 
     Args:
-        lists: One or more lists, such as those for training and test. The split column of a list gives its parts.
-        root: The folder that the paths in the lists start from.
-        form, class_index, pattern: As in ``video_set``.
-        segments: A table of segments; labels are then per frame.
-        classes: The class names, or a file with one per line, for ``segments``; None takes the labels in the table.
-        unit: The unit of start and end; "auto" detects it for clips in lists, and is "frames" for segments.
-        columns: The columns of the lists; with ``segments``, of the table.
-        multi_label, separator: Whether a video, or a frame, may have several labels, and what separates them.
-        background, inclusive, past_end, annotation_fps, first_frame: As in ``annotated_set``.
-        fps: The frame rate of folders of pictures.
-        full: Decode all frames of all videos. Otherwise the first, the middle and the last are decoded.
-        workers: The number of videos that are read at a time; None for one per core.
+        lists: one or more lists, such as those for training and test. The split column of a list gives its parts.
+        root: the folder that the paths in the lists start from.
+        form, class_index, pattern: as in ``video_set``.
+        segments: a table of segments; labels are then per frame.
+        classes: the class names, or a file with one per line, for ``segments``; None takes the labels in the table.
+        unit: the unit of start and end; "auto" detects it for clips in lists, and is "frames" for segments.
+        columns: the columns of the lists; with ``segments``, of the table.
+        multi_label, separator: whether a video, or a frame, may have several labels, and what separates them.
+        background, inclusive, past_end, annotation_fps, first_frame: as in ``annotated_set``.
+        fps: the frame rate of folders of pictures.
+        full: decode all frames of all videos. Otherwise the first, the middle and the last are decoded.
+        workers: the number of videos that are read at a time; None for one per core.
 
     Returns:
-        What was found. ``problems`` is empty if training can start.
+        what was found. ``problems`` is empty if training can start.
 
     Raises:
-        SeqclfError: A list can't be read, or an argument is out of range.
+        SeqclfError: a list can't be read, or an argument is out of range.
     """
     check_workers(workers, fps)
     paths, several = as_list(lists), separator if multi_label else None

@@ -18,13 +18,13 @@ class File:
     """A video file, folder of pictures or feature file.
 
     Attributes:
-        path: Its path.
-        frames: The number of frames.
-        shape: The shape of a frame.
-        seconds: Its duration; None if unknown.
-        fps: The mean frame rate; None if unknown.
-        error: Why it can't be read, or "".
-        picture: Its middle frame as a JPEG file, scaled down; b"" for features.
+        path: its path.
+        frames: the number of frames.
+        shape: the shape of a frame.
+        seconds: its duration; None if unknown.
+        fps: the mean frame rate; None if unknown.
+        error: why it can't be read, or "".
+        picture: its middle frame as a JPEG file, scaled down; b"" for features.
     """
 
     path: str
@@ -53,12 +53,12 @@ class VideoCheck:
     """The result of a check.
 
     Attributes:
-        lists: A description of each list.
-        classes: The class names.
-        clips: The rows of the lists.
-        files: The videos, by path.
-        problems: What would stop training, or cost it a video.
-        warnings: What may be a mistake.
+        lists: a description of each list.
+        classes: the class names.
+        clips: the rows of the lists.
+        files: the videos, by path.
+        problems: what would stop training, or cost it a video.
+        warnings: what may be a mistake.
     """
 
     lists: list[str]

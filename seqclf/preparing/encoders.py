@@ -24,10 +24,10 @@ class Encoder:
     """An encoder of frames.
 
     Attributes:
-        encode: Maps frames ``(n, *frame_shape)``, as their source reads them, to features ``(n, D)``.
-        fps: The frame rate that videos are resampled to.
-        pattern: Which pictures of a folder are frames; see ``open_video``.
-        settings: A description in plain values.
+        encode: maps frames ``(n, *frame_shape)``, as their source reads them, to features ``(n, D)``.
+        fps: the frame rate that videos are resampled to.
+        pattern: which pictures of a folder are frames; see ``open_video``.
+        settings: a description in plain values.
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -40,7 +40,7 @@ def encoder_of_run(run: str | Path, checkpoint: str, fps: float | None, device: 
     """The preprocessing and encoder of a run, on frames that are transformed as in its evaluation.
 
     Raises:
-        SeqclfError: As in ``load_run``; the model of the run has no encoder.
+        SeqclfError: as in ``load_run``; the model of the run has no encoder.
     """
     read = RunReader.load(run, checkpoint, device)
     parts = [getattr(read.predictor.model, name, None) for name in ("preprocess", "encoder")]

@@ -50,27 +50,27 @@ def prepare_features(
     ``segments``, ``classes``), ``out`` also gets their labels, and ``feature_set(out)`` reads it.
 
     Args:
-        videos: Video files, folders of frames, and folders of either; empty with lists of annotated videos.
-        out: The folder for the features. ``prepare.json`` in it records the settings. A finished video is skipped.
-        run: The folder of a run. Frames are transformed as in its evaluation.
-        checkpoint: The checkpoint of the run: "auto" (the best one, or the newest without validation), "best",
+        videos: video files, folders of frames, and folders of either; empty with lists of annotated videos.
+        out: the folder for the features. ``prepare.json`` in it records the settings. A finished video is skipped.
+        run: the folder of a run. Frames are transformed as in its evaluation.
+        checkpoint: the checkpoint of the run: "auto" (the best one, or the newest without validation), "best",
             "newest", or a step.
-        backbone: The torchvision name of a model, or "timm:" and a name of timm, in place of a run.
-        weights: The weights of the backbone: a file, a torchvision name, or None to draw them. "DEFAULT" are the
+        backbone: the torchvision name of a model, or "timm:" and a name of timm, in place of a run.
+        weights: the weights of the backbone: a file, a torchvision name, or None to draw them. "DEFAULT" are the
             pretrained ones.
-        resize: For a backbone: the shorter side, or height and width, to scale frames to; None for 256.
-        crop: For a backbone: the size of the center crop; None for 224.
-        chunk: The number of frames that are encoded together.
+        resize: for a backbone: the shorter side, or height and width, to scale frames to; None for 256.
+        crop: for a backbone: the size of the center crop; None for 224.
+        chunk: the number of frames that are encoded together.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
-        root, train, test, segments, classes, unit, background: The annotated videos; see ``annotated_set``.
-        fps: The frame rate that video files are resampled to; None for the run's, or their own.
-        workers: The number of videos that are read at a time; None for one per core.
+        root, train, test, segments, classes, unit, background: the annotated videos; see ``annotated_set``.
+        fps: the frame rate that video files are resampled to; None for the run's, or their own.
+        workers: the number of videos that are read at a time; None for one per core.
 
     Returns:
-        What was done. The error of each video that can't be read is printed, and is in ``failed``.
+        what was done. The error of each video that can't be read is printed, and is in ``failed``.
 
     Raises:
-        SeqclfError: An argument or a list is wrong; the run or model can't be loaded; the folder has other settings.
+        SeqclfError: an argument or a list is wrong; the run or model can't be loaded; the folder has other settings.
     """
     check_workers(workers, fps)
     if chunk < 1:

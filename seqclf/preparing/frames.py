@@ -37,22 +37,22 @@ def prepare_frames(
     is extracted again.
 
     Args:
-        videos: Video files, and folders that hold some at any depth.
-        out: The folder for the pictures. ``prepare.json`` in it records the settings.
-        list_file: A list of videos with their classes, in place of ``videos``; see ``seqclf.data.lists``.
-        root: The folder that the paths in the list start from.
-        list_form: How the list is written.
+        videos: video files, and folders that hold some at any depth.
+        out: the folder for the pictures. ``prepare.json`` in it records the settings.
+        list_file: a list of videos with their classes, in place of ``videos``; see ``seqclf.data.lists``.
+        root: the folder that the paths in the list start from.
+        list_form: how the list is written.
         form: "png" keeps the frames bit for bit.
-        quality: The quality of JPEG, 1 to 100.
-        size: The height and width to scale to, or the shorter side; None keeps the size.
-        fps: The frame rate to resample to; None keeps all frames.
-        workers: The number of videos that are processed at a time; None for one per core.
+        quality: the quality of JPEG, 1 to 100.
+        size: the height and width to scale to, or the shorter side; None keeps the size.
+        fps: the frame rate to resample to; None keeps all frames.
+        workers: the number of videos that are processed at a time; None for one per core.
 
     Returns:
-        What was done. The error of each video that can't be read is printed, and is in ``failed``.
+        what was done. The error of each video that can't be read is printed, and is in ``failed``.
 
     Raises:
-        SeqclfError: An argument is out of range; there is no video; the folder was made with other settings.
+        SeqclfError: an argument is out of range; there is no video; the folder was made with other settings.
     """
     check_workers(workers, fps)
     if form not in ("jpg", "png"):

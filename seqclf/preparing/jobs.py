@@ -25,13 +25,13 @@ class Summary:
     """The result of preparing videos.
 
     Attributes:
-        out: The folder of the results.
-        made: The number of videos that were processed.
-        frames: The number of their frames.
-        skipped: The number of videos that were done before.
-        failed: The error of each video that could not be processed, by name.
-        seconds: How long it took.
-        files: The files that hold several videos (shards).
+        out: the folder of the results.
+        made: the number of videos that were processed.
+        frames: the number of their frames.
+        skipped: the number of videos that were done before.
+        failed: the error of each video that could not be processed, by name.
+        seconds: how long it took.
+        files: the files that hold several videos (shards).
     """
 
     out: Path = Path()
@@ -47,12 +47,12 @@ def run_jobs(jobs: Mapping[str, Callable[[], Job]], workers: int | None, unit: s
     """Runs jobs and shows their progress. A job that fails is reported, and the others continue.
 
     Args:
-        jobs: For each name, a function that begins the job. An interrupt closes the jobs that have begun.
-        workers: The number of threads; None for one per core.
-        unit: What a job processes, for the progress line.
+        jobs: for each name, a function that begins the job. An interrupt closes the jobs that have begun.
+        workers: the number of threads; None for one per core.
+        unit: what a job processes, for the progress line.
 
     Raises:
-        SeqclfError: A file can't be written.
+        SeqclfError: a file can't be written.
     """
     out, began, stop = Summary(), time.perf_counter(), Event()
     reported = began

@@ -18,11 +18,11 @@ def places(paths: Iterable[str | Path], out: Path) -> dict[Path, Path]:
     It is ``out/<video>``. A video in a folder keeps its path in there: ``out/<folders>/<video>``.
 
     Args:
-        paths: Video files, folders of frames, and folders of either.
-        out: The folder of the results.
+        paths: video files, folders of frames, and folders of either.
+        out: the folder of the results.
 
     Raises:
-        SeqclfError: As in ``find_videos``; there is no video; two videos would have the same place.
+        SeqclfError: as in ``find_videos``; there is no video; two videos would have the same place.
     """
     found: dict[Path, Path] = {}
     for given in map(Path, paths):
@@ -39,7 +39,7 @@ def distinct(found: dict[Path, Path]) -> dict[Path, Path]:
     """The same places without those of earlier results, which are not videos themselves.
 
     Raises:
-        SeqclfError: Two videos would have the same place.
+        SeqclfError: two videos would have the same place.
     """
     made = {place.resolve() for video, place in found.items() if video.resolve() != place.resolve()}
     found = {video: place for video, place in found.items() if video.resolve() not in made}
@@ -55,7 +55,7 @@ def not_done(found: Mapping[Path, Path], out: Path, settings: Mapping[str, Any])
     """The videos without a result. ``prepare.json`` under ``out`` records the settings.
 
     Raises:
-        SeqclfError: Results were made with other settings, or by another program.
+        SeqclfError: results were made with other settings, or by another program.
     """
     note = out / "prepare.json"
     settings = json.loads(json.dumps(settings))  # as they are read from the file

@@ -43,25 +43,25 @@ def prepare_shards(
     Shards are written completely or not at all.
 
     Args:
-        list_file: The list of videos with their classes; with ``segments``, a path per line.
-        out: The folder for the shards. Parts in one folder have the same classes.
-        root: The folder that the paths in the list start from.
-        list_form, pattern: How the list is written, and which pictures of a folder are frames; see ``video_set``.
-        part: The name of the shards.
-        megabytes: The approximate size of a shard.
-        lanes: The number of shards is a multiple of this number, so that as many can be read at a time.
-        seed: The seed of the order, which mixes the classes in each shard; None keeps the order of the list.
-        segments: A table of segments; labels are then per frame.
-        classes: A file with the class names, one per line.
-        unit, background: As in ``annotated_set``.
-        fps: The frame rate that the labels of frames are for; None for that of each file.
-        workers: The number of shards that are written at a time; None for one per core.
+        list_file: the list of videos with their classes; with ``segments``, a path per line.
+        out: the folder for the shards. Parts in one folder have the same classes.
+        root: the folder that the paths in the list start from.
+        list_form, pattern: how the list is written, and which pictures of a folder are frames; see ``video_set``.
+        part: the name of the shards.
+        megabytes: the approximate size of a shard.
+        lanes: the number of shards is a multiple of this number, so that as many can be read at a time.
+        seed: the seed of the order, which mixes the classes in each shard; None keeps the order of the list.
+        segments: a table of segments; labels are then per frame.
+        classes: a file with the class names, one per line.
+        unit, background: as in ``annotated_set``.
+        fps: the frame rate that the labels of frames are for; None for that of each file.
+        workers: the number of shards that are written at a time; None for one per core.
 
     Returns:
-        What was done. The error of each video that can't be read is printed, and is in ``failed``.
+        what was done. The error of each video that can't be read is printed, and is in ``failed``.
 
     Raises:
-        SeqclfError: An argument or the list is wrong; the part exists; no video can be read; a file can't be written.
+        SeqclfError: an argument or the list is wrong; the part exists; no video can be read; a file can't be written.
     """
     check_workers(workers, fps)
     _check(lanes, part, megabytes, segments, classes, fps is not None or background is not None)

@@ -38,7 +38,7 @@ def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> list[R
         out: a folder for ``comparison.csv``, ``curves.png`` and ``index.html``; None to write nothing.
 
     Returns:
-        One dict for each run, and after the runs that differ only in their seed one with their mean. Keys: ``run``
+        one dict for each run, and after the runs that differ only in their seed one with their mean. Keys: ``run``
         (name), ``runs`` (1, or how many a mean covers), ``step``, ``finished``, the settings that differ by dotted
         name (None where a run has the default), and metrics such as ``test.clip_last``. A mean has the sample standard
         deviation besides (``test.clip_last_sd``). Accuracies run from 0 to 1, segment metrics from 0 to 100.

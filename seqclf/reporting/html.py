@@ -45,7 +45,7 @@ def report(run: str | Path) -> Path:
         run: the run folder.
 
     Returns:
-        The path of the page.
+        the path of the page.
 
     Raises:
         SeqclfError: a file of the run is missing or damaged, or the page cannot be written.

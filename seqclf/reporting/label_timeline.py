@@ -39,7 +39,7 @@ def label_timeline(
         path: the file. For all other arguments see ``draw_label_timeline``.
 
     Returns:
-        The path.
+        the path.
 
     Raises:
         SeqclfError: as ``draw_label_timeline``; also if the suffix is another, or the file cannot be written.

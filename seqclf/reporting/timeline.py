@@ -49,7 +49,7 @@ def timeline(
         path: the file. For all other arguments see ``draw_timeline``.
 
     Returns:
-        The path.
+        the path.
 
     Raises:
         SeqclfError: as ``draw_timeline``; also if the suffix is another, or the file cannot be written.
