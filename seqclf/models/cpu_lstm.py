@@ -60,19 +60,23 @@ class _LSTMLayer(torch.autograd.Function):
         N, H = x.shape[0], w_hh.shape[1]
         gates = torch.addmm(bias, x, w_ih.t())
         hidden, cell, squashed = x.new_empty(N, H), x.new_empty(N, H), x.new_empty(N, H)
-        h, c, w = h0, c0, w_hh.t()
+        # tanh(x) = 2 sigma(2x) - 1 takes a third of the time of torch.tanh
+        gates[:, 2 * H : 3 * H].mul_(2)
+        w = w_hh.t().clone()
+        w[:, 2 * H : 3 * H].mul_(2)
+        minus_one = x.new_tensor(-1.0)
+        h, c = h0, c0
         for n, a, i, f, g, o, h_new, c_new, tanh in zip(
             sizes, *_steps(sizes, gates, *gates.chunk(4, 1), hidden, cell, squashed), strict=True
         ):
             if h is not None:
                 a.addmm_(h[:n], w)
-            torch.tanh(g, out=tanh)
             a.sigmoid_()
-            g.copy_(tanh)
-            torch.mul(i, tanh, out=c_new)
+            torch.mul(i, torch.add(minus_one, g, alpha=2, out=g), out=c_new)
             if c is not None:
                 c_new.addcmul_(f, c[:n])
-            torch.tanh(c_new, out=tanh)
+            torch.mul(c_new, 2, out=tanh)
+            torch.add(minus_one, tanh.sigmoid_(), alpha=2, out=tanh)
             torch.mul(o, tanh, out=h_new)
             h, c = h_new, c_new
         ctx.sizes = sizes
@@ -87,59 +91,53 @@ class _LSTMLayer(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, h0, c0, w_ih, w_hh, gates, hidden, cell, squashed = ctx.saved_tensors
         sizes: list[int] = ctx.sizes
-        H, widest = w_hh.shape[1], sizes[0]
+        N, H, widest = x.shape[0], w_hh.shape[1], sizes[0]
+        need = ctx.needs_input_grad
+        i, f, g, o = gates.chunk(4, 1)
+        c_before = _before(cell, sizes, x.new_zeros(widest, H) if c0 is None else c0)
+        dh_dc = torch.addcmul(o, hidden, squashed, value=-1)  # o (1 - tanh(c)^2)
+        # d_gates are first dc_t/da_t and for the output gate dh_t/da_t, which the loop multiplies by the gradients
         d_gates = torch.empty_like(gates)
-        dh_buffer, dc_buffer = x.new_empty(widest, H), x.new_zeros(widest, H)
-        c, da = _steps(sizes, cell, d_gates)
-        each = gates.chunk(4, 1)
-        through = torch.addcmul(each[3], hidden, squashed, value=-1)  # dh/dc = o (1 - tanh(c)^2)
-        views = (gates, *each, *d_gates.chunk(4, 1), squashed, through)
+        d_i, d_f, d_g, d_o = d_gates.chunk(4, 1)
+        _sigmoid_backward(g, i, grad_input=d_i)
+        _sigmoid_backward(c_before, f, grad_input=d_f)
+        _tanh_backward(i, g, grad_input=d_g)
+        _sigmoid_backward(squashed, o, grad_input=d_o)
+        views = (f, dh_dc, d_gates, d_gates.view(N, 4, H)[:, :3], d_o)
         steps = tuple(zip(*_steps(sizes, *views), strict=True))
         dh_out = (torch.zeros_like(hidden) if d_hidden is None else d_hidden).split(sizes)
         dc_out = None if d_cell is None else d_cell.split(sizes)
-
-        later = 0  # the number of rows at the next step
+        dh_buffer, dc_buffer = x.new_empty(widest, H), x.new_zeros(widest, H)
+        da = d_gates[:0]  # of the next step
         for t in reversed(range(len(sizes))):
-            n = sizes[t]
-            a, i, f, g, _, di, df, dg, do, tanh, dh_dc = steps[t]
+            n, later = sizes[t], len(da)
             dh, dc = dh_buffer[:n], dc_buffer[:n]
             if later:
-                torch.addmm(dh_out[t][:later], da[t + 1], w_hh, out=dh[:later])
+                torch.addmm(dh_out[t][:later], da, w_hh, out=dh[:later])
             if later < n:
                 dh[later:].copy_(dh_out[t][later:])
-            later = n
-
-            dc.addcmul_(dh, dh_dc)
+            f, through, da, through_c, do = steps[t]
+            dc.addcmul_(dh, through)
             if dc_out is not None:
                 dc.add_(dc_out[t])
-            # the gradients of the gates' outputs, then in place those of their inputs
-            torch.mul(dh, tanh, out=do)
-            torch.mul(dc, g, out=di)
-            previous = c[t - 1][:n] if t else c0
-            if previous is None:
-                df.zero_()
-            else:
-                torch.mul(dc, previous, out=df)
-            _sigmoid_backward(da[t], a, grad_input=da[t])
-            _tanh_backward(torch.mul(dc, i, out=dg), g, grad_input=dg)
+            through_c.mul_(dc[:, None])
+            do.mul_(dh)
             dc.mul_(f)
 
-        need = ctx.needs_input_grad
         d_x = d_gates @ w_ih if need[0] else None
-        d_h0 = da[0] @ w_hh if need[2] else None
+        d_h0 = da @ w_hh if need[2] else None
         d_c0 = dc_buffer if need[3] else None
         d_w_ih = d_gates.t() @ x if need[4] else None
         d_w_hh = None
         if need[5]:
-            if len(set(sizes)) == 1:
-                before = hidden[: len(hidden) - widest]
-            else:
-                continued = zip(hidden.split(sizes), sizes[1:], strict=False)
-                before = torch.cat([hidden[:0], *(h[:n] for h, n in continued)])
-            d_w_hh = d_gates[widest:].t() @ before
-            if h0 is not None:
-                d_w_hh.addmm_(da[0].t(), h0)
+            d_w_hh = d_gates[0 if h0 is not None else widest :].t() @ _before(hidden, sizes, h0)
         return d_x, None, d_h0, d_c0, d_w_ih, d_w_hh, d_gates.sum(0) if need[6] else None
+
+
+def _before(states: Tensor, sizes: list[int], first: Tensor | None) -> Tensor:
+    """The packed states before each frame ``(N, H)``; without ``first``, from step 1 on, ``(N - sizes[0], H)``."""
+    continued = zip(states.split(sizes), sizes[1:], strict=False)
+    return torch.cat([states[:0] if first is None else first, *(s[:n] for s, n in continued)])
 
 
 def _steps(sizes: list[int], *packed: Tensor) -> tuple[tuple[Tensor, ...], ...]:
