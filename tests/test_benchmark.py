@@ -76,6 +76,11 @@ def test_a_stream_is_measured_at_both_ends(capsys):
     assert "first 10 " in capsys.readouterr().out
 
 
+def test_live_video_is_measured(capsys):
+    streaming.live(30)
+    assert "30 frames, 0 dropped" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("part", [lstm.step, lstm.resets, lstm.wide])
 def test_lstm_benchmarks_run(part, monkeypatch, capsys):
     small = {"B": 2, "T": 3, "D": 4, "H": 5, "layers": 2}

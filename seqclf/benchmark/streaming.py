@@ -6,6 +6,7 @@ import importlib.util
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from seqclf import FrameSequenceClassifier, Predictor
+from seqclf import LSTM, FrameSequenceClassifier, Predictor
 from seqclf.benchmark import lrcn
 from seqclf.benchmark.timing import memory_now
+from seqclf.data.live_input import LiveInput
+from seqclf.data.live_reader import LiveReader
+from seqclf.data.transforms import resize
 from seqclf.experiment.config import build
 from seqclf.experiment.loading import load_experiment
+from seqclf.prediction.stream_frames import LiveStream
+from seqclf.prediction.stream_summary import StreamSummary
 
 Feed = Callable[[Tensor], object]
 
@@ -30,6 +36,32 @@ def streaming(frames: int = 100_000, lrcn_frames: int = 500, compared: int = 200
     beside("reference model", reference, loop_of_cells(reference), "nn.LSTMCell, bare", (28,), compared)
     flat("LRCN", stream_of(deep), (3, 227, 227), lrcn_frames, lrcn_frames // 5)
     beside("LRCN", deep, plain_stream(deep), "torch.nn alone", (3, 227, 227), lrcn_frames // 5)
+    live()
+
+
+def live(frames: int = 5000) -> None:
+    """Live video: from a decoded frame of 320x240 to its label, through a pipe without drops; memory."""
+    import av
+
+    model = FrameSequenceClassifier(temporal=partial(LSTM, hidden=64), frame_shape=(3, 60, 80), num_classes=10)
+    stream, summary = stream_of(model), StreamSummary()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "live.ts"
+        with av.open(str(path), "w") as container:
+            output: Any = container.add_stream("mpeg4", rate=25)
+            output.width, output.height, output.pix_fmt = 320, 240, "yuv420p"
+            picture = av.VideoFrame.from_ndarray(np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8))
+            for k in range(frames):
+                picture.pts = k
+                container.mux(output.encode(picture))
+            container.mux(output.encode())
+        reader = LiveReader(LiveInput("pipe", "pipe", str(path)), drop=False, size=1)
+        memory = 0.0
+        for raw in LiveStream(reader).frames(lambda: False):
+            stream(resize(raw.pixels[None], None, size=(60, 80))[0])
+            summary.add(raw.arrived)
+            memory = memory or memory_now()
+    print(f"live video, {summary}; memory {memory:.0f} MB at the start, {memory_now():.0f} MB at the end", flush=True)
 
 
 def onnx(compared: int = 2000, lrcn_frames: int = 100) -> None:

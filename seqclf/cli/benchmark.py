@@ -15,7 +15,7 @@ parts (ratios of times; ratios of rates where the unit is "per second"):
   caffe      nets of Caffe files, against times of the original Caffe; loading a large .caffemodel
   reader     reading clips from video files and frame folders, against PyAV, PIL or torchcodec, with 1 and 2 threads
   lrcn       LRCN, against the original Caffe and the same net of torch.nn; its peak memory
-  streaming  latency and memory frame by frame over 100,000 frames, against a bare loop
+  streaming  latency and memory frame by frame over 100,000 frames, against a bare loop; live video through a pipe
   onnx       one-frame streaming, against ONNX Runtime in floats and in 8 bits
 
   ragged     LSTM on clips of unequal length, against nn.LSTM padded and packed; fits the rule that chooses its kernel
