@@ -1,7 +1,7 @@
 """Metrics of multi-label data: average precision and F1 of each class, over frames and over clips.
 
-Each class is a question of its own: is it present in this frame, or in this clip? Labels are 1, 0, or unknown, which is
-not counted. Scores are the sigmoid of the logits.
+For each class, the label of a frame or clip is 1 (present), 0 (absent) or unknown. Unknown labels are not counted.
+Scores are the sigmoid of the logits.
 
 - Average precision (AP): the mean precision over the positives, ``sum_n (R_n - R_(n-1)) P_n`` over the distinct scores
   from the highest, where P_n and R_n are precision and recall of all scores from the n-th. It is scikit-learn's
@@ -85,7 +85,7 @@ class MultiLabelMetrics:
         self.wrong = sorted(self.wrong, key=lambda row: (-row[3], row[0]))[: self.worst]
 
     def cpu(self) -> MultiLabelMetrics:
-        """The metrics, which are on the CPU, as one piece each, to be sent to another process or merged."""
+        """Joins the stored scores, which are on the CPU, so that they can be sent to another process."""
         self.frames = [_joined(self.frames, self.k)]
         self.clips = {rule: [_joined(pairs, self.k)] for rule, pairs in self.clips.items()}
         return self
@@ -105,15 +105,15 @@ class MultiLabelMetrics:
         Returns:
             a dictionary with
 
-            - ``frames``, ``clips``, ``labels``: the frames with a known label, the clips whose frames agree on the
-              label of each class, and the known labels of frames;
+            - ``frames``, ``clips``, ``labels``: the number of frames with a known label, of clips whose frames agree on
+                the label of each class, and of known labels of frames;
             - ``loss`` (binary cross-entropy in nats) and ``label_accuracy``, over these labels;
-            - ``frame_map``, ``clip_last_map`` (of the score at the last valid frame) and ``clip_mean_map`` (of the mean
-              score over valid frames);
+            - ``frame_map``, ``clip_last_map`` (from the score at the last valid frame), ``clip_mean_map`` (from the
+                mean score over valid frames);
             - ``frame_macro_f1``, ``frame_micro_f1``, ``clip_macro_f1``, ``clip_micro_f1``, by the decision rule;
             - ``frame_class_ap``, ``frame_class_f1``, ``clip_class_ap``, ``clip_class_f1``: K numbers each;
-            - ``frame_positive_classes``, ``clip_positive_classes``: how many classes have a positive;
-            - ``class_labels``, ``class_positives``: the known and the positive labels of frames of each class;
+            - ``frame_positive_classes``, ``clip_positive_classes``: the number of classes with a positive label;
+            - ``class_labels``, ``class_positives``: the number of known and of positive labels of frames, by class;
             - ``threshold``: K numbers;
             - ``most_wrong``: the clips with wrong classes at their last frame and the highest loss, as
                 [sample, true classes, predicted classes, loss].
@@ -167,7 +167,7 @@ def probabilities_of(logits: Tensor, multi_label: bool) -> Tensor:
 
 
 def average_precision(scores: Tensor, positive: Tensor) -> float:
-    """The average precision of scores ``(M,)`` for targets ``(M,)`` bool, of which at least one is True."""
+    """The average precision of scores ``(M,)`` for targets ``(M,)`` bool. At least one target must be True."""
     ranked, order = scores.sort(descending=True)
     last_of_equal = torch.cat([(ranked[1:] != ranked[:-1]).nonzero()[:, 0], torch.tensor([len(ranked) - 1])])
     hits = positive[order].cumsum(0)[last_of_equal].double()
@@ -179,7 +179,7 @@ def as_thresholds(threshold: Threshold, num_classes: int) -> Tensor:
     """Thresholds as ``(K,)`` float32.
 
     Raises:
-        SeqclfError: it is neither a number from 0 to 1 nor one for each class.
+        SeqclfError: the threshold is neither a number from 0 to 1 nor a list of K such numbers.
     """
     each = [threshold] * num_classes if isinstance(threshold, int | float) else list(threshold)
     if len(each) != num_classes or not all(0 <= x <= 1 for x in each):
@@ -193,8 +193,8 @@ def clip_truth(labels: Tensor) -> tuple[Tensor, Tensor]:
     """The labels of clips, from labels ``(B, T, K)`` of their frames.
 
     Returns:
-        ``(B, K)``, ``IGNORE`` where unknown; and ``(B,)``, whether the frames agree on the label of each class, and one
-        is known.
+        the labels ``(B, K)``, ``IGNORE`` where unknown; and ``(B,)`` bool, whether the frames of the clip agree on the
+        label of each class and at least one label is known.
     """
     known = labels != IGNORE
     highest, lowest = labels.amax(1), labels.masked_fill(~known, 2).amin(1)

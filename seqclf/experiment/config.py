@@ -46,7 +46,7 @@ class Experiment:
             none, or for data that have a validation part.
         best_by: the metric of the validation part that chooses the best checkpoint, by its name in ``results.json``,
             such as "f1_50". The highest value is the best one; of "loss" the lowest. None for the accuracy of clips, or
-            of frames where clips have several labels.
+            of frames if labels change within a clip; for multi-label data, the mean average precision.
         patience: the number of evaluations without a better ``best_by``, after which the run stops. None trains all
             steps.
         ema: the decay of an exponential moving average of the weights, above 0 and below 1, such as 0.999. Evaluation,
