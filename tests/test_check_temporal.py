@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqclf.batch import SeqclfError, valid_frames
 from seqclf.models import LSTM, FrameSequenceClassifier, Identity, check_temporal, check_user_temporal
-from seqclf.models.check import LAWS
 from seqclf.models.contract import can_stream
+from seqclf.models.laws import LAWS
 
 
 class Stateful(nn.Module):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError, valid_frames
-from seqclf.models.contract import State, check_sequences
+from seqclf.models.contract import State, check_features
 
 PADDING, EMPTY = -2, -1
 """The sequence numbers of padding, and of a place of the cache that holds no frame of the sequence."""
@@ -68,19 +68,12 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, State]:
         """Returns the outputs at every frame, and the state after each stream's last valid frame.
 
-        Args:
-            features: ``(B, T, D)`` float.
-            is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
-            state: the state that an earlier call returned; None to begin new sequences.
-            lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
+        Arguments and errors as for ``LSTM.forward``.
 
         Returns:
             outputs ``(B, T, H)``, zero at padding, and the state. That of a causal model is keys and values, each
             ``(layers, B, window - 1, H)``, and how many of these frames belong to the sequence, ``(1, B)`` int64. Keys
             are stored before the rotation. A model that is not causal returns None.
-
-        Raises:
-            SeqclfError: an argument has the wrong shape or dtype.
         """
         self._check(features, is_first, state, lengths)
         T = features.shape[1]
@@ -141,16 +134,12 @@ class Attention(nn.Module):
         return _Pattern(T, size, around, q_at, k_at, None if unmasked else mask.flatten(0, 1)[:, None])
 
     def _check(self, features: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
-        if features.dim() != 3 or features.shape[-1] != self.input_size:
-            raise SeqclfError(f"Attention expects features (B, T, {self.input_size}), not {tuple(features.shape)}")
-        B, T, _ = features.shape
-        if B == 0 or T == 0:
-            raise SeqclfError(f"Attention needs at least one clip of one frame, not features {tuple(features.shape)}")
-        check_sequences((B, T), is_first, lengths)
+        check_features(self, features, self.input_size, is_first, lengths)
         if state is None:
             return
         if not self.causal:
             raise SeqclfError("Attention with causal=False has no state: give it whole sequences")
+        B = len(features)
         cache = (len(self.blocks), B, self.before, self.out_features)
         found = [tuple(part.shape) for part in (state if isinstance(state, tuple) else (state,))]
         if found != [cache, cache, (1, B)]:

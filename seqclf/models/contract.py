@@ -76,6 +76,18 @@ def require_streaming(model: nn.Module, what: str) -> None:
     )
 
 
+def check_features(
+    module: nn.Module, features: Tensor, size: int, is_first: Tensor | None, lengths: Tensor | None
+) -> None:
+    """Raises SeqclfError unless a temporal model gets features ``(B, T, size)``, and is_first and lengths that fit."""
+    name = type(module).__name__
+    if features.dim() != 3 or features.shape[-1] != size:
+        raise SeqclfError(f"{name} expects features (B, T, {size}), not {tuple(features.shape)}")
+    if features.shape[0] == 0 or features.shape[1] == 0:
+        raise SeqclfError(f"{name} needs at least one clip of one frame, not features {tuple(features.shape)}")
+    check_sequences(features.shape[:2], is_first, lengths)
+
+
 def check_sequences(shape: Sequence[int], is_first: Tensor | None, lengths: Tensor | None) -> None:
     """Raises SeqclfError unless is_first and lengths fit a batch of ``shape`` (B, T)."""
     B, T = shape

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError, valid_frames
-from seqclf.models.contract import State, check_sequences
+from seqclf.models.contract import State, check_features
 
 Frames = tuple[Tensor, ...]
 """What is known of some frames: their pooled value ``(B, T, D)`` and weight ``(B, T, 1)``, and for "attention" the
@@ -51,17 +51,10 @@ class Pool(nn.Module):
     ) -> tuple[Tensor, State]:
         """Returns the pooled features at every frame, and the state after each stream's last valid frame.
 
-        Args:
-            features: ``(B, T, D)`` float.
-            is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
-            state: the state that an earlier call returned; None or zeros for none.
-            lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
+        Arguments and errors as for ``LSTM.forward``.
 
         Returns:
             outputs ``(B, T, D)``, zero at padding, and the state.
-
-        Raises:
-            SeqclfError: an argument has the wrong shape or dtype.
         """
         self._check(features, is_first, state, lengths)
         valid = valid_frames(lengths, features.shape, features.device)
@@ -104,10 +97,8 @@ class Pool(nn.Module):
         return value, weight, *(part.where(weight > 0, LOWEST) for part in score)
 
     def _check(self, features: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
-        if features.dim() != 3 or features.shape[-1] != self.input_size:
-            raise SeqclfError(f"Pool expects features (B, T, {self.input_size}), not {tuple(features.shape)}")
-        B, T, D = features.shape
-        check_sequences((B, T), is_first, lengths)
+        check_features(self, features, self.input_size, is_first, lengths)
+        B, _, D = features.shape
         expected = [(1, B, D), (1, B, 1), (1, B, 1)][: 3 if self.kind == "attention" else 2]
         if state is None:
             return

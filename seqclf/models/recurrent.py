@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.models.contract import State, check_sequences
+from seqclf.models.contract import State, check_features
 from seqclf.models.kernels import Layers, run_layers
 
 Init = Callable[[nn.RNNBase], None]
@@ -18,22 +18,22 @@ Init = Callable[[nn.RNNBase], None]
 class _Recurrent(nn.RNNBase):
     """What LSTM, GRU and RNN share. Recurrent parameters, their names and their order are those of ``torch.nn``."""
 
+    cell: str  # the mode of nn.RNNBase
     projection: nn.Linear | None
     norms: nn.ModuleList | None
 
     def __init__(
         self,
-        mode: str,
         input_size: int,
         hidden: int,
-        layers: int,
-        dropout: float,
-        dropout_after: float,
-        init: Init | None,
-        bidirectional: bool,
-        residual: bool,
-        layer_norm: bool,
-        projection: bool,
+        layers: int = 1,
+        dropout: float = 0.0,
+        dropout_after: float = 0.0,
+        init: Init | None = None,
+        bidirectional: bool = False,
+        residual: bool = False,
+        layer_norm: bool = False,
+        projection: bool = False,
     ) -> None:
         name = type(self).__name__
         if hidden < 1 or layers < 1:
@@ -48,7 +48,7 @@ class _Recurrent(nn.RNNBase):
         self.in_features = input_size
         self.out_features = 2 * hidden if bidirectional else hidden
         first = self.out_features if projection else input_size
-        super().__init__(mode, first, hidden, layers, bidirectional=bidirectional)
+        super().__init__(self.cell, first, hidden, layers, bidirectional=bidirectional)
         self.causal = self.carries_state = not bidirectional
         self.dropout_between, self.dropout_after = dropout, dropout_after
         self.residual = residual
@@ -112,21 +112,16 @@ class _Recurrent(nn.RNNBase):
         return inputs + outputs if self.residual and (layer > 0 or self.projection is not None) else outputs
 
     def _check(self, features: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
-        name = type(self).__name__
-        if features.dim() != 3 or features.shape[-1] != self.in_features:
-            raise SeqclfError(f"{name} expects features (B, T, {self.in_features}), not {tuple(features.shape)}")
-        B, T, _ = features.shape
-        if B == 0 or T == 0:
-            raise SeqclfError(f"{name} needs at least one clip of one frame, not features {tuple(features.shape)}")
-        check_sequences((B, T), is_first, lengths)
+        check_features(self, features, self.in_features, is_first, lengths)
         if state is None:
             return
+        name = type(self).__name__
         if self.bidirectional:
             raise SeqclfError(
                 f"{name}: a bidirectional model reads whole sequences, so it cannot continue from a state"
             )
         parts = state if isinstance(state, tuple) else (state,)
-        expected = (self.num_layers, B, self.hidden_size)
+        expected = (self.num_layers, len(features), self.hidden_size)
         if len(parts) != (2 if self.mode == "LSTM" else 1) or any(part.shape != expected for part in parts):
             form = f"a pair (h, c), each {expected}" if self.mode == "LSTM" else f"one tensor {expected}"
             raise SeqclfError(f"{name}: the state must be {form}, not {[tuple(part.shape) for part in parts]}")
@@ -157,6 +152,8 @@ class LSTM(_Recurrent):
         SeqclfError: an argument is out of range, or ``residual`` has nothing to add.
     """
 
+    cell = "LSTM"
+
     def __init__(
         self,
         input_size: int,
@@ -172,7 +169,7 @@ class LSTM(_Recurrent):
         projection: bool = False,
     ) -> None:
         options = (bidirectional, residual, layer_norm, projection)
-        super().__init__("LSTM", input_size, hidden, layers, dropout, dropout_after, init, *options)
+        super().__init__(input_size, hidden, layers, dropout, dropout_after, init, *options)
         if forget_bias is not None:
             with torch.no_grad():  # a gate's two biases are added
                 for name, p in self.named_parameters():
@@ -183,21 +180,7 @@ class LSTM(_Recurrent):
 class GRU(_Recurrent):
     """Gated recurrent unit (Cho et al. 2014), with the equations of ``torch.nn.GRU``. Arguments as for ``LSTM``."""
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden: int,
-        layers: int = 1,
-        dropout: float = 0.0,
-        dropout_after: float = 0.0,
-        init: Init | None = None,
-        bidirectional: bool = False,
-        residual: bool = False,
-        layer_norm: bool = False,
-        projection: bool = False,
-    ) -> None:
-        options = (bidirectional, residual, layer_norm, projection)
-        super().__init__("GRU", input_size, hidden, layers, dropout, dropout_after, init, *options)
+    cell = "GRU"
 
 
 class RNN(_Recurrent):
@@ -223,9 +206,9 @@ class RNN(_Recurrent):
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise SeqclfError(f'RNN: nonlinearity must be "tanh" or "relu", not {nonlinearity!r}')
-        mode = "RNN_TANH" if nonlinearity == "tanh" else "RNN_RELU"
+        self.cell = f"RNN_{nonlinearity.upper()}"
         options = (bidirectional, residual, layer_norm, projection)
-        super().__init__(mode, input_size, hidden, layers, dropout, dropout_after, init, *options)
+        super().__init__(input_size, hidden, layers, dropout, dropout_after, init, *options)
 
 
 def orthogonal(net: nn.RNNBase) -> None:

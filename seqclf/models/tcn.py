@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.models.contract import State, check_sequences
+from seqclf.models.contract import State, check_features
 from seqclf.models.segments import Take
 from seqclf.models.time_conv import Sequences, TimeConv
 
@@ -94,17 +94,10 @@ class TCN(nn.Module):
     ) -> tuple[Tensor, State]:
         """Returns the outputs at every frame, and the state after each stream's last valid frame.
 
-        Args:
-            features: ``(B, T, D)`` float.
-            is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
-            state: the state that an earlier call returned; None for zeros.
-            lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
+        Arguments and errors as for ``LSTM.forward``.
 
         Returns:
             outputs ``(B, T, H)``, zero at padding, and the state; None if the model is not causal.
-
-        Raises:
-            SeqclfError: an argument has the wrong shape or dtype.
         """
         memory = self._check(features, is_first, state, lengths)
         sequences = Sequences(features, is_first, memory, lengths)
@@ -117,18 +110,13 @@ class TCN(nn.Module):
     def _check(
         self, features: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None
     ) -> tuple[Tensor, ...] | None:
-        if features.dim() != 3 or features.shape[-1] != self.input_size:
-            raise SeqclfError(f"TCN expects features (B, T, {self.input_size}), not {tuple(features.shape)}")
-        B, T, _ = features.shape
-        if B == 0 or T == 0:
-            raise SeqclfError(f"TCN needs at least one clip of one frame, not features {tuple(features.shape)}")
-        check_sequences((B, T), is_first, lengths)
+        check_features(self, features, self.input_size, is_first, lengths)
         if state is None:
             return None
         if not self.causal:
             raise SeqclfError("TCN: with causal=False it cannot continue from a state")
         parts = state if isinstance(state, tuple) else (state,)
-        expected = [(c.context, B, c.in_channels) for c in self.modules() if isinstance(c, TimeConv)]
+        expected = [(c.context, len(features), c.in_channels) for c in self.modules() if isinstance(c, TimeConv)]
         if [tuple(part.shape) for part in parts] != expected:
             raise SeqclfError(f"TCN: the state must be {expected}, not {[tuple(part.shape) for part in parts]}")
         return parts

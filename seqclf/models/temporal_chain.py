@@ -54,17 +54,10 @@ class TemporalChain(nn.Module):
     ) -> tuple[Tensor, State]:
         """Returns the outputs of the last part at every frame, and the state after each stream's last valid frame.
 
-        Args:
-            features: ``(B, T, D)`` float.
-            is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere.
-            state: the state that an earlier call returned; None to begin new sequences.
-            lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
+        Arguments and errors as for ``LSTM.forward``.
 
         Returns:
             outputs ``(B, T, H)``, and the state; None if a part cannot continue a sequence.
-
-        Raises:
-            SeqclfError: an argument has the wrong shape or dtype.
         """
         if state is not None and not self.carries_state:
             raise SeqclfError("TemporalChain: not all parts can continue a sequence, so it takes no state")

@@ -30,7 +30,7 @@ from seqclf.training.fitting import fit_normalization, normalization_text
 from seqclf.training.selection import OnEvaluation, stays_stopped
 from seqclf.training.session import Session
 from seqclf.training.state import TrainState
-from seqclf.training.step import make_step
+from seqclf.training.step import EagerStep, captured_step
 
 
 class Stopped(Exception):
@@ -157,7 +157,8 @@ def _run(session: Session, profile: bool) -> dict[str, Any]:
     """Trains to the last step: run, log, evaluate, save."""
     experiment, state, device, world = session.experiment, session.state, session.device, session.world
     loss = build_loss(experiment, session.data, device)
-    step = make_step(experiment, state.model, loss, state.optimizer, state.scaler, session.data.train, device, world)
+    eager = EagerStep(experiment, state.model, loss, state.optimizer, state.scaler, session.data.train, device, world)
+    step = captured_step(eager) if experiment.cuda_graph else eager
     items = _items(session)
     with session.opened(profile), closing(items), stop_signals(repeated=world.size > 1) as signals:
         for item in session.display.waiting(items):

@@ -40,26 +40,6 @@ Step = Callable[["Batch | Tensor"], StepResult]
 """Computes the gradients of a batch. Takes a batch, or the sample numbers ``(B,)`` of clips in memory."""
 
 
-def make_step(
-    experiment: Experiment,
-    model: nn.Module,
-    loss: Loss,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    clips: Clips | Videos,
-    device: torch.device,
-    world: World,
-) -> Step:
-    """The step of an experiment: eager, or with ``cuda_graph=True`` captured and replayed."""
-    if experiment.compile:
-        model.encoder.compile()  # type: ignore[operator, union-attr]
-    eager = _EagerStep(experiment, model, loss, optimizer, scaler, clips, device, world)
-    if not experiment.cuda_graph:
-        return eager
-    captured = Captured(eager, device)
-    return lambda rows: StepResult(*captured(rows))  # type: ignore[arg-type]
-
-
 def _right(logits: Tensor, labels: Tensor) -> Tensor:
     """How many labels are predicted: by the highest logit, or of multi-label data by a probability of at least 0.5."""
     predicted = logits.argmax(-1) if labels.dim() == 2 else (logits >= 0).long()
@@ -82,7 +62,9 @@ class _Stages(nn.Module):
         return [logits], state
 
 
-class _EagerStep:
+class EagerStep:
+    """The step of an experiment."""
+
     def __init__(
         self,
         experiment: Experiment,
@@ -94,6 +76,8 @@ class _EagerStep:
         device: torch.device,
         world: World,
     ) -> None:
+        if experiment.compile:
+            model.encoder.compile()  # type: ignore[operator, union-attr]
         self.experiment, self.loss, self.optimizer, self.scaler = experiment, loss, optimizer, scaler
         self.clips, self.device, self.world = clips, device, world
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -148,3 +132,9 @@ class _EagerStep:
         if self.experiment.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, self.experiment.clip_norm, norm)
         return norm
+
+
+def captured_step(eager: EagerStep) -> Step:
+    """The step, captured as a CUDA graph and replayed."""
+    captured = Captured(eager, eager.device)
+    return lambda rows: StepResult(*captured(rows))  # type: ignore[arg-type]
