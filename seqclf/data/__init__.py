@@ -4,11 +4,11 @@ from seqclf.data.clips import Clips
 from seqclf.data.data import Data, no_data
 from seqclf.data.digit_videos import moving_digits
 from seqclf.data.find import find_videos, open_video
-from seqclf.data.labelling import Labelling, every_frame, given, last_frame, last_frames
+from seqclf.data.labelling import every_frame, given, last_frame, last_frames
 from seqclf.data.loader import batches
-from seqclf.data.mnist_rows import mnist, read_image
+from seqclf.data.mnist_rows import mnist
 from seqclf.data.order import mix, sample_order
-from seqclf.data.sampling import dense, uniform, whole, window
+from seqclf.data.sampling import whole, window
 from seqclf.data.segmentation import feature_set
 from seqclf.data.sets import annotated_set, video_set
 from seqclf.data.shards import Shards, shard_set
@@ -19,7 +19,6 @@ from seqclf.data.videos import Videos
 __all__ = [
     "Clips",
     "Data",
-    "Labelling",
     "Shards",
     "Source",
     "Transform",
@@ -27,7 +26,6 @@ __all__ = [
     "Videos",
     "annotated_set",
     "batches",
-    "dense",
     "every_frame",
     "feature_set",
     "find_videos",
@@ -39,11 +37,9 @@ __all__ = [
     "moving_digits",
     "no_data",
     "open_video",
-    "read_image",
     "sample_order",
     "shard_set",
     "shift",
-    "uniform",
     "video_set",
     "whole",
     "window",

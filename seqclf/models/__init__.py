@@ -2,7 +2,7 @@
 
 from seqclf.models.attention import Attention
 from seqclf.models.backbone import Backbone
-from seqclf.models.check import TemporalReport, check_temporal, check_user_temporal
+from seqclf.models.check import check_temporal, check_user_temporal
 from seqclf.models.classifier import FrameSequenceClassifier
 from seqclf.models.contract import State, detached, require_streaming
 from seqclf.models.encoder import Chain, ChannelScale, Flatten
@@ -12,7 +12,6 @@ from seqclf.models.lrn import LocalResponseNorm
 from seqclf.models.pool import Pool
 from seqclf.models.preprocess import Normalize
 from seqclf.models.recurrent import GRU, LSTM, RNN, orthogonal
-from seqclf.models.refinement import softmax
 from seqclf.models.tcn import TCN
 from seqclf.models.temporal_chain import TemporalChain
 from seqclf.models.timm_encoder import TimmEncoder, timm_normalize
@@ -34,7 +33,6 @@ __all__ = [
     "Pool",
     "State",
     "TemporalChain",
-    "TemporalReport",
     "TimmEncoder",
     "check_temporal",
     "check_user_temporal",
@@ -42,6 +40,5 @@ __all__ = [
     "orthogonal",
     "param_groups",
     "require_streaming",
-    "softmax",
     "timm_normalize",
 ]

@@ -3,7 +3,7 @@
 from seqclf.prediction.evaluate_run import evaluate, predict_part
 from seqclf.prediction.frame_stream import Stream
 from seqclf.prediction.predict_files import predict
-from seqclf.prediction.prediction import Prediction, fuse, shares
+from seqclf.prediction.prediction import Prediction, fuse
 from seqclf.prediction.predictor import Predictor
 from seqclf.prediction.run import load, load_run
 from seqclf.prediction.streamed import StreamedFrame, StreamedFrames
@@ -21,6 +21,5 @@ __all__ = [
     "load_run",
     "predict",
     "predict_part",
-    "shares",
     "stream",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,11 +26,12 @@ from seqclf.data.spans import Unit, VideoSpan, resolution
 from seqclf.data.splits import part_of
 from seqclf.preparing.check_result import Clip, File, VideoCheck, compare_parts, compare_sizes
 from seqclf.preparing.jobs import Job, check_workers, run_jobs
-from seqclf.preparing.thumbnails import thumbnail
 from seqclf.runtime.text import counted
 
 CHUNK = 32
 """Frames that are decoded at a time by a full check."""
+THUMBNAIL = (176, 132)
+"""The largest width and height of a thumbnail."""
 Row = tuple[str, VideoList, Entry]
 """A row of a list with the name of its part and its list."""
 
@@ -165,11 +167,24 @@ def _look(file: File, source: Source, fps: float | None, full: bool) -> Job:
     if times.end_seconds is not None and times.period and times.end_seconds < float("inf"):
         file.seconds, file.fps = times.end_seconds, 1 / times.period
     middle = file.frames // 2
-    file.picture = thumbnail(source.read([0, middle, file.frames - 1])[1])
+    file.picture = _thumbnail(source.read([0, middle, file.frames - 1])[1])
     for start in range(0, file.frames, CHUNK) if full else ():
         source.read(range(start, min(start + CHUNK, file.frames)))
         yield len(range(start, min(start + CHUNK, file.frames)))
     yield 0 if full else file.frames
+
+
+def _thumbnail(frame: Tensor) -> bytes:
+    """A frame ``(C, H, W)`` uint8 as a small JPEG file; b"" for features."""
+    from PIL import Image
+
+    if frame.dim() != 3 or frame.shape[0] not in (1, 3) or frame.is_floating_point():
+        return b""
+    picture = Image.fromarray(frame.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
+    picture.thumbnail(THUMBNAIL)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=80)
+    return stream.getvalue()
 
 
 def _add_clips(
