@@ -11,6 +11,9 @@ CHECKPOINT = "best, newest, or a step; by default the best one, or the newest of
 """The help of ``--checkpoint``."""
 THRESHOLD = "of multi-label runs, the lowest probability of a predicted class, or one per class (default: 0.5)"
 """The help of ``--threshold``."""
+EMBED = 4.0
+EMBED_HELP = "megabytes of a video that the page embeds; larger ones are linked, or copied beside it (default: 4)"
+"""The default and the help of ``--embed``."""
 
 
 def threshold(text: str) -> float | list[float]:

@@ -4,13 +4,15 @@ seqclf predict runs/<run> video.mp4 more_videos/
 seqclf predict runs/<run> videos/ --crops 10 --frames 16 --stride 8
 seqclf predict runs/rgb runs/flow --weights 1 2 video_folder/
 seqclf predict runs/<run> videos/ --segments segments.csv
+seqclf predict runs/<run> videos/ --segments segments.csv --html
 seqclf predict runs/<run> --list clips.csv
 seqclf predict runs/<run> digit.png more_digits/*.png
 
 Files are videos, folders of frames, folders of either, or .npy files; for a run that reads images, images. The run
 recorded how it reads them: frame rate, sampling, transform and decision rule are those of its evaluation, unless an
 option says otherwise. Each file gets <name>.csv (a row per frame of the file) and <name>.png (the timeline, with the
-true segments if --segments is given); predictions.json holds all files. The exit code is 2 if one can't be read.
+true segments if --segments is given); predictions.json holds all files. With --html, index.html plays the videos above
+their timelines and lists the errors. The exit code is 2 if a file can't be read.
 
 Several runs read the same file. If it is under the first run's root (or the first of --roots), each of the others
 reads the file of the same name under its own root, such as frames and flow.
@@ -26,7 +28,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqclf.cli.parser import CHECKPOINT, THRESHOLD, Parser, make_parser, threshold
+from seqclf.cli.parser import CHECKPOINT, EMBED, EMBED_HELP, THRESHOLD, Parser, make_parser, threshold
 from seqclf.errors import SeqclfError
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ def main(words: Sequence[str]) -> int:
     keep_freed_memory()
     folders, paths, weights = _split(args, RunFolder.is_run)
     progress, finish = _show()
+    written: list[Path] = []
+    progress.wrote = written.append
     out = Path(args.out) if args.out else RunFolder(folders[0]).predictions
     result = predict(
         folders,
@@ -69,10 +73,15 @@ def main(words: Sequence[str]) -> int:
         list_file=args.list,
         list_unit=args.list_unit,
         threshold=args.threshold,
+        html=out / "index.html" if args.html else None,
+        embed=args.embed,
     )
     finish(result["decision"])
     if result["videos"]:
-        print(f"all figures, frames and timelines: {out}")
+        drawn = any(path.suffix == ".png" for path in written)
+        print(f"all figures{', frames and timelines' if drawn else ' and frames'}: {out}")
+    for page in (path for path in written if path.suffix == ".html"):
+        print(f"page: {page}")
     return 2 if result["failed"] else 0
 
 
@@ -103,6 +112,8 @@ def _parser() -> Parser:
     )
     add("--out", help="folder for the output (default: predictions/ in the first run)")
     add("--no-timelines", action="store_true", help="draw no timelines")
+    add("--html", action="store_true", help="write index.html, a page that plays the videos above their timelines")
+    add("--embed", type=float, default=EMBED, metavar="MB", help=EMBED_HELP)
     add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
     return parser
@@ -169,7 +180,8 @@ def _show() -> tuple[Progress, Callable[[str], None]]:
         other = plain["mean_of_frames" if plain["decision"] == "last" else "last_frame"]
         predicted = _predicted(plain)
         best, rest = _in_words(predicted), _in_words([e for e in plain["top"] if e not in predicted][:1])
-        note = "; ".join([describe_rate(plain), *plain.get("changes", [])]).strip("; ")
+        notes = [describe_rate(plain), *plain.get("changes", []), plain.get("page", "")]
+        note = "; ".join(filter(None, notes))
         cells = [best or "none", rest, _in_words(_predicted(other)) or "none"]
         rows.append([plain["path"], str(plain["frames"]), *cells, note])
         display = displays[0]

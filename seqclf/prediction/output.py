@@ -80,7 +80,7 @@ def _span(frames: FileFrames, start: int, end: int) -> dict[str, Any]:
     return span
 
 
-def write_frames(path: Path, found: FilePrediction) -> None:
+def write_frames(path: Path, found: FilePrediction) -> Path:
     """Writes a CSV with a row for each frame: number, time, class, its probability, the probabilities of all classes.
 
     A multi-label prediction has one column "classes" in place of class and probability, with "|" between the predicted
@@ -102,19 +102,18 @@ def write_frames(path: Path, found: FilePrediction) -> None:
             )
             cells = [*own, *(f"{x:.6f}" for x in p)]
         rows.append([int(frames.numbers[n]), at, *cells])
-    write_csv(path, ["frame", "time", *head, *classes], rows)
+    return write_csv(path, ["frame", "time", *head, *classes], rows)
 
 
 def write_timeline(
     path: Path, found: FilePrediction, title: str, truth: Tensor | None, background: Sequence[str]
-) -> None:
+) -> Path:
     """Draws the timeline, with the true segments where they are known; errors as in ``timeline``."""
     prediction = found.prediction
     if prediction.multi_label:
         p, fps = prediction.probabilities, found.frames.fps
-        label_timeline(p, prediction.classes, path, truth, fps, title=title, threshold=prediction.threshold)
-        return
-    timeline(
+        return label_timeline(p, prediction.classes, path, truth, fps, title=title, threshold=prediction.threshold)
+    return timeline(
         prediction.probabilities,
         prediction.classes,
         path,

@@ -14,16 +14,19 @@ from seqclf.data.input_spec import DecisionRule
 from seqclf.data.lists import Selection, read_list
 from seqclf.data.paths import as_list
 from seqclf.data.sampling import Sampling
-from seqclf.data.spans import Unit
+from seqclf.data.source import Source
+from seqclf.data.spans import Unit, span_text
 from seqclf.data.transforms import Size, Transform
 from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment
 from seqclf.prediction.file_frames import FilePrediction
 from seqclf.prediction.fused_runs import FusedRuns, Span
 from seqclf.prediction.output import as_plain, write_frames, write_timeline
+from seqclf.prediction.page import EMBED, PredictionPage
 from seqclf.prediction.reader import file_names
 from seqclf.prediction.truth import Truth
-from seqclf.runtime.files import write_json
+from seqclf.runtime.files import read_json_object, write_json
+from seqclf.runtime.text import counted
 
 
 @dataclass
@@ -35,12 +38,14 @@ class Progress:
         done: called with the prediction of a file and its entry in ``predictions.json``.
         failed: called with the path of a file and the error.
         note: called with a note for the user.
+        wrote: called with the path of each file that is written.
     """
 
     begin: Callable[[int], None] = lambda count: None
     done: Callable[[FilePrediction, dict[str, Any]], None] = lambda found, plain: None
     failed: Callable[[str, str], None] = lambda path, error: None
     note: Callable[[str], None] = lambda text: None
+    wrote: Callable[[Path], None] = lambda path: None
 
 
 def predict(
@@ -67,6 +72,8 @@ def predict(
     list_file: str | Path | None = None,
     list_unit: Unit | Literal["auto"] = "auto",
     threshold: Threshold | None = None,
+    html: str | Path | None = None,
+    embed: float = EMBED,
 ) -> dict[str, Any]:
     """Classifies files with a run, exactly as in its evaluation, or with several runs whose predictions are fused.
 
@@ -85,6 +92,8 @@ def predict(
             Rows with start and end are clips inside videos. A split column selects the test rows.
         list_unit: the unit of start and end in the list; "auto" as in ``video_set``.
         threshold: of multi-label runs; see ``evaluate``.
+        html: a page to write that plays the videos above their timelines; None for none.
+        embed: megabytes of a video that are embedded in the page. Larger ones are linked, or copied beside it.
 
     Returns:
         the content of ``predictions.json``: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per
@@ -100,9 +109,17 @@ def predict(
     several = runs.readers[0].predictor.multi_label
     background = next(iter(runs.background), None)
     truth = None if segments is None else Truth(segments, runs.classes, background, unit, several)
-    files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress())
+    page = None if html is None else _page(html, runs, embed)
+    files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress(), page)
     clips_in_list = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit, several)
     return files.predict(as_list(paths), clips_in_list)
+
+
+def _page(path: str | Path, runs: FusedRuns, embed: float) -> PredictionPage:
+    """The empty page of predictions of runs."""
+    first = runs.readers[0]
+    title = "Predictions of " + ", ".join(Path(reader.folder).name for reader in runs.readers)
+    return PredictionPage(path, title, runs.classes, first.predictor.multi_label, runs.background, embed)
 
 
 def _read_list(
@@ -127,9 +144,11 @@ class _Files:
     out: Path | None
     timelines: bool
     progress: Progress
+    page: PredictionPage | None = None
     videos: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     notes: set[str] = field(default_factory=set)
+    written: set[Path] = field(default_factory=set)
 
     def predict(self, paths: Sequence[str | Path], in_list: Sequence[tuple[Path, Span | None]]) -> dict[str, Any]:
         """Finds and classifies files, then those of a list; returns the result of ``predict``."""
@@ -147,8 +166,13 @@ class _Files:
             except SeqclfError as error:
                 self._fail(file, error)
         result = {**self.runs.describe(), "videos": self.videos, "failed": self.failed}
+        if self.page is not None and len(self.page):
+            self._wrote(
+                self.page.write(f"{counted(len(self.page), 'video')}, predicted by {', '.join(result['runs'])}")
+            )
         if self.out is not None and self.videos:
-            write_json(self.out / "predictions.json", result)
+            self._note_earlier(self.out)
+            self._wrote(write_json(self.out / "predictions.json", result))
         return result
 
     def _predict_file(self, file: Path, name: str, span: Span | None) -> None:
@@ -169,11 +193,48 @@ class _Files:
         }
         self.videos.append(plain)
         truth = self._truth(file, prediction)
+        is_video = getattr(sources[0], "kind", None) != "image"
         if self.out is not None:
-            write_frames(self.out / f"{name}.csv", prediction)
-            if self.timelines and getattr(sources[0], "kind", None) != "image":
-                write_timeline(self.out / f"{name}.png", prediction, file.name, truth, self.runs.background)
+            self._wrote(write_frames(self.out / f"{name}.csv", prediction))
+            if self.timelines and is_video:
+                timeline = self.out / f"{name}.png"
+                self._wrote(write_timeline(timeline, prediction, file.name, truth, self.runs.background))
+        if self.page is not None and is_video:
+            self._show(file, span, prediction, sources[0], truth, plain)
         self.progress.done(prediction, plain)
+
+    def _show(
+        self,
+        file: Path,
+        span: Span | None,
+        prediction: FilePrediction,
+        source: Source,
+        truth: Tensor | None,
+        plain: dict[str, Any],
+    ) -> None:
+        """Adds a file to the page and records how it is shown. Errors do not affect the prediction."""
+        assert self.page is not None
+        title = file.name if span is None else f"{file.name} ({span_text(*span)})"
+        try:
+            plain["page"] = self.page.add(plain["name"], title, prediction, source, truth)
+        except SeqclfError as error:
+            self._fail(file, error)
+
+    def _wrote(self, path: Path) -> None:
+        self.written.add(path)
+        self.progress.wrote(path)
+
+    def _note_earlier(self, out: Path) -> None:
+        """Notes the files of an earlier prediction, which the new ``predictions.json`` does not list."""
+        try:
+            names = [video["name"] for video in read_json_object(out / "predictions.json", ["videos"])["videos"]]
+        except (SeqclfError, TypeError, KeyError):
+            return
+        places = (out / f"{name}{suffix}" for name in names for suffix in (".csv", ".png"))
+        stale = [path for path in places if path not in self.written and path.exists()]
+        if stale:
+            files = f"{counted(len(stale), 'file')} of an earlier prediction, such as {stale[0].name}"
+            self.progress.note(f"{out}: has {files}: predictions.json no longer lists them")
 
     def _truth(self, file: Path, prediction: FilePrediction) -> Tensor | None:
         """The true labels of a file's frames; None if unknown. Errors do not affect the prediction."""

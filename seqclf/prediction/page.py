@@ -1,0 +1,129 @@
+"""The HTML page of predicted videos: their pictures, predictions and true labels, prepared for ``VideoPage``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data.source import Source
+from seqclf.data.spans import VideoSpan
+from seqclf.data.video_file import VideoFile
+from seqclf.prediction.file_frames import FileFrames, FilePrediction
+from seqclf.prediction.prediction import Prediction
+from seqclf.reporting.page_media import Media, media_of
+from seqclf.reporting.video_page import VideoPage
+
+EMBED = 4.0
+"""Megabytes of a video that the page embeds, by default."""
+MOST_EMBEDDED = 100e6
+"""Bytes that a page embeds in all. Later videos are linked, or copied beside the page."""
+ASSUMED_FPS = 25.0
+"""The frame rate at which frames without times are shown."""
+
+
+class PredictionPage:
+    """Collects predicted videos and writes their page.
+
+    Args:
+        path: the page.
+        title: its heading.
+        classes: the K names.
+        multi_label: whether predictions are multi-label.
+        background: the classes without segments.
+        embed: megabytes of a video that are embedded in the page.
+
+    Raises:
+        SeqclfError: ``embed`` is not a number of at least 0.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        title: str,
+        classes: Sequence[str],
+        multi_label: bool = False,
+        background: Sequence[str] = (),
+        embed: float = EMBED,
+    ) -> None:
+        if not 0 <= embed < float("inf"):
+            raise SeqclfError(f"embed={embed}: expected megabytes, 0 or more")
+        self.path, self.embed, self.embedded = Path(path), embed, 0
+        self.page = VideoPage(title, classes, multi_label, background)
+
+    def __len__(self) -> int:
+        return len(self.page)
+
+    def add(
+        self, name: str, title: str, found: FilePrediction, source: Source, truth: Tensor | int | None = None
+    ) -> str:
+        """Adds a video.
+
+        Args:
+            name: the name of its copy, if it needs one.
+            title: its name on the page.
+            found: the prediction.
+            source: the frames that were predicted.
+            truth: the true labels of the frames of the file, ``(N,)`` or multi-label ``(N, K)``; or the label of the
+                whole video, an int or multi-label ``(K,)``; None if unknown.
+
+        Returns:
+            How the page shows it, such as "embedded (0.2 MB)".
+
+        Raises:
+            SeqclfError: as ``media_of``.
+        """
+        prediction, frames = found.prediction, found.frames
+        N, assumed = len(frames.numbers), frames.starts is None
+        starts = np.arange(N + 1) / ASSUMED_FPS if frames.starts is None else frames.starts
+        media = self._media(name, source, frames, starts)
+        note = media.note + f"; no frame rate is known, shown at {ASSUMED_FPS:g} fps" * assumed
+        whole = isinstance(truth, int) or (truth is not None and truth.dim() < 1 + prediction.multi_label)
+        clip = None if truth is None or not whole else (_of_video(prediction), torch.as_tensor(truth)[None])
+        labels = truth if clip is None else clip[1].expand(N, *clip[1].shape[1:])
+        assert not isinstance(labels, int)
+        self.page.add(
+            title,
+            prediction.probabilities,
+            prediction.labels(),
+            None if labels is None or not (labels != IGNORE).any() else labels,
+            starts,
+            frames.numbers,
+            media,
+            label=", ".join(name for name, _ in prediction.label_set()) or "none",
+            note=f"{media.note}; no frame rate is known, {ASSUMED_FPS:g} per second are shown"
+            if assumed
+            else media.note,
+            clip=clip,
+        )
+        return note
+
+    def _media(self, name: str, source: Source, frames: FileFrames, starts: np.ndarray) -> Media:
+        limit = self.embed if self.embedded < MOST_EMBEDDED else 0.0
+        media = media_of(*_all_frames(source, frames), name, starts, self.path, limit)
+        self.embedded += len(media.content or b"")
+        return media
+
+    def write(self, about: str) -> Path:
+        """Writes the page; ``about`` is the line below its heading."""
+        return self.page.write(self.path, about)
+
+
+def _of_video(prediction: Prediction) -> Tensor:
+    """The labels of the whole video: its class ``(1,)``, or ``(1, K)`` of a multi-label prediction."""
+    named = [name for name, _ in prediction.label_set()]
+    if not prediction.multi_label:
+        return torch.tensor([list(prediction.classes).index(named[0])])
+    return torch.tensor([[int(name in named) for name in prediction.classes]])
+
+
+def _all_frames(source: Source, frames: FileFrames) -> tuple[Source, np.ndarray]:
+    """The source of all frames of the file, even where the run reads some of them, and their positions in it."""
+    file = source.source if isinstance(source, VideoSpan) else source
+    if isinstance(file, VideoFile) and file.fps is not None and file.lost() is None and Path(file.path).is_file():
+        return VideoFile(file.path, stream=file.stream), frames.numbers
+    return source, frames.read
