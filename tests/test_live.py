@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -212,7 +213,7 @@ def test_a_source_that_never_answers_is_an_error(tool, run):
             f"rtsp://127.0.0.1:{free_port()}/live",
         ):
             code, printed, errors = tool("stream", run, address, "--timeout", 0.3, "--device", "cpu")
-            assert code == 2 and printed == "" and len(errors.splitlines()) == 1 and address in errors
+            assert code == 2 and printed == "" and errors.splitlines()[-1].startswith(f"error: {address}: ")
 
 
 def test_a_pipe_that_stays_empty_is_an_error_if_a_time_is_set(tool, run, tmp_path):
@@ -349,6 +350,23 @@ def test_a_recording_shows_the_label_at_the_times_of_the_source(tool, run, video
     }
 
 
+def test_a_window_shows_the_labels_until_q_is_pressed(run, video, monkeypatch):
+    shown, keys = [], iter([-1, -1, ord("q")])
+    fake = SimpleNamespace(
+        WINDOW_NORMAL=0,
+        error=RuntimeError,
+        namedWindow=lambda *_: None,
+        imshow=lambda title, picture: shown.append(picture),
+        waitKey=lambda _: next(keys),
+        destroyAllWindows=lambda: None,
+    )
+    monkeypatch.setitem(sys.modules, "cv2", fake)
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert len(list(seqclf.stream(run, video, resize=SIZE, device="cpu", display=True))) == len(shown) == 3
+    plain = VideoFile(video).read([0])[0].permute(1, 2, 0).numpy()[..., ::-1]  # OpenCV's order
+    assert shown[0].shape == plain.shape and (shown[0] == plain).any() and (shown[0] != plain).any()
+
+
 def test_refusals(tool, run, video, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -371,4 +389,5 @@ def test_refusals(tool, run, video, tmp_path, monkeypatch):
         (["-", "--option", "size"], "KEY=VALUE"),
     ):
         code, _, errors = tool("stream", run, *words, "--resize", *SIZE, "--device", "cpu")
-        assert code == 2 and named in errors and len(errors.splitlines()) == 1, (words, errors)
+        *notes, error = errors.splitlines()
+        assert code == 2 and error.startswith("error: ") and named in error and len(notes) < 2, (words, errors)

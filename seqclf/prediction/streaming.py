@@ -103,6 +103,9 @@ def stream(
     else:
         if video_stream is None:
             live = replace(live, stream=loaded.setting("video", "stream"))
-        step = sampling_step(loaded.input.sampling())
-        frames = LiveStream(LiveReader(live, live_rate(loaded), step, drop, queue, retries, note))
+        rate, step = live_rate(loaded), sampling_step(loaded.input.sampling())
+        if "video" not in loaded.spec.readers:
+            at = "the rate of the source" if rate is None else f"{rate:g} fps"
+            note(f"{loaded.folder} was not trained on video files: frames are read at {at} (fps=, --fps)")
+        frames = LiveStream(LiveReader(live, rate, step, drop, queue, retries, note))
     return StreamedFrames(loaded, frames, Outputs(out, record, display), stopped)
