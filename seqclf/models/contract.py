@@ -96,8 +96,9 @@ def check_sequences(shape: Sequence[int], is_first: Tensor | None, lengths: Tens
     if lengths is None:
         return
     whole = not lengths.is_floating_point() and lengths.shape == (B,)
-    if not whole or (B > 0 and not 1 <= int(lengths.min()) <= int(lengths.max()) <= T):
-        raise SeqclfError(f"lengths must be {B} whole numbers from 1 to {T}, not {lengths.tolist()}")
+    counts = lengths.tolist()
+    if not whole or (B > 0 and not 1 <= min(counts) <= max(counts) <= T):
+        raise SeqclfError(f"lengths must be {B} whole numbers from 1 to {T}, not {counts}")
 
 
 def check_result(module: nn.Module, result: object, shape: Sequence[int]) -> tuple[Tensor, State]:

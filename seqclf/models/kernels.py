@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor
 
 from seqclf.batch import valid_frames
@@ -108,12 +107,11 @@ def run_layers(
     if state is not None and is_first is not None:
         state = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in state)
     if lengths is not None:
-        padded = PaddedSteps(lengths, T)
+        padded = PaddedSteps(counts, T)
         steps, final = _stack(layers, partial(padded_lstm, padded), padded.reverse, padded.steps(features), state)
         return padded.outputs(steps), final
-    features = rearrange(features, "b t d -> t b d")
-    steps, final = _stack(layers, partial(_kernel, mode, None), _reverse, features, state)
-    return rearrange(steps, "t b h -> b t h").contiguous(), final  # a head on the strided view takes twice as long
+    steps, final = _stack(layers, partial(_kernel, mode, None), _reverse, features.transpose(0, 1), state)
+    return steps.transpose(0, 1).contiguous(), final  # a head on the strided view takes twice as long
 
 
 def _resets_inside(is_first: Tensor | None, lengths: Tensor | None) -> bool:

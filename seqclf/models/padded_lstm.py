@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,10 +20,10 @@ SATURATE = 1e4
 
 
 class PaddedSteps:
-    """A padded batch as steps of whole rows, in which padding repeats the clip's first frame.
+    """A padded batch as steps of whole rows, zero at padding.
 
     Args:
-        lengths: ``(B,)`` int64 from 1 to T, the number of valid frames.
+        counts: the number of valid frames of each clip, from 1 to T.
         T: the number of steps.
 
     Attributes:
@@ -30,28 +31,27 @@ class PaddedSteps:
         last: ``(B,)`` int64, where each clip's last valid frame is among the ``T * B`` rows of all steps.
     """
 
-    def __init__(self, lengths: Tensor, T: int) -> None:
-        clip, time = torch.arange(len(lengths)), torch.arange(T)[:, None]
-        valid = time < lengths
-        rows = time * len(lengths) + clip
-        self.padding = (~valid)[..., None].float()
-        self.last = (lengths - 1) * len(lengths) + clip
-        self._reversed = (torch.where(valid, lengths - 1 - time, time) * len(lengths) + clip).flatten()
-        self._frames, self._rows = (time * valid + clip * T).flatten(), rows.t().flatten()
+    def __init__(self, counts: list[int], T: int) -> None:
+        # Small arrays are faster in NumPy.
+        self._counts, self._time, self._clip = np.array(counts), np.arange(T)[:, None], np.arange(len(counts))
+        self._valid = self._time < self._counts
+        self._outside = torch.from_numpy(~self._valid[..., None])
+        self.padding = self._outside.float()
+        self.last = torch.from_numpy((self._counts - 1) * len(counts) + self._clip)
 
     def steps(self, features: Tensor) -> Tensor:
         """Features ``(B, T, D)`` as steps ``(T, B, D)``. Padding is overwritten, as it may not be finite."""
-        # Frames taken twice get a gradient for the first time only: the second is padding, whose gradient is 0.
-        taken = Take.apply(features.flatten(0, 1), self._frames, self._rows)
-        return taken.view(features.shape[1], features.shape[0], -1)
+        return features.transpose(0, 1).masked_fill(self._outside, 0)
 
     def reverse(self, steps: Tensor) -> Tensor:
         """Steps ``(T, B, D)`` with the valid frames of each clip in the opposite order."""
-        return Take.apply(steps.flatten(0, 1), self._reversed, self._reversed).view_as(steps)
+        opposite = np.where(self._valid, self._counts - 1 - self._time, self._time) * len(self._clip) + self._clip
+        rows = torch.from_numpy(opposite.ravel())
+        return Take.apply(steps.flatten(0, 1), rows, rows).view_as(steps)
 
     def outputs(self, steps: Tensor) -> Tensor:
         """Steps ``(T, B, H)`` as outputs ``(B, T, H)``, zero at padding."""
-        return steps.transpose(0, 1).contiguous() * (1 - self.padding).transpose(0, 1)
+        return steps.transpose(0, 1).contiguous().masked_fill(self._outside.transpose(0, 1), 0)
 
 
 def padded_lstm(
@@ -68,8 +68,7 @@ def padded_lstm(
         outputs ``(T, B, H)``, arbitrary at padding, and h and c after each clip's last valid frame.
     """
     hidden = weights[1].shape[1]
-    mark = x.new_zeros(4 * hidden, 1)
-    mark[:hidden], mark[hidden : 2 * hidden] = -SATURATE, SATURATE
+    mark = torch.from_numpy(np.repeat(np.array([-SATURATE, SATURATE, 0, 0], np.float32), hidden)[:, None])
     finals = []
     for layer in range(len(weights) // 4):
         w_ih, w_hh, b_ih, b_hh = weights[4 * layer : 4 * layer + 4]
