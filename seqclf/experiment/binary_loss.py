@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.experiment.losses import weight_tensor
+from seqclf.experiment.losses import divisor, weight_tensor
 
 
 def binary_cross_entropy(
@@ -48,5 +48,4 @@ def binary_cross_entropy(
         reduction="none",
         pos_weight=weight_tensor(pos_weight, logits),
     )
-    total = known.sum() if total is None else total
-    return (each * known).sum() / (total.clamp(min=1) if isinstance(total, Tensor) else max(total, 1))
+    return (each * known).sum() / divisor(total, labels)

@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from seqclf.batch import IGNORE, SeqclfError
+from seqclf.batch import SeqclfError
 from seqclf.data import Data
 from seqclf.data.class_counts import class_counts
 from seqclf.experiment.config import Experiment, build
-from seqclf.experiment.losses import labelled_rows, mean_loss
+from seqclf.experiment.losses import divisor, labelled_rows, mean_loss
 
 Loss = Callable[..., Tensor]
 
@@ -104,8 +104,7 @@ class ModuleLoss:
         Raises:
             SeqclfError: the module does not return one loss per frame.
         """
-        if total is None:
-            total = (labels != IGNORE).sum()
+        total = divisor(total, labels)
         logits, labels = labelled_rows(logits, labels)
         losses = self.module(logits, labels.clamp(min=0))
         if losses.shape != labels.shape:

@@ -45,19 +45,11 @@ def cross_entropy(
     Raises:
         SeqclfError: there are not K weights, or one is negative or not finite.
     """
-    if total is None:
-        total = (labels != IGNORE).sum()
+    total = divisor(total, labels)
     weight = weight_tensor(weights, logits)
     logits, labels = labelled_rows(logits, labels)
-    summed = F.cross_entropy(
-        logits,
-        labels,
-        weight,
-        ignore_index=IGNORE,
-        reduction="sum",
-        label_smoothing=smoothing,
-    )
-    return summed / (total.clamp(min=1) if isinstance(total, Tensor) else max(total, 1))
+    summed = F.cross_entropy(logits, labels, weight, ignore_index=IGNORE, reduction="sum", label_smoothing=smoothing)
+    return summed / total
 
 
 def focal_loss(
@@ -84,8 +76,7 @@ def focal_loss(
     """
     if gamma < 0:
         raise SeqclfError(f"focal_loss: gamma={gamma}: must be at least 0")
-    if total is None:
-        total = (labels != IGNORE).sum()
+    total = divisor(total, labels)
     weight = weight_tensor(weights, logits)
     logits, labels = labelled_rows(logits, labels)
     truth = labels.clamp(min=0)
@@ -104,10 +95,16 @@ def labelled_rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return logits.float(), labels
 
 
+def divisor(total: int | Tensor | None, labels: Tensor) -> int | Tensor:
+    """What a loss is divided by: ``total``, or for None the number of labels that are not ``IGNORE``; at least 1."""
+    if total is None:
+        total = (labels != IGNORE).sum()
+    return total.clamp(min=1) if isinstance(total, Tensor) else max(total, 1)
+
+
 def mean_loss(losses: Tensor, labels: Tensor, total: int | Tensor) -> Tensor:
     """The losses ``(M,)`` of frames with these labels as one: the sum over labelled frames, divided by ``total``."""
-    summed = losses.where(labels != IGNORE, 0).sum()
-    return summed / (total.clamp(min=1) if isinstance(total, Tensor) else max(total, 1))
+    return losses.where(labels != IGNORE, 0).sum() / total
 
 
 def weight_tensor(weights: Weights, logits: Tensor) -> Tensor | None:
@@ -160,10 +157,9 @@ def steady_cross_entropy(
     Returns:
         a scalar.
     """
-    if total is None:
-        total = (labels != IGNORE).sum()
+    total = divisor(total, labels)
     log_p = logits.float().log_softmax(-1)
     change = (log_p[:, 1:] - log_p[:, :-1].detach()).clamp(-largest, largest).square().mean(-1)
     pairs = (labels[:, 1:] != IGNORE) & (labels[:, :-1] != IGNORE)
-    penalty = (change * pairs).sum() / (total.clamp(min=1) if isinstance(total, Tensor) else max(total, 1))
+    penalty = (change * pairs).sum() / total
     return cross_entropy(logits, labels, total, smoothing) + weight * penalty

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ class Accuracy(Labelled):
 
     category = "loss"
     caffe_source = "accuracy_layer.cpp"
+    per_value = 1
     bottom_roles = ("data", "labels")
     limits = "ties as in each fork; a second top holds the accuracy per class"
     bottoms = (2, 2)
@@ -65,9 +65,6 @@ class Accuracy(Labelled):
             for which in (correct, valid)
         )
         return accuracy, hits / labelled.clamp(min=1)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
 
     @staticmethod
     def summary(param: Any) -> str:

@@ -94,6 +94,8 @@ class Layer(nn.Module):
     """One of ``CATEGORIES``: the colour in drawings and the section of the table in the documentation."""
     caffe_source: ClassVar[str]
     """The file in Caffe's ``src/caffe/layers`` (or ``include/caffe/layers``) that this class reproduces."""
+    per_value: ClassVar[int] = 0
+    """The number of operations for each value of the first bottom; see ``operations``."""
     in_lisa: ClassVar[bool] = True
     """Whether lisa-caffe has this type, too."""
     limits: ClassVar[str] = ""
@@ -133,9 +135,10 @@ class Layer(nn.Module):
     def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
         """Number of operations of a forward pass: a multiplication with its addition is 2, any other step is 1.
 
-        Biases, copies and work done once per channel count as 0.
+        Biases, copies and work done once per channel count as 0. The default is ``per_value`` for each value of the
+        first bottom.
         """
-        return 0
+        return self.per_value * prod(bottoms[0]) if self.per_value else 0
 
     @staticmethod
     def summary(param: Any) -> str:

@@ -25,6 +25,7 @@ class ArgMax(Layer):
 
     category = "combination"
     caffe_source = "argmax_layer.cpp"
+    per_value = 1
     limits = "of equal values, the higher index comes first"
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -60,9 +61,6 @@ class ArgMax(Layer):
         values, indices = x.sort(stable=True, dim=dim)
         start = x.shape[dim] - self.k
         return values.narrow(dim, start, self.k).flip(dim), indices.narrow(dim, start, self.k).flip(dim)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
 
 
 class BatchReindex(Layer):
@@ -230,6 +228,7 @@ class Reduction(Layer):
 
     category = "combination"
     caffe_source = "reduction_layer.cpp"
+    per_value = 1
     in_lisa = False
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -245,9 +244,6 @@ class Reduction(Layer):
         y = x.mean(-1) if p.operation == p.MEAN else x.sum(-1)
         return y if p.coeff == 1 else y * p.coeff
 
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
-
     @staticmethod
     def summary(param: Any) -> str:
         p = param.reduction_param
@@ -259,6 +255,7 @@ class Softmax(Layer):
 
     category = "combination"
     caffe_source = "softmax_layer.cpp"
+    per_value = 5
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         self.dim = self.canonical_axis(self.param.softmax_param.axis, len(shapes[0]))
@@ -266,6 +263,3 @@ class Softmax(Layer):
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         return bottoms[0].softmax(self.dim)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 5 * prod(bottoms[0])

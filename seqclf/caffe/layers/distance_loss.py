@@ -19,6 +19,7 @@ class EuclideanLoss(Loss):
     """``sum((a - b)^2) / 2N`` of bottoms ``(N, ...)``, with gradients to both (euclidean_loss_layer.cpp)."""
 
     caffe_source = "euclidean_loss_layer.cpp"
+    per_value = 3
     bottom_roles = ("data",)
 
     def check(self, shapes: Sequence[Shape]) -> None:
@@ -30,9 +31,6 @@ class EuclideanLoss(Loss):
         a, b = bottoms
         return F.mse_loss(a, b.reshape(a.shape), reduction="sum") / (2 * len(a))
 
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 3 * prod(bottoms[0])
-
 
 class HingeLoss(Loss):
     """``sum(max(0, 1 + s x)) / N``, where s is -1 at the label and 1 elsewhere (hinge_loss_layer.cpp).
@@ -41,6 +39,7 @@ class HingeLoss(Loss):
     """
 
     caffe_source = "hinge_loss_layer.cpp"
+    per_value = 3
 
     def check(self, shapes: Sequence[Shape]) -> None:
         super().check(shapes)
@@ -52,9 +51,6 @@ class HingeLoss(Loss):
         margins = F.relu(1 + x * torch.ones_like(x).scatter_(1, index, -1))
         return (margins.square() if p.norm == p.L2 else margins).sum() / len(x)
 
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 3 * prod(bottoms[0])
-
 
 class ContrastiveLoss(Loss):
     """The mean of ``d^2 / 2`` of similar and ``max(margin - d, 0)^2 / 2`` of other pairs (contrastive_loss_layer.cpp).
@@ -64,6 +60,7 @@ class ContrastiveLoss(Loss):
     """
 
     caffe_source = "contrastive_loss_layer.cpp"
+    per_value = 3
     bottom_roles = ("data", "data", "labels")
     bottoms = (3, 3)
 
@@ -89,9 +86,6 @@ class ContrastiveLoss(Loss):
             self.param.contrastive_loss_param.margin,
             self.legacy,
         )
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 3 * prod(bottoms[0])
 
 
 class _ContrastiveLoss(torch.autograd.Function):

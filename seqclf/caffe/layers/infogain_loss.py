@@ -30,6 +30,7 @@ class InfogainLoss(Loss):
     """
 
     caffe_source = "infogain_loss_layer.cpp"
+    per_value = 7
     limits = "the matrix is a third bottom or a file"
     bottom_roles = ("data", "labels", "data")
     bottoms = (2, 3)
@@ -90,9 +91,6 @@ class InfogainLoss(Loss):
         normalizer = self.normalizer(mode, prod(x.shape[: self.dim]), index.numel(), valid)
         loss, probs = _InfogainLoss.apply(x, rows, valid, self.dim, normalizer)
         return (loss, probs) if len(self.param.top) == 2 else loss
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 7 * prod(bottoms[0])
 
 
 class _InfogainLoss(torch.autograd.Function):

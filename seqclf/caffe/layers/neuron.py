@@ -39,30 +39,27 @@ class AbsVal(_Neuron):
     """``y = abs(x)``, with gradient 0 at 0 (absval_layer.cpp)."""
 
     caffe_source = "absval_layer.cpp"
+    per_value = 1
 
     def function(self, x: Tensor) -> Tensor:
         return x.abs()
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
 
 
 class BNLL(_Neuron):
     """``y = log(1 + exp(x))`` (bnll_layer.cpp)."""
 
     caffe_source = "bnll_layer.cpp"
+    per_value = 1
 
     def function(self, x: Tensor) -> Tensor:
         return F.softplus(x)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
 
 
 class Clip(_Neuron):
     """``y = max(min, min(x, max))``, with gradient 1 from min to max, both included (clip_layer.cpp)."""
 
     caffe_source = "clip_layer.cpp"
+    per_value = 1
     in_lisa = False
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -74,9 +71,6 @@ class Clip(_Neuron):
         p = self.param.clip_param
         bounded = x.detach().clamp(max=p.max).clamp(min=p.min)  # in Caffe's order, which matters if min > max
         return torch.where((x >= p.min) & (x <= p.max), x, bounded)  # clamp has another gradient at the bounds
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
 
 
 class Dropout(_Neuron):
@@ -106,19 +100,18 @@ class ELU(_Neuron):
     """``y = x`` if x > 0, else ``alpha * (exp(x) - 1)`` (elu_layer.cpp)."""
 
     caffe_source = "elu_layer.cpp"
+    per_value = 1
     in_lisa = False
 
     def function(self, x: Tensor) -> Tensor:
         return F.elu(x, self.param.elu_param.alpha)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
 
 
 class Exp(_Neuron):
     """``y = base^(shift + scale * x)``, where base -1 means e (exp_layer.cpp)."""
 
     caffe_source = "exp_layer.cpp"
+    per_value = 3
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.exp_param
@@ -133,14 +126,12 @@ class Exp(_Neuron):
         y = torch.exp(x if self.inner == 1 else x * self.inner)
         return y if self.outer == 1 else y * self.outer
 
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 3 * prod(bottoms[0])
-
 
 class Log(_Neuron):
     """``y = log_base(shift + scale * x)``, where base -1 means e (log_layer.cpp)."""
 
     caffe_source = "log_layer.cpp"
+    per_value = 3
     in_lisa = False
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
@@ -157,14 +148,12 @@ class Log(_Neuron):
         y = torch.log(_affine(x, p.scale, p.shift))
         return y if self.outer == 1 else y * self.outer
 
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 3 * prod(bottoms[0])
-
 
 class Power(_Neuron):
     """``y = (shift + scale * x)^power`` (power_layer.cpp)."""
 
     caffe_source = "power_layer.cpp"
+    per_value = 3
     limits = "where the base is 0 the gradient is NaN, as in Caffe, except for powers 0, 1 and 2"
 
     def function(self, x: Tensor) -> Tensor:
@@ -175,9 +164,6 @@ class Power(_Neuron):
         if p.power == 1:
             return base
         return base.square() if p.power == 2 else _Power.apply(base, p.power)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 3 * prod(bottoms[0])
 
     @staticmethod
     def summary(param: Any) -> str:
@@ -206,6 +192,7 @@ class PReLU(_Neuron):
     """``y = max(x, 0) + a * min(x, 0)``, with x ``(N, C, ...)`` and a ``(C,)`` or ``()`` (prelu_layer.cpp)."""
 
     caffe_source = "prelu_layer.cpp"
+    per_value = 2
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         p = self.param.prelu_param
@@ -221,21 +208,16 @@ class PReLU(_Neuron):
             self.fail(f"a bottom of shape {tuple(x.shape)}: expected (N, {len(slope)}, ...)")
         return F.prelu(x, slope)
 
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 2 * prod(bottoms[0])
-
 
 class ReLU(_Neuron):
     """``y = max(x, 0) + negative_slope * min(x, 0)``; the gradient at 0 is negative_slope (relu_layer.cpp)."""
 
     caffe_source = "relu_layer.cpp"
+    per_value = 1
 
     def function(self, x: Tensor) -> Tensor:
         slope = self.param.relu_param.negative_slope
         return F.leaky_relu(x, slope) if slope else F.relu(x)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
 
     @staticmethod
     def summary(param: Any) -> str:
@@ -247,50 +229,42 @@ class Sigmoid(_Neuron):
     """``y = 1 / (1 + exp(-x))`` (sigmoid_layer.cpp)."""
 
     caffe_source = "sigmoid_layer.cpp"
+    per_value = 1
 
     def function(self, x: Tensor) -> Tensor:
         return torch.sigmoid(x)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
 
 
 class Swish(_Neuron):
     """``y = x * sigmoid(beta * x)`` (swish_layer.cpp)."""
 
     caffe_source = "swish_layer.cpp"
+    per_value = 3
     in_lisa = False
 
     def function(self, x: Tensor) -> Tensor:
         beta = self.param.swish_param.beta
         return F.silu(x) if beta == 1 else x * torch.sigmoid(x * beta)
 
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 3 * prod(bottoms[0])
-
 
 class TanH(_Neuron):
     """``y = tanh(x)`` (tanh_layer.cpp)."""
 
     caffe_source = "tanh_layer.cpp"
+    per_value = 1
 
     def function(self, x: Tensor) -> Tensor:
         return torch.tanh(x)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
 
 
 class Threshold(_Neuron):
     """``y = 1`` if x > threshold, else 0; without gradient (threshold_layer.cpp)."""
 
     caffe_source = "threshold_layer.cpp"
+    per_value = 1
 
     def function(self, x: Tensor) -> Tensor:
         return (x > self.param.threshold_param.threshold).to(x.dtype)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])
 
 
 def _affine(x: Tensor, scale: float, shift: float) -> Tensor:

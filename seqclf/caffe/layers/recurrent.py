@@ -7,7 +7,6 @@ layer.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any, ClassVar
 
 import torch
@@ -211,6 +210,7 @@ class LSTMUnit(Layer):
 
     category = "recurrent"
     caffe_source = "lstm_unit_layer.cpp"
+    per_value = 10
     bottom_roles = ("data", "data", "cont")
     bottoms = (3, 3)
     tops = (2, 2)
@@ -225,9 +225,6 @@ class LSTMUnit(Layer):
         c, gates, cont = bottoms
         h, c = _lstm_unit(c, gates, cont.detach()[..., None])
         return c, h
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 10 * prod(bottoms[0])
 
 
 def swap_gates(rows: Tensor) -> Tensor:

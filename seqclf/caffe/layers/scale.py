@@ -74,6 +74,7 @@ class Bias(_Spanning):
     """``y = x + b`` (bias_layer.cpp). Blobs: b, unless it is the second bottom."""
 
     caffe_source = "bias_layer.cpp"
+    per_value = 1
     in_lisa = False
     limits = "learned, or a second bottom"
 
@@ -85,6 +86,3 @@ class Bias(_Spanning):
 
     def forward(self, x: Tensor, operand: Tensor | None = None) -> Tensor:  # type: ignore[override]
         return x + self.spread(self.blobs[0] if operand is None else operand, x, self.param.bias_param.axis)
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return prod(bottoms[0])

@@ -23,6 +23,7 @@ class SigmoidCrossEntropyLoss(Loss):
     """
 
     caffe_source = "sigmoid_cross_entropy_loss_layer.cpp"
+    per_value = 5
 
     def setup(self, shapes: list[Shape]) -> list[Shape]:
         self.lisa_lacks(self.param.loss_param, "ignore_label", "normalize", "normalization")
@@ -38,9 +39,6 @@ class SigmoidCrossEntropyLoss(Loss):
         x, t = bottoms[0], bottoms[1].detach().reshape(bottoms[0].shape)
         valid = None if self.ignore is None else t.trunc() != self.ignore
         return _SigmoidLoss.apply(x, t, valid, self.normalizer(self.mode, len(x), x.numel(), valid))
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 5 * prod(bottoms[0])
 
 
 class _SigmoidLoss(torch.autograd.Function):

@@ -25,6 +25,7 @@ class SoftmaxWithLoss(Loss):
     """
 
     caffe_source = "softmax_loss_layer.cpp"
+    per_value = 5
     limits = "two tops need two `loss_weight`s, as in Caffe; a label out of range is an error (on a CPU)"
     tops = (1, 2)
 
@@ -46,9 +47,6 @@ class SoftmaxWithLoss(Loss):
         normalizer = self.normalizer(self.mode, prod(x.shape[: self.dim]), index.numel(), valid)
         loss, probs = _SoftmaxLoss.apply(x, index, valid, self.dim, normalizer)
         return (loss, probs) if len(self.param.top) == 2 else loss
-
-    def operations(self, bottoms: list[Shape], tops: list[Shape]) -> int:
-        return 5 * prod(bottoms[0])
 
 
 class _SoftmaxLoss(torch.autograd.Function):
