@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.caffe.arrays import (
-    Array,
-    as_images,
-    as_size,
-    stack_images,
-)
+from seqclf.caffe.arrays import Array, as_images, as_size, stack_images
 from seqclf.caffe.interpolation import resample
 
 GREY = (0.2125, 0.7154, 0.0721)

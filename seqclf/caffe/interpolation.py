@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.caffe.arrays import (
-    times,
-)
+from seqclf.caffe.arrays import times
 from seqclf.caffe.files import LARGEST_BLOB
 
 

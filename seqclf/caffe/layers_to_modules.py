@@ -97,11 +97,7 @@ def _batch_norm(param: Any, layer: Any, shape: Sequence[int]) -> Converted:
     scale = 0 if float(factor) == 0 else 1 / factor
     norm: type[nn.Module] = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
     momentum = _decimal(1 - p.moving_average_fraction)
-    state = {
-        "running_mean": mean * scale,
-        "running_var": variance * scale,
-        "num_batches_tracked": torch.tensor(0),
-    }
+    state = {"running_mean": mean * scale, "running_var": variance * scale, "num_batches_tracked": torch.tensor(0)}
     return partial(norm, shape[1], eps=_decimal(p.eps), momentum=momentum, affine=False), state
 
 

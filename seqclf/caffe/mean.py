@@ -13,11 +13,7 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.caffe.arrays import (
-    Array,
-    as_tensor,
-    times,
-)
+from seqclf.caffe.arrays import Array, as_tensor, times
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.files import LARGEST_BLOB, countable
 from seqclf.caffe.schema import schema

@@ -16,12 +16,7 @@ FLAVOURS = ("bvlc", "lisa")
 
 LISA: dict[str, dict[str, tuple[str, int] | int | None]] = {
     # fields that lisa-caffe's lstm_video_deploy numbers differently (a number), adds (type, number) or lacks (None)
-    "LayerParameter": {
-        "embed_param": 132,
-        "recurrent_param": 134,
-        "spp_param": None,
-        "log_param": None,
-    },
+    "LayerParameter": {"embed_param": 132, "recurrent_param": 134, "spp_param": None, "log_param": None},
     "TransformationParameter": {"force_color": None, "flow": ("bool", 6)},
     "AccuracyParameter": {"denominator": ("float", 4)},
     "EltwiseParameter": {"coeff_blob": ("bool", 4)},

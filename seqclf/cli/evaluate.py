@@ -22,11 +22,7 @@ def main(words: Sequence[str]) -> int:
     add("settings", nargs="*", metavar="key=value", help="changes of the run's config, as in training")
     add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--part", default="test", choices=("test", "validation", "train"), help="default: test")
-    add(
-        "--decision",
-        choices=("last", "mean"),
-        help="which probabilities label a clip (default: the run's)",
-    )
+    add("--decision", choices=("last", "mean"), help="which probabilities label a clip (default: the run's)")
     add("--threshold", type=threshold, metavar="P", help=THRESHOLD)
     add("--predictions", metavar="CSV", help="write a row for each clip: truth, label, probabilities")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")

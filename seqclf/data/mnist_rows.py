@@ -136,11 +136,7 @@ class ImageFile(Source):
 
 
 def _assemble(
-    parts: dict[str, tuple[Tensor, Tensor]],
-    axis: Axis,
-    labelling: Labelling,
-    source: str,
-    warning: str | None,
+    parts: dict[str, tuple[Tensor, Tensor]], axis: Axis, labelling: Labelling, source: str, warning: str | None
 ) -> Data:
     readers = {"image": partial(ImageFile, axis=axis)}
     clips = {name: Clips(to_frames(x, axis), y, labelling=labelling, readers=readers) for name, (x, y) in parts.items()}

@@ -20,10 +20,7 @@ PIECE_BYTES = 16_000_000
 
 
 def read_frames(
-    source: Source,
-    numbers: Sequence[int],
-    transform: Transform | None = None,
-    generator: torch.Generator | None = None,
+    source: Source, numbers: Sequence[int], transform: Transform | None = None, generator: torch.Generator | None = None
 ) -> Tensor:
     """Reads the frames ``numbers`` of a source and transforms them to ``(n, *frame_shape)``.
 

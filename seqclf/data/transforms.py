@@ -209,11 +209,7 @@ def colour(
 
 @_clipwise
 def lrcn_crop(
-    frames: Tensor,
-    generator: torch.Generator | None,
-    size: int = 227,
-    faithful: bool = False,
-    negate_x: bool = False,
+    frames: Tensor, generator: torch.Generator | None, size: int = 227, faithful: bool = False, negate_x: bool = False
 ) -> Tensor:
     """LRCN's crop and flip of frames of 240x320; other frames are first scaled to that size, ignoring aspect ratio.
 

@@ -38,11 +38,7 @@ class UserMetrics:
     """
 
     def __init__(
-        self,
-        metrics: Mapping[str, Metric],
-        decision: DecisionRule,
-        per_frame: bool,
-        thresholds: Tensor | None = None,
+        self, metrics: Mapping[str, Metric], decision: DecisionRule, per_frame: bool, thresholds: Tensor | None = None
     ) -> None:
         self.metrics, self.decision, self.per_frame = dict(metrics), decision, per_frame
         self.thresholds = thresholds

@@ -12,10 +12,7 @@ from seqclf.experiment.losses import divisor, weight_tensor
 
 
 def binary_cross_entropy(
-    logits: Tensor,
-    labels: Tensor,
-    total: int | Tensor | None = None,
-    pos_weight: float | Sequence[float] | None = None,
+    logits: Tensor, labels: Tensor, total: int | Tensor | None = None, pos_weight: float | Sequence[float] | None = None
 ) -> Tensor:
     """Mean binary cross-entropy over the known labels of multi-label data, each class on its own.
 

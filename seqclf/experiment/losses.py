@@ -18,11 +18,7 @@ Weights = Sequence[float] | Literal["balanced"] | None
 
 
 def cross_entropy(
-    logits: Tensor,
-    labels: Tensor,
-    total: int | Tensor | None = None,
-    smoothing: float = 0.0,
-    weights: Weights = None,
+    logits: Tensor, labels: Tensor, total: int | Tensor | None = None, smoothing: float = 0.0, weights: Weights = None
 ) -> Tensor:
     """Mean cross-entropy over labelled frames. Frames with the label ``IGNORE`` have no loss and no gradient.
 
@@ -53,11 +49,7 @@ def cross_entropy(
 
 
 def focal_loss(
-    logits: Tensor,
-    labels: Tensor,
-    total: int | Tensor | None = None,
-    gamma: float = 2.0,
-    weights: Weights = None,
+    logits: Tensor, labels: Tensor, total: int | Tensor | None = None, gamma: float = 2.0, weights: Weights = None
 ) -> Tensor:
     """Focal loss of the softmax, ``-w (1 - p)^gamma log p`` (Lin et al. 2017, equation 5), over labelled frames.
 

@@ -205,9 +205,7 @@ def _infos(parts: Parts, prefix: str) -> list[Any]:
 
     return [
         helper.make_tensor_value_info(
-            prefix + name,
-            helper.np_dtype_to_tensor_dtype(part.numpy().dtype),
-            [part.shape[0], "B", *part.shape[2:]],
+            prefix + name, helper.np_dtype_to_tensor_dtype(part.numpy().dtype), [part.shape[0], "B", *part.shape[2:]]
         )
         for name, part in parts.memory.zeros(1).items()
     ]

@@ -9,14 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqclf.batch import SeqclfError, valid_frames
-from seqclf.models.contract import (
-    State,
-    can_stream,
-    check_encoded,
-    check_result,
-    check_sequences,
-    declares,
-)
+from seqclf.models.contract import State, can_stream, check_encoded, check_result, check_sequences, declares
 from seqclf.models.encoder import Flatten
 from seqclf.models.identity import Identity
 from seqclf.models.preprocess import Normalize
@@ -146,11 +139,7 @@ class FrameSequenceClassifier(nn.Module):
         return torch.cat([checkpoint(encode, c, use_reentrant=False) if trained else encode(c) for c in chunks])
 
     def forward(
-        self,
-        frames: Tensor,
-        is_first: Tensor | None = None,
-        state: State = None,
-        lengths: Tensor | None = None,
+        self, frames: Tensor, is_first: Tensor | None = None, state: State = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Returns the logits at every frame, and the state after the last.
 
@@ -174,11 +163,7 @@ class FrameSequenceClassifier(nn.Module):
         return stages[-1], state
 
     def forward_stages(
-        self,
-        frames: Tensor,
-        is_first: Tensor | None = None,
-        state: State = None,
-        lengths: Tensor | None = None,
+        self, frames: Tensor, is_first: Tensor | None = None, state: State = None, lengths: Tensor | None = None
     ) -> tuple[list[Tensor], State]:
         """As ``forward``, with the logits of each stage, ``(B, T, K)``, for deep supervision."""
         self._check(frames, is_first, state, lengths)

@@ -123,12 +123,7 @@ def on_file(prediction: SourcePrediction, frames: FileFrames) -> FilePrediction:
     assert prediction.seen is not None
     clips = [replace(clip, numbers=[frames.place_of(n) for n in clip.numbers]) for clip in prediction.clips]
     return FilePrediction(
-        replace(
-            prediction,
-            probabilities=prediction.probabilities[read],
-            seen=prediction.seen[read],
-            clips=clips,
-        ),
+        replace(prediction, probabilities=prediction.probabilities[read], seen=prediction.seen[read], clips=clips),
         frames,
     )
 

@@ -104,10 +104,7 @@ def _places(clips: Clips | Videos) -> Any:
 
 
 def write_rows(
-    path: str | Path,
-    rows: Sequence[ClipRow],
-    classes: Sequence[str],
-    thresholds: Sequence[float] | None = None,
+    path: str | Path, rows: Sequence[ClipRow], classes: Sequence[str], thresholds: Sequence[float] | None = None
 ) -> None:
     """Writes a CSV with a row for each clip: video, clip, truth, label, probability, and those of all classes.
 
@@ -135,12 +132,7 @@ def write_rows(
     write_csv(path, ["video", "clip", "truth", "label", "probability", *classes], lines)
 
 
-def _write_sets(
-    path: str | Path,
-    rows: Sequence[ClipRow],
-    classes: Sequence[str],
-    thresholds: Sequence[float],
-) -> None:
+def _write_sets(path: str | Path, rows: Sequence[ClipRow], classes: Sequence[str], thresholds: Sequence[float]) -> None:
     lines = []
     for row in rows:
         p, truth = row.probabilities.tolist(), row.truth if isinstance(row.truth, list) else [IGNORE] * len(classes)

@@ -24,10 +24,7 @@ from seqclf.runtime.random import seeded
 
 
 def load_run(
-    run: str | Path,
-    checkpoint: str = "auto",
-    overrides: Sequence[str] = (),
-    experiment: Experiment | None = None,
+    run: str | Path, checkpoint: str = "auto", overrides: Sequence[str] = (), experiment: Experiment | None = None
 ) -> tuple[Experiment, nn.Module, dict[str, Any], Path]:
     """A run's experiment, its model with the weights of a checkpoint, its ``run.json``, and the checkpoint's path.
 

@@ -142,12 +142,7 @@ def _part(entry: Entry, path: str | Path, paths: Sequence[str | Path]) -> str:
 
 
 def _look_at_all(
-    out: VideoCheck,
-    rows: Iterable[Row],
-    pattern: str | None,
-    fps: float | None,
-    full: bool,
-    workers: int | None,
+    out: VideoCheck, rows: Iterable[Row], pattern: str | None, fps: float | None, full: bool, workers: int | None
 ) -> dict[str, Source]:
     """Opens every video and fills in the facts and problems of its file; returns the videos by path."""
     paths = {str(entry.path): entry.path for _, _, entry in rows}
@@ -187,12 +182,7 @@ def _thumbnail(frame: Tensor) -> bytes:
     return stream.getvalue()
 
 
-def _add_clips(
-    out: VideoCheck,
-    rows: Iterable[Row],
-    sources: dict[str, Source],
-    past_end: float | None,
-) -> None:
+def _add_clips(out: VideoCheck, rows: Iterable[Row], sources: dict[str, Source], past_end: float | None) -> None:
     """Adds the rows of lists; clips inside videos are compared with their video."""
     clipped = 0
     for part, found, entry in rows:

@@ -131,12 +131,7 @@ def _annotated(lists: dict[str, str | None], unit: Unit, background: str | None,
     missing = [name for name, value in lists.items() if value is None]
     if missing:
         raise SeqclfError(f"lists of annotated videos need {' and '.join(missing)}, too")
-    labels: dict[str, Any] = {
-        "background": background,
-        "unit": unit,
-        "fps": encoder.fps,
-        "pattern": encoder.pattern,
-    }
+    labels: dict[str, Any] = {"background": background, "unit": unit, "fps": encoder.fps, "pattern": encoder.pattern}
     return annotated_set(**lists, **labels)  # type: ignore[arg-type]
 
 

@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqclf.batch import SeqclfError
-from seqclf.reporting.comparison import (
-    Row,
-    Run,
-    column_title,
-    comparison_rows,
-    differing,
-    read_run,
-    seed_groups,
-)
+from seqclf.reporting.comparison import Row, Run, column_title, comparison_rows, differing, read_run, seed_groups
 from seqclf.reporting.metrics import metric_text, metric_title
 from seqclf.reporting.page import html_figure, html_page, html_table
 from seqclf.reporting.style import PALETTE, drawable, new_figure, picture_style, png_of

@@ -229,12 +229,7 @@ def check_selection(experiment: Experiment, data: Data, model: nn.Module) -> Non
     if experiment.best_by is not None:
         assert data.validation is not None
         names = evaluate(
-            model,
-            data.validation,
-            data.num_classes,
-            background=data.background,
-            metrics=experiment.metrics,
-            samples=(),
+            model, data.validation, data.num_classes, background=data.background, metrics=experiment.metrics, samples=()
         )
         selection_metric(experiment.best_by, names, data.decision_rule())
 

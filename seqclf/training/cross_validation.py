@@ -19,12 +19,7 @@ from seqclf.training.loop import train
 
 
 def cross_validate(
-    experiment: Experiment,
-    workdir: str | Path,
-    folds: int | None = None,
-    *,
-    pool: bool = False,
-    device: str = "auto",
+    experiment: Experiment, workdir: str | Path, folds: int | None = None, *, pool: bool = False, device: str = "auto"
 ) -> dict[str, Any]:
     """Trains and tests an experiment once per fold.
 
