@@ -4,10 +4,10 @@ examples:
   seqclf crossval --config my_config.py --folds 5 validation=0.2
   seqclf crossval --config my_config.py --leave-one-group-out --pool --workdir runs/subjects
 
-Each fold is a run folder in --workdir; a summary with mean and standard deviation of the test metrics is printed, and
-written to cross_validation.json and cross_validation.csv. The same command resumes: finished folds are not repeated.
-Clips with groups (a column "group" of the list, or groups= of Clips and Videos) are assigned to folds by whole groups.
-With validation=, each fold chooses its checkpoint by clips that are held out of its training part.
+Each fold has a run folder in --workdir. The mean and standard deviation of the test metrics are printed, and written
+to cross_validation.json and cross_validation.csv. To resume, repeat the command: finished folds are not run again.
+Groups (a column "group" of the list, or groups= of Clips and Videos) are never divided. With validation=, a share of
+the training clips of a fold is held out to choose its checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(words: Sequence[str]) -> int:
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--folds", type=int, metavar="N", help="the number of folds")
     how.add_argument("--leave-one-group-out", action="store_true", help="one fold per group")
-    add("--pool", action="store_true", help="cut the folds from all clips, not from the training part only")
+    add("--pool", action="store_true", help="make the folds from all clips, not only from the training part")
     add("--workdir", metavar="DIR", help="the folder of the runs (default: runs/<config>_folds)")
     add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda or cuda:<n>")
     add("settings", nargs="*", metavar="key=value", help="settings of the config, as in seqclf train")

@@ -1,11 +1,12 @@
-"""Evaluates a checkpoint of a run on a part of its data.
+"""Evaluate a checkpoint of a run on a part of its data.
 
-seqclf evaluate runs/<run>
-seqclf evaluate runs/<run> --checkpoint best --part validation
-seqclf evaluate runs/<run> data.root=DIR
-seqclf evaluate runs/<run> data.split=test02.txt
-seqclf evaluate runs/<run> --predictions clips.csv
-torchrun --nproc-per-node 2 -m seqclf evaluate runs/<run>
+examples:
+  seqclf evaluate runs/demo
+  seqclf evaluate runs/demo --checkpoint best --part validation
+  seqclf evaluate runs/demo data.root=DIR
+  seqclf evaluate runs/demo data.split=test02.txt
+  seqclf evaluate runs/demo --predictions clips.csv
+  torchrun --nproc-per-node 2 -m seqclf evaluate runs/demo
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ def main(words: Sequence[str]) -> int:
     add("settings", nargs="*", metavar="key=value", help="changes of the run's config, as in training")
     add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--part", default="test", choices=("test", "validation", "train"), help="default: test")
-    add("--decision", choices=("last", "mean"), help="which probabilities label a clip (default: the run's)")
+    add(
+        "--decision",
+        choices=("last", "mean"),
+        help="classify a clip by its last frame, or by the mean over its frames (default: as the run does)",
+    )
     add("--threshold", type=threshold, metavar="P", help=THRESHOLD)
-    add("--predictions", metavar="CSV", help="write a row for each clip: truth, label, probabilities")
+    add("--predictions", metavar="CSV", help="write a row for each clip: true label, predicted label, probabilities")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
     args = parser.parse_intermixed_args(words)
 
@@ -58,5 +63,5 @@ def main(words: Sequence[str]) -> int:
                 title = "mean average precision" if name == "map" else name
                 display.say(f"{title} of clips by their {rule}: {results[name]:.2%}")
             path = RunFolder(args.run).write_evaluation(args.part, results["step"], results)
-            display.say(f"all figures: {path}")
+            display.say(f"all metrics: {path}")
     return 0

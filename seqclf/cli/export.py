@@ -6,8 +6,8 @@ examples:
   seqclf export runs/demo --checkpoint best data.root=DIR
 
 Raw frames go in: scaling is part of the files. Each file is compared with the model on test clips of the run, or on
-random frames if they cannot be read. A difference above 1e-4 is an error. A file that PyTorch cannot write for this
-model is named, and the others are written. Needs the extra "export".
+random frames if they cannot be read. A difference above 1e-4 is an error. If PyTorch cannot write a file for this
+model, the reason is printed and the other files are written. Needs the extra "export".
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(words: Sequence[str]) -> int:
     add("--format", default="program,onnx,safetensors", help="some of program,onnx,safetensors (default: all)")
     add("--opset", type=int, default=18, help="ONNX opset, 18 or more (default: 18)")
     add("--int8", action="store_true", help="also write the stream with 8-bit weights, and measure its accuracy")
-    add("--clips", type=int, default=1000, help="how many test clips to measure that on (default: 1000)")
+    add("--clips", type=int, default=1000, help="the number of test clips for this accuracy (default: 1000)")
     add("--dtype", choices=("uint8", "float32"), help="dtype of the frames (default: that of the test clips)")
     args = parser.parse_intermixed_args(words)
 

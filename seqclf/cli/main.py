@@ -20,7 +20,7 @@ COMMANDS = {
     "prepare": "check videos; extract frames, features or shards before training",
     "export": "write a run as ONNX, torch.export and safetensors files",
     "report": "write the HTML report of a run",
-    "compare": "compare runs: settings, figures and learning curves",
+    "compare": "compare runs: settings, metrics and learning curves",
     "benchmark": "measure speed and memory",
     "caffe": "run, train, inspect, draw and convert Caffe nets",
 }

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-CHECKPOINT = "best, newest, or a step; by default the best one, or the newest of a run without a validation part"
+CHECKPOINT = "best, newest, or a step (default: best, or newest if the run has no validation part)"
 """The help of ``--checkpoint``."""
-THRESHOLD = "of multi-label runs, the lowest probability of a predicted class, or one per class (default: 0.5)"
+THRESHOLD = "multi-label runs: predict classes with at least this probability; one number or P,P,... (default: 0.5)"
 """The help of ``--threshold``."""
 EMBED = 4.0
 EMBED_HELP = "megabytes of a video that the page embeds; larger ones are linked, or copied beside it (default: 4)"
@@ -40,7 +40,7 @@ def make_parser(command: str, doc: str | None) -> Parser:
 
 
 def spelling(command: str, processes: int = 1) -> list[str]:
-    """The words that start ``command`` again the way this process was started: as ``seqclf``, a module or a script."""
+    """The words that start ``command`` as this process was started: as ``seqclf``, a module or a script."""
     started = Path(sys.argv[0])
     if started.name == "__main__.py":
         words = ["-m", "seqclf", command]

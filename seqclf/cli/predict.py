@@ -1,21 +1,23 @@
-"""Classifies files with a run, exactly as its evaluation does, or with several runs together.
+"""Classify files with a run as its evaluation does, or with several runs together.
 
-seqclf predict runs/<run> video.mp4 more_videos/
-seqclf predict runs/<run> videos/ --crops 10 --frames 16 --stride 8
-seqclf predict runs/rgb runs/flow --weights 1 2 video_folder/
-seqclf predict runs/<run> videos/ --segments segments.csv
-seqclf predict runs/<run> videos/ --segments segments.csv --html
-seqclf predict runs/<run> --list clips.csv
-seqclf predict runs/<run> digit.png more_digits/*.png
+examples:
+  seqclf predict runs/demo video.mp4 more_videos/
+  seqclf predict runs/demo videos/ --crops 10 --frames 16 --stride 8
+  seqclf predict runs/rgb runs/flow --weights 1 2 video_folder/
+  seqclf predict runs/demo videos/ --segments segments.csv
+  seqclf predict runs/demo videos/ --segments segments.csv --html
+  seqclf predict runs/demo --list clips.csv
+  seqclf predict runs/demo digit.png more_digits/*.png
 
-Files are videos, folders of frames, folders of either, or .npy files; for a run that reads images, images. The run
-recorded how it reads them: frame rate, sampling, transform and decision rule are those of its evaluation, unless an
-option says otherwise. Each file gets <name>.csv (a row per frame of the file) and <name>.png (the timeline, with the
-true segments if --segments is given); predictions.json holds all files. With --html, index.html plays the videos above
-their timelines and lists the errors. The exit code is 2 if a file can't be read.
+Files are videos, folders of frames, folders that contain either, or .npy files. A run that was trained on images reads
+images. The run recorded the frame rate, sampling, transform and decision rule of its evaluation. Options override them.
 
-Several runs read the same file. If it is under the first run's root (or the first of --roots), each of the others
-reads the file of the same name under its own root, such as frames and flow.
+Output: <name>.csv has a row per frame of a file, and <name>.png is its timeline, with the true segments if --segments
+is given. predictions.json holds all files. With --html, index.html plays the videos above their timelines and lists the
+errors. If a file can't be read, the exit code is 2.
+
+With several runs, each run reads the same file. If the file is under the root of the first run (or the first of
+--roots), the other runs read the file of the same name under their own roots, such as flow in place of RGB frames.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ def main(words: Sequence[str]) -> int:
     finish(result["decision"])
     if result["videos"]:
         drawn = any(path.suffix == ".png" for path in written)
-        print(f"all figures{', frames and timelines' if drawn else ' and frames'}: {out}")
+        print(f"all results{', frames and timelines' if drawn else ' and frames'}: {out}")
     for page in (path for path in written if path.suffix == ".html"):
         print(f"page: {page}")
     return 2 if result["failed"] else 0
@@ -92,11 +94,11 @@ def _parser() -> Parser:
     add(
         "--decision",
         choices=("last", "mean"),
-        help="which probabilities label a clip (default: the run's)",
+        help="classify a clip by its last frame, or by the mean over its frames (default: as the run does)",
     )
     add("--threshold", type=threshold, metavar="P", help=THRESHOLD)
     add("--frames", type=int, help="classify windows of this many frames (default: the clips of the run's evaluation)")
-    add("--stride", type=int, help="frames from window to window (default: half a window)")
+    add("--stride", type=int, help="the number of frames between the starts of windows (default: half a window)")
     add("--whole", action="store_true", help="classify each file as one clip of all its frames")
     add("--resize", type=int, nargs="+", metavar="N", help="scale frames to H W, or their shorter side to N")
     add("--crop", action="store_true", help="crop the center of the frames to the size of the model's input")

@@ -1,14 +1,15 @@
-"""Prepares videos for training: a check of them, frames as pictures, features of frames, or shards of many videos.
+"""Prepare videos for training: check them, extract frames, compute features, or pack shards.
 
-seqclf prepare check train.csv test.csv --root DIR [--segments segments.csv] [--out DIR]
-seqclf prepare frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
-seqclf prepare frames --list train.txt --root DIR --out DIR
-seqclf prepare features runs/<run> video.mp4 more_videos/ --out DIR
-seqclf prepare features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
-seqclf prepare shards train.txt --root DIR --out DIR [--part train] [--size 256]
+examples:
+  seqclf prepare check train.csv test.csv --root DIR [--segments segments.csv] [--out DIR]
+  seqclf prepare frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
+  seqclf prepare frames --list train.txt --root DIR --out DIR
+  seqclf prepare features runs/demo video.mp4 more_videos/ --out DIR
+  seqclf prepare features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
+  seqclf prepare shards train.txt --root DIR --out DIR [--part train] [--size 256]
 
-Every command has --help. Frames and features that are done are skipped, so repeat a stopped command to continue it.
-Shards are written completely or not at all. A video that can't be read is reported, the others are processed, and the
+Every command has --help. To continue a stopped command, run it again: finished frames and features are skipped.
+Shards are written completely or not at all. If a video can't be read, it is reported, the others are processed, and the
 exit code is 2.
 """
 
@@ -28,16 +29,17 @@ if TYPE_CHECKING:
 
 
 def check(words: Sequence[str]) -> int:
-    """Opens every video of lists, and reports what would stop training and what may be a mistake.
+    """Open every video of lists, and report what would stop training and what may be a mistake.
 
-    seqclf prepare check videos.csv --root DIR
-    seqclf prepare check train.csv test.csv --root DIR --out report
-    seqclf prepare check train.txt test.txt --root DIR --segments segments.csv --classes classes.txt
+    examples:
+      seqclf prepare check videos.csv --root DIR
+      seqclf prepare check train.csv test.csv --root DIR --out report
+      seqclf prepare check train.txt test.txt --root DIR --segments segments.csv --classes classes.txt
 
     Lists and tables are read as in training. The report has the number, duration, size and rate of the videos, the
     balance of the classes, files that can't be read, annotations past the end of their video, and videos or groups
-    that are in two parts. --out writes check.html with thumbnails, and check.json. The exit code is 0 if training can
-    start, else 2.
+    that are in two parts. --out writes check.html with thumbnails, and check.json. If training can start, the exit
+    code is 0, else 2.
     """
     parser = _parser("check")
     add = parser.add_argument
@@ -100,14 +102,15 @@ def _columns(text: str | None) -> dict[str, str | int] | None:
 
 
 def frames(words: Sequence[str]) -> int:
-    """Extracts the frames of videos: <out>/<video>/<video>.0000.jpg and so on.
+    """Extract the frames of videos: <out>/<video>/<video>.0000.jpg and so on.
 
-    seqclf prepare frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
-    seqclf prepare frames --list train.txt --root DIR --out DIR
+    examples:
+      seqclf prepare frames video.mp4 more_videos/ --out DIR [--fps 10] [--size 240 320] [--form png]
+      seqclf prepare frames --list train.txt --root DIR --out DIR
 
-    The number in a name is that of the frame in the video file, from 0, at any --fps. So segments of the files fit the
-    folders. Videos in a folder or a list keep their path in there: <out>/<class>/<video>/... Pictures of the form png
-    are the frames bit for bit. A finished folder is skipped.
+    The number in a name is the number of the frame in the video file, from 0, at any --fps. Segments of the video files
+    therefore also fit the folders. Videos in a folder or a list keep their relative path: <out>/<class>/<video>/...
+    PNG pictures are lossless. Finished folders are skipped.
     """
     parser = _parser("frames")
     add = parser.add_argument
@@ -141,24 +144,24 @@ def frames(words: Sequence[str]) -> int:
 
 
 def features(words: Sequence[str]) -> int:
-    """Computes features of the frames of videos: <out>/features/<video>.npy.
+    """Compute features of the frames of videos: <out>/features/<video>.npy.
 
-    seqclf prepare features runs/<run> video.mp4 more_videos/ --out DIR
-    seqclf prepare features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
-    seqclf prepare features runs/<run> --root DIR --train train.txt --test test.txt \\
-        --segments segments.csv --classes classes.txt --background nothing --out DIR
+    examples:
+      seqclf prepare features runs/demo video.mp4 more_videos/ --out DIR
+      seqclf prepare features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
+      seqclf prepare features runs/demo --root DIR --train train.txt --test test.txt \\
+          --segments segments.csv --classes classes.txt --background nothing --out DIR
 
-    The encoder is that of a run, or a torchvision model. Files are (D, T) float32. Frames are transformed as in the
-    run's evaluation; for a torchvision model they are resized, cropped and normalised as for ImageNet. With lists of
-    annotated videos (one path per line), DIR also gets their labels: configs/features_lstm.py reads it by
-    data.root=DIR.
+    The encoder is that of a run, or a model of torchvision or timm. Files are (D, T) float32. Frames are transformed as
+    in the run's evaluation, or resized, cropped and normalised as for ImageNet. With lists of annotated videos (one
+    path per line), DIR also gets their labels, and configs/features_lstm.py reads it (data.root=DIR).
     """
     parser = _parser("features")
     add = parser.add_argument
     add("paths", nargs="*", metavar="[RUN] VIDEO", help="a run folder; video files, folders of frames, or of either")
     add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--backbone", help="the torchvision name of a model, or timm:NAME, in place of a run")
-    add("--weights", default="DEFAULT", help="a file, a torchvision name (default: DEFAULT), or none to draw them")
+    add("--weights", default="DEFAULT", help="a file, a torchvision name (default: DEFAULT), or none for random ones")
     add("--resize", nargs="+", metavar="N", help="for --backbone: shorter side, or height and width (default: 256)")
     add("--crop", nargs="+", metavar="N", help="for --backbone: height and width, or one for both (default: 224)")
     add("--chunk", type=int, default=32, help="the number of frames that are encoded together (default: 32)")
@@ -198,15 +201,16 @@ def features(words: Sequence[str]) -> int:
 
 
 def shards(words: Sequence[str]) -> int:
-    """Packs the videos of a list into tar files in WebDataset's layout: <out>/<part>-000000.tar and so on.
+    """Pack the videos of a list into tar files in WebDataset's layout: <out>/<part>-000000.tar and so on.
 
-    seqclf prepare shards train.txt --root DIR --out DIR
-    seqclf prepare shards test.txt --root DIR --out DIR --part test
-    seqclf prepare shards train.txt --root DIR --out DIR --segments segments.csv --classes classes.txt
+    examples:
+      seqclf prepare shards train.txt --root DIR --out DIR
+      seqclf prepare shards test.txt --root DIR --out DIR --part test
+      seqclf prepare shards train.txt --root DIR --out DIR --segments segments.csv --classes classes.txt
 
-    The list names videos with their classes; with --segments, a path per line is enough, and labels are per frame.
-    Video files and pictures are packed unchanged, in an order drawn by --seed, so that each shard holds all classes.
-    <out>/<part>.index.json is written last. A config reads the shards by shard_set(root=DIR).
+    The list names videos and their classes. With --segments, it names only videos, and labels are per frame. Video
+    files and pictures are packed unchanged, in random order (--seed), so that each shard holds all classes.
+    <out>/<part>.index.json is written last. A config reads the shards with shard_set(root=DIR).
     """
     parser = _parser("shards")
     add = parser.add_argument

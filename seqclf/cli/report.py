@@ -1,4 +1,4 @@
-"""Write the HTML report of a run: learning curves, figures, confusion matrix, the test clips with the highest loss.
+"""Write the HTML report of a run: learning curves, metrics, confusion matrix, the test clips with the highest loss.
 
 examples:
   seqclf report runs/demo

@@ -1,16 +1,16 @@
-"""Classifies live video, or a file, frame by frame, and prints a JSON line whenever the label changes.
+"""Classify live video or a file frame by frame, and print a JSON line whenever the label changes.
 
 examples:
-  seqclf stream runs/<run> 0                                 the first camera; also /dev/video0
-  seqclf stream runs/<run> rtsp://camera.local/live --record seen.mp4
-  seqclf stream runs/<run> udp://0.0.0.0:1234 --every-frame > labels.jsonl
-  ffmpeg -i … -c copy -f mpegts - | seqclf stream runs/<run> -
-  seqclf stream runs/<run> recording.ts --follow             a file that is still being written
-  seqclf stream runs/<run> video.mp4 --out streamed.csv
+  seqclf stream runs/demo 0                                 the first camera; also /dev/video0
+  seqclf stream runs/demo rtsp://camera.local/live --record seen.mp4
+  seqclf stream runs/demo udp://0.0.0.0:1234 --every-frame > labels.jsonl
+  ffmpeg -i … -c copy -f mpegts - | seqclf stream runs/demo -
+  seqclf stream runs/demo recording.ts --follow             a file that is still being written
+  seqclf stream runs/demo video.mp4 --out streamed.csv
 
-A line has the frame number, the time in the source, the clock time (UTC), the label and its probability, and the
-numbers of dropped frames and of reconnects so far. The state of the model is carried from frame to frame, so the model
-must be causal and able to continue from its state. Notes and a summary go to stderr. Ctrl-C ends the stream cleanly.
+A line has the frame number, the time in the source, the clock time (UTC), the label with its probability, and the
+number of dropped frames and of reconnects so far. The model must be causal, because its state is carried from frame to
+frame. Notes and a summary go to stderr. Ctrl-C ends the stream cleanly.
 """
 
 from __future__ import annotations
@@ -80,10 +80,12 @@ def _parser() -> Parser:
     add("source", help="a camera's number, a device, an address, a named pipe, - (standard input), a file or a folder")
     add("--every-frame", action="store_true", help="print a line for every frame")
     add("--follow", action="store_true", help="the file is still being written")
-    add("--record", metavar="MP4", help="write a video with label and probability drawn over the pictures")
-    add("--display", action="store_true", help="show it in a window (needs OpenCV); q closes it")
+    add("--record", metavar="MP4", help="write a video with the label and its probability drawn on each frame")
+    add("--display", action="store_true", help="show the same in a window (needs OpenCV); q closes it")
     add("--out", metavar="CSV", help="for files: write a row per frame, with the probabilities of all classes")
-    add("--fps", type=float, help="read video at this rate, in place of the run's; for folders and arrays: their rate")
+    add(
+        "--fps", type=float, help="resample video to this rate (default: the run's); for folders and arrays: their rate"
+    )
     add("--resize", type=int, nargs=2, metavar=("H", "W"), help="scale frames, in place of the run's transform")
     add("--crop", action="store_true", help="crop the center of the frames to the size of the model's input")
     add("--threshold", type=threshold, metavar="P", help=THRESHOLD)
@@ -92,13 +94,13 @@ def _parser() -> Parser:
     live = parser.add_argument_group("live video")
     add = live.add_argument
     add("--timeout", type=float, metavar="S", help="seconds to wait for video (default: 10; pipes: without limit)")
-    retries = "how many attempts to reconnect may fail in a row: a number, or forever (default: 10)"
+    retries = "give up after this many failed attempts to reconnect in a row, or forever to never give up (default: 10)"
     add("--retries", type=_retries, default=10, metavar="N", help=retries)
-    drop = "keep the newest frames if the model is slower than the source (default: for network streams and cameras)"
+    drop = "drop the oldest frames if the model is slower than the source (default: for network streams and cameras)"
     add("--drop", action=argparse.BooleanOptionalAction, help=drop)
-    add("--queue", type=int, default=4, metavar="N", help="how many frames wait for the model at most (default: 4)")
-    add("--video-stream", type=int, metavar="N", help="which video stream, from 0 (default: FFmpeg's choice)")
-    option = "an option of FFmpeg's input, such as video_size=640x480; repeat it for several"
+    add("--queue", type=int, default=4, metavar="N", help="the largest number of frames that wait (default: 4)")
+    add("--video-stream", type=int, metavar="N", help="the video stream, from 0 (default: FFmpeg's choice)")
+    option = "an option of FFmpeg's input, such as video_size=640x480; may be repeated"
     add("--option", type=_option, action="append", default=[], metavar="KEY=VALUE", help=option)
     return parser
 

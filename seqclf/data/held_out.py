@@ -22,11 +22,11 @@ _VALIDATION = 1
 def hold_out(data: Data, share: float, seed: int) -> Data:
     """Makes the validation part of a data set from a share of its training clips.
 
-    Every class gives the same share of its clips, at least one and not all; a class with one clip stays in the training
-    part. The class of a clip with labels per frame is its most frequent one, not counting the background; that of a
-    clip with several classes at once is the rarest of them. Clips with groups, and clips that come from the same video,
-    are held out by whole groups instead. Which clips are chosen depends on the seed only. They are read as test clips
-    are: same sampling, transform and labelling.
+    The same share of each class is held out: at least one clip, and not all. A class with a single clip stays in the
+    training part. A clip with labels per frame counts as its most frequent class without the background; a multi-label
+    clip counts as its rarest class. If clips have groups, or come from the same video, whole groups are held out
+    instead. The choice depends on the seed only. Validation clips are read like test clips: same sampling, transform
+    and labelling.
 
     Args:
         data: data without a validation part.
@@ -64,7 +64,7 @@ def hold_out(data: Data, share: float, seed: int) -> Data:
 
 
 def groups_of(clips: Clips | Videos) -> list[str] | None:
-    """The group of each clip: as given, or else its video if clips share one; None if every clip is on its own."""
+    """The group of each clip: the given one, or its video if several clips share it; None if there are no groups."""
     if clips.groups is not None or isinstance(clips, Clips):
         return clips.groups
     paths = [video.source.path for video in clips.videos]
@@ -72,7 +72,7 @@ def groups_of(clips: Clips | Videos) -> list[str] | None:
 
 
 def count_of(clips: Clips | Videos) -> int:
-    """The number of clips in memory, or of videos: what is held out as a whole."""
+    """The number of clips in memory, or of videos. Each is held out as a whole."""
     return len(clips) if isinstance(clips, Clips) else len(clips.videos)
 
 

@@ -1,4 +1,4 @@
-"""Multi-label data: each class is present (1), absent (0) or unknown (``IGNORE``), on its own."""
+"""Multi-label data: each class is present (1), absent (0) or unknown (``IGNORE``), independent of the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def as_multi_labels(labels: Array | Sequence[Array], frames: Tensor, lengths: Te
         lengths: the lengths of the clips of a list; None if all have T frames.
 
     Raises:
-        SeqclfError: a value is another, or the shape does not fit the frames.
+        SeqclfError: a label has another value, or the shape does not fit the frames.
     """
     n, T = frames.shape[:2]
     if isinstance(labels, (list, tuple)) and any(np.ndim(one) > 1 for one in labels):
@@ -72,7 +72,7 @@ def check_columns(labels: Tensor, num_classes: int, name: str) -> None:
 def frame_labels(
     labelling: Labelling, labels: Tensor, lengths: Tensor | None, frames: int, multi_label: bool
 ) -> Tensor:
-    """The labels of the frames of clips; with ``multi_label``, the labelling function labels each class on its own.
+    """The labels of the frames of clips; with ``multi_label``, the labelling function is applied to each class.
 
     Args:
         labelling: which frames are labelled.

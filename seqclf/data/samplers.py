@@ -40,7 +40,7 @@ def shuffled(clips: Clips | Videos, batch_size: int, seed: int, step: int) -> Te
 
 
 def balanced(clips: Clips | Videos, batch_size: int, seed: int, step: int) -> Tensor:
-    """Each class equally often, whatever its size: ``weighted`` with the same weight for all classes that have clips.
+    """Draws each class equally often: ``weighted`` with the same weight for all classes that have clips.
 
     Arguments as in ``shuffled``.
     """
@@ -48,11 +48,11 @@ def balanced(clips: Clips | Videos, batch_size: int, seed: int, step: int) -> Te
 
 
 def weighted(clips: Clips | Videos, batch_size: int, seed: int, step: int, weights: Sequence[float]) -> Tensor:
-    """Clips of class k make up ``weights[k] / sum(weights)`` of all clips, whatever the sizes of the classes.
+    """Draws clips so that class k has the share ``weights[k] / sum(weights)``, whatever the sizes of the classes.
 
-    The clips of one class come in turn, each once before any comes again. The shares hold, up to rounding, in every
-    pass of as many draws as there are clips. The class of a clip with labels per frame is that of most of its labelled
-    frames, of equals the first. Clips without a label are not drawn.
+    Each clip of a class is drawn once before any is repeated. The shares hold, up to rounding, in every pass. A pass
+    has as many draws as there are clips. A clip with labels per frame has the class of most of its labelled frames; of
+    equally frequent classes, the first. Clips without a label are not drawn.
 
     Args:
         clips, batch_size, seed, step: as in ``shuffled``.
@@ -75,7 +75,7 @@ def _drawn(clips: Clips | Videos, batch_size: int, seed: int, step: int, weights
 
 @lru_cache(maxsize=3)
 def _pass(classes: Tensor, weights: tuple[float, ...] | None, seed: int, number: int) -> Tensor:
-    """The sample numbers of a pass, in their order; all passes have the same length. No weights: equal ones."""
+    """The sample numbers of a pass, in their order; all passes have the same length. None for equal weights."""
     counts = classes[classes != IGNORE].bincount(minlength=0 if weights is None else len(weights))
     if weights is None:
         weights = tuple((counts > 0).double().tolist())

@@ -19,7 +19,7 @@ from seqclf.data.tables import Record, Table, numbered_lines, read_table, read_t
 class SegmentRow:
     """A row of a table: a segment of a video, or with ``error`` the reason why it is invalid.
 
-    ``labels`` are its classes as written, and ``unknown`` those that may or may not apply. ``start`` is None in a row
+    ``labels`` are its classes as written, and ``unknown`` the classes with an unknown label. ``start`` is None in a row
     that names only a video.
     """
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def classification_metrics(confusion: Tensor, prefix: str) -> dict[str, Any]:
-    """Metrics for classes of unequal size.
+    """Metrics for imbalanced classes.
 
     Where a definition divides by zero, the value is 0, as with scikit-learn's ``zero_division=0``: the precision of a
     class that is never predicted, and the recall of one that never occurs. Macro averages are over the classes that
@@ -20,9 +20,9 @@ def classification_metrics(confusion: Tensor, prefix: str) -> dict[str, Any]:
 
     Returns:
         ``<prefix>_balanced_accuracy``, ``_kappa``, and ``_<mean>_precision``, ``_recall`` and ``_f1`` for the means
-        "macro" and "weighted", all None if nothing was counted; ``_absent_classes``, how many classes never occur; and
-        ``_class_precision``, ``_class_recall`` and ``_class_f1``, K numbers each, None for a class that neither occurs
-        nor is predicted. All values are at most 1.
+        "macro" and "weighted", all None if nothing was counted; ``_absent_classes``, the number of classes that never
+        occur; and ``_class_precision``, ``_class_recall`` and ``_class_f1``, K numbers each, None for a class that
+        neither occurs nor is predicted. All metrics are at most 1.
     """
     counts = confusion.double().cpu()
     true, predicted, right, total = counts.sum(1), counts.sum(0), counts.diagonal(), counts.sum()

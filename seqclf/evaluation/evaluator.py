@@ -63,13 +63,13 @@ def evaluate(
         on_batch: called with the logits ``(B, T, K)`` of each batch of this process.
         decision: how a clip is classified, by its "last" frame or the "mean" of the probabilities over its frames.
         metrics: your own metrics, by name; see ``seqclf.evaluation.user_metrics.Metric``.
-        threshold: of multi-label clips, the lowest probability of a class that is predicted; one number, or one for
-            each class.
-        samples: the numbers of the clips to evaluate; none gives all names of metrics, with None as values. None: all.
+        threshold: for multi-label clips, the lowest probability of a predicted class; one number, or one for each
+            class.
+        samples: the numbers of the clips to evaluate; None for all. If it is empty, every metric is None.
 
     Returns:
-        the metrics of ``Metrics.result``, of multi-label clips of ``MultiLabelMetrics.result``; those of ``metrics``;
-        and with ``background`` the ``edit`` score and ``f1_<k>`` from 0 to 100 (see ``SegmentMetrics``).
+        the metrics of ``Metrics.result``, or for multi-label clips of ``MultiLabelMetrics.result``; those of
+        ``metrics``; and with ``background`` the ``edit`` score and ``f1_<k>`` from 0 to 100 (see ``SegmentMetrics``).
     """
     counts = _Counts(clips, num_classes, background, decision, metrics or {}, threshold)
     training = model.training
@@ -88,7 +88,7 @@ def evaluate(
 
 
 class _Counts:
-    """What the metrics of an evaluation are computed from."""
+    """Accumulates the metrics of an evaluation."""
 
     def __init__(
         self,

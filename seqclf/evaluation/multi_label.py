@@ -30,7 +30,7 @@ METRICS = ("frame_map", "clip_last_map", "clip_mean_map", "frame_macro_f1", "los
 """The metrics that a line of text shows, in this order."""
 
 Threshold = float | Sequence[float]
-"""The lowest probability of a class that is predicted: one number, or one for each class."""
+"""The lowest probability of a predicted class: one number, or one for each class."""
 
 
 class MultiLabelMetrics:
@@ -40,7 +40,7 @@ class MultiLabelMetrics:
 
     Args:
         num_classes: K.
-        threshold: the lowest score of a class that is predicted.
+        threshold: the lowest score of a predicted class.
         decision: the rule by which clips are classified, "last" or "mean".
         worst: how many of the clips with wrong classes and the highest loss are listed.
     """

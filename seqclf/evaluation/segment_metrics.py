@@ -146,8 +146,8 @@ def _right(guess: _Segments, true: _Segments) -> Array:
     """How many predicted segments are correct at each of ``OVERLAPS``."""
     if not len(guess.classes) or not len(true.classes):
         return np.zeros(len(OVERLAPS), dtype=np.int64)
-    # Segments of one side do not overlap. So between two neighboring edges lies at most one pair of a predicted and a
-    # true segment, which makes P + Y pairs at most, not P times Y.
+    # Segments of one side do not overlap. Between two neighboring edges there is therefore at most one pair of a
+    # predicted and a true segment, and in all there are at most P + Y pairs instead of P times Y.
     edges = np.unique(np.concatenate([guess.starts, guess.ends, true.starts, true.ends]))
     begin, shared = edges[:-1], np.diff(edges)
     p, y = _holding(guess, begin), _holding(true, begin)

@@ -34,7 +34,7 @@ class UserMetrics:
         metrics: name -> function; see ``Metric``.
         decision: the rule by which a clip is classified, "last" or "mean".
         per_frame: whether the data has a label per frame, so that frames are counted, not clips.
-        thresholds: of multi-label data, the lowest probability of each class ``(K,)`` that is predicted; else None.
+        thresholds: for multi-label data, ``(K,)``, the lowest probability at which each class is predicted; else None.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class UserMetrics:
         if not self.rows:
             return dict.fromkeys(self.metrics)
         samples, truth, probabilities = (torch.cat(parts) for parts in zip(*self.rows, strict=True))
-        order = samples.argsort(stable=True)  # whichever process counted them
+        order = samples.argsort(stable=True)  # the same order for any number of processes
         predicted = probabilities.argmax(-1)
         if self.thresholds is not None:
             predicted = (probabilities >= self.thresholds).long()

@@ -21,10 +21,10 @@ def binary_cross_entropy(
     Args:
         logits: ``(B, T, K)``, any float dtype; the loss is computed in float32. Their sigmoid is the probability.
         labels: ``(B, T, K)`` int64, 0, 1 or ``IGNORE``.
-        total: the number of known labels to divide by, if these are a part of a batch. None for those of ``labels``.
-            Without any known label the loss is 0.
-        pos_weight: the weight of the present (1) against the absent (0) labels, at least 0: one number, or one for each
-            class. Negatives per positive balance the two. None for 1.
+        total: the number of known labels of the whole batch, if ``labels`` are a part of it. None to count them in
+            ``labels``. Without any known label the loss is 0.
+        pos_weight: the weight of positive labels (1) relative to negative ones (0), at least 0: one number, or one for
+            each class. The number of negatives per positive balances the two. None for 1.
 
     Returns:
         a scalar, in nats.

@@ -1,4 +1,4 @@
-"""The loss of a run: as the experiment has it, with class weights of the training labels, or made of a module."""
+"""Builds the loss of a run: computes balanced class weights from the training labels, and wraps modules."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ Loss = Callable[..., Tensor]
 def balanced_weights(data: Data) -> tuple[float, ...]:
     """Class weights for which each class has the same share of the loss: ``n / (K n_k)``, as scikit-learn's "balanced".
 
-    n counts the training labels, n_k those of class k, and K the classes that have any. They are clips if the data has
-    a label per clip, and labelled frames if it has labels per frame. A class without training labels has weight 0.
+    n is the number of training labels, n_k the number of class k, and K the number of classes that have labels. If the
+    data has a label per clip, clips are counted; if it has labels per frame, labelled frames. A class without training
+    labels has weight 0.
 
     Args:
         data: the data; only its training part is read.
@@ -79,8 +80,8 @@ class ModuleLoss:
     """A ``nn.Module`` as a loss: the mean of its losses over labelled frames.
 
     The module is called with logits ``(M, K)`` and classes ``(M,)`` and returns one loss per frame ``(M,)``. If it has
-    an attribute ``reduction``, as the losses of PyTorch do, it is set to "none" for that. Frames without a label may be
-    among the M; their losses are left out.
+    an attribute ``reduction``, as the losses of PyTorch do, it is set to "none". The M frames may include frames
+    without a label; their losses are left out.
 
     Args:
         module: the module. It must have no parameters, because no optimizer trains them.

@@ -40,10 +40,10 @@ class Experiment:
             needs ``binary_cross_entropy``.
         metrics: your own metrics by name. ``metric(truth, predicted, probabilities)`` returns a number from NumPy
             arrays ``(N,)``, ``(N,)`` and ``(N, K)``, over all clips of a part, or over all labelled frames if the data
-            has labels per frame; of multi-label data all are ``(N, K)``. None for none.
+            has labels per frame. For multi-label data all arrays are ``(N, K)``. None for no further metrics.
         validation: the share of the training clips, above 0 and below 1, that is held out to choose the best
-            checkpoint. Every class gives the same share; of clips with groups, whole groups are held out. None for
-            none, or for data that have a validation part.
+            checkpoint. The same share of each class is held out, or whole groups if clips have groups. None for no
+            validation part, or for data that has one.
         best_by: the metric of the validation part that chooses the best checkpoint, by its name in ``results.json``,
             such as "f1_50". The highest value is the best one; of "loss" the lowest. None for the accuracy of clips, or
             of frames if labels change within a clip; for multi-label data, the mean average precision.
@@ -58,9 +58,10 @@ class Experiment:
         groups: a function that takes the model and returns the optimizer's parameter groups, such as
             ``partial(param_groups, rules=...)``. None for one group.
         clip_norm: the largest L2 norm of the gradient; above it the gradient is scaled down. None for no limit.
-        accumulate: the number of parts in which a batch is run, to save memory. The gradient is the whole batch's.
-        truncate: the number of frames that the gradient is propagated back. Longer clips are run in windows of this
-            length, with the state carried from one to the next. None for no limit.
+        accumulate: the number of parts into which a batch is split to save memory. The gradient is that of the whole
+            batch.
+        truncate: the number of frames over which the gradient is propagated back. Longer clips are run in windows of
+            this length, with the state carried from window to window. None for no limit.
         precision: the precision of the model's operations: "fp32", or with autocast "bf16" or "fp16". "fp16" scales the
             loss.
         compile: whether to compile the encoder with ``torch.compile``.
@@ -72,7 +73,7 @@ class Experiment:
         eval_batch: clips per batch in evaluation. None for 1,000 in memory, or 16 from files.
         log_every: the number of steps between lines of training metrics. The last step is always logged.
         checkpoint_every: the number of steps between checkpoints. The last step is always saved.
-        keep: how many of the newest checkpoints to keep, besides the best one.
+        keep: the number of newest checkpoints to keep, besides the best one.
         sources: the modules of the config file; set by ``load_experiment``.
 
     Raises:

@@ -14,7 +14,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE, SeqclfError
 
 Weights = Sequence[float] | Literal["balanced"] | None
-"""Weights of the K classes; "balanced" in an experiment for those of ``balanced_weights``."""
+"""Weights of the K classes. In an experiment, "balanced" stands for ``balanced_weights``."""
 
 
 def cross_entropy(
@@ -22,18 +22,18 @@ def cross_entropy(
 ) -> Tensor:
     """Mean cross-entropy over labelled frames. Frames with the label ``IGNORE`` have no loss and no gradient.
 
-    With ``weights``, the loss of each frame is multiplied by the weight of its class, and the sum is still divided by
-    the number of labelled frames. (PyTorch divides by the sum of the weights in the batch.) The parts of a batch
-    therefore add up to the loss of the whole, and a frame counts the same in every batch.
+    With ``weights``, the loss of each frame is multiplied by the weight of its class. The sum is still divided by the
+    number of labelled frames, while PyTorch divides by the sum of the weights in the batch. A frame therefore has the
+    same weight in every batch, and the losses of the parts of a batch add up to the loss of the batch.
 
     Args:
         logits: ``(B, T, K)``, any float dtype; the loss is computed in float32.
         labels: ``(B, T)`` int64, 0 to K - 1 or ``IGNORE``.
-        total: the number of labelled frames to divide by, if these are a part of a batch. None for those of
+        total: the number of labelled frames of the whole batch, if ``labels`` are a part of it. None to count them in
             ``labels``. Without any labelled frame the loss is 0.
         smoothing: the share of each label that is spread evenly over all classes (Szegedy et al. 2016), from 0 to 1.
-        weights: a weight of at least 0 for each of the K classes. "balanced", which ``train`` replaces by
-            ``balanced_weights``. None for equal weights.
+        weights: a weight of at least 0 for each of the K classes. None for equal weights. As a setting of an experiment
+            also "balanced", which ``train`` replaces by ``balanced_weights``.
 
     Returns:
         a scalar, in nats.
@@ -53,12 +53,12 @@ def focal_loss(
 ) -> Tensor:
     """Focal loss of the softmax, ``-w (1 - p)^gamma log p`` (Lin et al. 2017, equation 5), over labelled frames.
 
-    p is the probability of the true class, w its weight. Frames that are classified well have almost no loss, so that
-    rare and difficult ones count more.
+    p is the probability of the true class, w its weight. Frames that are classified well have almost no loss, so rare
+    and difficult frames have more influence.
 
     Args:
         logits, labels, total, weights: as in ``cross_entropy``; the weights are the alpha of the paper.
-        gamma: how strongly, at least 0. With 0 it is the cross-entropy.
+        gamma: the exponent, at least 0. With 0, the loss is the cross-entropy.
 
     Returns:
         a scalar, in nats.
@@ -119,7 +119,7 @@ def weight_tensor(weights: Weights, logits: Tensor) -> Tensor | None:
 
 @lru_cache(maxsize=16)
 def _on_device(weights: tuple[float, ...], device: torch.device) -> Tensor:
-    """Kept between steps, because a copy to a GPU would make each of them wait, and cannot be captured as a graph."""
+    """Caches the tensor, because a copy to a GPU would make each step wait, and cannot be captured as a graph."""
     with torch.inference_mode(False):
         tensor = torch.tensor(weights, dtype=torch.float32)
         if not (tensor.isfinite() & (tensor >= 0)).all():

@@ -12,7 +12,7 @@ from seqclf.batch import SeqclfError, valid_frames
 from seqclf.models.contract import State, check_features
 
 PADDING, EMPTY = -2, -1
-"""The sequence numbers of padding, and of a place of the cache that holds no frame of the sequence."""
+"""The sequence numbers of padding, and of an empty place in the cache."""
 
 
 class Attention(nn.Module):
@@ -21,8 +21,8 @@ class Attention(nn.Module):
     A block is ``x + attention(norm(x))``, followed by ``x + mlp(norm(x))`` (Xiong et al. 2020). No frame attends across
     a reset or to padding. Positions are relative, so it does not matter where in a clip a sequence begins.
 
-    A causal model streams. Its state is the keys and values of the last ``window - 1`` frames of each layer, so a frame
-    costs the same however long the stream is. An output depends on the last ``layers * (window - 1) + 1`` frames,
+    A causal model streams. Its state is the keys and values of the last ``window - 1`` frames of each layer, so the
+    cost of a frame does not grow with the stream. An output depends on the last ``layers * (window - 1) + 1`` frames,
     because each layer attends to outputs of the layer below. With a window, memory grows linearly with T.
 
     Args:
@@ -30,9 +30,9 @@ class Attention(nn.Module):
         hidden: H, the width of the blocks and of the outputs.
         layers: the number of blocks.
         heads: the number of attention heads; ``hidden / heads`` must be even.
-        window: the number of frames that a frame attends to in each layer. If causal, these are the frame and those
-            before it; else the number is odd and the frame in the middle. None for all frames of the sequence, which a
-            causal model does not support, as its state would grow.
+        window: the number of frames that a frame attends to in each layer. In a causal model these are the frame and
+            those before it. Otherwise the number is odd, and the frame is in the middle. None for all frames of the
+            sequence; a causal model needs a window, because its state would grow.
         causal: whether a frame attends only to itself and earlier frames.
         mlp_ratio: the hidden units of the MLP, as a multiple of H.
         dropout: the probability of dropout on the output of each attention and MLP, from 0 to below 1.
@@ -71,9 +71,9 @@ class Attention(nn.Module):
         Arguments and errors as for ``LSTM.forward``.
 
         Returns:
-            outputs ``(B, T, H)``, zero at padding, and the state. That of a causal model is keys and values, each
-            ``(layers, B, window - 1, H)``, and how many of these frames belong to the sequence, ``(1, B)`` int64. Keys
-            are stored before the rotation. A model that is not causal returns None.
+            outputs ``(B, T, H)``, zero at padding, and the state. The state of a causal model is a tuple: keys and
+            values, each ``(layers, B, window - 1, H)``, and the number of these frames that belong to the sequence,
+            ``(1, B)`` int64. Keys are stored before the rotation. A model that is not causal returns None.
         """
         self._check(features, is_first, state, lengths)
         T = features.shape[1]

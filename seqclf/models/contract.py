@@ -71,8 +71,8 @@ def require_streaming(model: nn.Module, what: str) -> None:
     flags = [f"{flag} = False" for flag in ("causal", "carries_state") if not declares(temporal, flag)]
     raise SeqclfError(
         f"{what} needs a model that continues a sequence from its state, but this {type(temporal).__name__} has "
-        f"{' and '.join(flags) or 'streams = False'}: give it whole sequences (a module of your own that can continue "
-        "one must declare so, and seqclf.check_temporal verifies it)"
+        f"{' and '.join(flags) or 'streams = False'}: give it whole sequences, or declare the flags if your module can "
+        "continue a sequence (seqclf.check_temporal verifies them)"
     )
 
 
@@ -102,10 +102,10 @@ def check_sequences(shape: Sequence[int], is_first: Tensor | None, lengths: Tens
 
 
 def check_result(module: nn.Module, result: object, shape: Sequence[int]) -> tuple[Tensor, State]:
-    """What a temporal model returned for features of ``shape`` (B, T, D), as outputs and state.
+    """Checks what a temporal model returned for features of ``shape`` (B, T, D); returns outputs and state.
 
     Raises:
-        SeqclfError: it is not a pair of float outputs ``(B, T, H)`` and a state.
+        SeqclfError: the result is not a pair of float outputs ``(B, T, H)`` and a state.
     """
     name, (B, T) = type(module).__name__, shape[:2]
     if not isinstance(result, tuple) or len(result) != 2:
@@ -129,10 +129,10 @@ def check_result(module: nn.Module, result: object, shape: Sequence[int]) -> tup
 
 
 def check_encoded(module: nn.Module, encoded: object, frames: int) -> Tensor:
-    """What an encoder returned for so many frames, as features ``(frames, D)``.
+    """Checks what an encoder returned for this number of frames; returns features ``(frames, D)``.
 
     Raises:
-        SeqclfError: it is something else.
+        SeqclfError: the result is not float features ``(frames, D)``.
     """
     name, size = type(module).__name__, declared_size(module)
     if not isinstance(encoded, Tensor) or not encoded.is_floating_point():

@@ -12,26 +12,26 @@ from seqclf.batch import SeqclfError, valid_frames
 from seqclf.models.contract import State, check_features
 
 Frames = tuple[Tensor, ...]
-"""What is known of some frames: their pooled value ``(B, T, D)`` and weight ``(B, T, 1)``, and for "attention" the
-largest score ``(B, T, 1)``, by whose exponential value and weight are divided."""
+"""A partial result over some frames: the pooled value ``(B, T, D)``, the weight ``(B, T, 1)``, and for "attention" the
+largest score ``(B, T, 1)``. Value and weight are divided by the exponential of this score."""
 
 LOWEST = torch.finfo(torch.float32).min
-"""The maximum of no values; finite, as a difference of infinities is not a number."""
+"""The maximum over no frames. It is finite, because the difference of two infinities is NaN."""
 
 
 class Pool(nn.Module):
     """Pools the frames of a sequence from its first to the current one.
 
-    At the last frame this is the pooling over the whole clip, so labels at the last frame train a model that pools over
-    time. There is no ``kind="last"``: it is what a temporal model without ``Pool`` gives.
+    At the last frame this is the pooling over the whole clip, so train it with labels at the last frame. There is no
+    ``kind="last"``, because a temporal model without ``Pool`` already returns the output at each frame.
 
     Args:
-        input_size: D, the features per frame; outputs have as many.
-        kind: "mean"; "max"; or "attention", the mean with the weights ``softmax(w x)`` and a learned vector w.
+        input_size: D, the number of features per frame, and of outputs.
+        kind: "mean", "max", or "attention" for the mean with the weights ``softmax(w x)`` and a learned vector w.
 
     The state is a tuple: the sum, maximum or weighted sum ``(1, B, D)``; the number of frames or the sum of weights
-    ``(1, B, 1)``; and for "attention" the largest score ``(1, B, 1)``, as the exponential of a score may overflow
-    (Milakov and Gimelshein 2018, algorithm 3).
+    ``(1, B, 1)``; and for "attention" the largest score ``(1, B, 1)``, which keeps the exponentials of scores from
+    overflowing (Milakov and Gimelshein 2018, algorithm 3).
 
     Raises:
         SeqclfError: the kind is unknown.
@@ -69,10 +69,10 @@ class Pool(nn.Module):
         return pooled.where(valid[..., None], 0.0).to(features.dtype), tuple(part[:, -1][None] for part in parts)
 
     def running(self, parts: Frames, sequence: Tensor | None) -> Frames:
-        """Combines all frames of a sequence up to each.
+        """Combines each frame with the earlier frames of its sequence.
 
         Args:
-            parts: what is known of each frame on its own.
+            parts: the partial results of single frames.
             sequence: ``(B, T)`` int64, the number of each frame's sequence; None for clips of one sequence.
         """
         if sequence is None and self.kind in _CUMULATIVE:  # faster
@@ -80,7 +80,7 @@ class Pool(nn.Module):
         return running(COMBINE[self.kind], parts, sequence)
 
     def _frames(self, features: Tensor, valid: Tensor) -> Frames:
-        """Each frame on its own; padding has weight 0."""
+        """The partial results of single frames; padding has weight 0."""
         x = features.where(valid, 0.0)
         score = None if self.score is None else self.score(x).float()
         x = x if x.dtype == torch.float64 else x.float()  # sums of half precision would lose digits
@@ -90,7 +90,7 @@ class Pool(nn.Module):
         return parts if score is None else (*parts, score.where(valid, LOWEST))
 
     def _past(self, state: Frames) -> Frames:
-        """A state as a frame. Where no frame has been seen (weight 0), every maximum and score is larger."""
+        """The state as the partial result of a frame before the first; LOWEST where its weight is 0."""
         value, weight, *score = (part[0][:, None] for part in state)
         if self.kind == "max":
             value = value.where(weight > 0, LOWEST)
@@ -122,7 +122,7 @@ def _attention(earlier: Frames, later: Frames) -> Frames:
 
 
 COMBINE = {"mean": _mean, "max": _max, "attention": _attention}
-"""What is known of frames and the frames after them together, by kind."""
+"""By kind, the function that combines the partial results of frames and of the frames after them."""
 _CUMULATIVE: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda x: x.cumsum(1), "max": lambda x: x.cummax(1)[0]}
 """The pooled value of all frames up to each, where PyTorch has an operator."""
 
@@ -130,7 +130,7 @@ _CUMULATIVE: dict[str, Callable[[Tensor], Tensor]] = {"mean": lambda x: x.cumsum
 def running(combine: Callable[[Frames, Frames], Frames], parts: Frames, sequence: Tensor | None) -> Frames:
     """``Pool.running`` in log2(T) steps (Hillis and Steele 1986).
 
-    Step k takes in what is known at the frame ``2^k`` before. A running sum over all frames would carry the rounding
+    Step k adds the partial result of the frame ``2^k`` earlier. A running sum over all frames would carry the rounding
     errors of one sequence into the next, and a loop over time would be slow.
     """
     distance = 1

@@ -1,4 +1,4 @@
-"""Stages that refine the classification of the stage before, as in MS-TCN (Farha and Gall 2019, section 3.2)."""
+"""Stages that refine the classification of the previous stage, as in MS-TCN (Farha and Gall 2019, section 3.2)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Stage(nn.Module):
 
     Args:
         temporal: a temporal model that reads K features per frame.
-        head: outputs ``(B, T, H)`` to logits ``(B, T, K)``.
+        head: maps outputs ``(B, T, H)`` to logits ``(B, T, K)``.
         input_size: K.
-        activation: the logits of the stage before to what the temporal model reads.
+        activation: maps the logits of the previous stage to the input of the temporal model.
     """
 
     def __init__(

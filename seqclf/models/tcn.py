@@ -21,20 +21,21 @@ class TCN(nn.Module):
         input_size: D, the features per frame.
         channels: the channels of each block; H is the last.
         kernel: the number of frames that a convolution reads, for all blocks or one per block.
-        dilations: the distance of these frames, one number per block; None for 1, 2, 4, ..., and with ``block="conv"``
-            for 1.
+        dilations: the distance between these frames, one number per block; None for 1, 2, 4, ..., or for 1 with
+            ``block="conv"``.
         block: "residual", "dilated_residual" or "conv", see below.
-        causal: True: an output depends on frames up to its own, and the model streams. False: on frames on both sides.
-            With an even kernel it sees one frame more after than before it, as ``padding="same"`` of Keras.
+        causal: if True, an output depends on its own and earlier frames, and the model streams. If False, it depends
+            on frames on both sides; with an even kernel, on one more after it than before it, as with
+            ``padding="same"`` of Keras.
         norm: None, "batch" or "layer". Batch norm computes its statistics over the valid frames of the batch. In
-            training, an output thus depends on all clips of its batch (in each process on its own), and on later frames
-            even with ``causal``. Layer norm is over the channels of a frame.
+            training, an output then depends on all clips in the batch of its process, and on later frames even with
+            ``causal``. Layer norm normalises the channels of each frame.
         dropout: the probability of dropout, from 0 to below 1.
 
     With ``conv(x) = dropout(relu(norm(convolution(x))))``, a block is one of
 
-    - "residual": ``relu(x + conv2(conv1(x)))`` (Bai et al. 2018, section 3.4). Where channels change, a 1x1 convolution
-      takes the place of x.
+    - "residual": ``relu(x + conv2(conv1(x)))`` (Bai et al. 2018, section 3.4). If the number of channels changes, a 1x1
+      convolution of x replaces x.
     - "dilated_residual": ``x + dropout(W relu(norm(convolution(x))))`` with a 1x1 convolution W (Farha and Gall 2019,
       section 3.1). All blocks have the same channels, and a 1x1 convolution of the features comes before the first.
     - "conv": ``conv(x)`` (Wang et al. 2017, section II.B).

@@ -21,7 +21,7 @@ class TemporalChain(nn.Module):
         input_size: D, the features per frame.
         parts: classes, or ``functools.partial`` of them, that build the models, by name, such as
             ``{"tcn": partial(TCN, causal=False), "pool": partial(Pool, kind="max")}``. Each is called with the number
-            of features that the one before returns.
+            of features that the previous one returns.
 
     The state is a tuple with the tensors of all parts.
 

@@ -24,7 +24,8 @@ class Sequences:
     Attributes:
         lengths: None if no clip has padding.
         valid: ``(B, T)`` bool, False at padding; None without padding.
-        number: ``(B, T)`` int64, the resets of the clip up to each frame, without frame 0; None without such resets.
+        number: ``(B, T)`` int64, the number of resets in the clip up to each frame, not counting frame 0; None if there
+            are none.
         before: the state of the convolutions that have not run yet.
         after: the state after the last valid frame, of the convolutions that have run.
     """
@@ -60,8 +61,8 @@ class TimeConv(nn.Conv1d):
         inputs, outputs: the number of channels.
         kernel: the number of frames that each output reads.
         dilation: the distance between these frames.
-        causal: True: the last of these frames is that of the output. False: the output is in their middle; for an even
-            kernel the first of the two middle frames, as with ``padding="same"`` of Keras and PyTorch.
+        causal: if True, the output is at the last of these frames. If False, it is at the middle one; for an even
+            kernel at the first of the two middle frames, as with ``padding="same"`` of Keras and PyTorch.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, causal: bool = False) -> None:

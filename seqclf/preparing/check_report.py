@@ -109,7 +109,7 @@ _NAMES = ("videos", "clips", "groups", "frames", "seconds", "shortest", "longest
 
 
 def _facts(check: VideoCheck, part: str) -> dict[str, Any]:
-    """The figures of a part: counts, seconds in all, and the shortest and longest video in frames."""
+    """Facts about a part: counts, total seconds, and the shortest and longest video in frames."""
     files, clips = check.files_of(part), check.clips_of(part)
     good = [file for file in files if not file.error]
     seconds = [file.seconds for file in good if file.seconds is not None]
@@ -130,7 +130,7 @@ def _facts(check: VideoCheck, part: str) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """A figure as text; the most frequent of several values."""
+    """A value as text; of several values, the most frequent ones."""
     if isinstance(value, dict) and value:
         more = f" and {len(value) - 3:,} more" if len(value) > 3 else ""
         return (

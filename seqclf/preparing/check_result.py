@@ -57,8 +57,8 @@ class VideoCheck:
         classes: the class names.
         clips: the rows of the lists.
         files: the videos, by path.
-        problems: what would stop training, or cost it a video.
-        warnings: what may be a mistake.
+        problems: errors that would stop training or make it skip a video.
+        warnings: possible mistakes.
     """
 
     lists: list[str]
@@ -87,7 +87,7 @@ class VideoCheck:
 
 
 def compare_sizes(out: VideoCheck) -> None:
-    """Frames of different sizes, rates and kinds."""
+    """Reports frames of different sizes, rates and kinds."""
     good = [file for file in out.files.values() if not file.error]
     shapes = Counter(file.shape for file in good)
     if len(shapes) > 1:
@@ -106,7 +106,7 @@ def compare_sizes(out: VideoCheck) -> None:
 
 
 def compare_parts(out: VideoCheck) -> None:
-    """Videos that are in two parts or twice in one, groups in two parts, and classes without videos."""
+    """Reports videos and groups that are in two parts, duplicate videos, and classes without videos."""
     same = _same_content(out.files.values())
     content = {path: same.get(path, path) for path in out.files}
     parts = {part: {content[clip.path] for clip in out.clips_of(part)} for part in out.parts}
@@ -131,7 +131,7 @@ def compare_parts(out: VideoCheck) -> None:
 
 
 def _same_content(files: Iterable[File]) -> dict[str, str]:
-    """For each file whose content others have, the first of them. Only files of equal size are read."""
+    """For each file that has duplicates, the first file with this content. Only files of equal size are read."""
     by_size: dict[Any, list[str]] = defaultdict(list)
     for file in files:
         if not file.error:

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, with which a run is evaluated and predicts."""
+"""An exponential moving average of the weights, for evaluation and prediction."""
 
 from __future__ import annotations
 

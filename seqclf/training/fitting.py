@@ -78,8 +78,8 @@ def _valid_frames(clips: Clips | Videos, rows: Tensor, seed: int) -> Iterator[Te
 
 def normalization_text(found: dict[str, Any]) -> str:
     """One line about what was fitted."""
-    constant = f"; constant, so they become 0: channels {_few(found['constant'])}" if found["constant"] else ""
-    return f"normalisation is that of {found['frames']:,} frames of {found['clips']:,} training clips{constant}"
+    constant = f"; constant channels become 0: {_few(found['constant'])}" if found["constant"] else ""
+    return f"normalisation: computed from {found['frames']:,} frames of {found['clips']:,} training clips{constant}"
 
 
 def _few(numbers: list[int]) -> str:

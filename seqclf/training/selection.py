@@ -21,13 +21,13 @@ def selection_metric(best_by: str | None, metrics: dict[str, Any], decision: Dec
     """The name of the metric that chooses the best checkpoint.
 
     Args:
-        best_by: the setting; None for the accuracy of clips by the decision rule, or of frames without labels of
-            clips; of multi-label data for the mean average precision.
+        best_by: the setting; None for the accuracy of clips by the decision rule, or of frames if labels change within
+            a clip; for multi-label data, the mean average precision.
         metrics: the metrics of an evaluation.
         decision: how a clip is classified.
 
     Raises:
-        SeqclfError: an evaluation has no such metric, or it is no number.
+        SeqclfError: an evaluation has no such metric, or it is not a number.
     """
     if best_by is None:
         over = f"clip_{decision}" if metrics["clips"] else "frame"
@@ -65,13 +65,13 @@ def _names(metrics: dict[str, Any]) -> str:
 
 
 def choose(state: TrainState, metric: str, metrics: dict[str, Any], patience: int | None) -> bool:
-    """Compares an evaluation on the validation part with the best one so far, and stops a run that has lost patience.
+    """Compares an evaluation on the validation part with the best one so far, and stops a run that does not improve.
 
     Args:
         state: its ``best``, ``stale`` and ``stopped`` are set.
         metric: the name of the metric that chooses.
         metrics: the metrics of the evaluation.
-        patience: the number of evaluations without a better one after which the run stops; None for no limit.
+        patience: the run stops after this number of evaluations without a better one; None for no limit.
 
     Returns:
         whether this is the best evaluation so far. Of equal ones, the first is the best.

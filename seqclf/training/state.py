@@ -116,7 +116,7 @@ class TrainState:
             self.average.update(self.model, self.step)
 
     def evaluated(self) -> AbstractContextManager[None]:
-        """Within the block, the model has the weights that are evaluated and that predict: the averages, if any."""
+        """Within the block, the model has the weights for evaluation: the averages, if there are any."""
         return nullcontext() if self.average is None else self.average.applied(self.model)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Train, test, time, inspect, draw and convert Caffe nets.
 
-seqclf caffe train --solver solver.prototxt [--weights a.caffemodel,b.caffemodel | --snapshot x.solverstate]
-seqclf caffe test --model train_val.prototxt --weights w.caffemodel --iterations 100
-seqclf caffe time --model deploy.prototxt --iterations 10
-seqclf caffe inspect FILE [--weights w.caffemodel]         FILE: the prototxt of a net or solver, or a .caffemodel
-seqclf caffe draw net.prototxt net.svg                     or .png, .pdf, .dot
-seqclf caffe convert --model deploy.prototxt --weights w.caffemodel --workdir runs/new [--classes FILE]
-seqclf caffe convert runs/run out.prototxt out.caffemodel
+examples:
+  seqclf caffe train --solver solver.prototxt [--weights a.caffemodel,b.caffemodel | --snapshot x.solverstate]
+  seqclf caffe test --model train_val.prototxt --weights w.caffemodel --iterations 100
+  seqclf caffe time --model deploy.prototxt --iterations 10
+  seqclf caffe inspect FILE [--weights w.caffemodel]         FILE: the prototxt of a net or solver, or a .caffemodel
+  seqclf caffe draw net.prototxt net.svg                     or .png, .pdf, .dot
+  seqclf caffe convert --model deploy.prototxt --weights w.caffemodel --workdir runs/new [--classes FILE]
+  seqclf caffe convert runs/run out.prototxt out.caffemodel
 
 The options of train, test and time are those of Caffe's own program, with one dash or two. Every command has --help.
 Use --flavour lisa for nets and files of lisa-caffe.
