@@ -48,7 +48,17 @@ if TYPE_CHECKING:
         param_groups,
         timm_normalize,
     )
-    from seqclf.prediction import Prediction, Predictor, evaluate, fuse, load, predict, predict_part, stream
+    from seqclf.prediction import (
+        Prediction,
+        Predictor,
+        evaluate,
+        fuse,
+        load,
+        predict,
+        predict_part,
+        report_videos,
+        stream,
+    )
     from seqclf.preparing import check_videos, prepare_features, prepare_frames, prepare_shards
     from seqclf.reporting.compare_runs import compare
     from seqclf.reporting.html import report
@@ -95,7 +105,17 @@ _MODULES = {
         "param_groups",
         "timm_normalize",
     ),
-    "seqclf.prediction": ("Prediction", "Predictor", "evaluate", "fuse", "load", "predict", "predict_part", "stream"),
+    "seqclf.prediction": (
+        "Prediction",
+        "Predictor",
+        "evaluate",
+        "fuse",
+        "load",
+        "predict",
+        "predict_part",
+        "report_videos",
+        "stream",
+    ),
     "seqclf.preparing": ("check_videos", "prepare_features", "prepare_frames", "prepare_shards"),
     "seqclf.reporting.compare_runs": ("compare",),
     "seqclf.reporting.html": ("report",),
@@ -154,6 +174,7 @@ __all__ = [
     "prepare_frames",
     "prepare_shards",
     "report",
+    "report_videos",
     "samplers",
     "sampling",
     "schedules",

@@ -95,9 +95,12 @@ def test_files_over_the_limit_are_linked_or_copied(tmp_path):
     page.write("")
     assert [way.split(" (")[0] for way in ways] == ["link to the file", "small copy"] and "no frame rate" in ways[1]
     urls = [data_of(page.path, k)[1]["media"]["url"] for k in (0, 1)]
-    assert urls == ["../own%20videos%231.mp4", "page_videos/v1.mp4"]
-    copy = VideoFile(page.path.parent / urls[1])
+    assert urls == ["../own%20videos%231.mp4", "page_copies/v1.mp4"]
+    copy_path = page.path.parent / urls[1]
+    copy = VideoFile(copy_path)
     assert copy.seconds.tolist() == pytest.approx([k / 25 for k in range(5)]) and copy.frame_shape == (3, 120, 180)
+    PredictionPage(page.path, "t", CLASSES).write("")
+    assert not copy_path.parent.exists()  # a new page does not need the copies of an earlier one
     with pytest.raises(SeqclfError, match="embed=-1"):
         PredictionPage("p.html", "t", CLASSES, embed=-1)
 

@@ -5,6 +5,7 @@ from seqclf.prediction.frame_stream import Stream
 from seqclf.prediction.predict_files import predict
 from seqclf.prediction.prediction import Prediction, fuse
 from seqclf.prediction.predictor import Predictor
+from seqclf.prediction.report_videos import report_videos
 from seqclf.prediction.run import load, load_run
 from seqclf.prediction.streamed import StreamedFrame, StreamedFrames
 from seqclf.prediction.streaming import stream
@@ -21,5 +22,6 @@ __all__ = [
     "load_run",
     "predict",
     "predict_part",
+    "report_videos",
     "stream",
 ]

@@ -122,7 +122,7 @@ def _evaluate(
     data = data or world.everywhere(lambda: build_data(experiment))
     if data.warning:
         say(f"*** {data.warning} ***")
-    clips, rule = _part(data, part, spec, run), decision or spec.decision
+    clips, rule = part_of(data, part, spec, run), decision or spec.decision
     if threshold is not None and not spec.multi_label:
         raise SeqclfError(f"threshold={threshold}: is for multi-label runs, but {run} has one class per clip")
     identity, trained = data.identity(), record["data"].get(part)
@@ -161,7 +161,7 @@ def _evaluate(
     }
 
 
-def _part(data: Data, part: str, spec: InputSpec, run: str | Path) -> Clips | Videos:
+def part_of(data: Data, part: str, spec: InputSpec, run: str | Path) -> Clips | Videos:
     """A part of the data.
 
     Raises:

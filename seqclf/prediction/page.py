@@ -15,7 +15,7 @@ from seqclf.data.spans import VideoSpan
 from seqclf.data.video_file import VideoFile
 from seqclf.prediction.file_frames import FileFrames, FilePrediction
 from seqclf.prediction.prediction import Prediction
-from seqclf.reporting.page_media import Media, media_of
+from seqclf.reporting.page_media import Media, copies_of, media_of
 from seqclf.reporting.video_page import VideoPage
 
 EMBED = 4.0
@@ -53,6 +53,7 @@ class PredictionPage:
         if not 0 <= embed < float("inf"):
             raise SeqclfError(f"embed={embed}: expected megabytes, 0 or more")
         self.path, self.embed, self.embedded = Path(path), embed, 0
+        self.copies: set[str] = set()
         self.page = VideoPage(title, classes, multi_label, background)
 
     def __len__(self) -> int:
@@ -106,10 +107,17 @@ class PredictionPage:
         limit = self.embed if self.embedded < MOST_EMBEDDED else 0.0
         media = media_of(*_all_frames(source, frames), name, starts, self.path, limit)
         self.embedded += len(media.content or b"")
+        if media.way == "copy":
+            self.copies.add(name)
         return media
 
     def write(self, about: str) -> Path:
-        """Writes the page; ``about`` is the line below its heading."""
+        """Writes the page; ``about`` is the line below its heading. Copies of an earlier page are removed."""
+        folder = copies_of(self.path)
+        for copy in set(folder.glob("*.mp4")) - {folder / f"{name}.mp4" for name in self.copies}:
+            copy.unlink()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
         return self.page.write(self.path, about)
 
 

@@ -76,7 +76,7 @@ def media_of(
         numbers: ``(N,)``, the position in the source of each frame to show.
         name: the name of its copy, without suffix.
         starts: ``(N + 1,)`` seconds, when each frame is shown, and the end of the last.
-        page: the path of the page. Copies are written to the folder ``<page>_videos`` beside it.
+        page: the path of the page. Copies are written to the folder ``<page>_copies`` beside it.
         limit: megabytes of a file, or of a copy, that are embedded.
 
     Raises:
@@ -91,16 +91,19 @@ def media_of(
             key = str(file.resolve())
             return Media("embedded", f"embedded ({_megabytes(size)})", file.read_bytes(), key, mime)
         return Media("link", f"link to the file ({_megabytes(size)})", url=_address(file, page))
-    copy = page.with_name(f"{page.stem}_videos") / f"{name}.mp4"
+    copy = copies_of(page) / f"{name}.mp4"
     write_copy(copy, source, numbers, starts)
     size, offset = copy.stat().st_size, float(starts[0])
     if size > limit * 1e6:
         return Media("copy", f"small copy ({_megabytes(size)})", url=_address(copy, page), offset=offset)
     content = copy.read_bytes()
     copy.unlink()
-    if not any(copy.parent.iterdir()):
-        copy.parent.rmdir()
     return Media("embedded copy", f"embedded small copy ({_megabytes(size)})", content, str(copy), offset=offset)
+
+
+def copies_of(page: Path) -> Path:
+    """The folder of the copies that a page shows."""
+    return page.with_name(f"{page.stem}_copies")
 
 
 def _playable(source: Source) -> str | None:
