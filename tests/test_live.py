@@ -249,6 +249,27 @@ def test_attempts_to_reconnect_are_limited_and_counted(run, video, monkeypatch):
 # ---- drops and memory
 
 
+@pytest.mark.slow
+def test_no_frame_of_a_live_hls_stream_is_dropped(run, tmp_path):
+    """A playlist without an end mark, which a server would extend; here it stays as it is."""
+    import av
+
+    live, options = tmp_path / "live.m3u8", {"hls_time": "1", "hls_flags": "omit_endlist", "hls_list_size": "0"}
+    with av.open(str(live), "w", format="hls", options=options) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 32, 16, "yuv420p", 25
+        for frame in noise(100, 16, 32, 3).numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    start = {"live_start_index": "0"}
+    frames = seqclf.stream(
+        run, f"file://{live}", resize=SIZE, device="cpu", timeout=1, retries=0, queue=1, options=start
+    )
+    with pytest.raises(SeqclfError, match=r"live\.m3u8"):
+        list(frames)
+    assert frames.summary.dropped == 0 and frames.summary.frames == 100
+
+
 def test_a_full_queue_drops_the_oldest_items_and_counts_them():
     queue = FrameQueue(3)
     queue.drops = True
@@ -282,6 +303,7 @@ def test_a_slow_model_gets_the_newest_frames(run, video, tmp_path):
     assert reader.dropped == 30 - len(numbers) and len(numbers) <= 5
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_stream(run, monkeypatch):
     """The number of frames that are alive, and of the summary's bins, after 100 and after 600 frames."""
     from av import VideoFrame

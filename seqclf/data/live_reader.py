@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 """Seconds before the first attempt to reconnect, and at most; each failure doubles the delay."""
+SEGMENTED = ("hls", "dash")
+"""Formats that come as files of several seconds each: dropping frames would leave little of each file."""
 
 
 def is_recording(container: InputContainer) -> bool:
@@ -44,7 +46,8 @@ class LiveReader:
     """The frames of a live source.
 
     Cameras and network streams are live: by default, frames are dropped if they are not used in time, and a lost
-    connection is opened again. A network source of known duration is a recording, and is read like a file.
+    connection is opened again. A network source of known duration is a recording, and is read like a file. Of HLS and
+    DASH, which come as files of several seconds, no frame is dropped by default.
 
     Args:
         source: where video comes from.
@@ -138,7 +141,8 @@ class LiveReader:
             if (count := len(video_streams(container))) > 1 and not self._decoded:
                 self.note(several_streams(self.source.name, count, video_streams(container).index(stream)))
             live = self.source.is_live and not is_recording(container)
-            self.queue.drops = live if self.drop is None else self.drop
+            waits = not live or container.format.name in SEGMENTED
+            self.queue.drops = not waits if self.drop is None else self.drop
             last: float | None = None
             for frame in decode_live(self.source, container, stream, self._count_damaged):
                 if last is None and self._decoded:
