@@ -31,7 +31,7 @@ REAL = (sys.executable, "-m", "torch.distributed.run")
 def torchrun(programs):
     """Runs a script in several processes of one thread. They find each other at a port of their own."""
 
-    def run(processes, *command, restarts=0, program=(programs / "torchrun",), **environment):
+    def run(processes, *command, restarts=0, timeout=600, program=(programs / "torchrun",), **environment):
         options = ["--standalone", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
         return subprocess.run(
             [*program, *options, *map(str, command)],
@@ -39,7 +39,7 @@ def torchrun(programs):
             cwd=ROOT / "tests",
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=timeout,
         )
 
     return run
@@ -132,6 +132,15 @@ def test_each_process_has_its_own_random_numbers_and_the_first_those_of_one_alon
     alone, first, second = ((tmp_path / name).read_text().split()[1:] for name in names)  # after the check of the loss
     assert alone == first and len(first) == len(second) == 3
     assert len({*first, *second}) == 6, "each process draws its own numbers, and others in each step"
+
+
+@pytest.mark.slow
+def test_a_script_can_form_groups_one_after_the_other(torchrun, tmp_path):
+    script = tmp_path / "groups.py"
+    block = "with joined('cpu') as world: print(len(world.gather(world.rank)))\n"
+    script.write_text(f"from seqclf.runtime.distributed import joined\n{3 * block}")
+    done = torchrun(2, script, timeout=60)
+    assert (done.returncode, done.stdout.split()) == (0, ["2"] * 6), done.stderr
 
 
 @pytest.mark.slow

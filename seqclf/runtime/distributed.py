@@ -12,6 +12,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from traceback import clear_frames
 from typing import Any, TypeVar
 
@@ -118,6 +119,9 @@ class World:
 ALONE = World()
 """A run of one process."""
 
+_groups = count()
+"""Numbers the groups of processes that this process joins, one after the other."""
+
 
 @contextmanager
 def joined(device: str = "auto") -> Iterator[World]:
@@ -146,7 +150,9 @@ def joined(device: str = "auto") -> Iterator[World]:
     gpus = device != "cpu" and torch.cuda.is_available()
     try:
         store, _, _ = next(rendezvous("env://"))
-        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # the store survives a restart, with addresses of dead processes
+        # torchrun's store outlives groups and restarts, and keeps the addresses of what has ended
+        store = dist.PrefixStore(f"group_{next(_groups)}", store)  # type: ignore[attr-defined]
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":
             store = dist.PrefixStore(f"start_{restarts}", store)  # type: ignore[attr-defined]
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", store=store, rank=rank, world_size=size)
         yield world
