@@ -77,8 +77,9 @@ def test_every_clip_is_tested_once_and_groups_stay_whole(make, groups, folds):
 
 
 @pytest.mark.parametrize("make", [clips, videos])
-def test_pooled_folds_are_cut_from_all_parts(make):
-    data = make()
+@pytest.mark.parametrize("groups", [None, PEOPLE])
+def test_pooled_folds_are_cut_from_all_parts(make, groups):
+    data = make(groups)
     parts = [fold(data, n, 3, pool=True) for n in range(3)]
     tested = sorted(n for data in parts for n in numbers(data.test))
     assert tested == [*range(30), *[99] * len(data.test)]

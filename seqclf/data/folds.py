@@ -40,28 +40,32 @@ def fold(
         SeqclfError: there are too few clips or groups, or no groups.
     """
     whole = data if isinstance(data, Data) else data()
-    if pool:
-        whole = replace(whole, train=_joined(whole), test=whole.test.subset([0]), validation=None, warning=None)
-    assigned, names = assign_folds(whole, folds, seed)
+    clips = _joined(whole) if pool else whole.train
+    assigned, names = assign_folds(clips, folds, seed, whole.background or (), whole.source)
     rest = [i for i, at in enumerate(assigned) if at != number]
     tested = [i for i, at in enumerate(assigned) if at == number]
     return replace(
         whole,
-        train=whole.train.subset(rest),
-        test=whole.train.subset(tested, whole.test),
+        train=clips.subset(rest),
+        test=clips.subset(tested, whole.test),
+        validation=None if pool else whole.validation,
         source=f"{whole.source}; fold {number} of {len(names)}, test: {names[number]}",
         warning=None,
         details={**whole.details, "folds": names},
     )
 
 
-def assign_folds(data: Data, folds: int | None, seed: int) -> tuple[list[int], list[str]]:
-    """Assigns each training clip to a fold: whole groups, or else the clips of each class evenly.
+def assign_folds(
+    clips: Clips | Videos, folds: int | None, seed: int, background: Sequence[int] = (), name: str = "the data"
+) -> tuple[list[int], list[str]]:
+    """Assigns each clip to a fold: whole groups, or else the clips of each class evenly.
 
     Args:
-        data: the data.
+        clips: the clips.
         folds: the number of folds; None for one per group.
         seed: the seed of the assignment.
+        background: the classes that do not count as the class of a clip with labels per frame, if it has others.
+        name: of the data, for errors.
 
     Returns:
         the number of the fold of each clip, and the names of the folds: their groups, or their numbers.
@@ -69,11 +73,11 @@ def assign_folds(data: Data, folds: int | None, seed: int) -> tuple[list[int], l
     Raises:
         SeqclfError: there are too few clips or groups, or no groups.
     """
-    count, groups = count_of(data.train), groups_of(data.train)
+    count, groups = count_of(clips), groups_of(clips)
     if folds is None:
         if groups is None:
             raise SeqclfError(
-                f"{data.source}: leave-one-group-out needs a group for each clip: a column group in the list, or "
+                f"{name}: leave-one-group-out needs a group for each clip: a column group in the list, or "
                 "groups= of Clips or Videos"
             )
         folds = len(set(groups))
@@ -86,7 +90,7 @@ def assign_folds(data: Data, folds: int | None, seed: int) -> tuple[list[int], l
     if groups is not None:
         named = [", ".join(sorted(group for group in where if where[group] == at)) for at in range(folds)]
         return [where[group] for group in groups], named
-    classes = class_of_clips(data.train, data.background or ())
+    classes = class_of_clips(clips, background)
     if count // folds < len(set(classes)):
         raise SeqclfError(
             f"{folds} folds of {count:,} clips: a fold would have fewer clips than there are classes "

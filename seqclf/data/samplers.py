@@ -108,7 +108,9 @@ _CLASSES: WeakKeyDictionary[Clips | Videos, Tensor] = WeakKeyDictionary()
 def _classes(clips: Clips | Videos) -> Tensor:
     """The class of each sample; the same tensor for each step."""
     if clips.multi_label:
-        raise SeqclfError("it needs one class per clip or frame, but the data is multi-label")
+        raise SeqclfError(
+            "it needs one class per clip or frame, but the data is multi-label: weight the positives (loss.pos_weight)"
+        )
     if isinstance(clips, Shards):
         raise SeqclfError(
             "shards are read one after the other, so their clips cannot be chosen by class: weight the loss"
