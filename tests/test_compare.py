@@ -102,6 +102,16 @@ def test_many_settings_are_left_to_the_files(tmp_path, tool):
     assert "option_8" in (tmp_path / "out" / "index.html").read_text()
 
 
+def test_the_printed_test_figures_are_those_of_the_best_checkpoint(tmp_path, tool):
+    runs = [make_run(tmp_path / name, 0.5) for name in "ab"]
+    results = json.loads((runs[0] / "results.json").read_text())
+    best = {"step": 5, "metric": "clip_last", "value": 0.75, "parts": {"test": {"clip_last": 0.375}}}
+    (runs[0] / "results.json").write_text(json.dumps({**results, "best": best}))
+    _, out, _ = tool("compare", *runs, "--out", tmp_path / "out")
+    first, second = (line for line in out.splitlines() if line[1:3] in ("a ", "b "))
+    assert ("37.50 %" in first, "50.00 %" in second) == (True, True) and "best" not in out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist_lastframe", "lrcn_rgb", "features_lstm", "resnet_lstm"])
 def test_settings_are_those_of_the_resolved_config(name):

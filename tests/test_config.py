@@ -322,6 +322,13 @@ def test_a_swapped_class_keeps_the_arguments_that_it_takes():
     assert change(EXAMPLE, "schedule=one_cycle").schedule.func is one_cycle
 
 
+def test_functions_are_found_beside_the_one_that_they_replace():
+    assert change(EXAMPLE, "loss=binary_cross_entropy").loss is seqclf.losses.binary_cross_entropy
+    assert change(EXAMPLE, "sampler=balanced").sampler is seqclf.samplers.balanced
+    with pytest.raises(SeqclfError, match="did you mean binary_cross_entropy"):
+        change(EXAMPLE, "loss=binary_crossentropy")
+
+
 def test_the_fingerprint_holds_what_a_resumed_run_must_share():
     same = resume_fingerprint(EXAMPLE)
     for override in ("steps=9", "eval_every=9", "log_every=9", "checkpoint_every=9", "keep=9", "data.root=x"):

@@ -167,7 +167,7 @@ def _symbol(raw: str, current: Any, key: str) -> Any:
     func = current.func if isinstance(current, partial) else current
     home = sys.modules.get(getattr(func, "__module__", ""), None)
     seqclf = sys.modules["seqclf"]
-    for place in (home, seqclf):
+    for place in (home, _family(func), seqclf):
         found = _attribute(place, raw)
         if callable(found):
             return found
@@ -179,9 +179,17 @@ def _symbol(raw: str, current: Any, key: str) -> Any:
             found = None
         if callable(found):
             return found
-    near = get_close_matches(raw, [n for m in (home, seqclf) if m for n in dir(m) if n[0] != "_"])
+    near = get_close_matches(raw, [n for m in (home, _family(func), seqclf) if m for n in dir(m) if n[0] != "_"])
     hint = f"; did you mean {' or '.join(dict.fromkeys(near))}?" if near else ", such as torch.optim.SGD"
     raise SeqclfError(f"setting {key}={raw}: expected a function or class by name{hint}")
+
+
+def _family(func: Any) -> Any:
+    """The namespace of ``seqclf`` that has a function, such as ``seqclf.losses`` for ``cross_entropy``; else None."""
+    seqclf = sys.modules["seqclf"]
+    names = ("labelling", "losses", "samplers", "sampling", "schedules", "transforms")
+    families = (getattr(seqclf, name) for name in names)
+    return next((family for family in families if func in vars(family).values()), None)
 
 
 def _attribute(place: Any, dotted: str) -> Any:

@@ -56,11 +56,15 @@ def table_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def print_comparison(rows: Sequence[Row]) -> None:
-    """Prints the table; means are bold. If many settings differ, only metrics are shown."""
+    """Prints the table; means are bold. If many settings differ, only metrics are shown.
+
+    The test metrics of a run are those of its best checkpoint, if it has one.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    rows = [_result(row) for row in rows]
     names, cells = table_of(rows)
     settings = [name for name in names if name not in ("run", "step") and name not in _metrics_of(rows)]
     hidden = set(settings if len(settings) > MOST_SETTINGS else ())
@@ -76,6 +80,13 @@ def print_comparison(rows: Sequence[Row]) -> None:
     console.print(table)
     if hidden:
         console.print(f"{len(hidden)} settings differ and are not shown here: {', '.join(settings)}")
+
+
+def _result(row: Row) -> Row:
+    """A row whose test metrics are the result of the run: those of the best checkpoint, if it has one."""
+    best = {name.removeprefix("best_"): value for name, value in row.items() if name.startswith("best_test.")}
+    known = best if any(value is not None for value in best.values()) else {}
+    return {name: value for name, value in row.items() if not name.startswith("best_test.")} | known
 
 
 def _metrics_of(rows: Sequence[Row]) -> set[str]:
