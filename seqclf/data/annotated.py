@@ -22,7 +22,7 @@ from seqclf.data.source import Source, Video
 from seqclf.runtime.text import counted
 
 OTHER_RATE = 1.5
-"""A video with so many times more frames than rows is taken to have another rate."""
+"""If the ratio of frames to rows is above this, the annotation has another frame rate."""
 MOST = 20
 """The largest number of incompletely numbered folders that a run records."""
 

@@ -16,7 +16,7 @@ def class_counts(clips: Clips | Videos, num_classes: int) -> Tensor:
     Of multi-label data, how many of its labels are 1.
 
     Args:
-        clips: the data set. The labels of whole videos are counted, whichever frames are drawn.
+        clips: the data set. The labels of whole videos are counted, not only those of sampled frames.
         num_classes: K.
 
     Returns:

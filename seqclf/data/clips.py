@@ -26,16 +26,16 @@ class Clips:
     Args:
         frames: ``(N, T, *frame_shape)``, ``(N, T)`` for one feature per frame, or a list of N clips
             ``(T_i, *frame_shape)`` of any lengths, which are padded at their end.
-        labels: ``(N,)`` integers, one per clip; or ``(N, T)``, or a list of N times ``(T_i,)``, one per frame, with
-            ``IGNORE`` where a frame has no label. With ``multi_label``, see there.
+        labels: ``(N,)`` integers, one per clip; or one per frame, ``(N, T)`` or a list of N arrays ``(T_i,)``, with
+            ``IGNORE`` where a frame has no label. See ``multi_label`` for labels of several classes.
         lengths: ``(N,)`` integers from 1 to T, the valid frames of each clip. None: T, or the lengths in the list.
         labelling: which frames carry a label: ``last_frame``, ``last_frames``, ``every_frame`` or ``given``.
         readers: for prediction, a function ``reader(path)`` for each kind of file ("image", "video", "folder",
             "array"). ``.npy`` arrays ``(T, *frame_shape)`` can always be read.
-        multi_label: whether a clip can have several classes at once. Labels are then 0, 1, or ``IGNORE`` (or NaN) where
-            it is unknown: ``(N, K)`` per clip, ``(N, T, K)`` per frame, or a list of N times ``(T_i, K)``.
-        groups: a name per clip, such as its subject or recording; None for none. ``validation=`` and cross-validation
-            then hold out whole groups.
+        multi_label: whether a clip can have several classes at once. Labels are then 0, 1, or ``IGNORE`` (or NaN) for
+            unknown: ``(N, K)`` per clip, ``(N, T, K)`` per frame, or a list of N arrays ``(T_i, K)``.
+        groups: the group of each clip, such as its subject or recording; None for no groups. ``validation=`` and
+            cross-validation never divide a group.
 
     Attributes:
         notes: a line for each conversion.
@@ -83,7 +83,7 @@ class Clips:
         return Clips(frames, labels, lengths, self.labelling, self.readers, self.multi_label, self.groups)
 
     def subset(self, rows: Sequence[int], like: Labelled | None = None) -> Clips:
-        """A copy of some of the clips, labelled as those of ``like`` are; None: as these are."""
+        """A copy of some of the clips, with the labelling of ``like``, or their own if it is None."""
         at = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
         return Clips(
             self.frames[at],

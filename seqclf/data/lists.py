@@ -96,7 +96,7 @@ class VideoList:
     def groups(self, names: Sequence[str] | None = None) -> list[str] | None:
         """The group of each video, or of those with these names; None if there is no group column.
 
-        A video without a group is a group of its own.
+        A video without a group forms its own group.
         """
         if self.group_column is None:
             return None

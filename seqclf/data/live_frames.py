@@ -37,15 +37,15 @@ class LiveFrame:
 def decode_live(
     source: LiveInput, container: InputContainer, stream: VideoStream, damaged: Callable[[], None]
 ) -> Iterator[LiveFrame]:
-    """Decode an open input until it ends.
+    """Decodes an open input until it ends.
 
-    A frame without a timestamp is one frame period after the frame before it. A live stream begins with its first
-    keyframe, because frames before it are built on ones that were not received.
+    A frame without a timestamp is one frame period after the previous frame. A live stream begins with its first
+    keyframe, because earlier frames depend on frames that were not received.
 
     Args:
         source: what was opened.
         container, stream: the open input.
-        damaged: called for each frame that can't be decoded, and is left out.
+        damaged: called for each frame that can't be decoded. Such frames are left out.
 
     Raises:
         SeqclfError: the connection is lost, or no frame comes within the time limit.

@@ -48,17 +48,17 @@ class LiveInput:
 
     @property
     def is_live(self) -> bool:
-        """Whether frames come when they are recorded, whether they are used or not."""
+        """Whether frames arrive in real time, even if nothing reads them."""
         return self.kind in ("camera", "network")
 
     def open(self, stopped: Callable[[], bool]) -> tuple[InputContainer, VideoStream]:
-        """Connect.
+        """Connects.
 
         Args:
             stopped: whether to stop waiting for data of a pipe or a file.
 
         Returns:
-            The open input, and its chosen video stream.
+            the open input, and its chosen video stream.
 
         Raises:
             SeqclfError: PyAV is not installed; there is nothing to connect to, or no video within the time limit.

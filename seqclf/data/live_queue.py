@@ -37,7 +37,7 @@ class FrameQueue(Generic[Item]):
         return len(self._items)
 
     def put(self, item: Item) -> bool:
-        """Add an item. Returns False if the reader has closed the queue."""
+        """Adds an item. Returns False if the reader has closed the queue."""
         with self._change:
             while len(self._items) >= self.size and not self.drops and not self._closed:
                 self._change.wait()
@@ -51,13 +51,13 @@ class FrameQueue(Generic[Item]):
             return True
 
     def end(self, error: BaseException | None = None) -> None:
-        """No more items will come; ``error`` is raised after the last one."""
+        """Ends the queue: no more items will come, and ``error`` is raised after the last one."""
         with self._change:
             self._ended, self._error = True, error
             self._change.notify_all()
 
     def get(self, stopped: Callable[[], bool], poll: float) -> Item | None:
-        """The next item; None at the end, or when ``stopped`` is true, which is asked every ``poll`` seconds."""
+        """The next item; None at the end, or when ``stopped``, called every ``poll`` seconds, returns True."""
         with self._change:
             while not self._items:
                 if self._error is not None:
@@ -70,7 +70,7 @@ class FrameQueue(Generic[Item]):
             return item
 
     def close(self) -> None:
-        """Drop all items; the writer stops at its next one."""
+        """Drops all items; the writer stops at its next one."""
         with self._change:
             self._closed = True
             self._items.clear()

@@ -32,8 +32,8 @@ class NumberedFrame:
     """A frame with its place among those of the source.
 
     Attributes:
-        number: at the rate that is read, from 0; frames that are dropped count.
-        sequence: a new number begins where frames do not continue those before, such as after a new connection.
+        number: the number of the frame at the rate that is read, from 0, counting dropped frames.
+        sequence: the number of the sequence. A new one begins after a gap, such as a new connection.
         frame: the frame.
     """
 
@@ -53,8 +53,8 @@ class LiveReader:
         source: where video comes from.
         fps, step: the rate; see ``FrameClock``.
         drop: whether to drop frames if ``size`` of them wait; None for live sources only.
-        size: how many frames wait at most.
-        retries: how many attempts to reconnect may fail in a row; None for any number.
+        size: the largest number of frames that wait.
+        retries: the number of attempts to reconnect that may fail in a row; None for any number.
         note: called with notes for the user, in the thread that reads.
 
     Attributes:
@@ -75,7 +75,7 @@ class LiveReader:
         if size < 1:
             raise SeqclfError(f"queue={size}: expected at least 1 frame")
         if retries is not None and retries < 0:
-            raise SeqclfError(f"retries={retries}: expected 0 or more, or None for any number")
+            raise SeqclfError(f"retries={retries}: expected at least 0, or None for any number")
         self.source, self.fps, self.step, self.drop, self.retries, self.note = source, fps, step, drop, retries, note
         self.queue = FrameQueue[NumberedFrame](size)
         self.reconnects = self.damaged = 0
@@ -114,7 +114,7 @@ class LiveReader:
             self.queue.end(error)
 
     def _connections(self) -> None:
-        """Read one connection after another."""
+        """Reads one connection after another."""
         failures = 0
         while True:
             before = self._decoded
@@ -135,7 +135,7 @@ class LiveReader:
                 return
 
     def _connection(self) -> bool:
-        """Read one connection until it ends. Returns whether the source has ended with it."""
+        """Reads one connection until it ends. Returns whether the source has ended with it."""
         container, stream = self.source.open(self._stop.is_set)
         with container:
             if (count := len(video_streams(container))) > 1 and not self._decoded:
@@ -161,7 +161,7 @@ class LiveReader:
         self._clock = FrameClock(self.fps, self.step)
 
     def _put(self, frames: Iterator[tuple[int, LiveFrame]]) -> bool:
-        """Queue frames. Returns False if they are no longer wanted."""
+        """Queues frames. Returns False if they are no longer wanted."""
         return all(self.queue.put(NumberedFrame(self._first + k, self._sequence, frame)) for k, frame in frames)
 
     def _count_damaged(self) -> None:

@@ -10,7 +10,7 @@ column ``frame`` instead of start and end labels single frames. A column of acti
     unit "seconds":  seconds, ``mm:ss`` or ``hh:mm:ss``, in player time. A frame belongs to the segment that contains
                      the middle of its display time.
 
-Each video may have a file of its own, without the column ``video``; see ``annotation_files``.
+Each video may have its own file, without the column ``video``; see ``annotation_files``.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def read_segments(
         first_label: 0 or 1, the number of the first class, if labels are numbers. None detects it by a label 0 or a
             label equal to the number of classes, or raises.
         separator: what separates several labels of a frame, such as "|"; segments may then overlap. None for one.
-        names: the videos, if each has a file of its own.
+        names: the videos, if each has its own file.
 
     Raises:
         SeqclfError: the file is missing or not such a table; a row lacks a value, has an invalid time, ends before it

@@ -64,7 +64,7 @@ def video_set(
         root: the folder that the paths in the lists are relative to.
         train: the list to train on, relative to the current folder or to ``root``.
         test: the list to test on.
-        validation: the list that chooses the best checkpoint; None for none.
+        validation: the list to choose the best checkpoint on; None for no validation part.
         split: a list that replaces ``test``, as in ``seqclf evaluate runs/<run> data.split=test02.txt``.
         form: the form of the lists; see ``read_list``.
         class_index: a file with the numbers and names of the classes; see ``read_list``.
@@ -164,7 +164,7 @@ def annotated_set(
     Args:
         train, test, validation: lists of videos, one path per line; the rest of a line is ignored.
         segments: the table. It names videos by their paths in the lists, with or without suffix and folders. If each
-            video has a file of its own, their folder, or their path with ``*`` for the name of the video.
+            video has its own table, the folder of the tables, or a path with ``*`` for the name of the video.
         classes: the class names, or a file with one per line; None takes the labels in the table, sorted.
         background: the class of frames outside all segments; None leaves them without a label. The segment metrics
             ignore it; they are computed if test clips are whole videos.
@@ -182,9 +182,9 @@ def annotated_set(
             classes, or detects it, or raises if it is ambiguous.
         columns: the columns "video", "start", "end" and "label" of the table; see ``read_segments``.
         multi_label: whether a frame may have several labels; segments may then overlap.
-        annotation_fps: the rate at which the table counts frames; None for that of each video.
-        first_frame: the number of a video's first frame in the table. None: 1 if the table has a row per frame and its
-            last row shows it, else 0. Folders of pictures follow ``frame_numbers``.
+        annotation_fps: the frame rate of the annotation; None for the rate of each video.
+        first_frame: the number of a video's first frame in the table. None detects 1 if the table has a row per frame;
+            otherwise it is 0. Folders of pictures follow ``frame_numbers``.
 
     Raises:
         SeqclfError: a list, a video or a segment is missing or invalid. The message names the file and line.

@@ -21,7 +21,7 @@ class Metrics:
     Over labelled frames: ``loss`` (cross-entropy in nats), ``frame_accuracy``, ``top<k>_accuracy``, the accuracy of
     each class, the confusion matrix, and the accuracy by frame index. Over clips whose labelled frames have one label:
     ``clip_last`` (the class at the last valid frame) and ``clip_mean`` (the class of the mean of the softmax over valid
-    frames, LRCN's rule). Both are measured, whichever frames carry the label. Accuracies are from 0 to 1. Precision,
+    frames, LRCN's rule). Both are always measured, for any labelling. Accuracies are from 0 to 1. Precision,
     recall, F1, balanced accuracy and Cohen's kappa are measured over frames, and over clips by the decision rule.
 
     Args:

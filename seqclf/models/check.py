@@ -64,7 +64,7 @@ def check_temporal(
     """Checks a temporal model against the laws that training, prediction and streaming rely on.
 
     The check runs a copy of the module on small random batches, on the CPU and in evaluation mode (padding is checked
-    in training mode, too). The module and the global random state stay as they are. The laws:
+    in training mode, too). The module and the global random state are not changed. The laws:
 
     - ``shape``: float outputs ``(B, T, out_features)`` and a state, for any T from 1.
     - ``gradients``: the features and every parameter receive a finite gradient.
@@ -114,7 +114,7 @@ def check_user_temporal(model: nn.Module) -> None:
     """Checks shape, padding and declared streaming of user-written temporal models, before training starts.
 
     Models of ``seqclf`` itself are skipped, and so is a model whose number of features is unknown before the first
-    batch. Weights and the global random state stay as they are.
+    batch. Weights and the global random state are not changed.
 
     Args:
         model: a ``FrameSequenceClassifier``; another model is not checked.

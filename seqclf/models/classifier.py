@@ -39,11 +39,11 @@ class FrameSequenceClassifier(nn.Module):
             trained, each chunk is recomputed in the backward pass (``torch.utils.checkpoint``). Batch norm in training
             mode then normalises over a chunk. None for all frames at once.
         refine: the temporal models of refinement stages, for deep supervision as in MS-TCN (Farha and Gall 2019). Each
-            stage reads the class probabilities of the stage before, ``(B, T, K)``, and has a head of its own, so
-            ``head`` must be a class or function. The last stage gives the model's logits, and training adds the
-            losses of all stages.
-        activation: logits to what the next stage reads: ``softmax`` of ``seqclf.models``, or ``torch.sigmoid`` for
-            multi-label data.
+            stage reads the class probabilities of the previous stage, ``(B, T, K)``, and has its own head, so ``head``
+            must be a class or function. The model returns the logits of the last stage, and the training loss is the
+            sum of the losses of all stages.
+        activation: maps logits to the input of the next stage: ``softmax`` of ``seqclf.models``, or ``torch.sigmoid``
+            for multi-label data.
         channels_last: whether the encoder's images are stored channels last. This is faster for pooling on a CPU and
             for convolutions in half precision on a GPU; results differ by rounding only.
 

@@ -9,7 +9,7 @@ from seqclf.models.contract import State, check_sequences
 
 
 class Identity(nn.Module):
-    """Returns the features ``(B, T, D)`` as they are, zero at padding: each frame is classified on its own.
+    """Returns the features ``(B, T, D)`` unchanged, zero at padding: each frame is classified on its own.
 
     The state is None. ``input_size`` (D) is only needed to declare ``out_features``.
     """

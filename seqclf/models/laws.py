@@ -185,11 +185,11 @@ def _state(subject: Subject) -> float | None:
 LAWS: dict[str, tuple[Callable[[Subject], float | None], str]] = {
     "shape": (_shape, "it returns float outputs (B, T, out_features) and a state, for any T from 1"),
     "gradients": (_gradients, "the features and every parameter receive a finite gradient"),
-    "padding": (_padding, "frames from lengths on have no influence: a padded clip gives what the clip alone gives"),
+    "padding": (_padding, "padding has no influence: a padded clip equals the same clip without padding"),
     "neighbours": (_neighbours, "the other clips of a batch have no influence"),
-    "resets": (_resets, "a sequence that begins at is_first inside a clip gives what a clip of its own gives"),
+    "resets": (_resets, "a sequence that begins at is_first inside a clip equals the same sequence as a separate clip"),
     "causality": (_causality, "with causal = True, later frames have no influence"),
-    "streaming": (_streaming, "frame by frame with the state carried gives what the whole sequence gives"),
-    "state": (_state, "pieces of any size with the state carried give what the whole sequence gives"),
+    "streaming": (_streaming, "frame by frame, with the state carried, equals the whole sequence"),
+    "state": (_state, "pieces of any size, with the state carried, equal the whole sequence"),
 }
 """Each law: its check, which returns the largest difference or None where the law does not apply, and its statement."""

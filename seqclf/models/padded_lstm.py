@@ -82,7 +82,7 @@ def padded_lstm(
 
 
 def padded_lstm_wins(weights: Sequence[Tensor], counts: list[int]) -> bool:
-    """Whether ``padded_lstm`` is faster than ``lstm_layer`` on packed frames, for clips of so many valid frames.
+    """Whether ``padded_lstm`` is faster than ``lstm_layer`` on packed frames, for clips of these lengths.
 
     It computes padding too, but has little overhead per step. The constants are those with which the choice costs least
     on the grid of ``seqclf benchmark ragged``, which fits them again.

@@ -12,22 +12,22 @@ from torch import Tensor, nn
 from seqclf.batch import SeqclfError
 
 Fit = Literal["channel", "all"]
-"""What gets a mean and a standard deviation of its own: each channel or feature, or all values together."""
+"""Whether mean and standard deviation are computed for each channel or feature, or for all values together."""
 
 
 class Normalize(nn.Module):
     """Normalises raw frames to ``(x - mean) / std``.
 
-    uint8 frames are divided by 255 first; float frames are used as they are, like in torchvision.
+    uint8 frames are divided by 255 first; float frames are not scaled, as in torchvision.
 
     Args:
         mean, std: a number, or one value per channel of images ``(..., C, H, W)`` or per feature of vectors
             ``(..., D)``. For uint8 frames they are on the scale from 0 to 1.
         bgr: whether to reorder RGB frames to BGR first, as for models trained with OpenCV. mean and std are then in
             the order BGR, too.
-        fit: "channel" or "all": ``train`` computes mean and std from the training frames when a run starts, one of each
-            per channel of images or per feature of vectors, or one of each for all values. They are buffers, saved with
-            the weights, and NaN until then. None: as given.
+        fit: ``train`` computes mean and std from the training frames when a run starts: with "channel" for each channel
+            of images or feature of vectors, with "all" for all values together. They are buffers, saved with the
+            weights, and NaN before the run starts. None uses ``mean`` and ``std``.
 
     Raises:
         SeqclfError: ``fit`` is none of these, or given together with ``mean`` or ``std``.
@@ -59,7 +59,7 @@ class Normalize(nn.Module):
         self.register_buffer("std", shaped(std))
 
     def resize_to(self, frame_shape: Sequence[int]) -> None:
-        """Gives mean and std, with ``fit="channel"``, the size that they will have, so that weights can be loaded."""
+        """With ``fit="channel"``, gives mean and std their final size, so that weights can be loaded."""
         if self.fit == "channel":
             size = (frame_shape[-3] if len(frame_shape) >= 3 else frame_shape[-1], 1, 1)
             self.mean, self.std = self.mean.new_full(size, math.nan), self.std.new_full(size, math.nan)
@@ -67,15 +67,15 @@ class Normalize(nn.Module):
     def fit_to(self, batches: Iterable[Tensor]) -> dict[str, Any]:
         """Sets mean and std to those of raw frames.
 
-        Values are summed in float64, so that it does not matter how the frames are divided into batches. A channel with
-        one value only gets the standard deviation 1: it becomes 0.
+        Values are summed in float64, so the result does not depend on how the frames are batched. A constant channel
+        gets the standard deviation 1, so it becomes 0.
 
         Args:
             batches: frames ``(M, *frame_shape)``; one batch at a time is in memory.
 
         Returns:
-            ``frames``, their number; ``mean`` and ``std``, numbers or lists; ``constant``, the indices of channels with
-            one value only.
+            ``frames``, their number; ``mean`` and ``std``, numbers or lists; ``constant``, the indices of constant
+            channels.
 
         Raises:
             SeqclfError: there is no frame, or a value is not finite.

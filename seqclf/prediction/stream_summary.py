@@ -26,7 +26,7 @@ class StreamSummary:
         self._first = self._last = 0.0
 
     def add(self, arrived: float) -> None:
-        """Count a frame that is done now; ``arrived`` is its ``time.perf_counter()``."""
+        """Counts a frame that is done now; ``arrived`` is its ``time.perf_counter()``."""
         self._last = time.perf_counter()
         if not self.frames:
             self._first = self._last  # the first frame loads what all frames need

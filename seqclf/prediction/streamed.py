@@ -61,7 +61,7 @@ class StreamedFrames(Iterator[StreamedFrame]):
         return next(self._frames)
 
     def close(self) -> None:
-        """Stop reading, and finish the files that are written."""
+        """Stops reading, and finish the files that are written."""
         self._frames.close()
 
     def __enter__(self) -> StreamedFrames:
@@ -92,7 +92,7 @@ class StreamedFrames(Iterator[StreamedFrame]):
                     return
 
     def _warm_up(self) -> None:
-        """Load what the first frame needs, so that a live source does not wait for it."""
+        """Loads what the first frame needs, so that a live source does not wait for it."""
         shape = self._run.predictor.frame_shape
         if shape is None:
             return

@@ -51,11 +51,10 @@ def stream(
     stopped: Stopped = lambda: False,
     note: Callable[[str], None] = lambda text: None,
 ) -> StreamedFrames:
-    """Classify live video, or a file, frame by frame.
+    """Classifies live video, or a file, frame by frame.
 
     Frames are read at the run's frame rate, by their timestamps, and transformed as in its evaluation. The state of the
-    model is carried from frame to frame. It starts again where frames do not continue those before: after a new
-    connection, or where the time of the source jumps.
+    model is carried from frame to frame. It is reset after a gap: a new connection, or a jump in the timestamps.
 
     Args:
         run: the run folder.
@@ -66,19 +65,19 @@ def stream(
         follow: whether the file is still being written. It ends when it has not grown for ``timeout`` seconds.
         video_stream: which video stream, from 0; None for that of the run's files, or FFmpeg's choice.
         timeout: the seconds to wait for video, 10 by default. A pipe is waited for without limit by default.
-        retries: how many attempts to reconnect a network stream or camera may fail in a row; None for any number.
-        drop: whether to drop frames if the model is slower than the source, keeping the newest; None for network
-            streams and cameras only.
-        queue: how many frames wait for the model at most.
+        retries: the number of attempts to reconnect that may fail in a row; None for any number.
+        drop: whether to drop the oldest frames if the model is slower than the source; None for network streams and
+            cameras only.
+        queue: the largest number of frames that wait for the model.
         options: options of FFmpeg for a live source, such as ``{"video_size": "640x480"}``.
         out: a CSV to write at the end, with a row for each frame of a file.
-        record: a video to write, with label and probability drawn over the pictures.
-        display: whether to show the pictures with label and probability in a window, until q or Escape is pressed.
-        stopped: asked between frames, and while waiting for one; when it is true, the stream ends.
-        note: called with notes for the user, such as that a connection was lost; from another thread for live sources.
+        record: a video to write, with the label and its probability drawn on each frame.
+        display: whether to show the same in a window, until q or Escape is pressed.
+        stopped: called between frames and while waiting for one. If it returns True, the stream ends.
+        note: called with messages for the user, such as a lost connection; from another thread for live sources.
 
     Returns:
-        An iterator over the classified frames, with ``summary``.
+        an iterator over the classified frames, with ``summary``.
 
     Raises:
         SeqclfError: as in ``RunReader.load``; the model can't stream; an argument is not for this source. While

@@ -18,7 +18,7 @@ class Truth:
     """The true labels of the frames of files.
 
     Args:
-        path: a table of segments, or a folder or pattern of files of which each is that of a video; see
+        path: a table of segments, or a folder or pattern of files, one per video; see
             ``seqclf.data.segments``.
         classes: the names of the classes.
         background: the class of frames outside all segments; None leaves them without a label.

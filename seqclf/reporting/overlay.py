@@ -29,7 +29,7 @@ QUALITY = {"crf": "20", "preset": "veryfast"}
 
 
 def draw_label(picture: Picture, text: str) -> Picture:
-    """Draw a line of text over the top left corner of a picture ``(H, W, 3)``, white on black; returns a new one."""
+    """Draws a line of text over the top left corner of a picture ``(H, W, 3)``, white on black; returns a new one."""
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.fromarray(picture)
@@ -46,7 +46,7 @@ def draw_label(picture: Picture, text: str) -> Picture:
 
 @contextmanager
 def recording(path: str | Path) -> Iterator[Callable[[Picture, float], None]]:
-    """Write pictures to a video file (H.264) as they come; the file appears under its name when the block ends.
+    """Writes pictures to a video file (H.264) as they come; the file appears under its name when the block ends.
 
     Pictures of another size than the first are scaled to it. A picture that is not later than the one before is shown
     one tick after it. The file is also written if the block ends with a ``SeqclfError``.
@@ -116,7 +116,7 @@ class _Video:
 
 @contextmanager
 def window(title: str) -> Iterator[Callable[[Picture], bool]]:
-    """Show pictures in a window.
+    """Shows pictures in a window.
 
     Yields:
         A function of a picture, which returns False once the user has pressed q or Escape.

@@ -87,7 +87,7 @@ class Session:
             self.writer.close()
 
     def is_due(self, every: int) -> bool:
-        """Whether something that happens every so many steps, and after the last one, happens now."""
+        """Whether something that is done every ``every`` steps, and after the last step, is due now."""
         return self.state.step % every == 0 or self.ended
 
     @property
