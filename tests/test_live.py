@@ -313,7 +313,7 @@ def test_memory_does_not_grow_with_the_stream(run, monkeypatch):
             yield LiveFrame(k / 25, time.perf_counter(), VideoFrame(16, 8, "rgb24"))
 
     class Container:
-        duration, streams = None, SimpleNamespace(video=[])
+        duration, streams, format = None, SimpleNamespace(video=[]), SimpleNamespace(name="mpegts")
         __enter__ = __exit__ = lambda *_: None
 
     monkeypatch.setattr(live_reader, "decode_live", simulated)
