@@ -11,7 +11,7 @@ import torch
 from made_videos import noise, write_folder, write_video
 from PIL import Image
 
-from seqclf import IGNORE, SeqclfError, load, load_experiment, predict
+from seqclf import IGNORE, SeqclfError, load, load_experiment, predict, predict_part
 from seqclf.data.transforms import mirror, resize, ten_crops
 from seqclf.data.video_file import VideoFile
 from seqclf.prediction import Prediction, fuse
@@ -215,6 +215,56 @@ def test_a_bad_video_is_reported_and_the_others_are_classified(command, runs, tm
     _, rows, content = read_out(out, "good")
     assert len(rows) == 3 and len(content["videos"]) == 1
     assert set(content["failed"]) == {str(small), str(large), str(tmp_path / "absent"), str(damaged)}
+
+
+def test_a_page_shows_what_was_predicted(tool, runs, tmp_path):
+    frames = noise(9, 3, 8, 10)
+    write_folder(tmp_path / "a", frames)
+    (tmp_path / "truth.csv").write_text("video,start,end,label\na,0,4,run\na,4,9,walk\n")
+    options = ("--segments", tmp_path / "truth.csv", "--out", tmp_path / "out", "--device", "cpu", "--no-timelines")
+    code, printed, errors = tool("predict", runs / "one", tmp_path / "a", "--html", *options)
+    assert (code, errors) == (0, "") and str(tmp_path / "out" / "index.html") in printed
+    video, rows, _ = read_out(tmp_path / "out", "a")
+    text = (tmp_path / "out" / "index.html").read_text()
+    stored = json.loads(text.split('id="video-0">')[1].split("</script>")[0])
+    assert stored["truth"] == [[0, 0, 4], [1, 4, 9]] and video["page"].startswith("embedded small copy")
+    found = [row for k, start, stop in stored["predicted"] for row in [("run", "walk", "a, comma")[k]] * (stop - start)]
+    assert found == [row["class"] for row in rows]
+
+
+def test_files_of_an_earlier_prediction_are_noted(tool, runs, tmp_path):
+    for name in "ab":
+        write_folder(tmp_path / name, noise(3, 3, 8, 10))
+        options = ("--out", tmp_path / "out", "--device", "cpu", "--no-timelines")
+        code, _, errors = tool("predict", runs / "one", tmp_path / name, *options)
+        assert code == 0 and ("a.csv" in errors) == (name == "b")
+    assert (tmp_path / "out" / "a.csv").exists()
+
+
+def test_the_videos_of_the_data_are_reported(tool, runs):
+    code, printed, errors = tool("report", runs / "one", "--videos", "--most", 2, "--device", "cpu")
+    assert (code, errors) == (0, "") and "aaa" not in printed
+    text = (runs / "one" / "report" / "videos.html").read_text()
+    page = json.loads(text.split('id="page">')[1].split("</script>")[0])
+    rows = predict_part(runs / "one", device="cpu")
+    assert [video["name"] for video in page["videos"]] == ["a", "aa"]
+    right = [row.label == row.truth for row in rows if row.clip == 0]
+    assert [video["score"] == "right" for video in page["videos"]] == right[:2]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["{one}", "{two}", "--videos"], "2"),
+        (["{one}", "--videos", "--segments", "s.csv"], "--segments"),
+        (["{one}", "--videos", "--part", "validation"], "validation"),
+        (["{one}", "--videos", "--most", "0"], "most=0"),
+        (["{one}", "--videos", "--embed", "-1"], "embed=-1"),
+    ],
+)
+def test_invalid_arguments_of_the_page_are_refused(tool, runs, words, named):
+    code, _, errors = tool("report", *(word.format(one=runs / "one", two=runs / "two") for word in words))
+    assert code == 2 and named in errors and errors.startswith("error: ")
 
 
 @pytest.mark.slow

@@ -80,11 +80,17 @@ def main(words: Sequence[str]) -> int:
     )
     finish(result["decision"])
     if result["videos"]:
-        drawn = any(path.suffix == ".png" for path in written)
-        print(f"all results{', frames and timelines' if drawn else ' and frames'}: {out}")
+        print(f"all results{_written_besides(result, written)}: {out}")
     for page in (path for path in written if path.suffix == ".html"):
         print(f"page: {page}")
     return 2 if result["failed"] else 0
+
+
+def _written_besides(result: dict[str, Any], written: Sequence[Path]) -> str:
+    """What the folder has besides the results; images have neither frames nor timelines."""
+    if any(path.suffix == ".png" for path in written):
+        return ", frames and timelines"
+    return " and frames" if any(video["frames"] > 1 for video in result["videos"]) else ""
 
 
 def _parser() -> Parser:

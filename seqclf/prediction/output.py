@@ -112,8 +112,9 @@ def write_timeline(
     prediction = found.prediction
     if prediction.multi_label:
         p, fps = prediction.probabilities, found.frames.fps
-        return label_timeline(p, prediction.classes, path, truth, fps, title=title, threshold=prediction.threshold)
-    return timeline(
+        label_timeline(p, prediction.classes, path, truth, fps, title=title, threshold=prediction.threshold)
+        return path
+    timeline(
         prediction.probabilities,
         prediction.classes,
         path,
@@ -123,3 +124,4 @@ def write_timeline(
         predicted=prediction.labels(),
         background=[k for k, name in enumerate(prediction.classes) if name in background],
     )
+    return path

@@ -118,6 +118,8 @@ def predict(
 def _page(path: str | Path, runs: FusedRuns, embed: float) -> PredictionPage:
     """The empty page of predictions of runs."""
     first = runs.readers[0]
+    if "image" in first.spec.readers:
+        raise SeqclfError(f"{path}: a page plays videos, but {first.folder} reads images (leave out html=, --html)")
     title = "Predictions of " + ", ".join(Path(reader.folder).name for reader in runs.readers)
     return PredictionPage(path, title, runs.classes, first.predictor.multi_label, runs.background, embed)
 
