@@ -1,4 +1,4 @@
-"""Reading frames through a transform, in pieces, so that the transformed frames bound the memory."""
+"""Reading frames through a transform, in pieces that bound the memory, and padding of clips to batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.source import Source
+from seqclf.data.source import Source, one_shape
 from seqclf.data.transforms import Transform, apply_transform, is_framewise
 
 CLIP = 16
@@ -64,4 +64,25 @@ def _finite(source: Source, numbers: Sequence[int]) -> Tensor:
         if not finite.all():
             at = numbers[int((~finite).nonzero()[0])]
             raise SeqclfError(f"{source.path}: frame {at} holds values that are not finite (NaN or infinite)")
+    return frames
+
+
+def padded(clips: Sequence[Tensor]) -> Tensor:
+    """Clips ``(t, *frame_shape)`` as one tensor ``(B, T, *frame_shape)``, with zeros after the end of shorter ones.
+
+    Raises:
+        SeqclfError: their frames differ in shape.
+    """
+    shapes = {tuple(clip.shape[1:]) for clip in clips}
+    if len(shapes) > 1:
+        raise SeqclfError(
+            f"frames of shapes {' and '.join(map(str, sorted(shapes)))} can't form one batch: {one_shape(min(shapes))}"
+        )
+    first, shape, T = clips[0], shapes.pop(), max(map(len, clips))
+    if first.dim() == 4 and first.stride(1) == 1:  # keep channels last: reordering is slower than copying
+        frames = first.new_empty(len(clips), T, *shape[1:], shape[0]).movedim(-1, 2)
+    else:
+        frames = first.new_empty(len(clips), T, *shape)
+    for row, clip in zip(frames, clips, strict=True):
+        row[: len(clip)], row[len(clip) :] = clip, 0
     return frames

@@ -17,7 +17,7 @@ from seqclf.data.arrays import as_groups
 from seqclf.data.labelling import Labelled, Labelling, every_frame, given
 from seqclf.data.multi_label import check_columns, frame_labels
 from seqclf.data.order import mix, sample_order
-from seqclf.data.reading import read_frames
+from seqclf.data.reading import padded, read_frames
 from seqclf.data.sampling import Sampling, sample_clips, whole
 from seqclf.data.source import Video, one_shape
 from seqclf.data.transforms import Transform
@@ -270,20 +270,7 @@ class Videos:
         if not whole:
             raise SeqclfError(f"no clip of a batch can be read: {next(iter(self.skipped.values()))}")
         lengths = torch.tensor([len(frames) for _, frames, _ in whole])
-        T = int(lengths.max())
-        shapes = {tuple(frames.shape[1:]) for _, frames, _ in whole}
-        if len(shapes) > 1:
-            raise SeqclfError(
-                f"frames of shapes {' and '.join(map(str, sorted(shapes)))} can't form one batch: "
-                f"{one_shape(min(shapes))}"
-            )
-        first, shape = whole[0][1], shapes.pop()
-        if first.dim() == 4 and first.stride(1) == 1:  # keep channels last: reordering is slower than copying
-            frames = first.new_empty(len(whole), T, *shape[1:], shape[0]).movedim(-1, 2)
-        else:
-            frames = first.new_empty(len(whole), T, *shape)
-        for row, (_, clip, _) in zip(frames, whole, strict=True):
-            row[: len(clip)], row[len(clip) :] = clip, 0
+        frames, T = padded([frames for _, frames, _ in whole]), int(lengths.max())
         rows = [torch.as_tensor(labels) for _, _, labels in whole]
         labels = pad_sequence(rows, batch_first=True, padding_value=IGNORE) if self.per_frame else torch.stack(rows)
         full = None if int(lengths.min()) == T else lengths
