@@ -228,8 +228,8 @@ def _expect_own_rate(table: Segments, videos: Sequence[_Opened]) -> None:
             few = few or f"the first {ends[-1]:g} of {video.times.end:,} frames of {video.name}"
     if few:
         raise SeqclfError(
-            f"{table.path}: has a row for {few}, and so for all videos: set annotation_fps= to the rate of the rows, "
-            "or to that of the videos if the others have no label"
+            f"{table.path}: only {few} have rows, and the other videos are alike: set annotation_fps= to the rate of "
+            "the rows, or to that of the videos if frames without a row have no label"
         )
 
 

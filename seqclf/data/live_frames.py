@@ -73,7 +73,7 @@ def decode_live(
             newest = time.monotonic()
             yield LiveFrame(last, time.perf_counter(), frame)
         if source.is_live and source.timeout is not None and time.monotonic() - newest > source.timeout:
-            raise SeqclfError(f"{source.name}: data without a frame for {source.timeout:g} s")
+            raise SeqclfError(f"{source.name}: data arrives, but no frame for {source.timeout:g} s")
 
 
 def _packets(source: LiveInput, container: InputContainer, stream: VideoStream) -> Iterator:  # type: ignore[type-arg]

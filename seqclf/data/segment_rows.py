@@ -118,7 +118,7 @@ def annotation_files(path: Path, names: Iterable[str], missing: dict[str, str] |
             if len(same) > 1:
                 shown = f"{path / same[0].name.replace(stem, '*', 1)}"
                 raise SeqclfError(
-                    f"{path}: {same[0].name} and {same[1].name} are of video {name}: name one, as {shown!r}"
+                    f"{path}: {same[0].name} and {same[1].name} match video {name}: set a pattern, such as {shown!r}"
                 )
         else:
             file = Path(str(path).replace("*", stem))

@@ -127,7 +127,7 @@ def _evaluate(
         raise SeqclfError(f"threshold={threshold}: is for multi-label runs, but {run} has one class per clip")
     identity, trained = data.identity(), record["data"].get(part)
     if not changed and trained is not None and trained["sha256"] != identity[part]["sha256"]:
-        warn(f"{run}: its {part} data is not what it was in training ({data.source})", stacklevel=3)
+        warn(f"{run}: its {part} data has changed since training ({data.source})", stacklevel=3)
     average = "" if experiment.ema is None else f" (averaged weights, ema={experiment.ema:g})"
     say(f"{path}{average} on {part}: {data.source}; clips are classified by their {_IN_WORDS[rule]}")
     mine = ClipRows(clips, rule)

@@ -66,7 +66,7 @@ class FusedRuns:
         if roots is not None and len(roots) != len(folders):
             raise SeqclfError(f"there are {len(folders)} runs, but {len(roots)} roots")
         if experiment is not None and len(folders) > 1:
-            raise SeqclfError(f"experiment= is of one run, but there are {len(folders)}")
+            raise SeqclfError(f"experiment= is for one run, but there are {len(folders)}")
         where, share = pick_device(device), shares(len(folders), weights)
         places = [None] * len(folders) if roots is None else list(roots)
         readers = [
@@ -76,9 +76,9 @@ class FusedRuns:
         first = readers[0]
         for other in readers[1:]:
             if other.classes != first.classes:
-                raise SeqclfError(f"{other.folder} has other classes than {first.folder}, or in another order")
+                raise SeqclfError(f"{other.folder} and {first.folder} differ in their classes, or in the order of them")
             if other.predictor.multi_label != first.predictor.multi_label:
-                raise SeqclfError(f"of {other.folder} and {first.folder}, one is multi-label and one is not")
+                raise SeqclfError(f"only one of {other.folder} and {first.folder} is a multi-label run")
             rules = other.predictor.decision, first.predictor.decision
             if rules[0] != rules[1]:
                 raise SeqclfError(

@@ -61,7 +61,7 @@ class StreamedFrames(Iterator[StreamedFrame]):
         return next(self._frames)
 
     def close(self) -> None:
-        """Stops reading, and finish the files that are written."""
+        """Stops reading, and finishes the files that are written."""
         self._frames.close()
 
     def __enter__(self) -> StreamedFrames:

@@ -85,7 +85,7 @@ def stream(
     """
     live = live_input(source, follow, video_stream, timeout, options)
     if live is not None and out is not None:
-        raise SeqclfError(f"{source}: out= (--out) writes a table of a whole file; for live video, write the lines")
+        raise SeqclfError(f"{source}: out= (--out) is for files; for live video, save the printed lines")
     loaded = RunReader.load(
         run,
         checkpoint,
