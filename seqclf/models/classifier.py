@@ -97,8 +97,9 @@ class FrameSequenceClassifier(nn.Module):
     @property
     def carries_state(self) -> bool:
         """Whether the returned state continues the sequence in the next call."""
-        carry = [declares(temporal, "carries_state") for temporal in self.temporals]
-        return any(carry) and all(c or declares(t, "frame_wise") for c, t in zip(carry, self.temporals, strict=True))
+        temporals = self.temporals
+        carry = [declares(temporal, "carries_state") for temporal in temporals]
+        return any(carry) and all(c or declares(t, "frame_wise") for c, t in zip(carry, temporals, strict=True))
 
     @property
     def streams(self) -> bool:
@@ -216,8 +217,10 @@ class FrameSequenceClassifier(nn.Module):
         if state is not None and not self.carries_state:
             name = next(type(t).__name__ for t in self.temporals if not declares(t, "carries_state"))
             raise SeqclfError(f"{name} does not declare carries_state = True, so it cannot continue from a state")
+        if lengths is None:
+            return
         equal = [type(t).__name__ for t in self.temporals if declares(t, "equal_lengths")]
-        if lengths is not None and equal and int(lengths.min()) < T:
+        if equal and int(lengths.min()) < T:
             raise SeqclfError(
                 f"{equal[0]} declares equal_lengths = True, but the clips have lengths {lengths.tolist()}"
             )

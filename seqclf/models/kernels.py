@@ -202,10 +202,9 @@ def _kernel(
 
 def _one_frame(mode: str, x: Tensor, weights: list[Tensor], state: Memory) -> tuple[Tensor, Memory]:
     """One frame ``(1, B, D)`` of a stream, on the CPU: the kernels for sequences prepare more than they compute."""
-    out, finals = x[0], []
-    for layer in range(len(weights) // 4):
-        before = tuple(h[layer] for h in state)
-        after = _CELLS[mode](out, before if len(before) > 1 else before[0], *weights[4 * layer : 4 * layer + 4])
+    out, cell, finals = x[0], _CELLS[mode], []
+    for layer, before in enumerate(zip(*(h.unbind() for h in state), strict=True)):
+        after = cell(out, before if len(before) > 1 else before[0], *weights[4 * layer : 4 * layer + 4])
         finals.append(after if isinstance(after, tuple) else (after,))
         out = finals[-1][0]
     return out[None], tuple(torch.stack(parts) for parts in zip(*finals, strict=True))

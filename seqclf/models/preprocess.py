@@ -108,7 +108,7 @@ class Normalize(nn.Module):
             if frames.dim() < 4 or frames.shape[-3] != 3:
                 raise SeqclfError(f"Normalize(bgr=True) takes frames (3, H, W), not {tuple(frames.shape[1:])}")
             frames = frames.flip(-3)
-        scale = 1 / std
+        scale = std.reciprocal()
         if not frames.is_floating_point():
             scale = scale / 255
         return torch.addcmul(-mean / std, frames.to(mean.dtype), scale)
