@@ -73,7 +73,7 @@ class PredictionPage:
                 whole video, an int or multi-label ``(K,)``; None if unknown.
 
         Returns:
-            How the page shows it, such as "embedded (0.2 MB)".
+            how the page shows it, such as "embedded (0.2 MB)".
 
         Raises:
             SeqclfError: as ``media_of``.

@@ -52,7 +52,7 @@ def report_videos(
         say: called with a line for each video: how the page shows it, or why it was skipped.
 
     Returns:
-        The path of the page.
+        the path of the page.
 
     Raises:
         SeqclfError: the run or its data can't be loaded, the data has no such part or no videos, or one can't be read

@@ -147,7 +147,7 @@ class RunFolder:
         """Sets fields of ``run.json``."""
         self.write_record({**self.read_record(), **fields})
 
-    # ---- figures
+    # ---- metrics
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``; empty if there is none."""
