@@ -90,7 +90,7 @@ def test_one_feature_per_frame_needs_no_axis():
         (X, torch.zeros(4, 5).long(), {"labelling": every_frame}, r"every_frame.*\(4, 5\)"),
     ],
 )
-def test_what_does_not_fit_is_refused_when_clips_are_made(frames, labels, keywords, named):
+def test_clips_refuse_arrays_that_do_not_fit(frames, labels, keywords, named):
     with pytest.raises(SeqclfError, match=named):
         Clips(frames, labels, **keywords)
 

@@ -1,4 +1,4 @@
-"""Comparison of runs: settings that differ, figures, means over seeds."""
+"""Comparison of runs: settings that differ, metrics, means over seeds."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ def make_run(folder, accuracy, finished=True, **settings):
     return folder
 
 
-def test_a_row_holds_the_settings_that_differ_and_the_figures_of_results_json(tmp_path):
+def test_a_row_holds_the_settings_that_differ_and_the_metrics_of_results_json(tmp_path):
     runs = [make_run(tmp_path / "a", 0.25, hidden=8), make_run(tmp_path / "b", 0.5, hidden=16, more=", layers=2")]
     first, second = seqclf.compare(runs)
     assert first == {
@@ -102,7 +102,7 @@ def test_many_settings_are_left_to_the_files(tmp_path, tool):
     assert "option_8" in (tmp_path / "out" / "index.html").read_text()
 
 
-def test_the_printed_test_figures_are_those_of_the_best_checkpoint(tmp_path, tool):
+def test_the_printed_test_metrics_are_those_of_the_best_checkpoint(tmp_path, tool):
     runs = [make_run(tmp_path / name, 0.5) for name in "ab"]
     results = json.loads((runs[0] / "results.json").read_text())
     best = {"step": 5, "metric": "clip_last", "value": 0.75, "parts": {"test": {"clip_last": 0.375}}}

@@ -1,4 +1,4 @@
-"""The laws of labels, loss, figures, the order of samples and schedules; most against plain definitions of them."""
+"""The laws of labels, loss, metrics, the order of samples and schedules; most against plain definitions of them."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_the_loss_is_computed_in_float32_whatever_the_dtype_of_the_logits():
 
 
 def brute_force(pairs: list[tuple[Tensor, Batch]], K: int, top_k: int, worst: int) -> dict:
-    """The figures of ``Metrics``, one frame and one clip at a time, in float64, except those of ``test_metrics``."""
+    """The metrics of ``Metrics``, one frame and one clip at a time, in float64, except those of ``test_metrics``."""
     frames = right = in_top = clips = last_right = mean_right = 0
     loss = 0.0
     confusion, of_clips = np.zeros((2, K, K), dtype=int)
@@ -322,7 +322,7 @@ def assert_same_figures(figures: dict, expected: dict, rel: float = 1e-5) -> Non
 
 @quick(max_examples=80)
 @given_cases(batches(max_clips=9), st.integers(1, 5), st.integers(1, 4))
-def test_figures_equal_their_plain_definitions(case, top_k, worst):
+def test_metrics_equal_their_plain_definitions(case, top_k, worst):
     logits, batch = case
     K = logits.shape[-1]
     metrics = Metrics(K, top_k=top_k, worst=worst)
@@ -332,7 +332,7 @@ def test_figures_equal_their_plain_definitions(case, top_k, worst):
 
 @quick(max_examples=40)
 @given_cases(batches(max_clips=9), st.integers(1, 9), st.integers(1, 4))
-def test_batching_does_not_change_the_figures(case, size, worst):
+def test_batching_does_not_change_the_metrics(case, size, worst):
     """The last incomplete batch included; and clips of the last batch may be padded less than those of the first."""
     logits, batch = case
     K, whole, parts = logits.shape[-1], Metrics(logits.shape[-1], worst=worst), Metrics(logits.shape[-1], worst=worst)
@@ -369,7 +369,7 @@ def test_clip_mean_is_the_mean_of_probabilities_not_of_logits():
     assert (metrics.result()["clip_mean"], metrics.result()["clip_last"]) == (1.0, 0.0)
 
 
-def test_figures_of_nothing_are_none():
+def test_metrics_without_labels_are_none():
     metrics = Metrics(3)
     assert metrics.result()["loss"] is None
     metrics.update(

@@ -453,7 +453,7 @@ def test_a_run_streams_if_its_model_is_causal(tmp_path, tool, name):
     assert np.allclose([float(last[name]) for name in found["classes"]], expected, atol=1e-4)
 
 
-def test_a_converted_caffe_net_predicts_what_evaluate_counted(tmp_path, monkeypatch):
+def test_a_converted_caffe_net_predicts_as_evaluate(tmp_path, monkeypatch):
     case = Case("mnist_like_clip", tmp_path)
     monkeypatch.chdir(tmp_path)
     net = caffe.load_net("test.prototxt")
@@ -491,7 +491,7 @@ def test_clips_inside_videos_are_predicted_from_their_list(tmp_path, unit, fps):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["annotated frames", "features"])
-def test_the_frames_of_the_files_are_what_evaluate_counted(tmp_path, name):
+def test_the_frames_of_the_files_equal_those_of_evaluate(tmp_path, name):
     """The class in each row of the CSVs gives the frame accuracy of the evaluation."""
     run, files = trained(tmp_path, ROWS[name])
     accuracy = evaluate(run, device="cpu")["parts"]["test"]["frame_accuracy"]
@@ -523,7 +523,7 @@ def test_a_function_without_an_importable_name_is_refused_with_the_solution(tmp_
         assert np.allclose(video["clips"][0]["probabilities"]["mean"], expected.by_rule["mean"], atol=1e-5)
 
 
-def test_an_experiment_takes_the_place_of_what_a_record_can_not_name(tmp_path):
+def test_an_experiment_replaces_what_a_record_cannot_name(tmp_path):
     files = make_folders(tmp_path, size=(14, 11))
 
     def cut(clip, generator):

@@ -236,6 +236,6 @@ def test_the_report_has_the_average_precision_of_each_class(folder):
         (lambda f: label_timeline(P, CLASSES, f / "t.gif"), "t.gif"),
     ],
 )
-def test_what_does_not_fit_is_refused(folder, call, match):
+def test_settings_that_do_not_fit_are_refused(folder, call, match):
     with pytest.raises(SeqclfError, match=match):
         call(folder)

@@ -240,7 +240,7 @@ ANNOTATED = ["--train", "{0}/train.txt", "--test", "{0}/test.txt", "--segments",
 ANNOTATED += ["--classes", "{0}/classes.txt", "--root", "{0}"]
 
 
-def test_features_of_a_run_are_what_its_encoder_gives_in_evaluation(made, run, tmp_path, prepare):
+def test_features_of_a_run_equal_its_encoder_in_evaluation(made, run, tmp_path, prepare):
     video = made / "videos/train_00000.mp4"
     code, out, err = prepare("features", run, video, "--out", tmp_path, "--chunk", 5, "--device", "cpu")
     assert (code, err) == (0, "") and "1 videos" in out

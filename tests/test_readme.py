@@ -1,4 +1,4 @@
-"""The README's commands and Python run as they stand, on videos that lie as it describes."""
+"""The README's commands and Python run as they stand, on videos in the folders that it describes."""
 
 import shutil
 

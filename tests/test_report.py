@@ -1,4 +1,4 @@
-"""The report is one self-contained page that shows the figures of results.json."""
+"""The report is one self-contained page that shows the metrics of results.json."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_run(
     warning: str | None = None,
     lines: int = 3,
 ) -> dict[str, Any]:
-    """The folder of a finished run with the figures of random logits; ``mixed``: every clip has several labels."""
+    """The folder of a finished run with the metrics of random logits; ``mixed``: every clip has several labels."""
     K, draw = len(classes), torch.Generator().manual_seed(0)
     parts = {}
     for name, clips in (("validation", 10), ("test", 30)):
@@ -131,7 +131,7 @@ def test_the_same_run_gives_the_same_page_and_an_incomplete_line_of_metrics_is_s
 
 
 @pytest.mark.slow
-def test_the_figures_are_those_of_results_json(plain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_metrics_are_those_of_results_json(plain: Path, capsys: pytest.CaptureFixture[str]) -> None:
     classes = [f"k{k}" for k in range(8)]
     results, page = json.loads((plain / "results.json").read_text()), page_of(plain)
     print_results(results)
@@ -216,7 +216,7 @@ def test_pictures_are_left_out_only_if_there_is_nothing_to_draw(
     assert drawn - usual == ({"Accuracy by frame"} if change.get("mixed") else set())
 
 
-def test_runs_on_frame_labels_show_no_clip_figures_and_missing_figures_are_dashes(
+def test_runs_on_frame_labels_show_no_clip_metrics_and_missing_metrics_are_dashes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = make_run(tmp_path, ["a", "b"], mixed=True)

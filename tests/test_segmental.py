@@ -109,7 +109,7 @@ def both_have_segments(pair, background):
 @pytest.mark.slow
 @quick(max_examples=1000)
 @given_cases(pairs(), st.sampled_from([(), (0,), (0, 2)]))
-def test_one_video_has_the_figures_of_the_definition(pair, background):
+def test_one_video_has_the_metrics_of_the_definition(pair, background):
     assume(both_have_segments(pair, background))  # the definition has no figure elsewhere
     assert measured([pair], background) == pytest.approx(plain_figures([pair], background), abs=1e-9)
 
@@ -205,7 +205,7 @@ def test_overlap_at_the_threshold_counts():
         assert figures[f"f1_{k}"] == pytest.approx(200 / 3)
 
 
-def test_where_nothing_was_counted_there_are_no_figures():
+def test_metrics_are_none_if_nothing_was_counted():
     metrics = SegmentMetrics()
     metrics.add([], [])
     metrics.add([1, 2], [_, _])

@@ -298,7 +298,7 @@ def test_patience_needs_a_validation_part(tmp_path):
 AVERAGED = replace(TINY, ema=0.8)
 
 
-def test_the_average_follows_its_formula_and_is_what_predicts(tmp_path):
+def test_the_average_follows_its_formula_and_predicts(tmp_path):
     steps = {}
     for step in (1, 2, 3, 4):
         train(replace(TINY, steps=step, eval_every=1), tmp_path / f"{step}", "cpu")

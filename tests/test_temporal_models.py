@@ -55,7 +55,7 @@ def assert_equal_outputs_and_gradients(net: nn.Module, x: Tensor, found: list[Te
 @quick(max_examples=8)
 @given(seed=seeds, B=st.integers(1, 3), T=st.integers(1, 12))
 def test_resets_padding_and_neighbours_change_nothing(name, seed, B, T):
-    """Each sequence of a batch gives what a clip of its own gives."""
+    """Each sequence of a batch equals the same sequence as a separate clip."""
     net = build(name, seed)
     x, is_first, lengths = torch.randn(B, T, D, requires_grad=True), bools(B, T), torch.randint(1, T + 1, (B,))
     padding = torch.arange(T) >= lengths[:, None]

@@ -374,7 +374,7 @@ def select(part, shared=True, **keywords):
 
 @pytest.mark.parametrize("column", ["split", "Subset", "fold", "part of"])
 @pytest.mark.parametrize("values", [("train", "val", "test"), ("Training", "validation", "Testing")])
-def test_a_split_column_decides_which_rows_are_for_what(tmp_path, root, column, values):
+def test_a_split_column_assigns_rows_to_parts(tmp_path, root, column, values):
     rows = [f"{path},{k},{value}" for path, k, value in zip(PATHS, LABELS, values * 2, strict=True)]
     path = write(tmp_path / "l.csv", [f"path,label,{column}", *rows])
     named = {} if column != "part of" else {"column": column}
