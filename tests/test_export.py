@@ -42,7 +42,7 @@ pytest.importorskip("safetensors")
 from seqclf import exporting  # noqa: E402
 from seqclf.exporting import check, export, graph, program  # noqa: E402
 from seqclf.exporting.memory import CannotExport, Memory  # noqa: E402
-from seqclf.exporting.parts import Parts, require_classifier  # noqa: E402
+from seqclf.exporting.parts import Parts, require_classifier, trace_step  # noqa: E402
 
 keeps_loops = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8), reason="its programs hold no loop over time"
@@ -410,6 +410,12 @@ def test_a_missing_package_is_named_with_its_extra(run, monkeypatch, tmp_path):
 def test_a_model_that_is_no_classifier_is_named():
     with pytest.raises(SeqclfError, match="Linear"):
         require_classifier(nn.Linear(2, 2))
+
+
+def test_recurrent_models_name_the_version_of_pytorch_that_onnx_needs(monkeypatch):
+    monkeypatch.delattr(torch.onnx, "ops")
+    with pytest.raises(CannotExport, match="GRU in ONNX needs PyTorch"):
+        trace_step(Parts(make_model(MODELS["gru, 2 layers"])))
 
 
 @pytest.mark.slow

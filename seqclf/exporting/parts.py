@@ -108,6 +108,8 @@ def trace(
     try:
         with torch.no_grad():
             return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+    except CannotExport:
+        raise
     except Exception as error:  # tracing a user's module may raise anything
         raise CannotExport(f"torch {torch.__version__} cannot trace {what} ({cause(error)})") from None
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqclf.exporting.memory import CannotExport
 from seqclf.models import GRU, LSTM, RNN
 from seqclf.models.contract import State
 
@@ -75,6 +76,8 @@ class OnnxRecurrent(_Traceable):
 
     def layer(self, layer: int, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         operator, _, attributes = OPERATORS[self.mode]
+        if not hasattr(torch.onnx, "ops"):
+            raise CannotExport(f"{operator} in ONNX needs PyTorch 2.8 or newer, this is {torch.__version__}")
         sides, H = 1 + self.net.bidirectional, self.net.hidden_size
         attributes = {"hidden_size": H, "direction": "bidirectional" if sides == 2 else "forward", **attributes}
         if sides == 2 and "activations" in attributes:

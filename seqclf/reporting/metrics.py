@@ -60,7 +60,8 @@ def result_columns(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     best = results.get("best")
     if not best or best["step"] == results["step"]:
         return dict(results["parts"])
-    return {**results["parts"], **{f"{part}, step {best['step']:,}": best["parts"][part] for part in best["parts"]}}
+    ends = (results, best)
+    return {f"{part}, step {end['step']:,}": metrics for end in ends for part, metrics in end["parts"].items()}
 
 
 def describe_best(best: dict[str, Any]) -> str:

@@ -45,6 +45,8 @@ def curves_by_part(lines: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, 
 
 def learning_picture(parts: dict[str, list[dict[str, Any]]], best: dict[str, Any] | None) -> Picture | None:
     """Loss and accuracies by step, from ``curves_by_part``."""
+    from matplotlib.ticker import MaxNLocator
+
     if not parts:
         return None
     figure = new_figure(10, 3.8)
@@ -62,6 +64,7 @@ def learning_picture(parts: dict[str, list[dict[str, Any]]], best: dict[str, Any
     measured = "mAP and accuracy (%)" if any("frame_map" in lines[0] for lines in parts.values()) else "accuracy (%)"
     for axes, title in ((left, "loss (nats)"), (right, measured)):
         axes.set(title=title, xlabel="step")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if best is not None:
             axes.axvline(best["step"], color="gray", linewidth=0.8, linestyle=":", label="best on validation")
         axes.legend(handles=axes.lines, frameon=False, fontsize=8)
