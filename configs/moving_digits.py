@@ -1,4 +1,4 @@
-"""Videos of moving digits, one label per video: from video files to test figures on any machine.
+"""Videos of moving digits, one label per video: from video files to test metrics on any machine.
 
     seqclf train --config moving_digits
 

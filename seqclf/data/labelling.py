@@ -14,7 +14,8 @@ from seqclf.batch import IGNORE, SeqclfError, valid_frames
 Labelling = Callable[[Tensor, Tensor | None, int], Tensor]
 """``labelling(labels, lengths, T)`` maps a data set's labels ``(B,)`` or ``(B, T)`` to frame labels ``(B, T)``.
 
-Of multi-label data it is called with the labels of all classes, one class after the other, in place of B clips.
+For multi-label data, it is called once with ``K * B`` clips: the labels of class 0 for all B clips, then those of class
+1, and so on.
 """
 
 
@@ -54,13 +55,14 @@ def every_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
 def last_frames(labels: Tensor, lengths: Tensor | None, frames: int, n: int = 5) -> Tensor:
     """Labels the last ``n`` valid frames of each clip; the others are ``IGNORE``.
 
-    It lies between ``last_frame`` (n = 1) and ``every_frame``. The loss leaves out the first frames of a clip, where a
-    causal model has seen little. MiniROAD (An et al., ICCV 2023) trains recurrent networks for streams this way.
+    With n = 1 it equals ``last_frame``, and with n = T ``every_frame``. The loss leaves out the first frames of a clip,
+    where a causal model has seen few frames. MiniROAD (An et al., ICCV 2023) trains recurrent networks for streams this
+    way.
 
     Args:
-        labels: ``(B,)`` int64, one per clip, or ``(B, T)``, one per frame; frames that have no label get none.
+        labels: ``(B,)`` int64, one per clip, or ``(B, T)``, one per frame; frames with ``IGNORE`` keep it.
         lengths, frames: as in ``last_frame``.
-        n: how many frames, at least 1. Clips with fewer valid frames are labelled at all of them.
+        n: the number of frames, at least 1. In shorter clips, all valid frames are labelled.
 
     Returns:
         labels ``(B, T)`` int64.

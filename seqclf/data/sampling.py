@@ -20,13 +20,13 @@ in evaluation a stride of 8.
 
 
 def sample_clips(sampling: Sampling, length: int, generator: torch.Generator | None, name: str) -> list[list[int]]:
-    """The clips that a sampling takes of a video.
+    """The clips that a sampling function takes from a video.
 
     Args:
         sampling: the function.
-        length: of the video.
-        generator: passed on.
-        name: of the video, for errors.
+        length: the number of frames of the video.
+        generator: passed to the function.
+        name: the name of the video, for errors.
 
     Raises:
         SeqclfError: the sampling returns no clip, an empty clip or a number that is no frame.

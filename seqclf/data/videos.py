@@ -40,14 +40,14 @@ class Videos:
         sampling: which frames form a clip, such as ``partial(window, frames=16)``.
         transform: the transform of a clip's frames; None for none.
         training: whether clips are drawn at random.
-        labelling: which frames are labelled. None for every frame, or with labels per frame, for those given.
+        labelling: which frames are labelled. None for ``every_frame``, or for ``given`` with labels per frame.
         workers: the number of threads that read ahead; 0 for none.
         on_error: "raise"; "skip" to leave out videos that can't be read (in training, the next sample replaces them);
             "skip_frames" if sources leave out frames that can't be decoded. ``skipped`` lists both.
         device: the device of batches.
         multi_label: whether a video can have several classes at once; labels are then rows of K classes, see ``Video``.
-        groups: a name per video, such as its subject or recording; None for none. ``validation=`` and cross-validation
-            then hold out whole groups.
+        groups: the group of each video, such as its subject or recording; None for no groups. ``validation=`` and
+            cross-validation never divide a group.
 
     Attributes:
         skipped: what was left out: name of the video -> reason.
