@@ -88,31 +88,26 @@ def predict(
         out: the folder to write ``predictions.json`` to, and a CSV and a timeline for each file; None to write nothing.
         timelines, progress: whether to draw timelines; callbacks.
         experiment: the experiment of a single run, if its config could not be written completely.
-        list_file: a list of videos under the root of the run (or the first of ``roots``), classified after ``paths``.
-            Rows with start and end are clips inside videos. A split column selects the test rows.
-        list_unit: the unit of start and end in the list; "auto" as in ``video_set``.
+        list_file, list_unit: a list of videos under the root of the run (or the first of ``roots``), classified after
+            ``paths``, and the unit of start and end in it; "auto" as in ``video_set``. A split column gives test rows.
         threshold: of multi-label runs; see ``evaluate``.
-        html: a page to write that plays the videos above their timelines; None for none.
-        embed: megabytes of a video that are embedded in the page. Larger ones are linked, or copied beside it.
+        html, embed: a page to write that plays the videos above their timelines; None for none. See ``report_videos``.
 
     Returns:
-        the content of ``predictions.json``: ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per
-        file) and ``failed`` (path -> error).
+        ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per file), ``failed`` (path -> error).
 
     Raises:
-        SeqclfError: a run can't be loaded; runs do not fit each other; an argument is out of range. Errors of single
-            files are not raised, but returned in ``failed``.
+        SeqclfError: a run can't be loaded; runs do not fit; an argument is wrong. Errors of files are in ``failed``.
     """
     frames: dict[str, Any] = {"transform": transform, "resize": resize, "crop": crop, "crops": crops, "fps": fps}
     clips: dict[str, Any] = {"decision": decision, "sampling": sampling, "threshold": threshold}
     runs = FusedRuns.load(as_list(run), weights, roots, checkpoint, device, experiment, **frames, **clips)
-    several = runs.readers[0].predictor.multi_label
-    background = next(iter(runs.background), None)
+    several, background = runs.readers[0].predictor.multi_label, next(iter(runs.background), None)
     truth = None if segments is None else Truth(segments, runs.classes, background, unit, several)
     page = None if html is None else _page(html, runs, embed)
     files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress(), page)
-    clips_in_list = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit, several)
-    return files.predict(as_list(paths), clips_in_list)
+    listed = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit, several)
+    return files.predict(as_list(paths), listed)
 
 
 def _page(path: str | Path, runs: FusedRuns, embed: float) -> PredictionPage:

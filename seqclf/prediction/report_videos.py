@@ -55,8 +55,7 @@ def report_videos(
         the path of the page.
 
     Raises:
-        SeqclfError: the run or its data can't be loaded, the data has no such part or no videos, or one can't be read
-            and the data do not skip it.
+        SeqclfError: the run or its data can't be loaded; there are no such videos; one can't be read, nor skipped.
     """
     if most < 1:
         raise SeqclfError(f"most={most}: expected 1 or more")

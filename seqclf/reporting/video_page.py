@@ -80,8 +80,7 @@ class VideoPage:
             media: how the page shows the video.
             label: the predicted label of the whole video, in words.
             note: a line above the video.
-            clip: the predicted and the true labels ``(1,)`` or ``(1, K)`` of a video that is labelled as a whole. It is
-                then right or wrong as a whole, too.
+            clip: the predicted and true labels ``(1,)`` or ``(1, K)`` of a video that is right or wrong as a whole.
         """
         K = len(self.classes)
         columns = [_columns(labels, K) for labels in (predicted, truth) if labels is not None]
