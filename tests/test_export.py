@@ -412,6 +412,12 @@ def test_a_model_that_is_no_classifier_is_named():
         require_classifier(nn.Linear(2, 2))
 
 
+@pytest.mark.parametrize("name", ["tcn", "attention", "pool, mean"])
+def test_a_step_of_a_stream_is_traced_for_any_batch_size(name):
+    batch = next(iter(trace_step(Parts(make_model(MODELS[name]))).range_constraints.values()))
+    assert batch.lower <= 2 and batch.upper > 1000
+
+
 def test_recurrent_models_name_the_version_of_pytorch_that_onnx_needs(monkeypatch):
     monkeypatch.delattr(torch.onnx, "ops")
     with pytest.raises(CannotExport, match="GRU in ONNX needs PyTorch"):

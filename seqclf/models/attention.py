@@ -139,7 +139,7 @@ class Attention(nn.Module):
             return
         if not self.causal:
             raise SeqclfError("Attention with causal=False has no state: give it whole sequences")
-        B = len(features)
+        B = features.shape[0]  # len() would be a constant in an exported graph
         cache = (len(self.blocks), B, self.before, self.out_features)
         found = [tuple(part.shape) for part in (state if isinstance(state, tuple) else (state,))]
         if found != [cache, cache, (1, B)]:

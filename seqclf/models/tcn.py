@@ -117,7 +117,7 @@ class TCN(nn.Module):
         if not self.causal:
             raise SeqclfError("TCN: with causal=False it cannot continue from a state")
         parts = state if isinstance(state, tuple) else (state,)
-        expected = [(c.context, len(features), c.in_channels) for c in self.modules() if isinstance(c, TimeConv)]
+        expected = [(c.context, features.shape[0], c.in_channels) for c in self.modules() if isinstance(c, TimeConv)]
         if [tuple(part.shape) for part in parts] != expected:
             raise SeqclfError(f"TCN: the state must be {expected}, not {[tuple(part.shape) for part in parts]}")
         return parts
