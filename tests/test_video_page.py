@@ -131,6 +131,26 @@ def test_classes_of_a_multi_label_page_are_missed_or_predicted_wrongly(tmp_path)
     assert data_of(page.path, 1)[1]["errors"] == [[0, 8, 0, -1]]  # of the mean of the probabilities, none is 0.5
 
 
+@pytest.mark.parametrize("begin", [0.0, 0.7])
+def test_a_copy_has_all_frames_at_their_times_where_the_run_reads_some(tmp_path, begin):
+    times = begin + IRREGULAR
+    path = write_greys(tmp_path / "a.mkv", times)
+    source = VideoFile(path, fps=2)
+    page = PredictionPage(tmp_path / "p.html", "t", CLASSES, embed=0)
+    page.add("a", "a", predicted(source), source)
+    page.write("")
+    data = data_of(page.path)[1]
+    copy = VideoFile(tmp_path / data["media"]["url"])
+    assert (copy.seconds + data["media"]["offset"]).tolist() == pytest.approx(data["times"][:-1], abs=1e-4)
+    assert (copy.read(range(30))[:, 0, 5, 5] / GREY).tolist() == pytest.approx(list(range(30)), abs=0.9)
+
+
+def test_a_file_that_does_not_begin_at_0_is_copied(tmp_path):
+    source = VideoFile(write_greys(tmp_path / "a.mp4", 0.7 + IRREGULAR))
+    page = PredictionPage(tmp_path / "p.html", "t", CLASSES)
+    assert page.add("a", "a", predicted(source), source).startswith("embedded small copy")
+
+
 def test_a_clip_of_a_longer_video_starts_at_its_own_time(tmp_path):
     path = write_greys(tmp_path / "a.mp4", np.arange(30) / 10)
     page = PredictionPage(tmp_path / "p.html", "t", CLASSES)
