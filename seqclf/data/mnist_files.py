@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import environ
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
@@ -125,14 +125,13 @@ def _read_timeout(seconds: float) -> Iterator[None]:
 
 def _read(folder: Path, stem: str, count: int) -> tuple[Tensor, Tensor]:
     """Images ``(count, 28, 28)`` uint8 and labels ``(count,)`` of one part."""
+    arrays = []
     for kind, magic in _MAGIC.items():
-        _check_file(
-            folder / "MNIST" / "raw" / f"{stem}-{kind}", magic, (count, SIZE, SIZE)[: 3 if magic == 2051 else 1]
-        )
-    from torchvision import datasets
-
-    part: Any = datasets.MNIST(str(folder), train=stem == "train")
-    return part.data, part.targets
+        path, shape = folder / "MNIST" / "raw" / f"{stem}-{kind}", (count, SIZE, SIZE)[: 3 if magic == 2051 else 1]
+        _check_file(path, magic, shape)
+        arrays.append(torch.from_numpy(np.fromfile(path, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)))
+    images, labels = arrays
+    return images, labels.long()
 
 
 def _check_file(path: Path, magic: int, shape: tuple[int, ...]) -> None:
