@@ -273,7 +273,7 @@ def test_invalid_arguments_of_the_page_are_refused(tool, runs, words, named):
     [
         (["{v}"], "run folder"),
         (["{one}"], "no file"),
-        (["{one}", "{other}", "{v}"], "other classes"),
+        (["{one}", "{other}", "{v}"], "differ in their classes"),
         (["{one}", "{two}", "--weights", "1", "{v}"], "1 weights"),
         (["{one}", "{two}", "{v}", "--weights", "1", "-1"], "-1"),
         (["{one}", "--weights", "{v}"], "--weights"),
@@ -282,7 +282,7 @@ def test_invalid_arguments_of_the_page_are_refused(tool, runs, words, named):
         (["{one}", "{v}", "--frames", "4", "--stride", "9"], "stride=9"),
         (["{one}", "{v}", "--fps", "0"], "fps=0"),
         (["{one}", "{v}", "--resize", "1", "2", "3"], "--resize"),
-        (["{one}", "{v}", "--checkpoint", "99"], "step_99.pt"),
+        (["{one}", "{v}", "--checkpoint", "99"], "checkpoint 99"),
         (["{one}", "{two}", "{v}", "--roots", "a"], "1 roots"),
         (["{one}", "{v}/f_000.png"], "picture"),
     ],
