@@ -135,7 +135,7 @@ def test_the_summary_is_that_of_the_folds_and_finished_folds_are_kept(tmp_path, 
     assert summary["mean"]["clip_last"] == statistics.mean(values)
     assert summary["sd"]["clip_last"] == statistics.stdev(values)
     assert json.loads((tmp_path / "cross_validation.json").read_text()) == summary
-    rows = list(csv.DictReader((tmp_path / "cross_validation.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "cross_validation.csv").read_text().splitlines()))
     assert [row["fold"] for row in rows] == ["0", "1", "2", "mean", "sd"]
     with pytest.raises(SeqclfError, match=r"fold_0: .*lr"):
         cross_validate(replace(TINY, model=fails_in_fold_2, optimizer=partial(torch.optim.Adam, lr=1.0)), tmp_path, 3)
@@ -186,5 +186,5 @@ def test_predictions_of_a_part_have_the_accuracy_of_the_evaluation(tmp_path, dec
     assert right / len(rows) == found["accuracy"] == found["parts"]["train"][f"clip_{decision}"]
     assert [row.index for row in rows] == list(range(len(rows)))
     assert all(row.probabilities.shape == (3,) for row in rows)
-    written = list(csv.DictReader((tmp_path / "p.csv").open()))
+    written = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
     assert [(row["truth"], row["label"]) for row in written] == [("abc"[row.truth], "abc"[row.label]) for row in rows]

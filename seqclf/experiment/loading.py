@@ -79,7 +79,7 @@ def _hide_namesakes(folder: Path) -> dict[str, ModuleType]:
     names = {path.stem for path in _files_in(folder)} - set(sys.stdlib_module_names)
     hidden = {}
     for name, module in list(sys.modules.items()):
-        if getattr(module, "__config__", False) is True:
+        if getattr(module, "__dict__", {}).get("__config__") is True:  # a module's own __getattr__ may import much
             del sys.modules[name]
         elif name in names:
             file = Path(str(getattr(module, "__file__", None) or ""))
