@@ -222,6 +222,19 @@ def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(tmp_pat
         train(replace(TINY, best_by="clip_last", validation=None), tmp_path / "run", "cpu")
 
 
+def first_alone(truth, predicted, probabilities) -> float:
+    """A metric that has a value in the first evaluation on the 30 validation clips only."""
+    COUNT["evaluations"] = COUNT.get("evaluations", 0) + (len(truth) == 30)
+    return 0.5 if COUNT["evaluations"] <= 1 else float("nan")
+
+
+def test_an_evaluation_without_a_value_is_no_improvement(tmp_path):
+    COUNT["evaluations"] = 0
+    results = train(replace(TINY, metrics={"first": first_alone}, best_by="first", patience=2), tmp_path / "run", "cpu")
+    assert (results["best"]["step"], results["best"]["value"], results["step"]) == (3, 0.5, 9)
+    assert results["stopped"]["by"] == "patience"
+
+
 def falling_after_6(step: int, steps: int) -> float:
     """The learning rate: nothing is learned after step 6."""
     return 1.0 if step < 6 else 0.0

@@ -50,7 +50,7 @@ def selection_value(metric: str, metrics: dict[str, Any]) -> float:
     if metrics[metric] is None:
         known = {name: value for name, value in metrics.items() if value is not None}
         raise SeqclfError(
-            f"setting best_by={metric}: nothing in the validation part has this metric; there are {_names(known)}"
+            f"setting best_by={metric}: this metric has no value on the validation part; there are {_names(known)}"
         )
     return float(metrics[metric])
 
@@ -74,12 +74,18 @@ def choose(state: TrainState, metric: str, metrics: dict[str, Any], patience: in
         patience: the run stops after this number of evaluations without a better one; None for no limit.
 
     Returns:
-        whether this is the best evaluation so far. Of equal ones, the first is the best.
+        whether this is the best evaluation so far. Of equal ones, the first is the best. One without a value, such as
+        that of a user's metric that is NaN, is no improvement.
+
+    Raises:
+        SeqclfError: the first evaluation has no value of the metric.
     """
-    value = selection_value(metric, metrics)
-    improved = state.best is None or is_better(metric, value, state.best["value"])
-    if improved:
+    best = state.best
+    if best is None or (metrics[metric] is not None and is_better(metric, metrics[metric], best["value"])):
+        improved, value = True, selection_value(metric, metrics)
         state.best = {"step": state.step, "metric": metric, "value": value}
+    else:
+        improved = False
     state.stale = 0 if improved else state.stale + 1
     if patience is not None and state.stale >= patience:
         reason = f"{metric} on validation has not improved for {state.stale} evaluations"
