@@ -59,6 +59,7 @@ def test_unchanged_files_are_accepted(kind, folder, monkeypatch):
             assert (kind == "weights" and "is the top of no earlier layer" in message) or "a label of -" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", cases(), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 def test_damaged_files_work_or_raise_caffe_format_error(seeds, folder, monkeypatch):
     for seed in seeds:

@@ -417,6 +417,7 @@ def test_a_drawing_has_every_layer_and_blob(mini):
     assert 'rankdir="LR"' in Path("flat.dot").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["googlenet", "resnet50", "captioner", "siamese"])
 def test_edges_connect_each_layer_with_the_layers_that_read_it(name, tmp_path):
     file = tmp_path / "net.prototxt"

@@ -173,6 +173,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_our_models_keep_every_law(name):
     report = check_temporal(MODELS[name], 5)

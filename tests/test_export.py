@@ -412,6 +412,7 @@ def test_a_model_that_is_no_classifier_is_named():
         require_classifier(nn.Linear(2, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tcn", "attention", "pool, mean"])
 def test_a_step_of_a_stream_is_traced_for_any_batch_size(name):
     batch = next(iter(trace_step(Parts(make_model(MODELS[name]))).range_constraints.values()))

@@ -69,6 +69,7 @@ def through_fifo(folder, content):
 WAYS = [*((way, fps) for way in ("fifo", "file") for fps in (None, 4, 25)), ("stdin", 4), ("growing", 25)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "fps"), WAYS)
 def test_a_video_read_live_is_the_whole_one(request, run, video, tmp_path, monkeypatch, way, fps):
     if way == "fifo":

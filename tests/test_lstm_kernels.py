@@ -46,6 +46,7 @@ def test_wide_inputs_equal_torch_nn(segmented):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * max(1.0, float(b.detach().abs().max())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[1], [2, 2, 2], [3, 2, 2, 1], [4, 1]], ids=str)
 @pytest.mark.parametrize("memory", ["", "h0", "c0", "h0 c0"])
 @pytest.mark.parametrize("used", ["h", "c", "h c"])

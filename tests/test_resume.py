@@ -126,6 +126,7 @@ def test_the_comparison_detects_another_seed(whole, tmp_path):
         assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [(1,), (5,), (6,), (7,), (8,), (11, 3), (13, 1, 2), (16,), (20,), (9, 9)], ids=str)
 def test_a_run_killed_in_any_step_and_resumed_equals_the_uninterrupted_run(whole, tmp_path, kills):
     run = tmp_path / "run"

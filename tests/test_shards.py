@@ -144,6 +144,7 @@ def from_files(made, task, form, **keywords):
     return annotated_set(root, *files, background="background", **keywords)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("without_index", [False, True])
 @pytest.mark.parametrize(("task", "form"), [(t, f) for t in ("clip", "frames") for f in ("mp4", "folders")])
 def test_frames_and_labels_are_those_of_the_files(made, pack, task, form, without_index):
