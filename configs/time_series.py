@@ -4,7 +4,7 @@
 
 Needs: the packages aeon and tslearn (extra "results"), which hold the series.
 
-Cost and scores: docs/results.md.
+Scores: docs/results.md.
 """
 
 from functools import partial

@@ -80,12 +80,10 @@ def choose(state: TrainState, metric: str, metrics: dict[str, Any], patience: in
     Raises:
         SeqclfError: the first evaluation has no value of the metric.
     """
-    best = state.best
-    if best is None or (metrics[metric] is not None and is_better(metric, metrics[metric], best["value"])):
-        improved, value = True, selection_value(metric, metrics)
-        state.best = {"step": state.step, "metric": metric, "value": value}
-    else:
-        improved = False
+    best, value = state.best, metrics[metric]
+    improved = best is None or (value is not None and is_better(metric, value, best["value"]))
+    if improved:
+        state.best = {"step": state.step, "metric": metric, "value": selection_value(metric, metrics)}
     state.stale = 0 if improved else state.stale + 1
     if patience is not None and state.stale >= patience:
         reason = f"{metric} on validation has not improved for {state.stale} evaluations"
