@@ -102,6 +102,12 @@ def test_a_wrong_setting_is_named(settings, named):
         small(**settings)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_outputs_at_padding_are_zero(causal):
+    outputs, _ = small(window=3, causal=causal)(torch.randn(2, 4, D), lengths=torch.tensor([4, 1]))
+    assert outputs[1, 1:].eq(0).all() and outputs[1, 0].ne(0).any() and outputs[0].ne(0).any(1).all()
+
+
 def test_a_wrong_input_is_named():
     net, x = small(), torch.randn(2, 3, D)
     with pytest.raises(SeqclfError, match=r"\(B, T, 5\).*\(2, 3, 4\)"):
