@@ -26,7 +26,7 @@ def get_config() -> Experiment:
     return replace(
         config,
         data=partial(config.data, task="frames", videos=3000),
-        loss=partial(losses.steady_cross_entropy, weight=0.15),
+        loss=partial(losses.steady_cross_entropy, penalty=0.15),
         steps=2000,
         eval_every=1000,
     )

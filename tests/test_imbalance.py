@@ -48,6 +48,13 @@ def test_weighted_cross_entropy_is_torchs_sum_over_the_number_of_labelled_frames
     assert found.item() == pytest.approx((summed / known.sum()).item())
 
 
+def test_weights_of_the_steady_loss_are_those_of_the_cross_entropy():
+    logits, labels = batch()
+    change = losses.steady_cross_entropy(logits, labels) - losses.cross_entropy(logits, labels)
+    found = losses.steady_cross_entropy(logits, labels, smoothing=0.1, weights=WEIGHTS)
+    torch.testing.assert_close(found, losses.cross_entropy(logits, labels, smoothing=0.1, weights=WEIGHTS) + change)
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_loss_is_that_of_the_paper(gamma):
     logits, labels = batch()
@@ -70,6 +77,7 @@ def test_focal_loss_has_a_gradient_where_the_model_is_certain(gamma):
 ALL = {
     "weighted": partial(losses.cross_entropy, weights=WEIGHTS),
     "focal": partial(losses.focal_loss, weights=WEIGHTS),
+    "steady": partial(losses.steady_cross_entropy, weights=WEIGHTS),
     "module": ModuleLoss(nn.CrossEntropyLoss(label_smoothing=0.1)),
     "module_weights": ModuleLoss(nn.CrossEntropyLoss(torch.tensor(WEIGHTS))),
 }
@@ -208,6 +216,8 @@ class OneNumber(nn.Module):
         (partial(losses.cross_entropy, weights=(1.0, 2.0)), "2 class weights.*3 classes"),
         (partial(losses.focal_loss, weights=(1.0, -2.0, 1.0)), "at least 0"),
         (partial(losses.focal_loss, gamma=-1.0), "gamma=-1"),
+        (partial(losses.steady_cross_entropy, penalty=-1.0), "penalty=-1"),
+        (partial(losses.cross_entropy, smoothing=2.0), "smoothing=2"),
         (partial(losses.cross_entropy, weights="equal"), "weights='equal'"),
         (Counting, "buffer calls"),
         (Trained, "Trained has parameters"),

@@ -190,9 +190,10 @@ def test_the_smoothing_loss_equals_its_definition_and_its_parts_sum_to_the_whole
     for b, t, k in itertools.product(range(4), range(1, 6), range(3)):
         if IGNORE not in labels[b, t - 1 : t + 1].tolist():
             price += min(abs(p[b][t][k] - p[b][t - 1][k]), 2.5) ** 2 / 3 / total
-    whole = steady_cross_entropy(logits, labels, weight=0.5, largest=2.5)
+    loss = partial(steady_cross_entropy, penalty=0.5, largest=2.5)
+    whole = loss(logits, labels)
     assert whole.item() == pytest.approx(cross_entropy(logits, labels).item() + 0.5 * price, rel=1e-5)
-    halves = [steady_cross_entropy(logits[i : i + 2], labels[i : i + 2], total, 0.0, 0.5, 2.5) for i in (0, 2)]
+    halves = [loss(logits[i : i + 2], labels[i : i + 2], total) for i in (0, 2)]
     assert sum(halves).item() == pytest.approx(whole.item(), rel=1e-6)
     assert steady_cross_entropy(logits[:, :1], labels[:, :1]).item() == pytest.approx(
         cross_entropy(logits[:, :1], labels[:, :1]).item()

@@ -190,7 +190,7 @@ def experiment(part, loss=binary_cross_entropy, **keywords):
     ("part", "loss", "match"),
     [
         (clips(BY_CLIP), cross_entropy, "loss=cross_entropy.*seqclf.losses.binary_cross_entropy"),
-        (clips(BY_CLIP), partial(steady_cross_entropy, weight=1), "loss=steady_cross_entropy.*binary_cross_entropy"),
+        (clips(BY_CLIP), partial(steady_cross_entropy, penalty=1), "loss=steady_cross_entropy.*binary_cross_entropy"),
         (Clips(FRAMES, BY_CLIP[:, 0]), binary_cross_entropy, r"loss=binary_cross_entropy.*losses.cross_entropy"),
         (
             clips(BY_CLIP),

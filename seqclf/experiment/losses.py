@@ -39,8 +39,10 @@ def cross_entropy(
         a scalar, in nats.
 
     Raises:
-        SeqclfError: there are not K weights, or one is negative or not finite.
+        SeqclfError: ``smoothing`` is out of range; there are not K weights, or one is negative or not finite.
     """
+    if not 0 <= smoothing <= 1:
+        raise SeqclfError(f"smoothing={smoothing}: must be from 0 to 1")
     total = divisor(total, labels)
     weight = weight_tensor(weights, logits)
     logits, labels = labelled_rows(logits, labels)
@@ -132,26 +134,32 @@ def steady_cross_entropy(
     labels: Tensor,
     total: int | Tensor | None = None,
     smoothing: float = 0.0,
-    weight: float = 0.15,
+    weights: Weights = None,
+    penalty: float = 0.15,
     largest: float = 4.0,
 ) -> Tensor:
     """Cross-entropy plus a penalty on log-probabilities that change between consecutive labelled frames.
 
     It reduces flickering, which lowers segment metrics more than frame accuracy. The penalty is the truncated mean
-    squared error of MS-TCN (Farha and Gall 2019), with its lambda and tau as defaults. The gradient reaches only the
-    later frame of each pair.
+    squared error of MS-TCN (Farha and Gall 2019), with its lambda and tau as defaults. The gradient
+    reaches only the later frame of each pair. With ``truncate=``, pairs across two windows have no penalty.
 
     Args:
-        logits, labels, total, smoothing: as in ``cross_entropy``.
-        weight: lambda, the weight of the penalty.
-        largest: tau, the change above which the penalty is constant.
+        logits, labels, total, smoothing, weights: as in ``cross_entropy``; the weights do not affect the penalty.
+        penalty: lambda, the weight of the penalty, at least 0.
+        largest: tau, the change above which the penalty is constant, above 0.
 
     Returns:
         a scalar.
+
+    Raises:
+        SeqclfError: ``penalty`` or ``largest`` is out of range, or the weights are wrong.
     """
+    if not penalty >= 0 or not largest > 0:
+        raise SeqclfError(f"penalty={penalty}, largest={largest}: penalty must be at least 0 and largest above 0")
     total = divisor(total, labels)
     log_p = logits.float().log_softmax(-1)
     change = (log_p[:, 1:] - log_p[:, :-1].detach()).clamp(-largest, largest).square().mean(-1)
     pairs = (labels[:, 1:] != IGNORE) & (labels[:, :-1] != IGNORE)
-    penalty = (change * pairs).sum() / total
-    return cross_entropy(logits, labels, total, smoothing) + weight * penalty
+    changes = (change * pairs).sum() / total
+    return cross_entropy(logits, labels, total, smoothing, weights) + penalty * changes
