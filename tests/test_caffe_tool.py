@@ -154,7 +154,7 @@ def test_a_solver_with_gpu_mode_trains_on_a_cpu_with_a_warning(folder, capsys, m
     Path("solver.prototxt").write_text(SOLVER.replace("solver_mode: CPU", "").replace("max_iter: 8", "max_iter: 0"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run(["train", "--solver", "solver.prototxt"]) == 0
-    assert "NO GPU" in capsys.readouterr().err
+    assert "no CUDA device" in capsys.readouterr().err
 
 
 def test_stages_and_levels_reach_the_train_net(folder, capsys):

@@ -6,12 +6,13 @@ import pkgutil
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 import seqclf
-from seqclf.cli.main import COMMANDS, main
+from seqclf.cli.main import COMMANDS, main, run
 from seqclf.cli.parser import spelling
 from seqclf.experiment.find_config import reference_configs
 
@@ -163,3 +164,14 @@ def test_public_names_exist_and_type_checkers_see_the_same():
 def test_no_public_function_hides_a_module():
     modules = {path.stem for path in (ROOT / "seqclf").iterdir()}
     assert modules & set(seqclf.__all__) == set(seqclf._NAMESPACES)
+
+
+def test_a_warning_is_one_line_on_stderr(capsys):
+    def warns(words):
+        warnings.warn("the file is old", stacklevel=1)
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert run(warns, []) == 0
+    assert capsys.readouterr().err == "warning: the file is old\n"

@@ -262,19 +262,19 @@ def test_if_mnist_is_neither_on_disk_nor_available_its_folder_is_named(refused, 
 def test_without_mnist_auto_takes_the_digits_with_a_warning(tool, tmp_path, mirror, closed_port):
     mirror(closed_port)
     data = mnist(root=str(tmp_path), source="auto")
-    assert data.warning and data.warning.startswith("NOT MNIST") and (len(data.train), len(data.test)) == (1438, 359)
+    assert data.warning and "not MNIST" in data.warning and (len(data.train), len(data.test)) == (1438, 359)
     assert mnist(source="digits").warning is None, "digits on request need no warning"
     settings = [*SMALL[:2], SMALL[3], f"data.root={tmp_path}"]
     code, shown, _ = tool("train", "--config", CONFIG, "--workdir", tmp_path / "run", *settings)
     assert code == 0
-    assert f"*** {data.warning} ***" in shown
+    assert f"warning: {data.warning}" in shown
     assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["warning"] == data.warning
 
 
 def test_evaluation_on_a_substitute_prints_the_warning(tool, run, tmp_path, mirror, closed_port):
     mirror(closed_port)
     code, shown, _ = tool("evaluate", run, "data.source=auto", f"data.root={tmp_path}")
-    assert code == 0 and "*** NOT MNIST: " in shown
+    assert code == 0 and "warning: the data are not MNIST" in shown
 
 
 def test_a_mirror_that_never_answers_times_out(tmp_path, mirror):

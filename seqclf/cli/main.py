@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from typing import Any
 
 from seqclf import __version__
 from seqclf.errors import PeerFailed, SeqclfError
@@ -66,7 +68,16 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def run(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
-    """Runs one command and turns its exceptions into an exit code."""
+    """Runs one command, turns its exceptions into an exit code, and prints warnings on one line."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *more: Any, **named: Any) -> None:
+        if category is UserWarning:
+            print(f"warning: {message}", file=sys.stderr, flush=True)
+        else:
+            usual(message, category, filename, *more, **named)
+
+    warnings.showwarning = show
     try:
         return command(words)
     except PeerFailed:
@@ -80,6 +91,8 @@ def run(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of the output, such as `head`, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    finally:
+        warnings.showwarning = usual
 
 
 def _unknown(words: Sequence[str]) -> str:

@@ -56,7 +56,7 @@ def mnist(
             return _assemble(read_parts(folder), axis, labelling, f"MNIST in {folder}", None)
         if source == "mnist":
             raise SeqclfError(f"data.source=mnist: {absent}; copy its four files there, or set data.root=")
-        warning = f"NOT MNIST: {absent}. Training on the 1,797 built-in digits (UCI optdigits) instead."
+        warning = f"the data are not MNIST but the 1,797 built-in digits (UCI optdigits): {absent}"
     images, labels = read_digits()
     is_test = torch.arange(len(labels)) % TEST_EVERY == TEST_EVERY - 1
     parts = {"train": (images[~is_test], labels[~is_test]), "test": (images[is_test], labels[is_test])}

@@ -121,7 +121,7 @@ def _evaluate(
     changed = data is not None or bool(settings)
     data = data or world.everywhere(lambda: build_data(experiment))
     if data.warning:
-        say(f"*** {data.warning} ***")
+        say(f"warning: {data.warning}")
     clips, rule = part_of(data, part, spec, run), decision or spec.decision
     if threshold is not None and not spec.multi_label:
         raise SeqclfError(f"threshold={threshold}: is for multi-label runs, but {run} has one class per clip")

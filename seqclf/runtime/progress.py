@@ -78,6 +78,10 @@ class Display:
         """Prints a line."""
         self.console.print(line, markup=False)
 
+    def warn(self, text: str) -> None:
+        """Prints a warning."""
+        self.say(f"warning: {text}")
+
     def pause(self, seconds: float) -> None:
         """Excludes time from the rate, such as that of an evaluation."""
         self.paused += seconds

@@ -98,7 +98,7 @@ def training_device(text: str | None, param: Any) -> torch.device:
         if torch.cuda.is_available():
             gpus = [param.device_id]
         else:
-            log("*** NO GPU: solver_mode is GPU, but PyTorch finds no CUDA device. Training on the CPU. ***")
+            log("warning: solver_mode is GPU, but PyTorch finds no CUDA device: training on the CPU")
     return use_device(gpus)
 
 
