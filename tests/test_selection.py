@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,6 +32,7 @@ from seqclf.reporting.metrics import print_results
 from seqclf.runs.checkpoint import load_checkpoint
 from seqclf.training.average import WeightAverage
 from seqclf.training.loop import train
+from seqclf.training.selection import choose
 
 
 class Frames:
@@ -222,17 +224,66 @@ def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(tmp_pat
         train(replace(TINY, best_by="clip_last", validation=None), tmp_path / "run", "cpu")
 
 
-def first_alone(truth, predicted, probabilities) -> float:
-    """A metric that has a value in the first evaluation on the 30 validation clips only."""
-    COUNT["evaluations"] = COUNT.get("evaluations", 0) + (len(truth) == 30)
-    return 0.5 if COUNT["evaluations"] <= 1 else float("nan")
+PER_FRAME = Clips(torch.zeros(2, 3, 2), [[0, 1, 1], [2, 1, 0]], labelling=labelling.given)
+PER_CLIP = Clips(torch.zeros(2, 3, 2), [1, 1])
+SEVERAL = Clips(torch.zeros(2, 3, 2), torch.tensor([[0, 1, 0], [1, 0, 0]]), multi_label=True)
 
 
-def test_an_evaluation_without_a_value_is_no_improvement(tmp_path):
+@pytest.mark.parametrize(
+    ("clips", "best_by", "words"),
+    [
+        (PER_FRAME, "clip_macro_f1", "no label that this metric counts.* frame_accuracy"),
+        (PER_FRAME, "clips", "no such metric"),
+        (PER_CLIP, "clip_kappa", "no label that this metric counts.* clip_last"),
+        (PER_CLIP, "edit", "no such metric"),
+        (SEVERAL, "clip_last_map", "no label that this metric counts.* label_accuracy"),
+        (SEVERAL, None, "best_by=clip_last_map: .*no label that this metric counts"),
+    ],
+)
+@pytest.mark.parametrize("in_files", [False, True])
+def test_a_metric_without_labels_on_the_validation_part_is_refused_before_a_run_begins(
+    clips, best_by, words, in_files, tmp_path
+):
+    validation = replace_positives(clips) if clips.multi_label else clips
+    if in_files:
+        labels = validation.labels if clips is not PER_CLIP else validation.labels.tolist()
+        videos = [Video(f"v{i}", Frames(f"v{i}", 3), label) for i, label in enumerate(labels)]
+        validation = Videos(videos, labelling=clips.labelling, multi_label=clips.multi_label, workers=0)
+    data = Data(clips, clips, "abc", "made", validation)
+    with pytest.raises(SeqclfError, match=words):
+        train(replace(TINY, data=data, validation=None, best_by=best_by), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def replace_positives(clips) -> Clips:
+    """The clips with no positive label."""
+    return Clips(clips.frames, torch.zeros_like(clips.labels), multi_label=True)
+
+
+def test_the_loss_chooses_among_evaluations_with_a_finite_one():
+    state = SimpleNamespace(best=None, stale=0, stopped=None)
+    for state.step, loss in enumerate([float("nan"), 2.0, float("inf"), 1.0, None]):
+        choose(state, "loss", {"loss": loss}, 3)
+    assert (state.best["step"], state.best["value"], state.stale) == (3, 1.0, 1)
+
+
+def valued(truth, predicted, probabilities, evaluations: int) -> float:
+    """A metric that has a value on the 29 validation clips in this number of evaluations only."""
+    COUNT["evaluations"] = COUNT.get("evaluations", 0) + (len(truth) == 29)
+    return 0.5 if len(truth) != 29 or COUNT["evaluations"] <= evaluations else float("nan")
+
+
+@pytest.mark.filterwarnings("ignore:metric own")
+@pytest.mark.parametrize(("evaluations", "best", "last"), [(1, 3, 9), (0, None, 6)])
+def test_an_evaluation_without_a_value_is_no_improvement(evaluations, best, last, tmp_path, capsys):
     COUNT["evaluations"] = 0
-    results = train(replace(TINY, metrics={"first": first_alone}, best_by="first", patience=2), tmp_path / "run", "cpu")
-    assert (results["best"]["step"], results["best"]["value"], results["step"]) == (3, 0.5, 9)
+    own = {"own": partial(valued, evaluations=evaluations)}
+    results = train(replace(TINY, metrics=own, best_by="own", patience=2), tmp_path / "run", "cpu")
+    assert (results["best"] and results["best"]["step"], results["step"]) == (best, last)
     assert results["stopped"]["by"] == "patience"
+    shown = capsys.readouterr().out
+    assert f"own has no value after step {last}" in shown and ("no best checkpoint" in shown) == (best is None)
+    assert evaluate(tmp_path / "run", device="cpu")["step"] == (best or last)
 
 
 def falling_after_6(step: int, steps: int) -> float:

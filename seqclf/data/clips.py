@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -114,6 +114,12 @@ class Clips:
     def frame_labels(self) -> Tensor:
         """The labels of all frames ``(N, T)``, or ``(N, T, K)`` with ``multi_label``."""
         return frame_labels(self.labelling, self.labels, self.lengths, self.num_frames, self.multi_label)
+
+    def label_batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yields the labels of frames as in ``batch``, and the lengths, of a thousand clips at a time."""
+        for rows in torch.arange(len(self), device=self.device).split(1000):
+            batch = self.batch(rows)
+            yield batch.labels, batch.lengths
 
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
         """Raises SeqclfError if labels do not fit the classes, or all are ``IGNORE``."""

@@ -26,7 +26,8 @@ class Data:
         classes: the names of the classes, in the order of their indices.
         source: a one-line description.
         validation: clips that choose the best checkpoint; None for none.
-        warning: a line to print prominently, for example that built-in digits replace MNIST; None for none.
+        warning: what a run or an evaluation prints as a warning, for example that built-in digits replace MNIST; None
+            for nothing.
         details: further plain values for the run's record.
         background: the indices of the classes that have no segments. Segment metrics are computed if this is given;
             test clips must then be whole videos with a label per frame. None: no segment metrics.

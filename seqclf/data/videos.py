@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any
@@ -232,15 +232,29 @@ class Videos:
                 f"{video.source.path}: has frames of shape {tuple(frames.shape[1:])}, but other videos have "
                 f"{self._first[1:]}: {one_shape(frames.shape[1:])}"
             )
+        return index, frames, self._labels(video, numbers)
+
+    def _labels(self, video: Video, numbers: list[int]) -> Tensor | int:
+        """The label of a video, or those of the frames ``numbers``."""
+        assert video.labels is not None
         if not self.per_frame:
-            assert video.labels is not None
-            return index, frames, video.labels
+            return video.labels
         assert isinstance(video.labels, Tensor)
         if len(video.labels) != len(video.source):
             raise SeqclfError(
                 f"{video.source.path}: has {len(video.source)} frames, but {len(video.labels)} labels ({video.name})"
             )
-        return index, frames, video.labels[numbers]
+        return video.labels[numbers]
+
+    def label_batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yields the labels of frames as in ``batch``, one sample of the evaluation at a time; frames are not read."""
+        for v, numbers in self.clips:
+            try:
+                labels = torch.as_tensor(self._labels(self.videos[v], numbers))[None]
+            except SeqclfError as error:
+                self._skip(self.videos[v], error)
+            else:
+                yield frame_labels(self.labelling, labels, None, len(numbers), self.multi_label), None
 
     def try_sample(self, index: int, key: int) -> Sample | None:
         """Reads one sample. With ``on_error="skip"``, the next replaces an unreadable one; in evaluation, None does."""

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import Batch
@@ -84,6 +85,21 @@ def evaluate(
                 on_batch(logits, batch)
         counts.merge(world)
     model.train(training)
+    return counts.result()
+
+
+def possible_metrics(
+    clips: Clips | Videos, num_classes: int, background: Sequence[int] | None, decision: DecisionRule
+) -> dict[str, Any]:
+    """The metrics of perfect predictions, from labels alone: what is None here has no value for any model.
+
+    Arguments as in ``evaluate``. No frame is read.
+    """
+    counts = _Counts(clips, num_classes, background, decision, {}, 0.5)
+    for labels, lengths in clips.label_batches():
+        truth = labels.clamp(min=0)
+        logits = 2.0 * truth - 1 if clips.multi_label else F.one_hot(truth, num_classes).float()
+        counts.add(logits, Batch(logits, labels, lengths))
     return counts.result()
 
 

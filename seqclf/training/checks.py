@@ -14,7 +14,7 @@ from torch.nn.parameter import UninitializedParameter
 from seqclf.batch import SeqclfError
 from seqclf.data import Clips, Data, Videos
 from seqclf.data.class_counts import class_counts
-from seqclf.evaluation.evaluator import evaluate, evaluation_batch
+from seqclf.evaluation.evaluator import evaluation_batch
 from seqclf.evaluation.metrics import Metrics
 from seqclf.evaluation.multi_label import MultiLabelMetrics
 from seqclf.evaluation.segment_metrics import SegmentMetrics
@@ -26,7 +26,6 @@ from seqclf.models.contract import declares
 from seqclf.runtime.distributed import World
 from seqclf.runtime.random import default_generator, seeded
 from seqclf.training.fitting import part_to_fit
-from seqclf.training.selection import selection_metric
 
 
 def check_processes(fingerprints: list[list[str]], batch_size: int) -> None:
@@ -214,26 +213,6 @@ def check_equal_lengths(experiment: Experiment, data: Data, model: nn.Module) ->
             )
 
 
-def check_selection(experiment: Experiment, data: Data, model: nn.Module) -> None:
-    """Checks that what chooses the best checkpoint exists: a validation part, and the metric.
-
-    Raises:
-        SeqclfError: it does not.
-    """
-    for name in ("best_by", "patience"):
-        if getattr(experiment, name) is not None and data.validation is None:
-            raise SeqclfError(
-                f"setting {name}={getattr(experiment, name)}: the data has no validation part; hold one out with "
-                "validation=0.1"
-            )
-    if experiment.best_by is not None:
-        assert data.validation is not None
-        names = evaluate(
-            model, data.validation, data.num_classes, background=data.background, metrics=experiment.metrics, samples=()
-        )
-        selection_metric(experiment.best_by, names, data.decision_rule())
-
-
 def check_experiment(
     experiment: Experiment, data: Data, model: nn.Module, loss: Loss, device: torch.device, world: World
 ) -> None:
@@ -242,7 +221,6 @@ def check_experiment(
     Raises:
         SeqclfError: a setting is not possible with them.
     """
-    check_selection(experiment, data, model)
     if experiment.cuda_graph:
         check_graph(experiment, data.train, device, world)
     check_sampler(experiment, data.train)

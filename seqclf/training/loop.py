@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqclf.batch import Batch
 from seqclf.data import Clips, Data, batches, mix
-from seqclf.experiment.build_loss import build_loss, class_weights_of
+from seqclf.experiment.build_loss import Loss, build_loss, class_weights_of
 from seqclf.experiment.config import Experiment, build_data, check_is_experiment
 from seqclf.runs.checkpoint import start_from
 from seqclf.runs.folder import RunFolder
@@ -27,7 +27,7 @@ from seqclf.runtime.random import seeded
 from seqclf.runtime.signals import stop_signals
 from seqclf.training.checks import absent_classes, check_experiment, check_processes
 from seqclf.training.fitting import fit_normalization, normalization_text
-from seqclf.training.selection import OnEvaluation, stays_stopped
+from seqclf.training.selection import OnEvaluation, selection_metric, stays_stopped
 from seqclf.training.session import Session
 from seqclf.training.state import TrainState
 from seqclf.training.step import EagerStep, captured_step
@@ -103,9 +103,7 @@ def _start(
     """Prepares data and state, and opens the run folder."""
     display = Display(experiment.steps, quiet=not world.leads)
     data, identity = _prepare_data(experiment, device, world, display)
-    state = TrainState.create(experiment, data, device)
-    loss = build_loss(experiment, data, device)
-    check_experiment(experiment, data, state.model, loss, device, world)
+    state, loss, metric = world.everywhere(lambda: _prepare_state(experiment, data, device, world))
     start = world.lead(lambda: open_run(folder, experiment, identity, resume, allow, world))
     normalization = None
     if start.checkpoint is not None:
@@ -130,12 +128,12 @@ def _start(
     absent = absent_classes(data)
     if absent:
         names = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
-        display.say(f"warning: {len(absent)} of {data.num_classes} classes have no training label: {names}")
+        display.warn(f"{len(absent)} of {data.num_classes} classes have no training label: {names}")
     if world.size > 1:
         display.say(f"{world.size} processes, each with {experiment.batch_size / world.size:g} clips per step")
     if experiment.ema is not None:
         display.say(f"evaluation, checkpoints and prediction use averaged weights (ema={experiment.ema:g})")
-    return Session(experiment, data, identity, state, folder, world, display, device, on_evaluation)
+    return Session(experiment, data, identity, state, folder, world, display, device, metric, on_evaluation)
 
 
 def _prepare_data(
@@ -144,13 +142,24 @@ def _prepare_data(
     """The experiment's data on the device, and its identity, which all processes must share."""
     data = world.everywhere(lambda: build_data(experiment, device))
     if data.warning:
-        display.say(f"*** {data.warning} ***")
+        display.warn(data.warning)
     if data.held_out is not None:
         display.say(data.held_out["description"])
     identity = data.identity()
     fingerprints = world.gather([identity[part]["sha256"] for part in data.parts()])
     world.lead(lambda: check_processes(fingerprints, experiment.batch_size))
     return data.to(device), identity
+
+
+def _prepare_state(
+    experiment: Experiment, data: Data, device: torch.device, world: World
+) -> tuple[TrainState, Loss, str | None]:
+    """The initial state, the loss, and the metric that chooses the best checkpoint, all checked."""
+    metric = selection_metric(experiment, data)
+    state = TrainState.create(experiment, data, device)
+    loss = build_loss(experiment, data, device)
+    check_experiment(experiment, data, state.model, loss, device, world)
+    return state, loss, metric
 
 
 def _run(session: Session, profile: bool) -> dict[str, Any]:

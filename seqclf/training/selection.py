@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seqclf.batch import PeerFailed, SeqclfError
-from seqclf.data.input_spec import DecisionRule
+from seqclf.data import Data
+from seqclf.evaluation.evaluator import possible_metrics
+from seqclf.experiment.config import Experiment
 from seqclf.runtime.distributed import World
 from seqclf.training.state import TrainState
 
@@ -17,51 +20,49 @@ OnEvaluation = Callable[[int, dict[str, Any]], bool | None]
 LOWER_IS_BETTER = ("loss",)
 
 
-def selection_metric(best_by: str | None, metrics: dict[str, Any], decision: DecisionRule) -> str:
-    """The name of the metric that chooses the best checkpoint.
+def selection_metric(experiment: Experiment, data: Data) -> str | None:
+    """The name of the metric that chooses the best checkpoint; None without a validation part.
 
-    Args:
-        best_by: the setting; None for the accuracy of clips by the decision rule, or of frames if labels change within
-            a clip; for multi-label data, the mean average precision.
-        metrics: the metrics of an evaluation.
-        decision: how a clip is classified.
+    It is ``best_by``, or by default the accuracy of clips by the decision rule, or of frames if labels change within a
+    clip; for multi-label data, the mean average precision.
 
     Raises:
-        SeqclfError: an evaluation has no such metric, or it is not a number.
+        SeqclfError: ``best_by`` or ``patience`` is set without a validation part, or for the labels of this part there
+            is no such metric.
     """
-    if best_by is None:
-        over = f"clip_{decision}" if metrics["clips"] else "frame"
-        if "frame_map" in metrics:
-            return f"{over}_map"
-        return over if metrics["clips"] else "frame_accuracy"
-    if not isinstance(metrics.get(best_by, []), (float, type(None))):
-        raise SeqclfError(
-            f"setting best_by={best_by}: the validation part has no such metric; there are {_names(metrics)}"
-        )
-    return best_by
+    if data.validation is None:
+        for name in ("best_by", "patience"):
+            if getattr(experiment, name) is not None:
+                raise SeqclfError(
+                    f"setting {name}={getattr(experiment, name)}: the data has no validation part; hold one out with "
+                    "validation=0.1"
+                )
+        return None
+    decision = data.decision_rule()
+    possible = possible_metrics(data.validation, data.num_classes, data.background, decision)
+    over = f"clip_{decision}" if possible["clips"] else "frame"
+    default = f"{over}_map" if data.multi_label else over if possible["clips"] else "frame_accuracy"
+    metric = default if experiment.best_by is None else experiment.best_by
+    own = experiment.metrics or {}
+    names = [name for name, value in possible.items() if isinstance(value, float)]
+    if metric in (*names, *own):
+        return metric
+    missing = "no such metric"
+    if metric in possible and possible[metric] is None:
+        missing = "no label that this metric counts"
+    raise SeqclfError(
+        f"setting best_by={metric}: the validation part has {missing}; choose one of {', '.join([*own, *names])}"
+    )
 
 
-def selection_value(metric: str, metrics: dict[str, Any]) -> float:
-    """The value of the metric.
-
-    Raises:
-        SeqclfError: it is None, because the validation part has no clips or frames that it counts.
-    """
-    if metrics[metric] is None:
-        known = {name: value for name, value in metrics.items() if value is not None}
-        raise SeqclfError(
-            f"setting best_by={metric}: this metric has no value on the validation part; there are {_names(known)}"
-        )
-    return float(metrics[metric])
+def has_value(value: float | None) -> bool:
+    """Whether a metric is a finite number, so that evaluations can be compared by it."""
+    return value is not None and math.isfinite(value)
 
 
 def is_better(metric: str, value: float, best: float) -> bool:
     """Whether a value is above the best one; for the loss, below."""
     return value < best if metric in LOWER_IS_BETTER else value > best
-
-
-def _names(metrics: dict[str, Any]) -> str:
-    return ", ".join(name for name, value in metrics.items() if isinstance(value, (float, type(None))))
 
 
 def choose(state: TrainState, metric: str, metrics: dict[str, Any], patience: int | None) -> bool:
@@ -74,16 +75,13 @@ def choose(state: TrainState, metric: str, metrics: dict[str, Any], patience: in
         patience: the run stops after this number of evaluations without a better one; None for no limit.
 
     Returns:
-        whether this is the best evaluation so far. Of equal ones, the first is the best. One without a value, such as
-        that of a user's metric that is NaN, is no improvement.
-
-    Raises:
-        SeqclfError: the first evaluation has no value of the metric.
+        whether this is the best evaluation so far. Of equal ones, the first is the best. One without a finite value,
+        such as that of a user's metric that is NaN, is no improvement.
     """
     best, value = state.best, metrics[metric]
-    improved = best is None or (value is not None and is_better(metric, value, best["value"]))
+    improved = has_value(value) and (best is None or is_better(metric, value, best["value"]))
     if improved:
-        state.best = {"step": state.step, "metric": metric, "value": selection_value(metric, metrics)}
+        state.best = {"step": state.step, "metric": metric, "value": value}
     state.stale = 0 if improved else state.stale + 1
     if patience is not None and state.stale >= patience:
         reason = f"{metric} on validation has not improved for {state.stale} evaluations"

@@ -29,7 +29,7 @@ from seqclf.runtime.progress import Display
 from seqclf.training.finite import FiniteCheck
 from seqclf.training.metrics import LOGGED, describe, headline_metrics
 from seqclf.training.most_wrong import most_wrong_frames
-from seqclf.training.selection import OnEvaluation, call_back, choose, selection_metric
+from seqclf.training.selection import OnEvaluation, call_back, choose, has_value
 from seqclf.training.state import TrainState, Window
 
 _REPORTING = threading.Lock()
@@ -48,6 +48,7 @@ class Session:
         world: the processes of the run.
         display: where progress is printed.
         device: where the model is.
+        metric: the metric of the validation part that chooses the best checkpoint; None without this part.
         on_evaluation: the user's function, called after each evaluation.
     """
 
@@ -61,10 +62,12 @@ class Session:
         world: World,
         display: Display,
         device: torch.device,
+        metric: str | None,
         on_evaluation: OnEvaluation | None = None,
     ) -> None:
         self.experiment, self.data, self.identity, self.state = experiment, data, identity, state
         self.folder, self.world, self.display, self.device = folder, world, display, device
+        self.metric, self.part = metric, "test" if metric is None else "validation"
         self.finite = FiniteCheck(experiment, data, state.rates[0], folder, world)
         self.on_evaluation, self.skipped_before = on_evaluation, state.skipped
         self.metrics: dict[str, Any] = {}  # newest metrics by part
@@ -116,18 +119,18 @@ class Session:
 
         Test metrics choose no checkpoint.
         """
-        began, state = time.perf_counter(), self.state
-        part = "test" if self.data.validation is None else "validation"
+        began, state, part, metric = time.perf_counter(), self.state, self.part, self.metric
         metrics = self._measure(part)
         self.metrics = {part: metrics}
-        metric = selection_metric(self.experiment.best_by, metrics, self.decision)
         own = list(self.experiment.metrics or {})
-        own += [metric] if metric not in headline_metrics(metrics, own) else []
+        own += [metric] if metric is not None and metric not in headline_metrics(metrics, own) else []
         names = dict.fromkeys([*headline_metrics(metrics, own), *LOGGED])
         self.writer.add(state.step, part, {name: metrics[name] for name in names if name in metrics})
         self.display.pause(time.perf_counter() - began)
         self.display.say(f"step {state.step}  {part}  {describe(metrics, own)}")
-        improved = part == "validation" and choose(state, metric, metrics, self.experiment.patience)
+        improved = metric is not None and choose(state, metric, metrics, self.experiment.patience)
+        if metric is not None and not has_value(metrics[metric]):
+            self.display.warn(f"{metric} has no value after step {state.step}, which counts as no improvement")
         if self.on_evaluation is not None:
             call_back(self.on_evaluation, state, metrics, self.save, self.world)
         if state.step == self.experiment.steps:
@@ -157,6 +160,8 @@ class Session:
         self.metrics = self._measure_all(self.metrics)
         state = self.state
         best = None if state.best is None else {**state.best, "parts": self._measure_best()}
+        if self.metric is not None and best is None:
+            self.display.warn(f"{self.metric} never had a value, so the run has no best checkpoint: use the newest one")
         skipped = self._skipped()
         results = {
             "step": state.step,
