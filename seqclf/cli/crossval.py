@@ -36,9 +36,11 @@ def main(words: Sequence[str]) -> int:
     from seqclf.reporting.cross_validation import print_summary
     from seqclf.runtime.allocator import keep_freed_memory
     from seqclf.runtime.distributed import joined
+    from seqclf.runtime.optimizers import leave_out_dynamo
     from seqclf.training.loop import Stopped
 
     keep_freed_memory()
+    leave_out_dynamo()
     with joined(args.device) as world:
         experiment = world.everywhere(lambda: seqclf.load_experiment(args.config, args.settings))
         workdir = Path(args.workdir or f"runs/{Path(args.config).stem}_folds")

@@ -72,8 +72,10 @@ def main(words: Sequence[str]) -> int:
         return 0
     from seqclf.runtime.allocator import keep_freed_memory
     from seqclf.runtime.distributed import joined
+    from seqclf.runtime.optimizers import leave_out_dynamo
 
     keep_freed_memory()
+    leave_out_dynamo()
     with joined(args.device) as world:
         return run(config, args, world)
 
@@ -88,7 +90,16 @@ def run(config: str, args: argparse.Namespace, world: World) -> int:
     experiment = world.everywhere(lambda: seqclf.load_experiment(config, args.settings))
     workdir = world.lead(lambda: Path(args.workdir or default_workdir(experiment, name=Path(config).stem)))
     try:
-        results = seqclf.train(experiment, workdir, args.device, args.resume, args.init, args.profile, args.allow)
+        seqclf.train(
+            experiment,
+            workdir,
+            args.device,
+            args.resume,
+            args.init,
+            args.profile,
+            args.allow,
+            on_results=print_results,
+        )
     except Stopped as stop:
         if world.leads:
             again = [*spelling("train", world.size), "--workdir", str(workdir), "--resume"]
@@ -96,6 +107,5 @@ def run(config: str, args: argparse.Namespace, world: World) -> int:
             print(f"{stop}\nto resume: {shlex.join(again)}", flush=True)
         return 128 + stop.signum
     if world.leads:
-        print_results(results)
         print(f"report: {RunFolder(workdir).report / 'index.html'}")
     return 0

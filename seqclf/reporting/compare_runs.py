@@ -141,6 +141,7 @@ def curves_picture(runs: Sequence[Run]) -> Figure:
     groups = seed_groups(runs)
     name = _main_accuracy(runs)
     figure = new_figure(10, 3.8 + 0.2 * len(groups))
+    figure.set_layout_engine("constrained")
     left, right = figure.subplots(1, 2)
     labels = drawable((_label(group, runs) for group in groups), 90)
     for n, (group, label) in enumerate(zip(groups, labels, strict=True)):

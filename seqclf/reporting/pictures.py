@@ -10,7 +10,7 @@ import numpy as np
 
 from seqclf.batch import SeqclfError
 from seqclf.reporting.metrics import MULTI_LABEL, TITLES, ranked_labels
-from seqclf.reporting.style import drawable, new_figure
+from seqclf.reporting.style import add_axes, drawable, new_figure, text_width
 from seqclf.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def learning_picture(parts: dict[str, list[dict[str, Any]]], best: dict[str, Any
     if not parts:
         return None
     figure = new_figure(10, 3.8)
-    left, right = figure.subplots(1, 2)
+    left, right = (add_axes(figure, x, 0.55, 4.1, 2.9) for x in (0.75, 5.75))
     for part, lines in parts.items():
         titles = {"accuracy": "frame accuracy", "label_accuracy": "label accuracy"} if part == "train" else DRAWN
         names = {name: title for name, title in titles.items() if name in lines[0]}
@@ -81,7 +81,7 @@ def known_picture(metrics: dict[str, Any]) -> Picture | None:
     if total < 2:
         return None
     figure = new_figure(10, 3.8)
-    axes = figure.subplots()
+    axes = add_axes(figure, 0.7, 0.55, 9.1, 2.9)
     curves = (("-", known, "clip_last", "class of the clip"), ("o", labelled, "frame_accuracy", "labelled frames"))
     for style, shares, colour, label in curves:
         if shares:
@@ -91,7 +91,7 @@ def known_picture(metrics: dict[str, Any]) -> Picture | None:
     axes.set(xlabel="frame (the first is 1)", ylabel="correct at this frame (%)")
     axes.set(ylim=(0, 103), xlim=(0.5, total + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     if not known:
         return "Accuracy by frame", "Accuracy over labelled test frames by their index in the clip.", figure
     reached = [(s, next((t for t, x in enumerate(known, 1) if x is not None and x >= s), 0)) for s in (0.5, 0.9, 0.95)]
@@ -101,23 +101,29 @@ def known_picture(metrics: dict[str, Any]) -> Picture | None:
 
 
 def confusion_picture(counts: list[list[int]], classes: Sequence[str]) -> Picture:
-    """The confusion matrix. Up to 20 classes it shows counts; beyond 25 it names only some of the classes."""
+    """The confusion matrix. Up to 20 classes it shows counts above 0; beyond 25 it names only some of the classes."""
     K, cells = len(counts), np.array(counts)
     shares = 100 * cells / cells.sum(1, keepdims=True).clip(1)
-    side = 8.0 if K > 20 else max(4.0, 1.5 + 0.55 * K)
-    figure = new_figure(side + 1, side)
-    axes = figure.subplots()
-    figure.colorbar(
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=100), label="share of the true class (%)", shrink=0.8
-    )
     ticks = range(0, K, math.ceil(K / 25))
     labels = drawable(classes, 20)[:: ticks.step]
-    axes.set_xticks(ticks, labels, rotation=90 if max(map(len, labels)) > 3 else 0, parse_math=False)
+    upright = max(map(len, labels)) > 3
+    side, room = 7.0 if K > 20 else max(2.4, 0.42 * K), text_width(labels, 9)
+    left, bottom = 0.55 + room, 0.52 + (room if upright else 0.12)
+    figure = new_figure(left + side + 1.15, bottom + side + 0.15)
+    axes, scale = (add_axes(figure, x, bottom, wide, side) for x, wide in ((left, side), (left + side + 0.25, 0.2)))
+    colours: dict[str, Any] = {"cmap": "Blues", "vmin": 0, "vmax": 100, "aspect": "auto"}
+    axes.imshow(shares, **colours)
+    scale.imshow(np.arange(100, -1, -1)[:, None], extent=(0, 1, 0, 100), **colours)
+    scale.yaxis.set(ticks_position="right", label_position="right")
+    scale.set(xticks=[], ylabel="share of the true class (%)")
+    axes.set_xticks(ticks, labels, rotation=90 if upright else 0, parse_math=False)
     axes.set_yticks(ticks, labels, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
     axes.grid(False)
-    for (i, j), count in np.ndenumerate(cells if K <= 20 else cells[:0]):
-        axes.text(j, i, str(count), ha="center", va="center", size=7, color="white" if shares[i, j] > 55 else "black")
+    scale.grid(False)
+    for i, j in np.argwhere(cells) if K <= 20 else ():
+        ink = "white" if shares[i, j] > 55 else "black"
+        axes.text(j, i, str(cells[i, j]), ha="center", va="center", size=7, color=ink)
     return "Confusion matrix", "Labelled test frames by true class (rows) and predicted class (columns).", figure
 
 
@@ -127,8 +133,9 @@ def average_precision_picture(metrics: dict[str, Any], classes: Sequence[str]) -
     if not ranked:
         return None
     names, aps = drawable((row[0] for row in ranked), 28), [100 * (row[2] or 0) for row in ranked]
-    figure = new_figure(10, 1.4 + 0.24 * len(ranked))
-    axes = figure.subplots()
+    room, high = text_width(names, 9), 0.5 + 0.24 * len(ranked)
+    figure = new_figure(10, 0.75 + high)
+    axes = add_axes(figure, 0.3 + room, 0.55, 9.5 - room, high)
     axes.barh(range(len(ranked)), aps, color=COLOURS["frame_map"], height=0.7)
     axes.axvline(100 * metrics["frame_map"], color="gray", linewidth=0.8, linestyle=":", label="mAP")
     for place, (ap, (_, positives, *_)) in enumerate(zip(aps, ranked, strict=True)):
@@ -154,26 +161,34 @@ def most_wrong_picture(run: RunFolder, rows: list[list[Any]], classes: Sequence[
     shape = min(max(wide / tall, 0.25), 8.0)  # longer ones are stretched
     columns = 2 if shape > 3 else 4 if shape > 1.5 else 6
     names = drawable(classes, 28 if columns == 2 else 16)
-    width, lines = 10 / columns, math.ceil(len(clips) / columns)
-    figure = new_figure(10, lines * (min(0.9 * width / shape, 3) + 0.45))
-    cells = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in cells:
-        axes.axis("off")
-    for axes, clip, (number, true, predicted, *rest) in zip(cells, clips, rows, strict=False):
-        if isinstance(true, list):  # multi-label: the classes of the clip
-            sets = (" + ".join(names[k] for k in each) or "none" for each in (true, predicted))
-            true, predicted = (
-                text if len(text) + 10 < 14 * width else text[: int(14 * width) - 11] + "…" for text in sets
-            )
-        else:
-            true, predicted = names[true], f"{names[predicted]} ({100 * rest[0]:.0f} %)"
-        between = " " if len(true + predicted) + 24 < 14 * width else "\n"
-        caption = f"#{number} true {true},{between}predicted {predicted}"
-        axes.imshow(clip, cmap="gray", aspect="equal" if shape == wide / tall else "auto")
-        axes.set_title(caption, size=8, parse_math=False)
+    cell, lines = 10 / columns, math.ceil(len(clips) / columns)
+    captions = [_caption(row, names, round(14 * cell)) for row in rows]
+    high = min((cell - 0.2) / shape, 3)
+    wide, gap = high * shape, 0.52 if any("\n" in caption for caption in captions) else 0.34
+    figure = new_figure(10, lines * (high + gap) + 0.1)
+    axes = add_axes(figure, 0, 0, 10, lines * (high + gap) + 0.1)  # a unit is an inch
+    axes.axis("off")
+    for place, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
+        middle, bottom = (place % columns + 0.5) * cell, (lines - 1 - place // columns) * (high + gap) + 0.1
+        extent = (middle - wide / 2, middle + wide / 2, bottom, bottom + high)
+        axes.imshow(clip, cmap="gray", extent=extent, aspect="auto")
+        axes.text(middle, bottom + high + 0.06, caption, ha="center", size=8, parse_math=False)
+    axes.set(xlim=(0, 10), ylim=(0, lines * (high + gap) + 0.1))
     way = "from top to bottom" if frames.ndim == 3 else "from left to right"
     caption = f"Test clips that are misclassified at their last frame, highest loss first. Time runs {way}."
     return "Highest loss", caption, figure
+
+
+def _caption(row: Sequence[Any], names: Sequence[str], letters: int) -> str:
+    """What a clip is and what was predicted, in one line if it has room for that many letters, else in two."""
+    number, true, predicted, *rest = row
+    if isinstance(true, list):  # multi-label: the classes of the clip
+        sets = (" + ".join(names[k] for k in each) or "none" for each in (true, predicted))
+        true, predicted = (text if len(text) + 10 < letters else text[: letters - 11] + "…" for text in sets)
+    else:
+        true, predicted = names[true], f"{names[predicted]} ({100 * rest[0]:.0f} %)"
+    between = " " if len(true + predicted) + 24 < letters else "\n"
+    return f"#{number} true {true},{between}predicted {predicted}"
 
 
 def _tile(clip: Array) -> Array:

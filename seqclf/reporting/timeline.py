@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.evaluation.segment_metrics import Labels, segments
-from seqclf.reporting.style import PALETTE, drawable, drawable_text, picture_style
+from seqclf.reporting.style import PALETTE, drawable, drawable_text, picture_style, text_width
 from seqclf.runtime.files import replacing
 
 if TYPE_CHECKING:
@@ -284,12 +284,10 @@ def _clock(seconds: int, hours: bool) -> str:
 
 def _fitting(name: str, room: float) -> str:
     """As much of a name as fits into ``room`` inches; empty if that is too little to recognise it."""
-    from matplotlib.textpath import TextPath
-
     letters = int(room / 0.07)
     if letters < min(len(name), 6):
         return ""
-    whole = letters > 2 * len(name) or TextPath((0, 0), name, size=7.5).get_extents().width / 72 < room
+    whole = letters > 2 * len(name) or text_width([name], 7.5) < room
     return name if whole else name[: letters - 1] + "…"
 
 

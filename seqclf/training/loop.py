@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,7 @@ def train(
     profile: bool = False,
     allow: Sequence[str] = (),
     on_evaluation: OnEvaluation | None = None,
+    on_results: Callable[[dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
     """Trains the model of an experiment and writes the run, its results and its report to a folder.
 
@@ -72,6 +73,7 @@ def train(
         on_evaluation: ``on_evaluation(step, metrics)`` is called after each evaluation, in the leading process, with
             the metrics of the validation part, or of the test part without one. If it returns True, the run ends after
             this step as after its last one. If it raises an exception, a checkpoint is saved first.
+        on_results: ``on_results(results)`` is called in the leading process, before the report is drawn.
 
     Returns:
         what ``results.json`` holds: ``step``, ``best``, ``stopped``, ``seconds``, ``run``, ``parts`` (metrics by part
@@ -87,7 +89,11 @@ def train(
         with torch.cuda.device(where) if where.type == "cuda" else nullcontext():
             folder = world.lead(lambda: RunFolder(workdir or default_workdir(experiment, resume)))
             session = _start(experiment, folder, where, resume, init, allow, world, on_evaluation)
-            return _run(session, profile)
+            results = _run(session, profile)
+            if on_results is not None and world.leads:
+                on_results(results)
+            session.report()
+            return results
 
 
 def _start(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,9 +30,6 @@ from seqclf.training.metrics import LOGGED, describe, headline_metrics
 from seqclf.training.most_wrong import most_wrong_frames
 from seqclf.training.selection import OnEvaluation, call_back, choose, has_value
 from seqclf.training.state import TrainState, Window
-
-_REPORTING = threading.Lock()
-"""Matplotlib's style is global: one thread draws at a time."""
 
 
 class Session:
@@ -155,7 +151,7 @@ class Session:
         return self.world.lead(write)
 
     def finish(self) -> dict[str, Any]:
-        """Measures the other parts, and writes the results and the report; returns what ``results.json`` holds."""
+        """Measures the other parts and writes the results; returns what ``results.json`` holds."""
         seconds = time.perf_counter() - self.started
         self.metrics = self._measure_all(self.metrics)
         state = self.state
@@ -181,11 +177,13 @@ class Session:
             self.folder.write_results(results)
             self.folder.write_most_wrong(most_wrong_frames(self.data, samples), samples)
             self.folder.update_record(finished=now(), seconds=seconds, skipped=skipped)
-            with _REPORTING:
-                report(self.folder.path)
 
         self.world.lead(write)
         return results
+
+    def report(self) -> None:
+        """Writes the report, from the results."""
+        self.world.lead(lambda: report(self.folder.path))
 
     def _measure_all(self, known: dict[str, Any]) -> dict[str, Any]:
         """The metrics of all parts but the training part; those that are known are not measured again."""
