@@ -224,25 +224,67 @@ def test_a_group_column_is_understood(root, column):
         assert f"2 groups by column {column}" in found.description
 
 
-def test_sets_have_groups_and_warn_of_those_in_two_parts(tmp_path):
+@pytest.fixture
+def three_arrays(tmp_path):
     for name in "abc":
         np.save(tmp_path / f"{name}.npy", np.zeros((5, 3), np.float32))
     (tmp_path / "s.csv").write_text("video,start,end,label\na,0,5,x\nb,0,5,y\nc,0,5,x\n")
-    for rows, test_groups in (
-        ("a,x,train,s1\nb,y,train,\nc,x,test,s3\n", ["s3"]),
-        ("a,x,train,s1\nb,y,train,\nc,x,test,s1\n", None),
-    ):
-        (tmp_path / "l.csv").write_text("path,label,split,subject\n" + rows)
-        sets = (
-            video_set(str(tmp_path), "l.csv", "l.csv"),
-            annotated_set(str(tmp_path), "l.csv", "l.csv", "s.csv", None),
-        )
-        for data, unnamed in zip(sets, ("b", "b.npy"), strict=True):
-            assert data.train.groups == ["s1", unnamed] and data.test.groups == test_groups
-            assert (data.warning is not None and "s1" in data.warning) == (test_groups is None)
+    return tmp_path
+
+
+def both_sets(root, train="l.csv", test="l.csv", **keywords):
+    """The same lists with a label per video, and with a label per frame."""
+    yield lambda: video_set(str(root), train, test, **keywords)
+    yield lambda: annotated_set(str(root), train, test, "s.csv", None, **keywords)
+
+
+def test_sets_have_the_groups_of_their_lists(three_arrays):
+    (three_arrays / "l.csv").write_text("path,label,split,subject\na,x,train,s1\nb,y,train,\nc,x,test,s3\n")
+    for data, unnamed in zip(both_sets(three_arrays), ("b", "b.npy"), strict=True):
+        assert data().train.groups == ["s1", unnamed] and data().test.groups == ["s3"]
+        assert data().warning is None
+
+
+def test_a_group_in_two_parts_is_refused_unless_the_column_is_ignored(three_arrays):
+    (three_arrays / "l.csv").write_text("path,label,split,subject\na,x,train,s1\nb,y,train,\nc,x,test,s1\n")
+    for data in both_sets(three_arrays):
+        with pytest.raises(SeqclfError, match=r"l\.csv.*'s1'.*train.*test.*columns="):
+            data()
+    columns = {"group": None}
+    assert video_set(str(three_arrays), "l.csv", "l.csv", columns=columns).train.groups is None
+    lists = {part: read_paths(three_arrays / "l.csv", three_arrays, columns=columns) for part in ("train", "test")}
+    assert lists["train"].groups() is None
+
+
+def test_a_video_in_two_parts_is_refused_unless_a_list_is_measured_again(three_arrays):
+    (three_arrays / "l.csv").write_text("path,label\na,x\nb,y\n")
+    (three_arrays / "m.csv").write_text("path,label\nb.npy,y\nc,x\n")  # the same file by another name
+    for data in both_sets(three_arrays, test="m.csv"):
+        with pytest.raises(SeqclfError, match=r"l\.csv.*m\.csv.*'b(\.npy)?'.*train.*test.*split="):
+            data()
+    for data in both_sets(three_arrays):
+        with pytest.raises(SeqclfError, match=r"l\.csv"):
+            data()
+    for data in both_sets(three_arrays, split="l.csv"):
+        assert "'a" in data().warning and "train" in data().warning
+
+
+def test_different_clips_of_a_video_in_two_parts_are_warned_of(three_arrays):
+    text = "path,label,split,start_frame,end_frame\na,x,train,0,2\nb,y,train,0,2\na,x,test,{},4\n"
+    (three_arrays / "l.csv").write_text(text.format(2))
+    data = video_set(str(three_arrays), "l.csv", "l.csv")
+    assert "a.npy" in data.warning
+    (three_arrays / "l.csv").write_text(text.format(0).replace(",4", ",2"))
+    with pytest.raises(SeqclfError, match=r"l\.csv.*'a, frames 0 to 1'"):
+        video_set(str(three_arrays), "l.csv", "l.csv")
 
 
 # ---- a file per video, and other rates
+
+
+def on_all(root, segments, classes=None, **keywords):
+    """All videos in both parts."""
+    return annotated_set(root, "l.txt", "l.txt", segments, classes, split="l.txt", **keywords)
 
 
 def folder_of_frames(path, count):
@@ -266,7 +308,7 @@ def two_videos(tmp_path):
 @pytest.mark.parametrize("segments", ["phases", "phases/*-phase.txt"])
 @pytest.mark.parametrize("classes", [["prepare", "cut", "close"], None])
 def test_each_video_may_have_a_file_of_its_own(two_videos, segments, classes):
-    data = annotated_set(str(two_videos), "l.txt", "l.txt", segments, classes)
+    data = on_all(str(two_videos), segments, classes)
     assert [[data.classes[k] for k in video.labels] for video in data.test.videos] == [
         ["prepare", "prepare", "cut", "cut", "close", "close"],
         ["prepare", "prepare", "cut", "cut"],
@@ -277,25 +319,23 @@ def test_each_video_may_have_a_file_of_its_own(two_videos, segments, classes):
 def test_files_of_videos_that_are_missing_or_ambiguous_are_named(two_videos):
     (two_videos / "phases" / "video1-tool.txt").write_text("Frame\tGrasper\n0\t1\n")
     with pytest.raises(SeqclfError, match=r"video1-phase.txt and video1-tool.txt.*\*-phase.txt"):
-        annotated_set(str(two_videos), "l.txt", "l.txt", "phases", None)
+        on_all(str(two_videos), "phases", None)
     (two_videos / "phases" / "video10-phase.txt").unlink()
     with pytest.raises(SeqclfError, match=r"video10"):
-        annotated_set(str(two_videos), "l.txt", "l.txt", "phases/*-phase.txt", None)
-    data = annotated_set(str(two_videos), "l.txt", "l.txt", "phases/*-phase.txt", None, on_error="skip")
+        on_all(str(two_videos), "phases/*-phase.txt", None)
+    data = on_all(str(two_videos), "phases/*-phase.txt", None, on_error="skip")
     assert "video10" in data.skipped() and len(data.test.videos) == 1
 
 
 def test_a_file_per_video_may_be_a_class_per_line_or_a_table_without_a_header(two_videos):
     for name, lines in (("video1", "x x x y y y"), ("video10", "y y y y")):
         (two_videos / "phases" / f"{name}-phase.txt").write_text(lines.replace(" ", "\n") + "\n")
-    data = annotated_set(str(two_videos), "l.txt", "l.txt", "phases", None)
+    data = on_all(str(two_videos), "phases", None)
     assert [video.labels.tolist() for video in data.test.videos] == [[0, 0, 0, 1, 1, 1], [1] * 4]
     for name in ("video1", "video10"):  # ELAN: tier, begin, end, duration, value
         (two_videos / "phases" / f"{name}-phase.txt").write_text("tier\t0\t0.08\t0.08\tx\ntier\t0.08\t0.16\t0.08\ty\n")
     columns = {"start": 1, "end": 2, "label": 4}
-    data = annotated_set(
-        str(two_videos), "l.txt", "l.txt", "phases", None, columns=columns, unit="seconds", fps=25, background="none"
-    )
+    data = on_all(str(two_videos), "phases", None, columns=columns, unit="seconds", fps=25, background="none")
     assert data.classes == ["none", "x", "y"]
     assert data.test.videos[0].labels.tolist() == [1, 1, 2, 2, 0, 0]
 
@@ -303,7 +343,7 @@ def test_a_file_per_video_may_be_a_class_per_line_or_a_table_without_a_header(tw
 def test_tools_of_cholec80_are_several_labels_of_every_25th_frame(two_videos):
     for name in ("video1", "video10"):
         (two_videos / "phases" / f"{name}-tool.txt").write_text("Frame\tGrasper\tHook\n0\t1\t0\n2\t1\t1\n")
-    data = annotated_set(str(two_videos), "l.txt", "l.txt", "phases/*-tool.txt", None, multi_label=True)
+    data = on_all(str(two_videos), "phases/*-tool.txt", None, multi_label=True)
     assert data.classes == ["Grasper", "Hook"]
     assert data.test.videos[1].labels.tolist() == [[1, 0], [_, _], [1, 1], [_, _]]
 
@@ -311,17 +351,17 @@ def test_tools_of_cholec80_are_several_labels_of_every_25th_frame(two_videos):
 def test_the_rate_of_the_annotation_may_differ_from_that_of_the_video(two_videos):
     for name in ("video1", "video10"):
         (two_videos / "phases" / f"{name}-phase.txt").write_text("Frame\tPhase\n0\tx\n1\ty\n")
-    arguments = (str(two_videos), "l.txt", "l.txt", "phases", ["x", "y"])
-    data = annotated_set(*arguments, fps=3, annotation_fps=1)
+    arguments = (str(two_videos), "phases", ["x", "y"])
+    data = on_all(*arguments, fps=3, annotation_fps=1)
     assert data.test.videos[0].labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.test.videos[1].labels.tolist() == [0, 0, 0, 1]  # the last row reaches two thirds of a second too far
     assert "2 segments clipped" in data.source  # the list serves training and test
     with pytest.raises(SeqclfError, match=r"phases.*2 of 6 frames of video1.*annotation_fps"):
-        annotated_set(*arguments, fps=3)
-    data = annotated_set(*arguments, fps=3, annotation_fps=3)  # the other frames have no label
+        on_all(*arguments, fps=3)
+    data = on_all(*arguments, fps=3, annotation_fps=3)  # the other frames have no label
     assert data.test.videos[0].labels.tolist() == [0, 1, _, _, _, _]
     with pytest.raises(SeqclfError, match=r"video10-phase\.txt, line 3.*past_end"):
-        annotated_set(*arguments[:3], "phases", ["x", "y"], fps=3, annotation_fps=1, past_end=0)
+        on_all(*arguments, fps=3, annotation_fps=1, past_end=0)
 
 
 def test_rows_of_frames_that_count_from_1_are_recognised(tmp_path):
@@ -330,13 +370,13 @@ def test_rows_of_frames_that_count_from_1_are_recognised(tmp_path):
     (tmp_path / "l.txt").write_text("a.npy\nb.npy\n")
     rows = [f"a,{n},{'xy'[n > 2]}\n" for n in range(1, 5)] + ["b,1,x\n", "b,2,y\n"]
     (tmp_path / "s.csv").write_text("video,frame,label\n" + "".join(rows))
-    data = annotated_set(str(tmp_path), "l.txt", "l.txt", "s.csv", None)
+    data = on_all(str(tmp_path), "s.csv", None)
     assert [video.labels.tolist() for video in data.test.videos] == [[0, 0, 1, 1], [0, 1, _, _]]
     assert "numbered from 1" in data.source
     (tmp_path / "s.csv").write_text("video,frame,label\nb,1,x\nb,2,y\na,3,x\n")  # no evidence
-    data = annotated_set(str(tmp_path), "l.txt", "l.txt", "s.csv", None)
+    data = on_all(str(tmp_path), "s.csv", None)
     assert data.test.videos[1].labels.tolist() == [_, 0, 1, _]
-    data = annotated_set(str(tmp_path), "l.txt", "l.txt", "s.csv", None, first_frame=1)
+    data = on_all(str(tmp_path), "s.csv", None, first_frame=1)
     assert data.test.videos[1].labels.tolist() == [0, 1, _, _]
 
 
@@ -378,4 +418,4 @@ def test_a_clip_of_a_list_may_end_a_little_late_and_is_counted(two_videos):
 
 def test_missing_class_names_are_asked_for(two_videos):
     with pytest.raises(SeqclfError, match=r"classes\.txt.*classes="):
-        annotated_set(str(two_videos), "l.txt", "l.txt", "phases")
+        on_all(str(two_videos), "phases", "classes.txt")

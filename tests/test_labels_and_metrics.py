@@ -88,7 +88,7 @@ def test_clips_are_classified_by_their_last_frame_where_only_their_end_is_traine
             np.save(tmp_path / f"{k}.npy", clips.frames[k].numpy())
         sources = [ArrayFile(tmp_path / f"{k}.npy", frame_shape=(2,)) for k in range(2)]
         clips = Videos([Video(str(k), sources[k], k) for k in range(2)], training=True, labelling=labelling)
-    assert Data(clips, clips, "ab", "toy").decision_rule() == rule
+    assert Data(clips, clips, "ab", "toy", allow_shared=True).decision_rule() == rule
 
 
 def test_the_command_line_sets_how_many_frames_are_labelled():

@@ -38,7 +38,7 @@ def clips(labels, labelling=last_frame, frames=FRAMES, **keywords):
 
 
 def data(part, classes="abc"):
-    return Data(part, part, list(classes), "made")
+    return Data(part, part, list(classes), "made", allow_shared=True)
 
 
 def test_labels_of_clips_are_those_of_each_class_on_its_own():

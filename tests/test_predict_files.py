@@ -43,7 +43,7 @@ class Blank:
 def data(sampling=partial(dense, frames=4, stride=2), classes=CLASSES, transform=None, root=None):
     videos = [Video("a" * (k + 1), Blank(f"{root}/" + "a" * (k + 1)), k % 3) for k in range(3)]
     clips = Videos(videos, sampling, transform, workers=0)
-    return Data(clips, clips, classes, "blank frames")
+    return Data(clips, clips, classes, "blank frames", allow_shared=True)
 
 def get_config():
     model = partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=6))

@@ -338,8 +338,9 @@ def test_a_check_names_what_would_stop_training_and_what_may_be_wrong(listed):
         file.write("copy,x,test,s1\nwide,y,test,s4\nnone,y,test,s4\nbroken,y,train,s5\n")
     found = check_videos(listed / "l.csv", listed / "set", full=True)
     problems, warnings = "\n".join(found.problems), "\n".join(found.warnings)
-    assert len(found.problems) == 2 and "line 7: video 'none'" in problems and "broken/1.png" in problems
-    for words in ("a and ", "copy", "s1", "2 sizes", "1 duplicate file"):
+    assert len(found.problems) == 3 and "line 7: video 'none'" in problems and "broken/1.png" in problems
+    assert "such as s1" in problems
+    for words in ("a and ", "copy", "2 sizes", "1 duplicate file"):
         assert words in warnings
     assert found.files[str(listed / "set" / "broken")].error
 

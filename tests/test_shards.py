@@ -262,8 +262,9 @@ def test_a_pattern_selects_the_packed_pictures(tmp_path, prepare):
     words = ("shards", tmp_path / "list.txt", "--root", tmp_path / "set", "--out", tmp_path / "out")
     code, _, err = prepare(*words, "--list-form", "lrcn")
     assert code == 2 and "pattern=" in err and not list((tmp_path / "out").glob("*"))
-    assert prepare(*words, "--list-form", "lrcn", "--pattern", "img_*")[0] == 0
-    video = shard_set(str(tmp_path / "out"), test="train").train.videos[0]
+    for part in ("train", "test"):
+        assert prepare(*words, "--list-form", "lrcn", "--pattern", "img_*", "--part", part)[0] == 0
+    video = shard_set(str(tmp_path / "out")).train.videos[0]
     assert len(video.source) == 3 and video.source.frame_shape == (3, 6, 8) and video.name == "walk/v"
 
 
@@ -511,17 +512,20 @@ def test_a_damaged_picture_is_named_or_skipped(tmp_path, pack):
 def test_pictures_of_two_sizes_and_two_names_of_a_class_are_refused(tmp_path):
     label = b'{"label": 0, "class": "%s"}'
     files = {"a.1.png": picture(), "a.2.png": picture((9, 6)), "a.json": label % b"walk"}
-    write_tar(tmp_path / "train-0.tar", files)
-    data = shard_set(str(tmp_path), test="train")
+    for part in ("train", "test"):
+        write_tar(tmp_path / f"{part}-0.tar", files)
+    data = shard_set(str(tmp_path))
     assert data.classes == ["walk"]
     with pytest.raises(SeqclfError, match=r"sample a: frame 1 .*9x6.*frame 0 .*8x6"):
         data.train.videos[0].source.read([0, 1])
     write_tar(tmp_path / "train-1.tar", {"b.png": picture(), "b.json": label % b"run"})
     with pytest.raises(SeqclfError, match=r"sample b: class 0 .*'run'.*'walk'"):
-        shard_set(str(tmp_path), test="train")
-    assert shard_set(str(tmp_path), test="train", classes=["go", "stand"]).num_classes == 2
+        shard_set(str(tmp_path))
+    assert shard_set(str(tmp_path), classes=["go", "stand"]).num_classes == 2
     with pytest.raises(SeqclfError, match=r"background 'none' .*go"):
-        shard_set(str(tmp_path), test="train", classes=["go"], background="none")
+        shard_set(str(tmp_path), classes=["go"], background="none")
+    with pytest.raises(SeqclfError, match=r"'a'.*train.*test"):
+        shard_set(str(tmp_path), test="train", classes=["go", "stand"])
 
 
 def test_a_split_column_selects_the_videos_of_a_part(made, prepare, tmp_path):

@@ -125,7 +125,7 @@ def odd_set(root):
 
 def test_annotated_videos_may_have_spaces_in_their_paths_and_be_left_out(tmp_path):
     root = odd_set(tmp_path)
-    read = partial(annotated_set, root, test="good.txt", segments="s.csv", classes=["x", "y"])
+    read = partial(annotated_set, root, test="good.txt", split="good.txt", segments="s.csv", classes=["x", "y"])
     data = read("bad.txt", on_error="skip")
     assert [video.name for video in data.train.videos] == ["a b/v 1", "a b/v 2"]
     assert [video.labels.tolist() for video in data.train.videos] == [[-100, 0, 0, -100, -100, -100], [1] * 6]
@@ -156,7 +156,7 @@ def test_a_run_records_what_was_left_out(tmp_path):
     root = odd_set(tmp_path / "set")
     data = partial(video_set, root, "bad.txt", "test.txt", on_error="skip")
     (tmp_path / "set" / "bad.txt").write_text("damaged.mp4,x\na b/v 1,x\nmissing.mp4,y\nc/v 1,y\n")
-    (tmp_path / "set" / "test.txt").write_text("a b/v 2,x\ndamaged.mp4,y\n")
+    (tmp_path / "set" / "test.txt").write_text("a b/v 2,x\nmissing.mp4,y\n")
     experiment = seqclf.Experiment(
         data=data,
         model=partial(seqclf.FrameSequenceClassifier, temporal=partial(seqclf.LSTM, hidden=4)),
@@ -189,7 +189,7 @@ def test_a_pattern_chooses_among_pictures_and_flow(tmp_path):
         (tmp_path / name).write_text("v 0\n")
     with pytest.raises(SeqclfError, match=r"flow_x_\*, img_\*.* pattern='img_\*'"):
         video_set(str(tmp_path), "l.txt", "m.txt")
-    data = video_set(str(tmp_path), "l.txt", "m.txt", pattern="img_*")
+    data = video_set(str(tmp_path), "l.txt", "m.txt", pattern="img_*", split="m.txt")
     assert data.test.batch(torch.arange(1)).frames.unique().tolist() == [200]
 
 
@@ -219,8 +219,6 @@ def test_one_list_serves_both_parts_by_its_split_column_only(tmp_path):
     (tmp_path / "l.csv").write_text("path,label\nv0,a\nv1,b\n")
     with pytest.raises(SeqclfError, match=r"l\.csv.*split_column"):
         video_set(str(tmp_path), "l.csv", str(tmp_path / "l.csv"))
-    (tmp_path / "m.csv").write_text("path,label\nv1,b\nv2,a\n")
-    assert "v1" in video_set(str(tmp_path), "l.csv", "m.csv").warning
 
 
 def test_numbers_mean_the_same_classes_in_both_lists(tmp_path):
@@ -289,9 +287,10 @@ def annotated(root, segments, **keywords):
     """The folders and videos in ``root``, with these rows of segments."""
     videos = sorted(path.name for path in root.iterdir() if path.is_dir() or path.suffix == ".mp4")
     (root / "l.txt").write_text("".join(f"{name}\n" for name in videos))
-    (root / "m.txt").write_text((root / "l.txt").read_text())
     (root / "s.csv").write_text("video,start,end,label\n" + "".join(f"{line}\n" for line in segments))
-    return annotated_set(str(root), "l.txt", "m.txt", "s.csv", ["bg", "act"], background="bg", **keywords)
+    return annotated_set(
+        str(root), "l.txt", "l.txt", "s.csv", ["bg", "act"], split="l.txt", background="bg", **keywords
+    )
 
 
 def active(data, video=0) -> list[int]:
@@ -416,7 +415,10 @@ def test_seconds_are_player_time_where_the_picture_starts_after_the_sound(tmp_pa
     (out.parent / "l.txt").write_text(out.name + "\n")
     (out.parent / "s.csv").write_text(f"video,start,end,label\n{out.name},3.01,3.99,white\n")
     data = annotated_set(
-        str(out.parent), "l.txt", "l.txt", "s.csv", ["black", "white"], background="black", unit="seconds"
+        *(str(out.parent), "l.txt", "l.txt", "s.csv", ["black", "white"]),
+        split="l.txt",
+        background="black",
+        unit="seconds",
     )
     video = data.test.videos[0]
     seconds = video.source.seconds
@@ -426,7 +428,11 @@ def test_seconds_are_player_time_where_the_picture_starts_after_the_sound(tmp_pa
     labelled = video.labels.nonzero()[:, 0]
     assert abs(labelled[0].item() - 25) <= 1 and abs(labelled[-1].item() - 49) <= 1
     half = annotated_set(
-        str(out.parent), "l.txt", "l.txt", "s.csv", ["black", "white"], background="black", unit="seconds", fps=12.5
+        *(str(out.parent), "l.txt", "l.txt", "s.csv", ["black", "white"]),
+        split="l.txt",
+        background="black",
+        unit="seconds",
+        fps=12.5,
     )
     assert float(half.test.videos[0].source.seconds[0]) == pytest.approx(float(seconds[0]))
     assert abs(half.test.videos[0].labels.nonzero()[0].item() - 13) <= 1

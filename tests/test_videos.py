@@ -244,7 +244,7 @@ def test_frames_of_two_sizes_are_refused_in_a_batch():
     assert known.frame_shape == (3, 4, 5)
     with pytest.raises(SeqclfError, match=r"video0\.mp4: .*\(3, 5, 5\)"):
         known.batch(torch.arange(1, 2))
-    data = Data(Videos(videos[:1], training=True), Videos(videos[1:]), ["a"], "two sizes")
+    data = Data(Videos(videos[:1], training=True), Videos(videos[1:]), ["a"], "two sizes", allow_shared=True)
     with pytest.raises(SeqclfError, match=r"train .*\(3, 4, 5\)"):
         data.identity()
 
@@ -280,6 +280,7 @@ def video_data(training_frames=5):
         test=Videos(videos),
         classes=["a", "b", "c"],
         source="numbers",
+        allow_shared=True,
     )
 
 
@@ -338,7 +339,7 @@ def test_truncation_changes_only_the_gradient_and_nothing_at_the_whole_length(tm
 
 def test_sixteen_frames_of_a_long_misclassified_video_are_kept_evenly():
     videos = Videos(some_videos((20, 5), shape=(3, 4, 4)))
-    data = Data(train=videos, test=videos, classes=["a", "b", "c"], source="numbers")
+    data = Data(train=videos, test=videos, classes=["a", "b", "c"], source="numbers", allow_shared=True)
     frames = most_wrong_frames(data, [1, 0])
     assert frames.shape == (2, 16, 3, 4, 4)
     long, short = (videos.batch(torch.tensor([i])).frames[0].numpy() for i in (0, 1))

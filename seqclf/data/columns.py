@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-Columns = Mapping[str, str | int | Sequence[str]]
+Columns = Mapping[str, str | int | Sequence[str] | None]
 """The purpose of a column -> its name in the header, or its number from 0 in a file without a header. The purpose
-"labels" takes the names of several columns, one per class."""
+"labels" takes the names of several columns, one per class. None ignores a column with a usual name, such as "group"."""
 
 PURPOSES = ("path", "video", "label", "labels", "class_name", "split", "group", "start", "end", "frame")
 """The purposes of columns; "path" and "video" are the same."""

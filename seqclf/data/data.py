@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ import torch
 from seqclf.batch import SeqclfError
 from seqclf.data.clips import Clips
 from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision, describe_input, labels_last_frames
+from seqclf.data.leaks import leaks
 from seqclf.data.source import one_shape
 from seqclf.data.videos import Videos
 
@@ -35,9 +35,11 @@ class Data:
             None: "last" if only the last frames of training clips are labelled (``last_frame``, ``last_frames``), else
             "mean".
         held_out: which training clips became the validation part, for the run's record; set by ``hold_out``.
+        allow_shared: whether a video or group may be in two parts, as where a run is evaluated on its training videos;
+            ``warning`` then names it.
 
     Raises:
-        SeqclfError: a class is named twice, a label is out of range, or a group is in two parts.
+        SeqclfError: a class is named twice, a label is out of range, or a video or group is in two parts.
     """
 
     train: Clips | Videos
@@ -50,6 +52,7 @@ class Data:
     background: Sequence[int] | None = None
     decision: DecisionRule | None = None
     held_out: dict[str, Any] | None = None
+    allow_shared: bool = False
 
     def __post_init__(self) -> None:
         check_decision(self.decision)
@@ -66,16 +69,12 @@ class Data:
                 raise SeqclfError(f"{self.source}: multi_label differs between the train and the {name} part")
         if self.multi_label and self.background is not None:
             raise SeqclfError(f"{self.source}: background= is for one class per frame, not for multi-label data")
-        self._check_groups()
-
-    def _check_groups(self) -> None:
-        parts = {name: set(clips.groups) for name, clips in self.parts().items() if clips.groups is not None}
-        for (one, first), (other, second) in combinations(parts.items(), 2):
-            if first & second:
-                raise SeqclfError(
-                    f"{self.source}: group {min(first & second)!r} is in the {one} part and in the {other} part: give "
-                    "all its clips to one of them"
-                )
+        same, near = leaks(self.parts())
+        if same and not self.allow_shared:
+            raise SeqclfError(f"{self.source}: {same[0]}")
+        for note in [*(one.partition(": ")[0] for one in same), *near]:
+            if note not in (self.warning or ""):
+                self.warning = f"{self.warning}; {note}" if self.warning else note
 
     @property
     def num_classes(self) -> int:

@@ -12,7 +12,7 @@ from seqclf.data.columns import GROUP, LABEL, LABEL_NAME, PATH, SPLIT, START, ST
 from seqclf.data.label_cells import class_columns, classes_of, expect_one, labels_in
 from seqclf.data.list_lines import Rows, hmdb51_rows, line_rows, make_row, path_lines
 from seqclf.data.spans import Unit, read_span, span_columns
-from seqclf.data.tables import Record, Table, header_of, read_table, whole_number
+from seqclf.data.tables import Record, Table, header_of, named_columns, read_table, whole_number
 from seqclf.runtime.text import counted
 
 FORMS = ("auto", "lrcn", "ucf101", "rawframes", "plain", "csv", "kinetics")
@@ -49,8 +49,9 @@ def read_rows(
         and (header.find("label", LABEL) is not None or len(header.header) > 2 - (separator is not None))
         and all(whole_number(name) is None for name in header.header)  # a first row of values, not a header
     )
-    kinetics = form == "kinetics" or (form == "auto" and not columns and header.find("", ("youtubeid",)) is not None)
-    if kinetics or form == "csv" or columns or header.records or (form == "auto" and usual):
+    named = named_columns(columns)
+    kinetics = form == "kinetics" or (form == "auto" and not named and header.find("", ("youtubeid",)) is not None)
+    if kinetics or form == "csv" or named or header.records or (form == "auto" and usual):
         return _table_rows(read_table(path, columns), kinetics, clips, separator, known)
     return line_rows(path, form, separator)
 
@@ -62,7 +63,11 @@ def read_path_rows(path: Path, columns: Columns | None = None) -> Rows:
     header = header_of(path, columns)
     others = [header.find("", names) for names in (LABEL, SPLIT, GROUP, START, START_FRAME, START_SECONDS)]
     video = header.find("path", PATH)
-    if columns or header.records or (video is not None and (len(header.header) == 1 or others != [None] * len(others))):
+    if (
+        named_columns(columns)
+        or header.records
+        or (video is not None and (len(header.header) == 1 or others != [None] * len(others)))
+    ):
         table = read_table(path, columns)
         found = _rows_of(table, "csv", "no label")
         video = _need(table, "path", PATH)

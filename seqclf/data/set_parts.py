@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,24 +95,11 @@ class SetParts:
     def data(self, classes: Sequence[str], descriptions: Sequence[str], **more: Any) -> Data:
         """The parts as one data set."""
         source, found = f"{self.root} ({'; '.join(descriptions)})", self.found
-        warning = self._shared()
-        return Data(found["train"], found["test"], classes, source, found.get("validation"), warning=warning, **more)
-
-    def _shared(self) -> str | None:
-        """A warning about videos and groups that are in two parts; None for none, or with ``split``.
-
-        The part that comes later then has no groups, since some data sets divide the videos of a subject on purpose.
-        """
-        train, test = ({(v.source.path, v.name) for v in self.found[part].videos} for part in ("train", "test"))
-        both, warnings = train & test, []
-        if both:
-            warnings.append(f"{counted(len(both), 'video')} in training and in test, such as {min(both)[1]}")
-        groups = {name: set(part.groups or ()) for name, part in self.found.items()}
-        for one, other in combinations(groups, 2):
-            if shared := groups[one] & groups[other]:
-                warnings.append(f"{counted(len(shared), 'group')} in {one} and in {other}, such as {min(shared)}")
-                self.found[other].groups = None
-        return "; ".join(warnings) if warnings and self.split is None else None
+        return Data(
+            *(found["train"], found["test"], classes, source, found.get("validation")),
+            allow_shared=self.split is not None,
+            **more,
+        )
 
 
 def videos_of(found: VideoList, reader: Callable[[Path], Source], past_end: float | None) -> list[Video]:

@@ -79,7 +79,8 @@ def video_set(
         on_error: "raise"; "skip" to leave out videos that are missing or can't be read; "skip_frames" to leave out the
             frames of video files that can't be decoded. What is left out is reported and recorded.
         first_label: 0 or 1, the number of the first class; None detects it, or raises if it is ambiguous.
-        columns: the columns "path", "label" and "split" of the lists; see ``read_list``.
+        columns: the columns "path", "label", "split" and "group" of the lists; see ``read_list``. ``{"group": None}``
+            ignores the column of groups.
         split_column: the column that assigns rows to training, validation and test; None looks for the usual names,
             such as "split" or "fold".
         test_split: the value in that column that marks test rows, such as the number of a fold.
@@ -180,7 +181,8 @@ def annotated_set(
         inclusive: with unit "frames", ``end`` is the last frame of a segment.
         first_label: 0 or 1, the number of the first class, if labels are numbers. None takes it from the file of
             classes, or detects it, or raises if it is ambiguous.
-        columns: the columns "video", "start", "end" and "label" of the table; see ``read_segments``.
+        columns: the columns "video", "start", "end" and "label" of the table, see ``read_segments``; and "group" of the
+            lists.
         multi_label: whether a frame may have several labels; segments may then overlap.
         annotation_fps: the frame rate of the annotation; None for the rate of each video.
         first_frame: the number of a video's first frame in the table. None detects 1 if the table has a row per frame;
@@ -195,7 +197,11 @@ def annotated_set(
         *(root, train, test, validation, split, split_column, test_split, sampling, test_sampling, transform),
         *(test_transform, None, workers, on_error, multi_label, separator),
     )
-    lists = {part: read_paths(p, root, parts.missing(), select=select) for part, (p, select) in parts.lists().items()}
+    of_lists = {purpose: columns[purpose] for purpose in ("group",) if columns is not None and purpose in columns}
+    lists = {
+        part: read_paths(path, root, parts.missing(), columns=of_lists, select=select)
+        for part, (path, select) in parts.lists().items()
+    }
     table = read_segments(
         *(resolve_path(segments, root), unit, names, background, inclusive, columns, on_error, first_label),
         *(parts.label_separator(), dict.fromkeys(entry.name for found in lists.values() for entry in found.videos)),

@@ -65,6 +65,8 @@ class Table:
         """
         found = None
         if purpose in self.columns:
+            if self.columns[purpose] is None:
+                return None
             found = self.mapped(self.columns[purpose], purpose)
         else:
             keys = [normal(name) for name in self.header]
@@ -166,7 +168,8 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
         io.StringIO("\n".join(lines), newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
     )
     header: list[str] = []
-    if columns and all(isinstance(column, int) for column in columns.values()):
+    named = named_columns(columns)
+    if named and all(isinstance(column, int) for column in named):
         header = [str(k) for k in range(len(next(csv.reader([head], delimiter=delimiter))))]
     records = []
     try:
@@ -186,6 +189,11 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
     if not records:
         raise SeqclfError(f"{path}: has no rows below the header (without a header, set columns= to numbers)")
     return Table(path, header, records, len(comments), delimiter, columns)
+
+
+def named_columns(columns: Columns | None) -> list[Any]:
+    """The columns of a mapping that are not ignored."""
+    return [column for column in (columns or {}).values() if column is not None]
 
 
 def check_columns(path: str | Path, columns: Columns | None) -> Columns:

@@ -200,7 +200,7 @@ def _add_clips(out: VideoCheck, rows: Iterable[Row], sources: dict[str, Source],
                 frames, clipped = len(span), clipped + span.clipped
             except SeqclfError as error:
                 out.problems.append(f"line {entry.line}: {error}")
-        out.clips.append(Clip(part, entry.name, path, names, entry.group, dict.fromkeys(names, frames)))
+        out.clips.append(Clip(part, entry.name, path, names, entry.group, dict.fromkeys(names, frames), entry.span))
     if clipped:
         out.warnings.append(f"{counted(clipped, 'clip')} cut at the end of the video")
 

@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from seqclf.data.leaks import REGROUP
 from seqclf.runtime.text import counted
 
 
@@ -38,7 +39,7 @@ class File:
 
 @dataclass
 class Clip:
-    """A row of a list: its part, video, classes and group, and how many frames each class has."""
+    """A row of a list: its part, video, classes and group, how many frames each class has, and start and end."""
 
     part: str
     name: str
@@ -46,6 +47,7 @@ class Clip:
     classes: list[str]
     group: str | None = None
     frames: dict[str, int] = field(default_factory=dict)
+    span: tuple[float, float] | None = None
 
 
 @dataclass
@@ -109,16 +111,24 @@ def compare_parts(out: VideoCheck) -> None:
     """Reports videos and groups that are in two parts, duplicate videos, and classes without videos."""
     same = _same_content(out.files.values())
     content = {path: same.get(path, path) for path in out.files}
-    parts = {part: {content[clip.path] for clip in out.clips_of(part)} for part in out.parts}
-    for one, other in combinations(parts, 2):
-        both = sorted(parts[one] & parts[other])
+    for one, other in combinations(out.parts, 2):
+        first, second = ({(clip.path, clip.span) for clip in out.clips_of(part)} for part in (one, other))
+        between = f"in {one} and in {other}"
+        if first & second:
+            out.problems.append(
+                f"{counted(len(first & second), 'video')} {between}, such as {min(path for path, _ in first & second)}"
+            )
+        both = {content[path] for path, _ in first} & {content[path] for path, _ in second} - {
+            content[path] for path, _ in first & second
+        }
         if both:
-            copies = [path for path in out.files if content[path] == both[0]]
+            copies = [path for path in out.files if content[path] == min(both)]
             shown = " and ".join(dict.fromkeys((copies[0], copies[-1])))
-            out.warnings.append(f"{counted(len(both), 'video')} in {one} and in {other}: {shown}")
+            out.warnings.append(f"{counted(len(both), 'video')} {between}: {shown}")
         groups = {clip.group for clip in out.clips_of(one)} & {clip.group for clip in out.clips_of(other)} - {None}
         if groups:
-            out.warnings.append(f"{counted(len(groups), 'group')} in {one} and in {other}: {min(map(str, groups))}")
+            least = min(map(str, groups))
+            out.problems.append(f"{counted(len(groups), 'group')} {between}, such as {least}: {REGROUP}")
     copies = [path for path in same if same[path] != path]
     if copies:
         out.warnings.append(f"{counted(len(copies), 'duplicate file')}, such as {copies[0]} of {same[copies[0]]}")

@@ -74,6 +74,7 @@ def prepare_shards(
         names = found.classes
     else:
         labels: dict[str, Any] = {"background": background, "unit": unit, "fps": fps, "pattern": pattern}
+        labels["split"] = str(list_file)
         data = annotated_set(str(root), str(list_file), str(list_file), segments, classes, **labels)
         videos, names = data.parts().get(part, data.train).videos, list(data.classes)  # type: ignore[union-attr, assignment]
     if before is not None and before != names:

@@ -1,0 +1,55 @@
+"""Videos and groups that are in two parts of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import Any
+
+from seqclf.data.clips import Clips
+from seqclf.data.source import Video
+from seqclf.data.spans import VideoSpan
+from seqclf.data.videos import Videos
+from seqclf.runtime.text import counted
+
+REMOVE = "remove it from one of them, or set split= to evaluate on the videos of another list"
+REGROUP = (
+    "give the whole group to one of them, or give no groups (columns={'group': None} ignores the column of a list)"
+)
+
+
+def leaks(parts: Mapping[str, Clips | Videos]) -> tuple[list[str], list[str]]:
+    """What parts share.
+
+    Args:
+        parts: the data sets, by the name of their part.
+
+    Returns:
+        a message for each pair of parts with a common video, or clip of a video, or group; and a message for each pair
+        with different clips of one video.
+    """
+    same, near = [], []
+    for (one, first), (other, second) in combinations(parts.items(), 2):
+        between = f"is in the {one} part and in the {other} part"
+        if isinstance(first, Videos) and isinstance(second, Videos):
+            clips, others = _clips_of(first.videos), _clips_of(second.videos)
+            if both := sorted(clips.keys() & others.keys(), key=str):
+                same.append(f"video {clips[both[0]]!r} {between}{_more(both)}: {REMOVE}")
+            elif videos := sorted({path for path, _ in clips} & {path for path, _ in others}):
+                near.append(f"{counted(len(videos), 'video')} with clips in {one} and in {other}, such as {videos[0]}")
+        if groups := sorted(set(map(str, first.groups or ())) & set(map(str, second.groups or ()))):
+            same.append(f"group {groups[0]!r} {between}{_more(groups)}: {REGROUP}")
+    return same, near
+
+
+def _clips_of(videos: Iterable[Video]) -> dict[tuple[str, Any], str]:
+    """The name of each video by its path, and by start and end if it is a clip inside a video."""
+    spans = ((video, video.source) for video in videos)
+    return {
+        (source.path, (source.start, source.end) if isinstance(source, VideoSpan) else None): video.name
+        for video, source in spans
+    }
+
+
+def _more(shared: list[Any]) -> str:
+    return f", and {len(shared) - 1:,} more" if len(shared) > 1 else ""
