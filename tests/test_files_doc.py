@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from made_videos import noise, write_folder
 
 import seqclf
 from seqclf.evaluation.multi_label import MultiLabelMetrics
+from seqclf.preparing.check_report import plain_values
 
 DOC = (Path(__file__).resolve().parents[1] / "docs/files.md").read_text(encoding="utf-8")
 ONLY_ANNOTATED_VIDEOS = {"edit", "f1_10", "f1_25", "f1_50"}
@@ -49,3 +51,11 @@ def test_metrics(run):
 
 def test_record(run):
     assert documented("run.json") == set(json.loads((run / "run.json").read_text()))
+
+
+def test_check(tmp_path):
+    write_folder(tmp_path / "a", noise(2, 3, 4, 4))
+    (tmp_path / "l.csv").write_text("path,label\na,x\n")
+    content = plain_values(seqclf.check_videos(tmp_path / "l.csv", tmp_path))
+    for table, part in enumerate((content, content["parts"]["all"], content["files"][0], content["clips"][0])):
+        assert documented("check.json", table) == set(part)

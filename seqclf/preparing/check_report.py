@@ -50,7 +50,7 @@ def plain_values(check: VideoCheck) -> dict[str, Any]:
             for file in check.files.values()
         ],
         "clips": [
-            {"part": c.part, "name": c.name, "classes": c.classes, "group": c.group, "frames": c.frames}
+            {"part": c.part, "name": c.name, "span": c.span, "classes": c.classes, "group": c.group, "frames": c.frames}
             for c in check.clips
         ],
     }
