@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from seqclf import GRU, IGNORE, LSTM, RNN, FrameSequenceClassifier, Identity, SeqclfError
+from seqclf import GRU, IGNORE, LSTM, RNN, FrameSequenceClassifier, Identity, Normalize, SeqclfError
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.transforms import mirror, ten_crops
 from seqclf.prediction import Prediction, Predictor, fuse
@@ -257,6 +257,87 @@ def test_streamed_frame_by_frame_is_the_whole_video(temporal):
     streamed = torch.stack([stream(frame) for frame in frames])
     close(streamed, predictor(frames).probabilities)
     close(streamed, predictor.windows(frames, frames=None).probabilities)
+
+
+class OwnLSTM(LSTM):
+    """A subclass with a forward pass of its own."""
+
+    def forward(self, features, is_first=None, state=None, lengths=None):
+        outputs, state = super().forward(features, is_first, state, lengths)
+        return outputs.sin(), state
+
+
+class Thousandths(nn.Module):
+    """A preprocessing of its own."""
+
+    def forward(self, frames):
+        return frames.float() / 1000
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"preprocess": partial(Normalize, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), bgr=True)},
+        {"preprocess": Thousandths},
+        {"temporal": partial(LSTM, hidden=6, layers=3, dropout=0.5, dropout_after=0.5)},
+        {"temporal": partial(GRU, hidden=6, layers=2, residual=True, layer_norm=True, projection=True)},
+        {"temporal": partial(OwnLSTM, hidden=6)},
+        {"refine": [partial(LSTM, hidden=4), partial(RNN, hidden=3)]},
+        {"encoder": lambda shape: nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()), "channels_last": True},
+    ],
+    ids=lambda parts: next(iter(parts)),
+)
+def test_streamed_is_whole_for_every_kind_of_part(parts):
+    torch.manual_seed(0)
+    options = {"preprocess": Normalize, "temporal": TEMPORALS[1]} | parts
+    model = FrameSequenceClassifier(frame_shape=(3, 8, 10), num_classes=3, **options)
+    predictor, frames = Predictor(model, "abc"), noise(5, 3, 8, 10)
+    stream = predictor.stream()
+    for clip in (frames, frames / 255):
+        stream.reset()
+        close(torch.stack([stream(frame) for frame in clip]), predictor(clip).probabilities)
+
+
+def test_frames_of_one_stream_may_change_their_type_and_hold_no_nan():
+    predictor, frames = make_predictor(), noise(6, 3, 8, 10)
+    stream = predictor.stream()
+    mixed = [frame / 255 if number % 3 else frame for number, frame in enumerate(frames)]
+    for frame, expected in zip(mixed, predictor(frames).probabilities, strict=True):
+        with pytest.raises(SeqclfError, match=r"the frame: .*not finite"):
+            stream(frame * torch.nan)
+        close(stream(frame), expected)
+
+
+def test_the_state_of_a_stream_can_be_set_and_is_checked():
+    predictor, frames = make_predictor(), noise(6, 3, 8, 10)
+    stream, other = predictor.stream(), predictor.stream()
+    for frame in frames[:3]:
+        stream(frame)
+    other(frames[5])
+    other.state = stream.state
+    for frame in frames[3:]:
+        assert torch.equal(stream(frame), other(frame))
+    other.state = tuple(part[:, :, :2] for part in stream.state)
+    with pytest.raises(SeqclfError, match="state"):
+        other(frames[0])
+
+
+@pytest.mark.parametrize("name", ["", "preprocess", "encoder", "temporal", "head"])
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook"])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_hook_is_called_at_every_frame(name, kind, everywhere):
+    predictor, frames = make_predictor(), noise(6, 3, 8, 10)
+    expected, module = predictor(frames).probabilities, predictor.model.get_submodule(name)
+    stream, calls = predictor.stream(), []
+    close(torch.stack([stream(frame) for frame in frames[:2]]), expected[:2])
+    add = getattr(torch.nn.modules.module if everywhere else module, "register_" + "module_" * everywhere + kind)
+    handle = add(lambda part, *_: calls.append(part))
+    try:
+        close(torch.stack([stream(frame) for frame in frames[2:4]]), expected[2:4])
+    finally:
+        handle.remove()
+    close(torch.stack([stream(frame) for frame in frames[4:]]), expected[4:])
+    assert sum(part is module for part in calls) == 2
 
 
 def traced():

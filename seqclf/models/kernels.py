@@ -186,7 +186,8 @@ def _kernel(
         zeros = torch.zeros(depth, rows, hidden, dtype=x.dtype, device=x.device)
         state = (zeros, zeros) if mode == "LSTM" else (zeros,)
     if segments is None and len(x) == 1 and cpu and not torch.is_grad_enabled():
-        return _one_frame(mode, x, weights, state)
+        out, memory = one_frame(mode, x[0], weights, state)
+        return out[None], memory
     hx = state if mode == "LSTM" else state[0]
     # with biases, no dropout, what the backward pass needs, one direction and, if not packed, time-major
     options = (weights, True, depth, 0.0, torch.is_grad_enabled(), False)
@@ -200,14 +201,15 @@ def _kernel(
     return y, tuple(final)
 
 
-def _one_frame(mode: str, x: Tensor, weights: list[Tensor], state: Memory) -> tuple[Tensor, Memory]:
-    """One frame ``(1, B, D)`` of a stream, on the CPU: the kernels for sequences prepare more than they compute."""
-    out, cell, finals = x[0], _CELLS[mode], []
-    for layer, before in enumerate(zip(*(h.unbind() for h in state), strict=True)):
-        after = cell(out, before if len(before) > 1 else before[0], *weights[4 * layer : 4 * layer + 4])
-        finals.append(after if isinstance(after, tuple) else (after,))
-        out = finals[-1][0]
-    return out[None], tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+def one_frame(mode: str, x: Tensor, weights: Sequence[Tensor], state: Memory) -> tuple[Tensor, Memory]:
+    """One frame ``(B, D)`` of a stream, on the CPU: the kernels for sequences prepare more than they compute."""
+    cell, pairs = _CELLS[mode], mode == "LSTM"
+    finals = []
+    for layer, before in enumerate(zip(*(h.unbind() for h in state), strict=True) if pairs else state[0].unbind()):
+        after = cell(x, before, *weights[4 * layer : 4 * layer + 4])
+        finals.append(after)
+        x = after[0] if pairs else after
+    return x, tuple(map(torch.stack, zip(*finals, strict=True))) if pairs else (torch.stack(finals),)
 
 
 def _own_loop_wins(x: Tensor, w_hh: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -103,15 +103,21 @@ class Normalize(nn.Module):
         return (values.movedim(-3, -1) if values.dim() >= 4 else values).flatten(0, -2)
 
     def forward(self, frames: Tensor) -> Tensor:
+        return self.prepared(frames)(frames)
+
+    def prepared(self, frames: Tensor) -> Callable[[Tensor], Tensor]:
+        """The forward pass for frames with the shape and dtype of these, with scale and offset computed once."""
         mean, std = self._fitted(self.mean, frames), self._fitted(self.std, frames)
-        if self.bgr:
-            if frames.dim() < 4 or frames.shape[-3] != 3:
-                raise SeqclfError(f"Normalize(bgr=True) takes frames (3, H, W), not {tuple(frames.shape[1:])}")
-            frames = frames.flip(-3)
-        scale = std.reciprocal()
+        if self.bgr and (frames.dim() < 4 or frames.shape[-3] != 3):
+            raise SeqclfError(f"Normalize(bgr=True) takes frames (3, H, W), not {tuple(frames.shape[1:])}")
+        scale, offset = std.reciprocal(), -mean / std
         if not frames.is_floating_point():
             scale = scale / 255
-        return torch.addcmul(-mean / std, frames.to(mean.dtype), scale)
+
+        def normalize(frames: Tensor) -> Tensor:
+            return torch.addcmul(offset, (frames.flip(-3) if self.bgr else frames).to(offset.dtype), scale)
+
+        return normalize
 
     def _fitted(self, statistic: Tensor, frames: Tensor) -> Tensor:
         """Reshapes a statistic to broadcast over the channels of images or over the features."""

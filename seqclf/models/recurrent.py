@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
 from seqclf.models.contract import State, check_features
-from seqclf.models.kernels import Layers, run_layers
+from seqclf.models.kernels import Layers, one_frame, run_layers
 
 Init = Callable[[nn.RNNBase], None]
 """A function that initialises a recurrent module in place, such as ``orthogonal``."""
@@ -93,6 +93,20 @@ class _Recurrent(nn.RNNBase):
         outputs, final = run_layers(layers, features, is_first, memory, lengths)
         if self.bidirectional:
             return outputs, None
+        return outputs, final if len(final) > 1 else final[0]
+
+    def step(self, features: Tensor, state: State) -> tuple[Tensor, State]:
+        """One frame ``(B, D)`` of streams, on the CPU: as ``forward`` in evaluation mode, without checks or extensions.
+
+        Args:
+            features: ``(B, D)`` float.
+            state: the state before the frame, as ``forward`` returns it.
+
+        Returns:
+            outputs ``(B, H)``, and the state after the frame.
+        """
+        memory = state if isinstance(state, tuple) else (state,)
+        outputs, final = one_frame(self.mode, features, self._flat_weights, memory)  # type: ignore[arg-type]
         return outputs, final if len(final) > 1 else final[0]
 
     def extensions(self) -> list[str]:
