@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,10 @@ FIRST = 4
 """Frames in the first piece of a longer clip, from which the size of a frame is known."""
 PIECE_BYTES = 16_000_000
 """Bytes of raw frames in each further piece."""
+LARGE = 1 << 22
+"""The size in bytes from which NumPy asks for large pages."""
+ALIGNED = 64
+"""Bytes. PyTorch's memory begins at a multiple of this."""
 
 
 def read_frames(
@@ -80,9 +86,18 @@ def padded(clips: Sequence[Tensor]) -> Tensor:
         )
     first, shape, T = clips[0], shapes.pop(), max(map(len, clips))
     if first.dim() == 4 and first.stride(1) == 1:  # keep channels last: reordering is slower than copying
-        frames = first.new_empty(len(clips), T, *shape[1:], shape[0]).movedim(-1, 2)
+        frames = _empty((len(clips), T, *shape[1:], shape[0]), first.dtype).movedim(-1, 2)
     else:
-        frames = first.new_empty(len(clips), T, *shape)
+        frames = _empty((len(clips), T, *shape), first.dtype)
     for row, clip in zip(frames, clips, strict=True):
         row[: len(clip)], row[len(clip) :] = clip, 0
     return frames
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """``torch.empty`` in memory of NumPy, which asks for large pages: the first write then costs a quarter."""
+    if (size := math.prod(shape) * dtype.itemsize) < LARGE:
+        return torch.empty(*shape, dtype=dtype)
+    memory = np.empty(size + ALIGNED, np.uint8)
+    start = -memory.ctypes.data % ALIGNED  # results of matrix products depend on it
+    return torch.from_numpy(memory[start : start + size]).view(dtype).view(*shape)
