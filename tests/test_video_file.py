@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from seqclf import SeqclfError
 from seqclf.data import video_decoder, video_file, video_index
 from seqclf.data.video_file import VideoFile
+from seqclf.data.video_references import is_disposable, length_bytes
 
 av = pytest.importorskip("av")
 
@@ -289,6 +290,34 @@ def test_reading_forward_needs_no_seek(video, monkeypatch):
     assert sought == [0]
     source.read([30])  # no frame between is decoded
     assert sought == [0, 24]
+
+
+B_FRAMES = ["h264.mp4", "h264_open.mkv", "h264.flv", "h264_66.mp4", "uneven.mkv", "raw.264", "h264.ts"]
+
+
+@pytest.mark.parametrize("name", B_FRAMES)
+def test_frames_that_no_other_needs_are_not_decoded(name, video, monkeypatch):
+    whole, decoders = decoded(video(name))[0], []
+    opened = video_decoder.Decoder._open
+    monkeypatch.setattr(video_decoder.Decoder, "_open", lambda self: decoders.append(self) or opened(self))
+    source = VideoFile(video(name))
+    assert torch.equal(source.read([11, 23, 35]), whole[[11, 23, 35]])
+    assert decoders[-1].skipped and not decoders[-1].skipped & {11, 23, 35}
+    assert torch.equal(source.read(range(10, 40)), whole[10:])
+
+
+def test_damage_in_a_frame_that_no_other_needs_affects_no_other(video, tmp_path):
+    with av.open(str(video("h264.mp4"))) as file:
+        stream = file.streams.video[0]
+        width = length_bytes(stream.codec_context.extradata)
+        packets = [packet for packet in file.demux(stream) if packet.size]
+        number = next(k for k in range(15, 40) if is_disposable("h264", width, packets[k]))
+    source = VideoFile(overwrite(video("h264.mp4"), tmp_path / "damaged.mp4", number, keep=8))
+    frame = int(source._indexed().number_of[number])
+    with pytest.raises(SeqclfError, match=rf"damaged.mp4: frame {frame} "):
+        source.read([frame])
+    others = [k for k in range(40) if k != frame]
+    assert torch.equal(source.read(others), decoded(video("h264.mp4"))[0][others])
 
 
 def test_many_videos_keep_few_files_open(tmp_path):

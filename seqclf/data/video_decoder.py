@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data.video_container import Frames, Place, decode, expect_size, open_container, packets_of, until_fault
 from seqclf.data.video_index import FrameIndex
 from seqclf.data.video_pixels import upright_planes
+from seqclf.data.video_references import is_disposable, length_bytes
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -34,10 +36,9 @@ class Decoder:
         from av.video.reformatter import VideoReformatter
 
         self.place, self.index = place, index
-        self.number_of = np.full(len(index.seeks), -1)  # of each packet, the number of its frame
-        self.number_of[index.packet] = np.arange(len(index.packet))
+        self.number_of = index.number_of.tolist()  # of each packet, the number of its frame, or -1
         self.frames: Frames = iter(())
-        self.newest = -1
+        self.newest = self.wanted = -1  # the frame that came last, and the one that is read
         self._open()
         self.size = self.stream.codec_context.width, self.stream.codec_context.height
         self.reformatter = VideoReformatter()
@@ -77,6 +78,7 @@ class Decoder:
                 f"{self.place}: frame {number} can't be decoded: the file is damaged near it, and does not say in "
                 "which order the frames there are shown"
             )
+        self.wanted = number
         ahead = self.newest < number and self.start <= start <= self.fed
         if not ahead:
             self._seek(start)
@@ -99,9 +101,10 @@ class Decoder:
                 continue
             if self.sought and came_from == self.start and frame.pict_type not in I_PICTURES:
                 return None
-            now = -1 if came_from < 0 else int(self.number_of[came_from])
+            now = -1 if came_from < 0 else self.number_of[came_from]
             if now > self.newest:  # the first frames after a seek may be shown before the keyframe
-                if now > self.newest + 1 and not self.damaged and self.index.intact is None:
+                explained = bool(self.damaged) or self.index.intact is not None
+                if not explained and not self.skipped.issuperset(range(self.newest + 1, now)):
                     return None
                 self.newest = now
                 if now >= number:
@@ -111,7 +114,7 @@ class Decoder:
     def _expect_intact(self, number: int, packet: int, start: int) -> None:
         """Raises an error where a packet that a frame needs is damaged."""
         for damaged in self.damaged:
-            if start <= damaged <= packet:
+            if damaged == packet or (start <= damaged < packet and damaged not in self.disposable):
                 other = self.number_of[damaged]
                 which = "it" if other == number else f"frame {other}" if other >= 0 else "a frame it is built on"
                 raise SeqclfError(f"{self.place}: frame {number} can't be decoded, {which} is damaged")
@@ -119,6 +122,8 @@ class Decoder:
     def _open(self) -> None:
         """Goes to the beginning of the file."""
         self.container, self.stream = open_container(self.place)
+        codec = self.stream.codec_context
+        self.is_disposable = partial(is_disposable, codec.name, length_bytes(codec.extradata))
         self._begin(0, sought=False)
 
     def _seek(self, start: int) -> None:
@@ -140,6 +145,8 @@ class Decoder:
         self.start = self.fed = start  # the packet that decoding begins with, and the next one to decode
         self.newest = -1  # the number of the frame that came last
         self.damaged: list[int] = []  # the packets since the start that could not be decoded
+        self.disposable: set[int] = set()  # the packets since the start whose frames no other frame needs
+        self.skipped: set[int] = set()  # the numbers of frames that were not decoded, because they are not needed
         self.frames = decode(self.stream.codec_context, self._packets(), self.index.trusted)
 
     def _packets(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
@@ -153,5 +160,10 @@ class Decoder:
                     if self.fed > self.start:
                         return
                     continue  # a seek may end some packets early
-            self.fed += 1
-            yield self.fed - 1, packet
+            at, self.fed = self.fed, self.fed + 1
+            if self.is_disposable(packet):
+                self.disposable.add(at)
+                if self.number_of[at] < self.wanted:
+                    self.skipped.add(self.number_of[at])
+                    continue
+            yield at, packet

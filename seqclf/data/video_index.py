@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -52,6 +53,13 @@ class FrameIndex:
     fault: str | None = None
     streams: int = 1
     stream: int = 0
+
+    @cached_property
+    def number_of(self) -> Ints:
+        """``(P,)``, the number of the frame in each packet; -1 for a packet without a frame that is shown."""
+        numbers = np.full(len(self.seeks), -1)
+        numbers[self.packet] = np.arange(len(self.packet))
+        return numbers
 
 
 def index_frames(place: Place, skip_damaged: bool = False) -> FrameIndex:
@@ -133,12 +141,10 @@ def _doubtful(starts: Ints, faults: list[int]) -> NDArray[np.bool_] | None:
 
 def _intact(place: Place, index: FrameIndex) -> Ints:
     """The numbers of the frames that can be decoded, and are built only on such frames."""
-    number_of = np.full(len(index.seeks), -1)  # of each packet, the number of its frame
-    number_of[index.packet] = np.arange(len(index.packet))
     decoded = np.zeros(len(index.packet), bool)
     faults, newest = set(), -1
     for packet, frame in decode_all(place, index.trusted):
-        number = -1 if packet < 0 else int(number_of[packet])
+        number = -1 if packet < 0 else int(index.number_of[packet])
         if frame is None:
             faults.add(packet)
         elif number > newest:  # a frame that comes out of order is not found when reading
