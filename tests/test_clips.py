@@ -1,10 +1,12 @@
 """Clips in memory from tensors, NumPy arrays and lists: what is converted, padded or refused."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
-from seqclf import IGNORE, Clips, Data, Normalize, SeqclfError
+from seqclf import IGNORE, Clips, Data, Normalize, SeqclfError, labelling
 from seqclf.data import every_frame, given, last_frame
 
 X = torch.arange(4 * 5 * 3, dtype=torch.float32).view(4, 5, 3)
@@ -113,12 +115,38 @@ def test_a_value_that_is_not_finite_is_named_by_clip_and_frame(value):
         (Y - 1, "ab", "label -1 of sample 0"),
         (torch.full((4,), IGNORE), "ab", "IGNORE"),
         (Y, ["a", "a"], "'a' is named twice"),
+        (Y, [], "classes= names no class"),
     ],
 )
 def test_labels_outside_the_classes_are_refused_before_training(labels, classes, named):
     clips = Clips(X, labels)
     with pytest.raises(SeqclfError, match=named):
         Data(train=clips, test=clips, classes=classes, source="mine")
+
+
+def test_a_labelling_that_labels_no_frame_is_refused():
+    clips = Clips(X, torch.full((4, X.shape[1]), IGNORE).index_fill(1, torch.tensor([0]), 1), labelling=labelling.given)
+    Data(clips, clips, "ab", "mine")
+    clips.labelling = partial(labelling.last_frames, n=2)
+    with pytest.raises(SeqclfError, match="train part: no frame has a label"):
+        Data(clips, clips, "ab", "mine")
+
+
+@pytest.mark.parametrize(
+    ("settings", "background", "named"),
+    [
+        ({"labelling": labelling.given}, [2], "background=2: .*0 to 1"),
+        ({"labelling": labelling.given}, [-1], "background=-1"),
+        ({}, [0], "test part has one per clip"),
+        ({"multi_label": True}, [0], "multi-label"),
+    ],
+)
+def test_a_background_that_does_not_fit_the_labels_is_refused(settings, background, named):
+    labels = torch.zeros(X.shape[:2], dtype=torch.int64) if "labelling" in settings else Y
+    labels = torch.zeros(len(X), 2) if "multi_label" in settings else labels
+    clips = Clips(X, labels, **settings)
+    with pytest.raises(SeqclfError, match=named):
+        Data(clips, clips, "ab", "mine", background=background)
 
 
 @pytest.mark.parametrize("classes", [np.array(["1", "2"]), (1, 2), np.array([1, 2]), ["1", "2"], range(1, 3)])

@@ -142,7 +142,9 @@ def test_two_functions_of_one_name_are_imported_under_two_names():
     assert (found["preprocess"], found["temporal"]) == (nn.Identity, seqclf.Identity)
 
 
-@pytest.mark.parametrize("value", [lambda x: x, nn.Linear(1, 1), object()], ids=("lambda", "module", "object"))
+@pytest.mark.parametrize(
+    "value", [lambda x: x, nn.Linear(1, 1), partial(print, object())], ids=("lambda", "module", "object")
+)
 def test_a_value_without_a_name_cannot_be_rendered(value):
     experiment = Experiment(EXAMPLE.data, EXAMPLE.model, EXAMPLE.optimizer, steps=1, batch_size=1, augment=value)
     with pytest.raises(SeqclfError, match="a config cannot hold"):

@@ -17,6 +17,7 @@ from seqclf.data import Shards, Video, Videos
 from seqclf.data.array_file import ArrayFile
 from seqclf.data.class_counts import class_counts
 from seqclf.experiment.build_loss import ModuleLoss, build_loss
+from seqclf.training.checks import label_warnings
 
 CPU = torch.device("cpu")
 WEIGHTS = (0.5, 2.0, 0.0)
@@ -174,7 +175,14 @@ def test_a_class_without_training_labels_is_named_and_has_weight_0(tmp_path, cap
     data = toy([0, 0, 2])
     assert losses.balanced_weights(data) == pytest.approx((0.75, 0, 1.5))
     seqclf.train(run_of(data), tmp_path, "cpu")
-    assert "1 of 3 classes have no training label: b" in capsys.readouterr().out
+    assert "warning: no training label for 1 of 3 classes: b" in capsys.readouterr().out
+
+
+def test_warnings_name_a_class_without_a_positive_label_and_the_only_class():
+    clips = Clips(torch.zeros(2, 3, 2), torch.tensor([[0, 1], [IGNORE, 0]]), multi_label=True)
+    assert label_warnings(Data(clips, clips, ["a", "b"], "toy")) == ["no positive training label for 1 of 2 classes: a"]
+    clips = Clips(torch.zeros(2, 3, 2), [0, 0])
+    assert "a is the only class" in label_warnings(Data(clips, clips, ["a"], "toy"))[0]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +221,7 @@ class OneNumber(nn.Module):
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
-        (partial(losses.cross_entropy, weights=(1.0, 2.0)), "2 class weights.*3 classes"),
+        (partial(losses.cross_entropy, weights=(1.0, 2.0)), "weights has 2 numbers.*3 classes"),
         (partial(losses.focal_loss, weights=(1.0, -2.0, 1.0)), "at least 0"),
         (partial(losses.focal_loss, gamma=-1.0), "gamma=-1"),
         (partial(losses.steady_cross_entropy, penalty=-1.0), "penalty=-1"),
@@ -223,6 +231,7 @@ class OneNumber(nn.Module):
         (Trained, "Trained has parameters"),
         (OneNumber, "one loss per frame"),
         (partial(nn.CrossEntropyLoss, smoothing=0.1), "TypeError"),
+        (partial(losses.cross_entropy, weights=np.ones(2)), "weights has 2 numbers.*3 classes"),
     ],
 )
 def test_a_wrong_loss_is_refused_before_the_run_begins(loss, words, tmp_path):

@@ -65,8 +65,9 @@ def test_last_frames_lies_between_last_frame_and_every_frame(lengths):
     kept = last_frames(per_frame, lengths, 5, n=2)
     chosen = last_frames(labels, lengths, 5, n=2) != IGNORE
     assert torch.equal(kept, per_frame.masked_fill(~chosen, IGNORE))
-    with pytest.raises(SeqclfError, match="n=0"):
-        last_frames(labels, lengths, 5, n=0)
+    for n in (0, 2.5):
+        with pytest.raises(SeqclfError, match=f"n={n}"):
+            last_frames(labels, lengths, 5, n=n)
 
 
 @pytest.mark.parametrize(

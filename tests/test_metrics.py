@@ -142,6 +142,7 @@ def test_a_users_metric_is_in_the_results_the_lines_the_report_and_the_compariso
 @pytest.mark.parametrize(
     ("metrics", "words"),
     [
+        ([area], "not a list"),
         ({"loss": area}, "'loss'"),
         ({"mine": lambda truth, predicted: 0.0}, "mine.*TypeError"),
         ({"mine": lambda truth, predicted, probabilities: probabilities}, "mine.*TypeError"),

@@ -1,6 +1,7 @@
 """Model selection: clips held out for validation, the metric that chooses, early stopping, averaged weights."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -409,12 +410,25 @@ def test_statistics_of_batch_norm_are_those_of_the_model():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("setting", ["ema", "validation"])
-def test_settings_out_of_range_are_refused(setting):
-    with pytest.raises(SeqclfError, match=f"setting {setting}=1"):
-        replace(TINY, **{setting: 1})
-    with pytest.raises(SeqclfError, match="setting patience=0"):
-        replace(TINY, patience=0)
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("ema", 1),
+        ("ema", "0.9"),
+        ("validation", 1),
+        ("patience", 0),
+        ("patience", "2"),
+        ("patience", 1.5),
+        ("eval_every", None),
+        ("seed", 0.5),
+        ("loss", "focal_loss"),
+        ("augment", "noise"),
+        ("sampler", None),
+    ],
+)
+def test_settings_of_a_wrong_type_or_out_of_range_are_refused(setting, value):
+    with pytest.raises(SeqclfError, match=f"setting {setting}={re.escape(repr(value))}: expected"):
+        replace(TINY, **{setting: value})
 
 
 def test_a_run_without_a_folder_gets_one(tmp_path, monkeypatch, capsys):

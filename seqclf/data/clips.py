@@ -72,6 +72,11 @@ class Clips:
         return tuple(self.frames.shape[2:])
 
     @property
+    def per_frame(self) -> bool:
+        """Whether each frame has a label of its own, not each clip."""
+        return self.labels.dim() - self.multi_label > 1
+
+    @property
     def num_frames(self) -> int:
         """T."""
         return self.frames.shape[1]
@@ -117,13 +122,14 @@ class Clips:
 
     def label_batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yields the labels of frames as in ``batch``, and the lengths, of a thousand clips at a time."""
-        for rows in torch.arange(len(self), device=self.device).split(1000):
-            batch = self.batch(rows)
-            yield batch.labels, batch.lengths
+        for at in range(0, len(self), 1000):
+            rows = slice(at, at + 1000)
+            lengths = None if self.lengths is None else self.lengths[rows]
+            yield frame_labels(self.labelling, self.labels[rows], lengths, self.num_frames, self.multi_label), lengths
 
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
         """Raises SeqclfError if labels do not fit the classes, or all are ``IGNORE``."""
-        if (self.labels == IGNORE).all():
+        if all((labels == IGNORE).all() for labels, _ in self.label_batches()):
             raise SeqclfError(f"{name}: no frame has a label, all are IGNORE ({IGNORE})")
         if self.multi_label:
             check_columns(self.labels, num_classes, name)

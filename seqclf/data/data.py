@@ -39,7 +39,8 @@ class Data:
             ``warning`` then names it.
 
     Raises:
-        SeqclfError: a class is named twice, a label is out of range, or a video or group is in two parts.
+        SeqclfError: a class is named twice, a label is out of range, no frame has a label, ``background`` does not fit
+            the labels, or a video or group is in two parts.
     """
 
     train: Clips | Videos
@@ -57,6 +58,8 @@ class Data:
     def __post_init__(self) -> None:
         check_decision(self.decision)
         self.classes = [str(name) for name in self.classes]
+        if not self.classes:
+            raise SeqclfError(f"{self.source}: classes= names no class")
         twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
         if twice is not None:
             raise SeqclfError(f"{self.source}: class {twice!r} is named twice")
@@ -67,14 +70,29 @@ class Data:
             clips.check_labels(len(self.classes), f"{self.source}, {name} part")
             if clips.multi_label != self.multi_label:
                 raise SeqclfError(f"{self.source}: multi_label differs between the train and the {name} part")
-        if self.multi_label and self.background is not None:
-            raise SeqclfError(f"{self.source}: background= is for one class per frame, not for multi-label data")
+        self._check_background()
         same, near = leaks(self.parts())
         if same and not self.allow_shared:
             raise SeqclfError(f"{self.source}: {same[0]}")
         for note in [*(one.partition(": ")[0] for one in same), *near]:
             if note not in (self.warning or ""):
                 self.warning = f"{self.warning}; {note}" if self.warning else note
+
+    def _check_background(self) -> None:
+        if self.background is None:
+            return
+        if self.multi_label:
+            raise SeqclfError(f"{self.source}: background= is for one class per frame, not for multi-label data")
+        wrong = [k for k in self.background if k not in range(self.num_classes)]
+        if wrong:
+            raise SeqclfError(
+                f"{self.source}: background={wrong[0]}: expected class indices, 0 to {self.num_classes - 1}"
+            )
+        for name, clips in self.parts().items():
+            if name != "train" and not clips.per_frame:
+                raise SeqclfError(
+                    f"{self.source}: background= needs labels per frame, but the {name} part has one per clip"
+                )
 
     @property
     def num_classes(self) -> int:

@@ -84,16 +84,18 @@ def assign_folds(
         where = {group: at for at, group in enumerate(sorted(set(groups)))}
     elif groups is not None:
         where = _balanced(groups, folds, seed)
-    if folds < 2 or folds > (count if groups is None else len(set(groups))):
-        units = f"{count:,} clips" if groups is None else f"{len(set(groups)):,} groups"
-        raise SeqclfError(f"{folds} folds of {units}: expected at least 2 folds, and a clip or group for each")
+    most, units = (count, "clips") if groups is None else (len(set(groups)), "groups")
+    if groups is not None and most < 2:
+        raise SeqclfError(f"{name}: all clips are of the group {groups[0]!r}, but folds need at least two groups")
+    if not 2 <= folds <= most:
+        raise SeqclfError(f"{name}: folds={folds}: expected 2 or more, and at most the number of {units} ({most:,})")
     if groups is not None:
         named = [", ".join(sorted(group for group in where if where[group] == at)) for at in range(folds)]
         return [where[group] for group in groups], named
     classes = class_of_clips(clips, background)
     if count // folds < len(set(classes)):
         raise SeqclfError(
-            f"{folds} folds of {count:,} clips: a fold would have fewer clips than there are classes "
+            f"{name}: folds={folds}: of {count:,} clips, a fold would have fewer clips than there are classes "
             f"({len(set(classes)):,}); use at most {count // len(set(classes))}"
         )
     assigned = [0] * count
@@ -143,10 +145,9 @@ def _joined_clips(parts: Sequence[Clips], groups: list[str] | None) -> Clips:
             for part in parts
         ]
     )
-    per_frame = train.labels.dim() - train.multi_label > 1
     return Clips(
         torch.cat([_padded(part.frames, T, 0) for part in parts]),
-        torch.cat([_padded(part.labels, T, IGNORE) if per_frame else part.labels for part in parts]),
+        torch.cat([_padded(part.labels, T, IGNORE) if train.per_frame else part.labels for part in parts]),
         lengths if int(lengths.min()) < T else None,
         train.labelling,
         train.readers,

@@ -164,7 +164,7 @@ def describe_input(
 def labels_last_frames(clips: Clips | Videos) -> bool:
     """Whether only frames at the end of clips are labelled: the last one, or the last few as ``last_frames`` labels."""
     T = max(clips.num_frames, 2)
-    per_frame = clips.labels.dim() > 1 + clips.multi_label if isinstance(clips, Clips) else clips.per_frame
+    per_frame = clips.per_frame
     labels = clips.labelling(torch.zeros((1, T) if per_frame else 1, dtype=torch.int64), None, T)[0]
     at_the_end = bool(labels[0] == IGNORE and labels[-1] != IGNORE)
     if at_the_end or not per_frame:

@@ -68,10 +68,10 @@ def last_frames(labels: Tensor, lengths: Tensor | None, frames: int, n: int = 5)
         labels ``(B, T)`` int64.
 
     Raises:
-        SeqclfError: ``n`` is below 1.
+        SeqclfError: ``n`` is no integer of at least 1.
     """
-    if n < 1:
-        raise SeqclfError(f"labelling last_frames: n={n}: must be at least 1")
+    if n < 1 or n != int(n):
+        raise SeqclfError(f"labelling last_frames: n={n}: expected an integer of at least 1")
     per_frame = (given if labels.dim() == 2 else every_frame)(labels, lengths, frames)
     ends = torch.full((len(labels),), frames) if lengths is None else lengths
     first = ends.to(labels.device)[:, None] - n

@@ -303,8 +303,8 @@ class Videos:
         return self.collate([self.try_sample(int(i), key) for i in indices])
 
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
-        """Raises SeqclfError if labels do not fit the classes, or of multi-label data all are ``IGNORE``."""
-        if self.multi_label and all((torch.as_tensor(video.labels) == IGNORE).all() for video in self.videos):
+        """Raises SeqclfError if labels do not fit the classes, or all are ``IGNORE``."""
+        if all((torch.as_tensor(video.labels) == IGNORE).all() for video in self.videos):
             raise SeqclfError(f"{name}: no video has a label, all are IGNORE ({IGNORE})")
         for video in self.videos:
             labels = torch.as_tensor(video.labels)

@@ -119,8 +119,7 @@ class _Counts:
         if clips.multi_label:
             thresholds = as_thresholds(threshold, num_classes)
             self.main = MultiLabelMetrics(num_classes, threshold, decision)
-        per_frame = clips.labels.dim() > 1 + clips.multi_label if isinstance(clips, Clips) else clips.per_frame
-        self.own = UserMetrics(metrics, decision, per_frame, thresholds)
+        self.own = UserMetrics(metrics, decision, clips.per_frame, thresholds)
         self.segments = None if background is None else SegmentMetrics(background)
 
     def add(self, logits: Tensor, batch: Batch) -> None:

@@ -43,6 +43,6 @@ def binary_cross_entropy(
         logits.float().masked_fill(~known, 0),
         labels.clamp(min=0).float(),
         reduction="none",
-        pos_weight=weight_tensor(pos_weight, logits),
+        pos_weight=weight_tensor(pos_weight, logits, "pos_weight"),
     )
     return (each * known).sum() / divisor(total, labels)

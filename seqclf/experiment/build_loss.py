@@ -35,7 +35,10 @@ def balanced_weights(data: Data) -> tuple[float, ...]:
         SeqclfError: the data is multi-label.
     """
     if data.multi_label:
-        raise SeqclfError('weights="balanced" needs data with one class per clip or frame, not multi-label data')
+        raise SeqclfError(
+            "setting loss.weights=balanced: multi-label data has no such weights: set loss.pos_weight of "
+            "binary_cross_entropy"
+        )
     counts = class_counts(data.train, data.num_classes).double()
     weights = counts.sum() / ((counts > 0).sum() * counts)
     return tuple(weights.where(counts > 0, 0).tolist())
@@ -58,7 +61,9 @@ def build_loss(experiment: Experiment, data: Data, device: torch.device) -> Loss
         loss = build("loss", loss)
     if isinstance(loss, nn.Module):
         return ModuleLoss(loss.to(device))
-    return partial(loss, weights=balanced_weights(data)) if _weights_of(loss) == "balanced" else loss
+    weights = _weights_of(loss)
+    balanced = isinstance(weights, str) and weights == "balanced"
+    return partial(loss, weights=balanced_weights(data)) if balanced else loss
 
 
 def class_weights_of(loss: Loss) -> list[float] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from operator import index
+from typing import Any, Literal, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,20 @@ from seqclf.experiment.schedules import Schedule, constant
 from seqclf.experiment.sources import Sources
 from seqclf.runtime.random import seeded
 
-_COUNTS = ("steps", "batch_size", "accumulate", "eval_every", "eval_batch", "log_every", "checkpoint_every", "keep")
+_COUNTS = (
+    "steps",
+    "batch_size",
+    "accumulate",
+    "eval_every",
+    "eval_batch",
+    "log_every",
+    "checkpoint_every",
+    "keep",
+    "truncate",
+    "patience",
+)
+_FUNCTIONS = ("model", "optimizer", "schedule", "loss", "sampler", "augment", "groups")
+_OPTIONAL = ("eval_batch", "truncate", "patience", "augment", "groups")
 
 
 @dataclass(frozen=True)
@@ -112,20 +126,24 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for name in _COUNTS:
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise SeqclfError(f"setting {name}={getattr(self, name)}: must be at least 1")
-        for name in ("truncate", "patience"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise SeqclfError(f"setting {name}={getattr(self, name)}: must be at least 1, or None")
+            value, optional = getattr(self, name), name in _OPTIONAL
+            if not (value is None and optional) and not (isinstance(value, SupportsIndex) and index(value) >= 1):
+                raise SeqclfError(
+                    f"setting {name}={value!r}: expected an integer of at least 1{', or None' * optional}"
+                )
+        for name in _FUNCTIONS:
+            if not callable(getattr(self, name)) and not (getattr(self, name) is None and name in _OPTIONAL):
+                raise SeqclfError(f"setting {name}={getattr(self, name)!r}: expected a function or class")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise SeqclfError(f"setting clip_norm={self.clip_norm}: must be above 0, or None")
         for name in ("validation", "ema"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < 1:
-                raise SeqclfError(f"setting {name}={getattr(self, name)}: must be above 0 and below 1, or None")
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and 0 < value < 1):
+                raise SeqclfError(f"setting {name}={value!r}: expected a number above 0 and below 1, or None")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise SeqclfError(f"setting precision={self.precision}: one of fp32, bf16, fp16")
-        if not 0 <= self.seed < 2**63:
-            raise SeqclfError(f"setting seed={self.seed}: must be at least 0 and below 2**63")
+        if not isinstance(self.seed, SupportsIndex) or not 0 <= index(self.seed) < 2**63:
+            raise SeqclfError(f"setting seed={self.seed!r}: expected an integer of at least 0 and below 2**63")
         if isinstance(self.model, nn.Module):
             raise SeqclfError(
                 f"setting model: expected a function that builds the model, such as partial(FrameSequenceClassifier, "

@@ -101,7 +101,7 @@ def mean_loss(losses: Tensor, labels: Tensor, total: int | Tensor) -> Tensor:
     return losses.where(labels != IGNORE, 0).sum() / total
 
 
-def weight_tensor(weights: Weights, logits: Tensor) -> Tensor | None:
+def weight_tensor(weights: Weights, logits: Tensor, name: str = "weights") -> Tensor | None:
     """The weights of classes ``(K,)`` float32 on the device of the logits ``(..., K)``.
 
     Raises:
@@ -115,8 +115,8 @@ def weight_tensor(weights: Weights, logits: Tensor) -> Tensor | None:
             "elsewhere pass seqclf.losses.balanced_weights(data)"
         )
     if len(weights) != logits.shape[-1]:
-        raise SeqclfError(f"there are {len(weights)} class weights, but {logits.shape[-1]} classes")
-    return _on_device(tuple(weights), logits.device)
+        raise SeqclfError(f"{name} has {len(weights)} numbers, but there are {logits.shape[-1]} classes")
+    return _on_device(tuple(map(float, weights)), logits.device)
 
 
 @lru_cache(maxsize=16)

@@ -135,10 +135,17 @@ def check_sampler(experiment: Experiment, clips: Clips | Videos) -> None:
         ) from None
 
 
-def absent_classes(data: Data) -> list[str]:
-    """The names of the classes that no training label has."""
-    counts = class_counts(data.train, data.num_classes).tolist()
-    return [name for name, count in zip(data.classes, counts, strict=True) if not count]
+def label_warnings(data: Data) -> list[str]:
+    """A sentence about classes without training labels, and one about data of a single class."""
+    counts, found = class_counts(data.train, data.num_classes).tolist(), []
+    absent = [name for name, count in zip(data.classes, counts, strict=True) if not count]
+    if absent:
+        names = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
+        label = "positive training label" if data.multi_label else "training label"
+        found.append(f"no {label} for {len(absent)} of {data.num_classes} classes: {names}")
+    if data.num_classes == 1 and not data.multi_label:
+        found.append(f"{data.classes[0]} is the only class, so there is nothing to learn")
+    return found
 
 
 def check_metrics(metrics: Mapping[str, Metric], num_classes: int, multi_label: bool) -> None:
@@ -148,6 +155,11 @@ def check_metrics(metrics: Mapping[str, Metric], num_classes: int, multi_label: 
         SeqclfError: one has the name of another metric, does not take the arguments of a metric, fails, or returns no
             finite number.
     """
+    if not isinstance(metrics, Mapping):
+        kind = type(metrics).__name__
+        raise SeqclfError(
+            f'setting metrics: expected functions by name, such as {{"brier": brier_score}}, not a {kind}'
+        )
     known = {*Metrics(num_classes).result(), *MultiLabelMetrics(num_classes).result(), *SegmentMetrics().result()}
     truth = np.arange(num_classes).repeat(3)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(num_classes), len(truth)).astype(np.float32)

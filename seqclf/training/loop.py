@@ -25,7 +25,7 @@ from seqclf.runtime.distributed import World, joined
 from seqclf.runtime.progress import Display
 from seqclf.runtime.random import seeded
 from seqclf.runtime.signals import stop_signals
-from seqclf.training.checks import absent_classes, check_experiment, check_processes
+from seqclf.training.checks import check_experiment, check_processes, label_warnings
 from seqclf.training.fitting import fit_normalization, normalization_text
 from seqclf.training.selection import OnEvaluation, selection_metric, stays_stopped
 from seqclf.training.session import Session
@@ -131,10 +131,8 @@ def _start(
         display.say(message)
     sizes = ", ".join(f"{len(clips):,} {name}" for name, clips in data.parts().items())
     display.say(f"{data.source}: {sizes} clips; run {folder.path}")
-    absent = absent_classes(data)
-    if absent:
-        names = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
-        display.warn(f"{len(absent)} of {data.num_classes} classes have no training label: {names}")
+    for text in label_warnings(data):
+        display.warn(text)
     if world.size > 1:
         display.say(f"{world.size} processes, each with {experiment.batch_size / world.size:g} clips per step")
     if experiment.ema is not None:
