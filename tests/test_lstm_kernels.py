@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from seqclf.benchmark.ragged import overhead
 from seqclf.models.cpu_lstm import lstm_layer
+from seqclf.models.padded_lstm import SpreadSteps, padded_lstm, spread_wins
 from seqclf.models.segments import find_segments, pack, unpack
 
 
@@ -161,3 +162,33 @@ def test_a_padded_batch_gives_the_same_padded_and_packed(layers, memory):
         (d_x,) = torch.autograd.grad(sum(out.sum() for out in (y, *final)), x, retain_graph=True)
         assert (d_x.masked_select(padding) == 0).all()
     equal_with_gradients(*seen, leaves=leaves)
+
+
+@quick(max_examples=60)
+@given(data=st.data(), B=st.integers(1, 4), T=st.integers(2, 7), layers=st.integers(1, 3))
+def test_steps_of_their_own_for_resets_equal_packing(data, B, T, layers):
+    """Outputs, state and gradients, where padding holds NaN."""
+    counts = [T, *data.draw(st.lists(st.integers(1, T), min_size=B - 1, max_size=B - 1))]
+    lengths = torch.tensor(counts)
+    padding = torch.arange(T) >= lengths[:, None]
+    is_first = torch.tensor(data.draw(st.lists(st.booleans(), min_size=B * T, max_size=B * T))).view(B, T)
+    net = make("lstm", layers)
+    x = torch.randn(B, T, 5).masked_fill(padding[..., None], float("nan")).requires_grad_()
+    state = tuple(s.requires_grad_() for s in random_state("lstm", layers, B))
+    y, final = net(x, is_first, state, lengths)
+
+    resets = (is_first & ~padding).numpy()
+    resets[:, 0] = False
+    spread = SpreadSteps(counts, resets, x.device)
+    before = tuple(s.masked_fill(is_first[:, 0, None], 0) for s in state)
+    steps, spread_final = padded_lstm(spread, spread.steps(x), list(net._flat_weights), before)
+    outputs = spread.outputs(steps)
+    assert (outputs[padding] == 0).all()
+    equal_with_gradients((net, (y, *final)), (net, (outputs, *spread_final)), leaves=[x, *state])
+
+
+def test_packing_wins_where_all_sequences_are_short():
+    often, seldom = torch.ones(4, 28, dtype=torch.bool).numpy(), torch.zeros(4, 28, dtype=torch.bool).numpy()
+    often[:, 0], seldom[:, 14] = False, True
+    assert not spread_wins([28] * 4, often)
+    assert spread_wins([28] * 4, seldom)

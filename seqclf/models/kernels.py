@@ -12,13 +12,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqclf.batch import valid_frames
 from seqclf.models.cpu_lstm import lstm_layer
-from seqclf.models.padded_lstm import PaddedSteps, padded_lstm, padded_lstm_wins
+from seqclf.models.padded_lstm import (
+    Mask,
+    PaddedSteps,
+    SpreadSteps,
+    Steps,
+    padded_lstm,
+    padded_lstm_wins,
+    spread_wins,
+)
 from seqclf.models.segments import Segments, find_segments, pack, unpack
 
 Memory = tuple[Tensor, ...]
@@ -86,16 +94,16 @@ def run_layers(
         frame.
     """
     T = features.shape[1]
-    counts = [T] if lengths is None else lengths.tolist()
+    counts = [T] * len(features) if lengths is None else lengths.tolist()
     if max(counts) < T:
         T_max = max(counts)
         is_first = None if is_first is None else is_first[:, :T_max]
         outputs, final = run_layers(layers, features[:, :T_max], is_first, state, lengths)
         return F.pad(outputs, (0, 0, 0, T - T_max)), final
-    if min(counts) == T:
-        lengths = None
     mode = layers.mode
-    if _resets_inside(is_first, lengths) or not (lengths is None or _padding_is_cheap(layers, features, counts)):
+    resets = None if is_first is None else _resets_inside(is_first, counts)
+    padded = _as_steps(layers, features, counts, resets)
+    if padded is None and (resets is not None or min(counts) < T):
         segments = find_segments(_flags(features) if is_first is None else is_first, lengths)
         if state is not None:
             state = tuple(h[:, segments.stream].masked_fill(~segments.carried[:, None], 0) for h in state)
@@ -106,33 +114,37 @@ def run_layers(
 
     if state is not None and is_first is not None:
         state = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in state)
-    if lengths is not None:
-        padded = PaddedSteps(counts, T)
+    if padded is not None:
         steps, final = _stack(layers, partial(padded_lstm, padded), padded.reverse, padded.steps(features), state)
         return padded.outputs(steps), final
     steps, final = _stack(layers, partial(_kernel, mode, None), _reverse, features.transpose(0, 1), state)
     return steps.transpose(0, 1).contiguous(), final  # a head on the strided view takes twice as long
 
 
-def _resets_inside(is_first: Tensor | None, lengths: Tensor | None) -> bool:
-    """Whether a valid frame after frame 0 begins a sequence."""
-    if is_first is None:
-        return False
-    if lengths is not None:
-        is_first = is_first & valid_frames(lengths, is_first.shape, is_first.device)
-    return bool(is_first[:, 1:].any())
+def _resets_inside(is_first: Tensor, counts: list[int]) -> Mask | None:
+    """Where valid frames after frame 0 begin a sequence, ``(B, T)``; None if none does."""
+    resets = is_first.cpu().numpy() & (np.arange(is_first.shape[1]) < np.array(counts)[:, None])
+    resets[:, 0] = False
+    return resets if resets.any() else None
+
+
+def _as_steps(layers: Layers, features: Tensor, counts: list[int], resets: Mask | None) -> Steps | None:
+    """A batch with padding or resets as steps of whole rows, where that is faster than packing it; None elsewhere."""
+    device = features.device
+    if layers.mode != "LSTM" or (resets is None and min(counts) == features.shape[1]):
+        return None
+    if device.type == "cuda":
+        if resets is None:
+            return PaddedSteps(counts, features.shape[1], device)
+        return SpreadSteps(counts, resets, device) if spread_wins(counts, resets) else None
+    onednn = device.type == "cpu" and torch.backends.mkldnn.is_available() and features.dtype == torch.float32
+    if resets is None and onednn and padded_lstm_wins(layers.weights, counts):
+        return PaddedSteps(counts, features.shape[1], device)
+    return None
 
 
 def _flags(features: Tensor) -> Tensor:
     return torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
-
-
-def _padding_is_cheap(layers: Layers, features: Tensor, counts: list[int]) -> bool:
-    """Whether a padded batch without resets runs faster as it is than packed."""
-    onednn = features.device.type == "cpu" and torch.backends.mkldnn.is_available()
-    if layers.mode != "LSTM" or not onednn or features.dtype != torch.float32:
-        return False
-    return padded_lstm_wins(layers.weights, counts)
 
 
 def _reverse(steps: Tensor) -> Tensor:

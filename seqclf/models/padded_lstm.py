@@ -1,13 +1,18 @@
-"""Clips of unequal length through PyTorch's LSTM for whole batches: the fastest on a CPU, but it takes no lengths.
+"""Padding and resets through PyTorch's LSTM for whole batches, which is fast (oneDNN, cuDNN) but knows of neither.
 
 One more input marks padding: 1 there, 0 elsewhere. Its weights are -10,000 to the input gate and 10,000 to the forget
 gate, which makes i = 0 and f = 1 exactly. So the cell keeps its value through padding, c_t = f c_{t-1} + i g = c_{t-1},
 and c after the last step is c after each clip's last valid frame, with the same gradient.
+
+A reset is one more step, marked by another input whose weights make i, f and o 0 exactly. Then c_t = 0 and h_t = 0, and
+the next frame begins from the state zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,68 +20,151 @@ from torch import Tensor
 
 from seqclf.models.segments import Take
 
+Mask = np.ndarray[Any, Any]
 SATURATE = 1e4
 """An input of a gate at which the logistic function is 0 or 1 exactly, and its derivative 0."""
 
 
-class PaddedSteps:
-    """A padded batch as steps of whole rows, zero at padding.
+class Steps:
+    """A batch as steps of whole rows ``(S, B, D)``, with marks at padding and resets.
+
+    Attributes:
+        marks: ``(S, B, marks)`` bool.
+        gates: for each mark, the signs of its weights to the gates i, f, g and o.
+        last: ``(B,)`` int64, where each clip's last valid frame is among the ``S * B`` rows of all steps.
+    """
+
+    marks: Tensor
+    gates: tuple[tuple[int, ...], ...]
+
+    def __init__(self, counts: Mask, steps: int, device: torch.device) -> None:
+        # Small arrays are faster in NumPy.
+        self._counts, self._time, self._clip = counts, np.arange(steps)[:, None], np.arange(len(counts))
+        self._valid = self._time < counts
+        self.last = _tensor((counts - 1) * len(counts) + self._clip, device)
+
+    def steps(self, features: Tensor) -> Tensor:
+        """Features ``(B, T, D)`` as steps ``(S, B, D)``, zero where marked. Padding may not be finite."""
+        raise NotImplementedError
+
+    def outputs(self, steps: Tensor) -> Tensor:
+        """Steps ``(S, B, H)`` as outputs ``(B, T, H)``, zero at padding."""
+        raise NotImplementedError
+
+    def reverse(self, steps: Tensor) -> Tensor:
+        """Steps ``(S, B, D)`` with those of each clip, except padding, in the opposite order."""
+        opposite = np.where(self._valid, self._counts - 1 - self._time, self._time) * len(self._clip) + self._clip
+        rows = _tensor(opposite.ravel(), steps.device)
+        return Take.apply(steps.flatten(0, 1), rows, rows).view_as(steps)
+
+
+class PaddedSteps(Steps):
+    """The steps of a padded batch without resets: frames, time-major.
 
     Args:
         counts: the number of valid frames of each clip, from 1 to T.
-        T: the number of steps.
-
-    Attributes:
-        padding: ``(T, B, 1)`` float32, 1 at padding, 0 elsewhere.
-        last: ``(B,)`` int64, where each clip's last valid frame is among the ``T * B`` rows of all steps.
+        T: the number of frames.
+        device: of the features.
     """
 
-    def __init__(self, counts: list[int], T: int) -> None:
-        # Small arrays are faster in NumPy.
-        self._counts, self._time, self._clip = np.array(counts), np.arange(T)[:, None], np.arange(len(counts))
-        self._valid = self._time < self._counts
-        self._outside = torch.from_numpy(~self._valid[..., None])
-        self.padding = self._outside.float()
-        self.last = torch.from_numpy((self._counts - 1) * len(counts) + self._clip)
+    gates = ((-1, 1, 0, 0),)
+
+    def __init__(self, counts: list[int], T: int, device: torch.device) -> None:
+        super().__init__(np.array(counts), T, device)
+        self.marks = _tensor(~self._valid[..., None], device)
 
     def steps(self, features: Tensor) -> Tensor:
-        """Features ``(B, T, D)`` as steps ``(T, B, D)``. Padding is overwritten, as it may not be finite."""
-        return features.transpose(0, 1).masked_fill(self._outside, 0)
-
-    def reverse(self, steps: Tensor) -> Tensor:
-        """Steps ``(T, B, D)`` with the valid frames of each clip in the opposite order."""
-        opposite = np.where(self._valid, self._counts - 1 - self._time, self._time) * len(self._clip) + self._clip
-        rows = torch.from_numpy(opposite.ravel())
-        return Take.apply(steps.flatten(0, 1), rows, rows).view_as(steps)
+        return features.transpose(0, 1).masked_fill(self.marks, 0)
 
     def outputs(self, steps: Tensor) -> Tensor:
-        """Steps ``(T, B, H)`` as outputs ``(B, T, H)``, zero at padding."""
-        return steps.transpose(0, 1).contiguous().masked_fill(self._outside.transpose(0, 1), 0)
+        return steps.transpose(0, 1).contiguous().masked_fill(self.marks.transpose(0, 1), 0)
+
+
+class SpreadSteps(Steps):
+    """The steps of a batch with resets and padding: frames, and a step of its own for each reset inside a clip.
+
+    Args:
+        counts: the number of valid frames of each clip, from 1 to T.
+        resets: ``(B, T)`` bool array, True at valid frames after frame 0 that begin a sequence.
+        device: of the features.
+    """
+
+    gates = ((-1, 1, 0, 0), (-1, -1, 0, -1))
+
+    def __init__(self, counts: list[int], resets: Mask, device: torch.device) -> None:
+        B, T = resets.shape
+        frames = np.arange(T) < np.array(counts)[:, None]
+        shift = resets.cumsum(1)
+        clip, step = np.arange(B)[:, None], np.arange(T) + shift
+        spread = np.array(counts) + shift[:, -1]
+        S = max(spread.max(), T + 1)  # more rows than frames, as ``Take`` requires where rows are zero
+        super().__init__(spread, S, device)
+
+        rows, place = np.full(S * B, B * T), step * B + clip
+        rows[place[frames]] = np.flatnonzero(frames)
+        marks = np.stack([~self._valid, np.zeros_like(self._valid)], 2)
+        marks[step[resets] - 1, np.nonzero(resets)[0], 1] = True
+        self.marks = _tensor(marks, device)
+        self._rows, self._back = _tensor(rows, device), _tensor(np.where(frames, place, 0).ravel(), device)
+        self._shape, self._padding = frames.shape, None if frames.all() else _tensor(~frames[..., None], device)
+
+    def steps(self, features: Tensor) -> Tensor:
+        frames = self._without_padding(features).flatten(0, 1)
+        return Take.apply(frames, self._rows, self._back).view(*self.marks.shape[:2], -1)
+
+    def outputs(self, steps: Tensor) -> Tensor:
+        outputs = Take.apply(steps.flatten(0, 1), self._back, self._rows)
+        return self._without_padding(outputs.view(*self._shape, -1))
+
+    def _without_padding(self, x: Tensor) -> Tensor:
+        """Zeros at padding, and no gradient: there ``_back`` points to row 0 instead of a row of zeros."""
+        return x if self._padding is None else x.masked_fill(self._padding, 0)
+
+
+def spread_wins(counts: list[int], resets: Mask) -> bool:
+    """Whether ``SpreadSteps`` beats packed frames on a GPU. It has more steps, which cost less."""
+    frames = np.arange(resets.shape[1]) < np.array(counts)[:, None]
+    begins = resets.copy()
+    begins[:, 0] = True
+    longest = np.diff(np.flatnonzero(begins[frames]), append=frames.sum()).max()
+    return bool((counts + resets.sum(1)).max() < PACKED_STEP * longest)
+
+
+def _tensor(x: Mask, device: torch.device) -> Tensor:
+    return torch.from_numpy(x).to(device, non_blocking=True)
+
+
+@lru_cache(maxsize=16)
+def _mark_weights(gates: tuple[tuple[int, ...], ...], hidden: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The weights ``(4H, marks)`` of the marks to all gates; not to be written into."""
+    with torch.inference_mode(False):
+        signs = torch.tensor(gates, dtype=dtype, device=device).t()
+        return (SATURATE * signs).repeat_interleave(hidden, 0)
 
 
 def padded_lstm(
-    padded: PaddedSteps, x: Tensor, weights: list[Tensor], state: tuple[Tensor, ...] | None
+    padded: Steps, x: Tensor, weights: list[Tensor], state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Runs layers of LSTM over a padded batch without resets.
+    """Runs layers of LSTM over a batch as steps.
 
     Args:
-        x: ``(T, B, D)`` float32, finite at padding.
+        x: ``(T, B, D)`` float, finite at marked steps.
         weights: ``w_ih, w_hh, b_ih, b_hh`` of each layer in turn, as in ``torch.nn.LSTM``.
         state: h and c before frame 0, each ``(layers, B, H)``; None for zeros.
 
     Returns:
-        outputs ``(T, B, H)``, arbitrary at padding, and h and c after each clip's last valid frame.
+        outputs ``(T, B, H)``, arbitrary at marked steps, and h and c after each clip's last valid frame.
     """
-    hidden = weights[1].shape[1]
-    mark = torch.from_numpy(np.repeat(np.array([-SATURATE, SATURATE, 0, 0], np.float32), hidden)[:, None])
+    hidden, marks = weights[1].shape[1], padded.marks.to(x.dtype)
+    mark_weights = _mark_weights(padded.gates, hidden, weights[0].dtype, x.device)
     finals = []
     for layer in range(len(weights) // 4):
         w_ih, w_hh, b_ih, b_hh = weights[4 * layer : 4 * layer + 4]
         hx = [x.new_zeros(1, x.shape[1], hidden)] * 2 if state is None else [s[layer : layer + 1] for s in state]
-        marked = [torch.cat([w_ih, mark], 1), w_hh, b_ih, b_hh]
+        marked = [torch.cat([w_ih, mark_weights], 1), w_hh, b_ih, b_hh]
         # with biases, one layer, no dropout, what the backward pass needs, one direction, time-major
         options = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
-        x, _, c = torch.lstm(torch.cat([x, padded.padding], 2), hx, marked, *options)
+        x, _, c = torch.lstm(torch.cat([x, marks], 2), hx, marked, *options)
         finals.append((x.flatten(0, 1).index_select(0, padded.last), c[0]))
     return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
@@ -96,3 +184,5 @@ SLOWER = 1.1
 """The time of a packed frame, relative to a padded one."""
 OVERHEAD = 2e5
 """The overhead of a step of ``lstm_layer``, in units of the time per H * (D + H) of a frame in ``padded_lstm``."""
+PACKED_STEP = 3.0
+"""The time of a step of a packed sequence in cuDNN, relative to that of a padded one."""
