@@ -41,7 +41,7 @@ def test_outputs_state_and_gradients_equal_the_cpus(name, case, monkeypatch):
         parts = () if state is None else parts_of(state)
         gradients = [x.grad, *(p.grad for p in net.parameters())]
         found[device] = [t.detach().cpu().clone() for t in (outputs, *parts, *gradients)]
-    torch.testing.assert_close(found["cuda"], found["cpu"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["cuda"], found["cpu"], rtol=1e-3, atol=1e-4)
 
 
 def test_dropout_is_a_function_of_the_seed():
@@ -92,6 +92,7 @@ def test_steps_that_cannot_be_recorded_are_refused():
         assert waits(x)[0].tolist() == [3, 3, 3]
     with pytest.raises(SeqclfError, match="cuda_graph=True"):
         waits(x)
+    assert len(torch.rand(3, device="cuda")) == 3  # random numbers can be drawn afterwards
 
 
 def test_a_recording_draws_new_numbers_for_each_seed():

@@ -136,7 +136,9 @@ def _as_steps(layers: Layers, features: Tensor, counts: list[int], resets: Mask 
     if device.type == "cuda":
         if resets is None:
             return PaddedSteps(counts, features.shape[1], device)
-        return SpreadSteps(counts, resets, device) if spread_wins(counts, resets) else None
+        # Read backwards, a reset comes after the frame that it belongs to.
+        wins = not layers.bidirectional and spread_wins(counts, resets)
+        return SpreadSteps(counts, resets, device) if wins else None
     onednn = device.type == "cpu" and torch.backends.mkldnn.is_available() and features.dtype == torch.float32
     if resets is None and onednn and padded_lstm_wins(layers.weights, counts):
         return PaddedSteps(counts, features.shape[1], device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.runtime.random import default_generator
 
 WARMUP = 3
 """Calls before the capture, in which libraries choose kernels and allocate memory."""
@@ -59,11 +60,14 @@ class Captured:
     def _capture(self, *inputs: Tensor) -> None:
         self.inputs = inputs
         torch.cuda.synchronize(self.device)
+        generator = default_generator(self.device)
+        state = generator.clone_state()
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
                 self.outputs = self.run(*inputs)
         except RuntimeError as error:
+            generator.graphsafe_set_state(state)  # the capture's state accepts no eager call any more
             reason = " ".join(str(error).split())[:200]
             raise SeqclfError(f"setting cuda_graph=True: the step cannot be captured ({reason})") from None
         self.graph = graph

@@ -10,7 +10,6 @@ from seqclf.data import Data
 from seqclf.experiment.config import Experiment
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.distributed import World
-from seqclf.training.step import StepResult
 
 
 class FiniteCheck:
@@ -25,11 +24,11 @@ class FiniteCheck:
 
     def __init__(self, experiment: Experiment, data: Data, rate: float, folder: RunFolder, world: World) -> None:
         self.experiment, self.data, self.rate, self.folder, self.world = experiment, data, rate, folder, world
-        self.pending: list[tuple[int, Tensor, Tensor]] = []
+        self.pending: list[tuple[int, Tensor]] = []
 
-    def add(self, step: int, result: StepResult) -> None:
-        """Adds a step, counted from 0."""
-        self.pending.append((step, result.loss, result.norm))
+    def add(self, step: int, measured: Tensor) -> None:
+        """Adds what a step measured, counted from 0."""
+        self.pending.append((step, measured))
 
     def check(self) -> None:
         """Checks the steps added since the last check.
@@ -39,7 +38,7 @@ class FiniteCheck:
         """
         if not self.pending:
             return
-        values = torch.stack([torch.stack([loss.float(), norm.float()]) for _, loss, norm in self.pending]).cpu()
+        values = torch.stack([measured for _, measured in self.pending])[:, :2].cpu()  # loss and norm
         finite = values.isfinite()
         if self.experiment.precision == "fp16":
             finite[:, 1] = True  # the loss scaler skips a step whose gradient overflows

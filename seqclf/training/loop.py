@@ -30,7 +30,7 @@ from seqclf.training.fitting import fit_normalization, normalization_text
 from seqclf.training.selection import OnEvaluation, selection_metric, stays_stopped
 from seqclf.training.session import Session
 from seqclf.training.state import TrainState
-from seqclf.training.step import EagerStep, captured_step
+from seqclf.training.step import CapturedStep, EagerStep
 
 
 class Stopped(Exception):
@@ -171,17 +171,19 @@ def _run(session: Session, profile: bool) -> dict[str, Any]:
     experiment, state, device, world = session.experiment, session.state, session.device, session.world
     loss = build_loss(experiment, session.data, device)
     eager = EagerStep(experiment, state.model, loss, state.optimizer, state.scaler, session.data.train, device, world)
-    step = captured_step(eager) if experiment.cuda_graph else eager
+    step = CapturedStep(eager) if experiment.cuda_graph else eager
     items = _items(session)
     with session.opened(profile), closing(items), stop_signals(repeated=world.size > 1) as signals:
         for item in session.display.waiting(items):
             with seeded(mix(experiment.seed, state.step), device):  # augmentation and dropout
                 state.set_rates(experiment.schedule(state.step, experiment.steps))
-                result = step(item)
-                session.finite.add(state.step, result)
+                measured = step(item)
+                session.finite.add(state.step, measured)
                 if device.type == "cpu":
                     session.finite.check()
-                state.update(result)
+                if not step.updates:
+                    state.apply_gradients()
+                state.step_done(measured)
             session.step_done()
             if session.is_due(experiment.log_every):
                 session.finite.check()

@@ -14,26 +14,33 @@ from seqclf.data import Data
 from seqclf.experiment.config import Experiment, build, build_model
 from seqclf.runs.checkpoint import load_weights
 from seqclf.training.average import WeightAverage
-from seqclf.training.step import StepResult
+
+PENDING = 1000
+"""Steps whose measurements are kept on the device at most."""
 
 
 class Window:
-    """Sums over the steps since the last metrics line, kept on the device."""
+    """Sums of what the steps since the last metrics line measured, as in ``seqclf.training.step``."""
 
     def __init__(self, loss: float = 0.0, norm: float = 0.0, right: int = 0, labelled: int = 0, steps: int = 0) -> None:
-        self.sums: list[Any] = [loss, norm, right, labelled]
+        self.sums: list[float] = [loss, norm, right, labelled]
         self.steps = steps
+        self.pending: list[Tensor] = []  # on the device, which is waited for only to read them
 
-    def add(self, result: StepResult) -> None:
+    def add(self, measured: Tensor) -> None:
         """Adds a step."""
-        values = (result.loss.double(), result.norm.double(), result.right, result.labelled)
-        self.sums = [total + value for total, value in zip(self.sums, values, strict=True)]
+        self.pending.append(measured)
         self.steps += 1
+        if len(self.pending) == PENDING:
+            self.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
         """The sums as plain numbers: the arguments of ``Window``."""
-        loss, norm, right, labelled = (x.item() if isinstance(x, Tensor) else x for x in self.sums)
-        return {"loss": loss, "norm": norm, "right": right, "labelled": labelled, "steps": self.steps}
+        for row in torch.stack(self.pending).tolist() if self.pending else []:
+            self.sums = [total + value for total, value in zip(self.sums, row, strict=True)]
+        self.pending = []
+        loss, norm, right, labelled = self.sums
+        return {"loss": loss, "norm": norm, "right": int(right), "labelled": int(labelled), "steps": self.steps}
 
     def means(self, accuracy: str = "accuracy") -> dict[str, float]:
         """Mean loss and gradient norm per step, and under this name the accuracy over all labels."""
@@ -106,11 +113,14 @@ class TrainState:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 
-    def update(self, result: StepResult) -> None:
-        """Applies the gradients of a step."""
+    def apply_gradients(self) -> None:
+        """Updates the weights."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.window.add(result)
+
+    def step_done(self, measured: Tensor) -> None:
+        """Counts a step whose gradients were applied."""
+        self.window.add(measured)
         self.step += 1
         if self.average is not None:
             self.average.update(self.model, self.step)

@@ -1,10 +1,17 @@
-"""One training step, up to the gradients."""
+"""One training step.
+
+A step returns what it measured: ``(4,)`` float64 on the device, over the whole batch of all processes.
+
+* The loss: the mean over labelled frames, or known labels of multi-label data; summed over the stages of the model.
+* The L2 norm of the gradient, before clipping.
+* The labelled frames that were classified correctly; known labels that the logit's sign predicts.
+* The labelled frames, or known labels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -19,25 +26,8 @@ from seqclf.runtime.distributed import World, summed_gradients
 from seqclf.runtime.random import default_generator
 from seqclf.training.capture import Captured
 
-
-class StepResult(NamedTuple):
-    """Scalars on the device, over the whole batch of all processes.
-
-    Attributes:
-        loss: the mean over labelled frames, or known labels of multi-label data; summed over the stages of the model.
-        right: labelled frames that were classified correctly; known labels that the logit's sign predicts.
-        labelled: labelled frames, or known labels.
-        norm: the L2 norm of the gradient, before clipping.
-    """
-
-    loss: Tensor
-    right: Tensor
-    labelled: Tensor
-    norm: Tensor
-
-
-Step = Callable[["Batch | Tensor"], StepResult]
-"""Computes the gradients of a batch. Takes a batch, or the sample numbers ``(B,)`` of clips in memory."""
+Item = Batch | Tensor
+"""What a step takes: a batch, or the sample numbers ``(B,)`` of clips in memory."""
 
 
 def _right(logits: Tensor, labels: Tensor) -> Tensor:
@@ -63,7 +53,9 @@ class _Stages(nn.Module):
 
 
 class EagerStep:
-    """The step of an experiment."""
+    """The step of an experiment, up to the gradients."""
+
+    updates = False  # the weights
 
     def __init__(
         self,
@@ -84,7 +76,7 @@ class EagerStep:
         stages = _Stages(model)
         self.model: nn.Module = stages if world.size == 1 else summed_gradients(stages)
 
-    def __call__(self, item: Batch | Tensor) -> StepResult:
+    def __call__(self, item: Item) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         batch = self._augmented(self.clips.batch(item) if isinstance(item, Tensor) else item)
         labelled = self.world.sum((batch.labels != IGNORE).sum())
@@ -106,7 +98,8 @@ class EagerStep:
                     self.scaler.scale(window_loss).backward()
                 loss += window_loss.detach()
                 right += _right(stages[-1].detach(), window.labels)
-        return StepResult(self.world.sum(loss), self.world.sum(right), labelled, self._clip_gradients())
+        measured = (self.world.sum(loss), self._clip_gradients(), self.world.sum(right), labelled)
+        return torch.stack([value.double() for value in measured])
 
     def _augmented(self, batch: Batch) -> Batch:
         """This process's share of a batch, augmented.
@@ -134,7 +127,45 @@ class EagerStep:
         return norm
 
 
-def captured_step(eager: EagerStep) -> Step:
-    """The step, captured as a CUDA graph and replayed."""
-    captured = Captured(eager, eager.device)
-    return lambda rows: StepResult(*captured(rows))  # type: ignore[arg-type]
+class CapturedStep:
+    """A step that is captured as a CUDA graph and replayed, with the update of the weights where it can be captured."""
+
+    def __init__(self, eager: EagerStep) -> None:
+        self.eager, self.optimizer = eager, eager.optimizer
+        self.updates = type(self.optimizer) in CAPTURED_BY
+        self.captured = Captured(self._run, eager.device)
+
+    def __call__(self, item: Item) -> Tensor:
+        rates = torch.tensor([float(group["lr"]) for group in self.optimizer.param_groups])
+        return self.captured(item, rates)[0]  # type: ignore[arg-type]
+
+    def _run(self, rows: Tensor, rates: Tensor) -> tuple[Tensor]:
+        measured = self.eager(rows)
+        if self.updates:
+            with capturable(self.optimizer, rates):
+                self.optimizer.step()
+        return (measured,)
+
+
+CAPTURED_BY: dict[type[torch.optim.Optimizer], dict[str, bool]] = {
+    torch.optim.SGD: {"fused": True, "foreach": False},
+    torch.optim.Adam: {"capturable": True},
+    torch.optim.AdamW: {"capturable": True},
+}
+"""Optimizers whose step can be captured, and the settings that this needs."""
+
+
+@contextmanager
+def capturable(optimizer: torch.optim.Optimizer, rates: Tensor) -> Iterator[None]:
+    """Within the block, the optimizer's step can be captured, with learning rates ``(groups,)`` that may change."""
+    before = [dict(group) for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group.update({**CAPTURED_BY[type(optimizer)], "lr": rate})
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), Tensor):
+            state["step"] = state["step"].to(rates.device, torch.float32)
+    try:
+        yield
+    finally:
+        for group, kept in zip(optimizer.param_groups, before, strict=True):
+            group.update(kept)
