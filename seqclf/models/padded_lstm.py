@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seqclf.models.cudnn_lstm import cudnn_lstm
 from seqclf.models.segments import Take
 
 Mask = np.ndarray[Any, Any]
@@ -35,13 +36,14 @@ class Steps:
     """
 
     marks: Tensor
+    last: Tensor
     gates: tuple[tuple[int, ...], ...]
 
-    def __init__(self, counts: Mask, steps: int, device: torch.device) -> None:
+    def __init__(self, counts: Mask, steps: int) -> None:
         # Small arrays are faster in NumPy.
         self._counts, self._time, self._clip = counts, np.arange(steps)[:, None], np.arange(len(counts))
         self._valid = self._time < counts
-        self.last = _tensor((counts - 1) * len(counts) + self._clip, device)
+        self._last = (counts - 1) * len(counts) + self._clip
 
     def steps(self, features: Tensor) -> Tensor:
         """Features ``(B, T, D)`` as steps ``(S, B, D)``, zero where marked. Padding may not be finite."""
@@ -70,7 +72,8 @@ class PaddedSteps(Steps):
     gates = ((-1, 1, 0, 0),)
 
     def __init__(self, counts: list[int], T: int, device: torch.device) -> None:
-        super().__init__(np.array(counts), T, device)
+        super().__init__(np.array(counts), T)
+        self.last = _tensor(self._last, device)
         self.marks = _tensor(~self._valid[..., None], device)
 
     def steps(self, features: Tensor) -> Tensor:
@@ -94,19 +97,23 @@ class SpreadSteps(Steps):
     def __init__(self, counts: list[int], resets: Mask, device: torch.device) -> None:
         B, T = resets.shape
         frames = np.arange(T) < np.array(counts)[:, None]
+        whole = frames.all()
         shift = resets.cumsum(1)
-        clip, step = np.arange(B)[:, None], np.arange(T) + shift
         spread = np.array(counts) + shift[:, -1]
         S = max(spread.max(), T + 1)  # more rows than frames, as ``Take`` requires where rows are zero
-        super().__init__(spread, S, device)
+        super().__init__(spread, S)
 
-        rows, place = np.full(S * B, B * T), step * B + clip
-        rows[place[frames]] = np.flatnonzero(frames)
-        marks = np.stack([~self._valid, np.zeros_like(self._valid)], 2)
-        marks[step[resets] - 1, np.nonzero(resets)[0], 1] = True
-        self.marks = _tensor(marks, device)
-        self._rows, self._back = _tensor(rows, device), _tensor(np.where(frames, place, 0).ravel(), device)
-        self._shape, self._padding = frames.shape, None if frames.all() else _tensor(~frames[..., None], device)
+        place = (np.arange(T) + shift) * B + np.arange(B)[:, None]
+        rows = np.full(S * B, B * T)
+        rows[place.ravel() if whole else place[frames]] = np.arange(B * T) if whole else np.flatnonzero(frames)
+        marks = np.zeros((S * B, 2), bool)
+        marks[:, 0] = ~self._valid.ravel()
+        marks[place[resets] - B, 1] = True
+        back = place if whole else np.where(frames, place, 0)
+        joined = _tensor(np.concatenate([rows, back.ravel(), self._last]), device)  # one transfer
+        self._rows, self._back, self.last = joined.split([S * B, B * T, B])
+        self.marks = _tensor(marks.reshape(S, B, 2), device)
+        self._shape, self._padding = (B, T), None if whole else _tensor(~frames[..., None], device)
 
     def steps(self, features: Tensor) -> Tensor:
         frames = self._without_padding(features).flatten(0, 1)
@@ -157,6 +164,10 @@ def padded_lstm(
     """
     hidden, marks = weights[1].shape[1], padded.marks.to(x.dtype)
     mark_weights = _mark_weights(padded.gates, hidden, weights[0].dtype, x.device)
+    if x.is_cuda and torch.version.hip is None and torch.backends.cudnn.is_acceptable(x):
+        if state is None:
+            state = (x.new_zeros(len(weights) // 4, x.shape[1], hidden),) * 2
+        return cudnn_lstm(x, marks, mark_weights, padded.last, weights, state)
     finals = []
     for layer in range(len(weights) // 4):
         w_ih, w_hh, b_ih, b_hh = weights[4 * layer : 4 * layer + 4]
