@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from seqclf.benchmark.ragged import overhead
 from seqclf.models.cpu_lstm import lstm_layer
-from seqclf.models.padded_lstm import SpreadSteps, padded_lstm, spread_wins
+from seqclf.models.padded_lstm import SpreadSteps, padded_lstm, steps_win_on_gpu
 from seqclf.models.segments import find_segments, pack, unpack
 
 
@@ -187,8 +188,12 @@ def test_steps_of_their_own_for_resets_equal_packing(data, B, T, layers):
     equal_with_gradients((net, (y, *final)), (net, (outputs, *spread_final)), leaves=[x, *state])
 
 
-def test_packing_wins_where_all_sequences_are_short():
-    often, seldom = torch.ones(4, 28, dtype=torch.bool).numpy(), torch.zeros(4, 28, dtype=torch.bool).numpy()
+def test_on_a_gpu_packing_wins_where_all_sequences_are_short_or_layers_are_wide():
+    counts = [28] * 4
+    often, seldom = np.ones((4, 28), bool), np.zeros((4, 28), bool)
     often[:, 0], seldom[:, 14] = False, True
-    assert not spread_wins([28] * 4, often)
-    assert spread_wins([28] * 4, seldom)
+    assert not steps_win_on_gpu(100, counts, often)
+    assert steps_win_on_gpu(100, counts, seldom)
+    assert steps_win_on_gpu(100, counts, None)
+    assert not steps_win_on_gpu(512, counts, seldom)
+    assert not steps_win_on_gpu(512, counts, None)

@@ -25,7 +25,7 @@ from seqclf.models.padded_lstm import (
     Steps,
     padded_lstm,
     padded_lstm_wins,
-    spread_wins,
+    steps_win_on_gpu,
 )
 from seqclf.models.segments import Segments, find_segments, pack, unpack
 
@@ -134,11 +134,10 @@ def _as_steps(layers: Layers, features: Tensor, counts: list[int], resets: Mask 
     if layers.mode != "LSTM" or (resets is None and min(counts) == features.shape[1]):
         return None
     if device.type == "cuda":
-        if resets is None:
-            return PaddedSteps(counts, features.shape[1], device)
-        # Read backwards, a reset comes after the frame that it belongs to.
-        wins = not layers.bidirectional and spread_wins(counts, resets)
-        return SpreadSteps(counts, resets, device) if wins else None
+        backwards = layers.bidirectional and resets is not None  # a reset would come after the frame it belongs to
+        if backwards or not steps_win_on_gpu(layers.weights[1].shape[1], counts, resets):
+            return None
+        return PaddedSteps(counts, features.shape[1], device) if resets is None else SpreadSteps(counts, resets, device)
     onednn = device.type == "cpu" and torch.backends.mkldnn.is_available() and features.dtype == torch.float32
     if resets is None and onednn and padded_lstm_wins(layers.weights, counts):
         return PaddedSteps(counts, features.shape[1], device)

@@ -128,8 +128,16 @@ class SpreadSteps(Steps):
         return x if self._padding is None else x.masked_fill(self._padding, 0)
 
 
-def spread_wins(counts: list[int], resets: Mask) -> bool:
-    """Whether ``SpreadSteps`` beats packed frames on a GPU. It has more steps, which cost less."""
+def steps_win_on_gpu(hidden: int, counts: list[int], resets: Mask | None) -> bool:
+    """Whether steps of whole rows beat packed frames on a GPU.
+
+    cuDNN runs all steps of a narrow layer in one kernel, unless they are packed. A step of a packed sequence then takes
+    several times as long, but with resets there are fewer of them.
+    """
+    if hidden > PERSISTENT:
+        return False
+    if resets is None:
+        return True
     frames = np.arange(resets.shape[1]) < np.array(counts)[:, None]
     begins = resets.copy()
     begins[:, 0] = True
@@ -195,5 +203,7 @@ SLOWER = 1.1
 """The time of a packed frame, relative to a padded one."""
 OVERHEAD = 2e5
 """The overhead of a step of ``lstm_layer``, in units of the time per H * (D + H) of a frame in ``padded_lstm``."""
-PACKED_STEP = 3.0
-"""The time of a step of a packed sequence in cuDNN, relative to that of a padded one."""
+PERSISTENT = 128
+"""The units of the widest layer that cuDNN runs in one kernel, in fp32 on an H200."""
+PACKED_STEP = 5
+"""The time of a step of a packed sequence, relative to that of a step in such a kernel, on the same GPU."""
