@@ -80,7 +80,7 @@ def test_a_wrong_command_line_ends_with_2_and_one_line(words, named, capsys):
         ("compare", ["RUN"]),
         ("prepare_frames", ["video.mp4", "--out", "RUN"]),
         ("prepare_features", ["--backbone", "resnet18", "video.mp4", "--out", "RUN"]),
-        ("prepare_shards", ["list.txt", "--root", ".", "--out", "RUN"]),
+        ("prepare_shards", ["--train", "a.txt", "--test", "b.txt", "--root", ".", "--out", "RUN"]),
     ],
 )
 def test_the_work_of_a_command_is_one_python_call(command, arguments, tmp_path, tool, monkeypatch):

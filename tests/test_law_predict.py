@@ -152,8 +152,7 @@ def make_annotated_arrays(folder):
 
 def make_shards(folder, make=make_folders):
     files = make(folder)
-    for part in ("train", "test"):
-        prepare_shards(folder / f"{part}.txt", folder / "shards", root=folder, part=part, seed=None, workers=1)
+    prepare_shards(folder / "shards", root=folder, train="train.txt", test="test.txt", seed=None, workers=1)
     return files
 
 

@@ -124,13 +124,13 @@ def pack(made, tmp_path, prepare):
 
     def run(task, form, out="shards", *options):
         root = made[task, form]
-        options = ["--classes", root / "classes.txt", *options]
         if task == "frames":
-            options += ["--segments", root / "segments.csv", "--background", "background"]
-        for part in ("train", "test"):
-            words = ("shards", root / f"{part}.txt", "--root", root, "--out", tmp_path / out, "--part", part, *options)
-            code, message, err = prepare(*words)
-            assert (code, err) == (0, "") and "0 failed" in message
+            options = ("--segments", root / "segments.csv", "--background", "background", *options)
+        else:
+            options = ("--class-index", root / "classes.txt", "--list-form", "plain", *options)
+        lists = ("--train", root / "train.txt", "--test", root / "test.txt", "--root", root)
+        code, message, err = prepare("shards", *lists, "--out", tmp_path / out, *options)
+        assert (code, err) == (0, "") and "0 failed" in message
         return tmp_path / out
 
     return run
@@ -244,8 +244,10 @@ def test_names_become_keys_valid_in_webdataset(tmp_path, made, prepare):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(video, tmp_path / "set" / name)
     (tmp_path / "list.txt").write_text("".join(f"{name}, {name[0]}\n" for name in names), encoding="utf-8")
-    words = ("shards", tmp_path / "list.txt", "--root", tmp_path / "set", "--out", tmp_path / "out", "--in-order")
-    assert prepare(*words)[0] == 0
+    shutil.copy(video, tmp_path / "set/c.mp4")
+    (tmp_path / "test.txt").write_text("c.mp4, a\n")
+    lists = ("--train", tmp_path / "list.txt", "--test", tmp_path / "test.txt", "--root", tmp_path / "set")
+    assert prepare("shards", *lists, "--out", tmp_path / "out", "--in-order")[0] == 0
     samples = [sample for shard in read_part(tmp_path / "out", "train").shards.values() for sample in shard]
     assert [sample.name for sample in samples] == names and [sample.class_name for sample in samples] == list("aabb")
     assert [sample.key for sample in samples][:3] == ["a_x_1", "a_x_1_2", "b__rger____"]
@@ -253,17 +255,18 @@ def test_names_become_keys_valid_in_webdataset(tmp_path, made, prepare):
 
 
 def test_a_pattern_selects_the_packed_pictures(tmp_path, prepare):
-    folder = tmp_path / "set/walk/v"
-    folder.mkdir(parents=True)
-    for number in (1, 2, 10):
-        (folder / f"img_{number}.png").write_bytes(picture())
-        (folder / f"flow_{number}.png").write_bytes(picture((9, 6)))
-    (tmp_path / "list.txt").write_text("walk/v 0\n")
-    words = ("shards", tmp_path / "list.txt", "--root", tmp_path / "set", "--out", tmp_path / "out")
-    code, _, err = prepare(*words, "--list-form", "lrcn")
+    for name in ("v", "w"):
+        folder = tmp_path / "set/walk" / name
+        folder.mkdir(parents=True)
+        for number in (1, 2, 10):
+            (folder / f"img_{number}.png").write_bytes(picture())
+            (folder / f"flow_{number}.png").write_bytes(picture((9, 6)))
+        (tmp_path / f"{name}.txt").write_text(f"walk/{name} 0\n")
+    lists = ("--train", tmp_path / "v.txt", "--test", tmp_path / "w.txt", "--root", tmp_path / "set")
+    words = ("shards", *lists, "--out", tmp_path / "out", "--list-form", "lrcn")
+    code, _, err = prepare(*words)
     assert code == 2 and "pattern=" in err and not list((tmp_path / "out").glob("*"))
-    for part in ("train", "test"):
-        assert prepare(*words, "--list-form", "lrcn", "--pattern", "img_*", "--part", part)[0] == 0
+    assert prepare(*words, "--pattern", "img_*")[0] == 0
     video = shard_set(str(tmp_path / "out")).train.videos[0]
     assert len(video.source) == 3 and video.source.frame_shape == (3, 6, 8) and video.name == "walk/v"
 
@@ -272,19 +275,19 @@ def test_an_unreadable_video_is_reported_and_skipped(tmp_path, made, prepare):
     root = tmp_path / "set"
     shutil.copytree(made["clip", "mp4"], root)
     (root / "videos/train_00003.mp4").write_bytes(b"nothing of a video")
-    words = ("shards", root / "train.txt", "--root", root, "--out", tmp_path / "out", "--classes", root / "classes.txt")
-    code, message, err = prepare(*words)
+    lists = ("--train", root / "train.txt", "--test", root / "test.txt", "--root", root, "--list-form", "plain")
+    words = ("shards", *lists, "--out", tmp_path / "out", "--class-index", root / "classes.txt")
+    code, message, err = prepare(*words, "--parts", "train")
     assert code == 2 and "train_00003.mp4" in err and "9 videos of" in message and "1 failed" in message
     part = read_part(tmp_path / "out", "train")
     assert sum(map(len, part.shards.values())) == 9 and len(part.classes) == 10
     code, _, err = prepare(*words)
-    assert code == 2 and "train" in err
-    (root / "few.txt").write_text("".join((root / "test.txt").read_text().splitlines(True)[:1]))
-    (root / "other.txt").write_text("nine\neight\n")
-    words = ("shards", root / "few.txt", "--root", root, "--out", tmp_path / "out", "--part", "test")
-    code, _, err = prepare(*words, "--classes", root / "other.txt")
+    assert code == 2 and "part train exists" in err
+    (root / "classes.txt").write_text("\n".join("9876543210") + "\n")
+    code, _, err = prepare(*words, "--parts", "test")
     assert code == 2 and "other classes" in err and not (tmp_path / "out/test-000000.tar").exists()
-    assert prepare(*words)[0] == 0  # the classes of the packed part
+    shutil.copy(made["clip", "mp4"] / "classes.txt", root)
+    assert prepare(*words, "--parts", "test")[0] == 0
     assert len(shard_set(str(tmp_path / "out")).classes) == 10
 
 
@@ -292,17 +295,19 @@ def test_an_unreadable_video_is_reported_and_skipped(tmp_path, made, prepare):
     ("options", "sentence"),
     [
         (["--size", "0"], "megabytes=0.0"),
-        (["--fps", "5"], "segments"),
-        (["--segments", "{root}/segments.csv"], "classes"),
-        (["--part", "a/b"], "expected a name"),
+        (["--background", "x"], "background='x'"),
+        (["--segments", "{root}/segments.csv", "--class-index", "c"], "class_index='c'"),
+        (["--segments", "{root}/segments.csv", "--classes", "c"], "classes="),
+        (["--parts", "a/b"], "a/b"),
         (["--workers", "0"], "workers"),
         (["--lanes", "0"], "lanes=0"),
     ],
 )
 def test_invalid_arguments_are_refused_by_name(made, tmp_path, prepare, options, sentence):
-    root = made["frames", "mp4"]
+    root = made["frames" if "--segments" in options else "clip", "mp4"]
     options = [option.format(root=root) for option in options]
-    code, _, err = prepare("shards", root / "train.txt", "--root", root, "--out", tmp_path / "out", *options)
+    lists = ("--train", "train.txt", "--test", "test.txt", "--root", root)
+    code, _, err = prepare("shards", *lists, "--out", tmp_path / "out", *options)
     assert code == 2 and sentence in err and not (tmp_path / "out").exists()
 
 
@@ -533,8 +538,7 @@ def test_a_split_column_selects_the_videos_of_a_part(made, prepare, tmp_path):
     listed = [line.split() for line in (root / "train.txt").read_text().splitlines()]
     rows = [f"{path},{label},{'test' if i < 3 else 'train'}" for i, (path, label) in enumerate(listed)]
     (tmp_path / "l.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
-    options = ("--root", root, "--out", tmp_path / "out", "--classes", root / "classes.txt")
-    for part in ("train", "test"):
-        assert prepare("shards", tmp_path / "l.csv", *options, "--part", part)[0] == 0
+    lists = ("--train", tmp_path / "l.csv", "--test", tmp_path / "l.csv", "--root", root)
+    assert prepare("shards", *lists, "--out", tmp_path / "out", "--class-index", root / "classes.txt")[0] == 0
     data = shard_set(str(tmp_path / "out"))
     assert (len(data.train), len(data.test)) == (len(listed) - 3, 3)

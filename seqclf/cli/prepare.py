@@ -6,7 +6,7 @@ examples:
   seqclf prepare frames --list train.txt --root DIR --out DIR
   seqclf prepare features runs/demo video.mp4 more_videos/ --out DIR
   seqclf prepare features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
-  seqclf prepare shards train.txt --root DIR --out DIR [--part train] [--size 256]
+  seqclf prepare shards --root DIR --train train.csv --test test.csv --out DIR [--size 256]
 
 Every command has --help. To continue a stopped command, run it again: finished frames and features are skipped.
 Shards are written completely or not at all. If a video can't be read, it is reported, the others are processed, and the
@@ -21,6 +21,7 @@ from inspect import cleandoc
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from seqclf.cli.list_options import add_list_options, list_settings
 from seqclf.cli.parser import CHECKPOINT, make_parser
 from seqclf.errors import SeqclfError
 
@@ -45,17 +46,7 @@ def check(words: Sequence[str]) -> int:
     add = parser.add_argument
     add("lists", nargs="+", metavar="LIST", help="lists of videos; a split column gives the parts")
     add("--root", required=True, help="the folder that the paths in the lists start from")
-    _add_list_form(parser)
-    add("--class-index", help="a file with the numbers and names of the classes of lists")
-    add("--columns", metavar="PURPOSE=NAME,...", help="unusual columns, such as path=clip,label=what")
-    add("--multi-label", action="store_true", help="a video, or a frame, may have several labels")
-    add("--separator", default="|", help="what separates the labels of a video (default: |)")
-    add("--pattern", help="which pictures of a folder are frames, such as 'img_*' (default: all)")
-    _add_segments(parser, unit=None)
-    add("--inclusive", action="store_true", help="the end of a segment is its last frame")
-    add("--past-end", type=float, help="how far annotations may extend past the end (default: one frame)")
-    add("--annotation-fps", type=float, help="the rate of the frame numbers in the table (default: that of each video)")
-    add("--first-frame", type=int, choices=(0, 1), help="the number of the first frame (default: detected)")
+    add_list_options(parser, leave_out=("--on-error",))
     add("--full", action="store_true", help="decode every frame (default: the first, the middle and the last)")
     add("--fps", type=float, help="the frame rate of folders of pictures")
     add("--workers", type=int, help="the number of videos that are read at a time (default: one per core)")
@@ -67,19 +58,8 @@ def check(words: Sequence[str]) -> int:
     from seqclf.preparing import check_report, check_videos
     from seqclf.runtime.files import write_atomic, write_json
 
-    names = (
-        *("class_index", "segments", "classes", "background", "multi_label", "separator", "pattern", "fps"),
-        *("inclusive", "past_end", "annotation_fps", "first_frame"),
-    )
     found = check_videos(
-        args.lists,
-        args.root,
-        form=args.list_form,
-        unit=args.unit or "auto",
-        columns=_columns(args.columns),
-        full=args.full,
-        workers=args.workers,
-        **{name: getattr(args, name) for name in names},
+        args.lists, args.root, full=args.full, fps=args.fps, workers=args.workers, **list_settings(args)
     )
     print(check_report.text(found))
     if args.out is not None:
@@ -88,17 +68,6 @@ def check(words: Sequence[str]) -> int:
         write_json(out / "check.json", check_report.plain_values(found))
         print(write_atomic(out / "check.html", check_report.page(found, ", ".join(map(str, args.lists)))))
     return 2 if found.problems else 0
-
-
-def _columns(text: str | None) -> dict[str, str | int] | None:
-    """The mapping of ``--columns``; numbers are columns of a file without a header."""
-    if text is None:
-        return None
-    pairs = [pair.partition("=") for pair in text.split(",")]
-    wrong = next((purpose for purpose, equals, name in pairs if not (purpose and equals and name)), None)
-    if wrong is not None:
-        raise SeqclfError(f"--columns {text}: expected PURPOSE=NAME,..., such as path=clip,label=what")
-    return {purpose.strip(): int(name) if name.isdecimal() else name for purpose, _, name in pairs}
 
 
 def frames(words: Sequence[str]) -> int:
@@ -117,7 +86,7 @@ def frames(words: Sequence[str]) -> int:
     add("paths", nargs="*", metavar="VIDEO", help="video files, and folders that hold some at any depth")
     add("--list", help="a list of videos with their classes, in place of VIDEO")
     add("--root", help="the folder that the paths in the list start from")
-    _add_list_form(parser)
+    add("--list-form", default="auto", metavar="FORM", help="how the list is written (default: detected)")
     add("--form", default="jpg", choices=("jpg", "png"), help="the form of the pictures (default: jpg)")
     add("--quality", type=int, default=95, help="the quality of jpg, 1 to 100 (default: 95)")
     add("--size", nargs="+", metavar="N", help="scale frames to height and width, or their shorter side")
@@ -149,12 +118,13 @@ def features(words: Sequence[str]) -> int:
     examples:
       seqclf prepare features runs/demo video.mp4 more_videos/ --out DIR
       seqclf prepare features --backbone resnet18 --weights DEFAULT more_videos/ --out DIR
+      seqclf prepare features runs/demo --root DIR --train train.csv --test test.csv --out DIR
       seqclf prepare features runs/demo --root DIR --train train.txt --test test.txt \\
-          --segments segments.csv --classes classes.txt --background nothing --out DIR
+          --segments segments.csv --background nothing --out DIR
 
     The encoder is that of a run, or a model of torchvision or timm. Files are (D, T) float32. Frames are transformed as
-    in the run's evaluation, or resized, cropped and normalised as for ImageNet. With lists of annotated videos (one
-    path per line), DIR also gets their labels, and configs/features_lstm.py reads it (data.root=DIR).
+    in the run's evaluation, or resized, cropped and normalised as for ImageNet. With lists of videos, DIR also gets
+    their labels and groups, and feature_set(root=DIR) reads it, such as in configs/features_lstm.py (data.root=DIR).
     """
     parser = _parser("features")
     add = parser.add_argument
@@ -166,10 +136,8 @@ def features(words: Sequence[str]) -> int:
     add("--crop", nargs="+", metavar="N", help="for --backbone: height and width, or one for both (default: 224)")
     add("--chunk", type=int, default=32, help="the number of frames that are encoded together (default: 32)")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")
-    add("--root", help="the folder that the paths in --train and --test start from")
-    add("--train", help="a list of videos to train on")
-    add("--test", help="a list of videos to test on")
-    _add_segments(parser)
+    _add_lists(parser, required=False)
+    add_list_options(parser, leave_out=("--layout",))
     _add_common(parser)
     args = parser.parse_intermixed_args(words)
     resize, crop = _size(args, "resize"), _size(args, "crop")
@@ -182,7 +150,7 @@ def features(words: Sequence[str]) -> int:
     runs = [path for path in args.paths if RunFolder.is_run(path)]
     if len(runs) > 1:
         raise SeqclfError(f"{' and '.join(runs)} are runs; name one")
-    names = ("root", "train", "test", "segments", "classes", "unit", "background", "fps", "workers")
+    names = ("root", "train", "test", "validation", "fps", "workers")
     return _print(
         prepare_features(
             [path for path in args.paths if path not in runs],
@@ -196,6 +164,7 @@ def features(words: Sequence[str]) -> int:
             chunk=args.chunk,
             device=args.device,
             **{name: getattr(args, name) for name in names},
+            **list_settings(args),
         )
     )
 
@@ -204,40 +173,34 @@ def shards(words: Sequence[str]) -> int:
     """Pack the videos of a list into tar files in WebDataset's layout: <out>/<part>-000000.tar and so on.
 
     examples:
-      seqclf prepare shards train.txt --root DIR --out DIR
-      seqclf prepare shards test.txt --root DIR --out DIR --part test
-      seqclf prepare shards train.txt --root DIR --out DIR --segments segments.csv --classes classes.txt
+      seqclf prepare shards --root DIR --train train.csv --test test.csv --out DIR
+      seqclf prepare shards --root DIR --train train.txt --test test.txt --segments segments.csv --out DIR
 
-    The list names videos and their classes. With --segments, it names only videos, and labels are per frame. Video
+    The lists name videos and their classes. With --segments, they name only videos, and labels are per frame. Video
     files and pictures are packed unchanged, in random order (--seed), so that each shard holds all classes.
     <out>/<part>.index.json is written last. A config reads the shards with shard_set(root=DIR).
     """
     parser = _parser("shards")
     add = parser.add_argument
-    add("list", help="the list of videos")
-    add("--root", required=True, help="the folder that the paths in the list start from")
-    _add_list_form(parser)
-    add("--pattern", help="which pictures of a folder are frames, such as 'img_*' (default: all)")
-    add("--part", default="train", help="the name of the shards (default: train)")
+    _add_lists(parser, required=True)
+    add("--parts", nargs="+", metavar="PART", help="which of train, test and validation to pack (default: all)")
     add("--size", type=float, default=256, metavar="MB", help="the approximate size of a shard (default: 256)")
     add("--lanes", type=int, default=8, help="the number of shards is a multiple of this (default: 8)")
     add("--seed", type=int, default=0, help="the seed of the order (default: 0)")
     add("--in-order", action="store_true", help="keep the order of the list")
-    _add_segments(parser)
+    add_list_options(parser, leave_out=("--layout",))
     _add_common(parser)
     args = parser.parse_args(words)
 
     from seqclf.preparing import prepare_shards
 
-    names = ("root", "list_form", "pattern", "part", "lanes", "segments", "classes", "unit", "background")
+    names = ("root", "train", "test", "validation", "parts", "lanes", "fps", "workers")
     summary = prepare_shards(
-        args.list,
         args.out,
         megabytes=args.size,
         seed=None if args.in_order else args.seed,
-        fps=args.fps,
-        workers=args.workers,
         **{name: getattr(args, name) for name in names},
+        **list_settings(args),
     )
     size = sum(tar.stat().st_size for tar in summary.files) / 1e6
     print(f"{len(summary.files):,} shards, {size:,.1f} MB")
@@ -277,17 +240,17 @@ def _add_common(parser: ArgumentParser) -> None:
     add("--out", required=True, help="the folder for the results")
 
 
-def _add_list_form(parser: ArgumentParser) -> None:
-    parser.add_argument("--list-form", default="auto", metavar="FORM", help="how the list is written (default: auto)")
-
-
-def _add_segments(parser: ArgumentParser, unit: str | None = "frames") -> None:
+def _add_lists(parser: ArgumentParser, required: bool) -> None:
     add = parser.add_argument
-    add("--segments", help="a CSV of the segments of annotated videos: video,start,end,label")
-    shown = unit or "frames for segments, detected for clips in lists"
-    add("--unit", default=unit, choices=("frames", "seconds"), help=f"the unit of start and end (default: {shown})")
-    add("--classes", help="a file with the class names, one per line")
-    add("--background", help="the class of frames outside all segments")
+    add("--root", required=required, help="the folder that the paths in the lists start from")
+    add("--train", required=required, metavar="LIST", help="the videos to train on")
+    add(
+        "--test",
+        required=required,
+        metavar="LIST",
+        help="the videos to test on; may be the same list, with a split column",
+    )
+    add("--validation", metavar="LIST", help="the videos that choose the best checkpoint")
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

@@ -6,20 +6,27 @@ is closed early, or fails, leaves nothing behind.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data.data import Data
+from seqclf.data.find import plain_name
 from seqclf.data.frame_times import frame_times
+from seqclf.data.shard_files import unique_keys
 from seqclf.data.source import Source, Video
 from seqclf.data.transforms import Size, resize
-from seqclf.runtime.files import write_atomic
+from seqclf.data.videos import Videos
+from seqclf.runtime.files import write_atomic, write_csv
 
 PIECE = 16
 """Frames that are held in memory at a time."""
@@ -108,31 +115,43 @@ def write_features(
         part.unlink(missing_ok=True)
 
 
-def write_annotations(out: Path, classes: Sequence[str], parts: Mapping[str, Sequence[tuple[str, Video]]]) -> None:
-    """Writes ``groundTruth/``, ``mapping.txt`` and ``splits/`` for features, as ``feature_set`` reads them.
+def video_names(videos: Sequence[Video]) -> list[str]:
+    """A name for each video or clip: that of its file, or a unique key if files have the same name."""
+    names = [plain_name(Path(video.source.path)) for video in videos]
+    return names if len(set(names)) == len(names) else unique_keys([video.name for video in videos])
+
+
+def write_annotations(out: Path, data: Data, names: Sequence[str], left_out: Collection[str] = ()) -> None:
+    """Writes ``groundTruth/``, ``mapping.txt``, ``splits/`` and ``groups.csv``, as ``feature_set`` reads them.
 
     Args:
         out: the folder that holds ``features/``.
-        classes: the names of the classes.
-        parts: the videos of "train" and "test", each with its name and the labels of its frames.
-
-    Raises:
-        SeqclfError: a frame has no label.
+        data: data sets of videos.
+        names: the names of the videos of all parts, one after the other.
+        left_out: the names of the videos without features.
     """
-    files = {"mapping.txt": [f"{k} {name}" for k, name in enumerate(classes)]}
-    for part, videos in parts.items():
-        files[f"splits/{part}.split1.bundle"] = [f"{name}.txt" for name, _ in videos]
-        for name, video in videos:
-            assert isinstance(video.labels, Tensor)
-            labels = video.labels.tolist()
-            if IGNORE in labels:
-                raise SeqclfError(
-                    f"{video.name}: frame {labels.index(IGNORE)} is in no segment, but features need a label at every "
-                    "frame: background= (--background) names the class of such frames"
-                )
-            files[f"groundTruth/{name}.txt"] = [classes[k] for k in labels]
-    for file, lines in files.items():
-        write_atomic(out / file, "".join(f"{line}\n" for line in lines))
+    write_atomic(out / "mapping.txt", "".join(f"{k} {name}\n" for k, name in enumerate(data.classes)))
+    rest, groups = iter(names), list[tuple[str, str]]()
+    for part, clips in data.parts().items():
+        assert isinstance(clips, Videos)
+        listed = list(zip(islice(rest, len(clips.videos)), clips.videos, clips.groups or clips.videos, strict=True))
+        kept = [entry for entry in listed if entry[0] not in left_out]
+        write_atomic(out / "splits" / f"{part}.split1.bundle", "".join(f"{name}.txt\n" for name, *_ in kept))
+        for name, video, _ in kept:
+            _write_labels(out / "groundTruth", name, torch.as_tensor(video.labels), data)
+        groups += [(name, str(group)) for name, _, group in kept if clips.groups is not None]
+    if groups:
+        write_csv(out / "groups.csv", ["video", "group"], groups)
+
+
+def _write_labels(folder: Path, name: str, labels: Tensor, data: Data) -> None:
+    """Writes a class name per line; or an ``.npy`` file where frames have no label, or several, or all have one."""
+    if labels.dim() == 1 and not data.multi_label and IGNORE not in labels:
+        write_atomic(folder / f"{name}.txt", "".join(f"{data.classes[k]}\n" for k in labels.tolist()))
+        return
+    content = io.BytesIO()
+    np.save(content, labels.numpy().astype(np.int8 if data.multi_label else np.int32))
+    write_atomic(folder / f"{name}.npy", content.getvalue())
 
 
 def _pieces(length: int, size: int) -> Iterator[range]:

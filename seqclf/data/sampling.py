@@ -132,6 +132,11 @@ def whole(length: int, generator: torch.Generator | None, step: int = 1) -> list
     return [list(range(0, length, step))]
 
 
+def reads_whole(sampling: Sampling) -> bool:
+    """Whether a sampling function is ``whole``, with any step."""
+    return getattr(sampling, "func", sampling) is whole
+
+
 def _check(length: int, frames: int, step: int) -> None:
     if length < 1:
         raise SeqclfError(f"sampling: the video has {length} frames, expected at least 1")

@@ -4,6 +4,12 @@ features/<video>.npy      the features of the frames, (D, T) by default
 groundTruth/<video>.txt   the class name of each frame, one per line
 mapping.txt               the classes, "index name", one per line
 splits/<split>.bundle     the videos of a split, "<video>.txt", one per line
+
+Two files are our own:
+
+groundTruth/<video>.npy   labels of another kind, as in ``Video``: (T,) class indices or ``IGNORE``; () one index for
+                          the whole video; of multi-label data (T, K) or (K,) of 0, 1 and ``IGNORE``
+groups.csv                the columns video, group
 """
 
 from __future__ import annotations
@@ -12,15 +18,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.data import Data
 from seqclf.data.feature_file import FeatureFile, check_layout, open_array
-from seqclf.data.sampling import Sampling, whole
+from seqclf.data.ground_truth import read_bundle, read_ground_truth, read_groups, read_mapping, truth_file
+from seqclf.data.input_spec import DecisionRule
+from seqclf.data.labelling import Labelling
+from seqclf.data.sampling import Sampling, reads_whole, whole
 from seqclf.data.source import Layout, Video
-from seqclf.data.tables import numbered_lines, read_text
 from seqclf.data.videos import Videos
 
 OTHER_RATE = 1.5
@@ -37,38 +44,59 @@ def feature_set(
     workers: int = 2,
     on_error: str = "raise",
     layout: Layout | Literal["auto"] = "features_first",
+    test_sampling: Sampling = whole,
+    labelling: Labelling | None = None,
+    decision: DecisionRule | None = None,
+    multi_label: bool = False,
 ) -> Data:
-    """Feature sequences with labels of their frames, in the layout of temporal action segmentation.
+    """Feature sequences with labels of their frames, or one label each, in the layout of temporal action segmentation.
 
     Args:
         root: the folder of ``features/``, ``groundTruth/``, ``mapping.txt`` and ``splits/``.
-        split: the number n of ``splits/train.split<n>.bundle`` and ``splits/test.split<n>.bundle``.
+        split: the number n of ``splits/train.split<n>.bundle`` and ``splits/test.split<n>.bundle``. If there is a
+            ``splits/validation.split<n>.bundle``, it is the validation part.
         sample_rate: take every ``sample_rate``-th frame.
         on_length: if the lengths of features and labels differ, "cut" both to the shorter and report it, or "refuse".
-        sampling: which frames form a clip in training; evaluation uses whole sequences.
+        sampling: which frames form a clip in training.
         background: classes that the segment metrics ignore.
         workers: the number of threads that read ahead.
         on_error: "raise", or "skip" to leave out videos with values that are not finite.
         layout: the axes of the files: "features_first" for (D, T), the convention of the field, or "time_first" for
             (T, D). "auto" compares the axes with the lengths of the labels, and raises if that is ambiguous.
+        test_sampling: which frames form the clips of an evaluation.
+        labelling: which frames of a clip are labelled; None for every frame, or the labelled ones.
+        decision: how a clip is classified; see ``video_set``.
+        multi_label: whether a frame, or video, may have several labels.
 
     Raises:
         SeqclfError: a file is missing or wrong.
     """
     folder = Path(root).expanduser()
-    (train, classes, notes), (test, _, test_notes) = (
-        segmentation_set(folder, f"{part}.split{split}", sample_rate, "mapping.txt", on_length, layout)
-        for part in ("train", "test")
-    )
+    groups, parts, notes, classes = read_groups(folder), dict[str, Videos](), list[str](), list[str]()
+    for part in ("train", "validation", "test"):
+        if part == "validation" and not (folder / "splits" / f"validation.split{split}.bundle").is_file():
+            continue
+        videos, classes, read = segmentation_set(
+            *(folder, f"{part}.split{split}", sample_rate, "mapping.txt", on_length, layout, multi_label)
+        )
+        notes += read
+        parts[part] = Videos(
+            *(videos, sampling if part == "train" else test_sampling, None, part == "train", labelling, workers),
+            on_error=on_error,
+            multi_label=multi_label,
+            groups=[groups.get(v.name, v.name) for v in videos] if any(v.name in groups for v in videos) else None,
+        )
     unknown = sorted(set(background) - set(classes))
     if unknown:
         raise SeqclfError(f"background={unknown[0]!r}: the classes are {', '.join(classes)}")
+    per_frame = parts["test"].per_frame and not multi_label
+    if background and not per_frame:
+        raise SeqclfError(f"background={background[0]!r}: is for data with one class per frame")
+    segmental = per_frame and reads_whole(test_sampling)
     return Data(
-        Videos(train, sampling, training=True, workers=workers, on_error=on_error),
-        Videos(test, workers=workers, on_error=on_error),
-        classes,
-        f"{root} ({'; '.join([*notes, *test_notes])})",
-        background=[classes.index(name) for name in background],
+        *(parts["train"], parts["test"], classes, f"{root} ({'; '.join(notes)})", parts.get("validation")),
+        background=[classes.index(name) for name in background] if segmental else None,
+        decision=decision,
     )
 
 
@@ -79,6 +107,7 @@ def segmentation_set(
     mapping: str = "mapping.txt",
     on_length: Literal["cut", "refuse"] = "cut",
     layout: Layout | Literal["auto"] = "features_first",
+    multi_label: bool = False,
 ) -> tuple[list[Video], list[str], list[str]]:
     """Opens the videos of one split, with their labels.
 
@@ -90,9 +119,10 @@ def segmentation_set(
         on_length: "cut" features and labels of a video to the shorter of both, or "refuse" a difference.
         layout: the axes of the feature files; see ``FeatureFile``. "auto" takes the layout in which all videos have the
             same number of features and about as many frames as labels. It refuses if both or neither do.
+        multi_label: whether a frame, or video, may have several labels.
 
     Returns:
-        the videos with labels ``(T,)`` int64, the class names, and notes on what was read and cut.
+        the videos with labels as in ``Video``, the class names, and notes on what was read and cut.
 
     Raises:
         SeqclfError: a file is missing or damaged; a class is not in the mapping; the videos differ in their number of
@@ -104,17 +134,22 @@ def segmentation_set(
     root = Path(root)
     classes = read_mapping(root / mapping)
     index = {name: k for k, name in enumerate(classes)}
-    names = _read_bundle(root / "splits", split)
-    labels = [read_labels(root / "groundTruth" / f"{name}.txt", index, root / mapping) for name in names]
+    names = read_bundle(root / "splits", split)
+    labels = [read_ground_truth(root / "groundTruth", name, index, root / mapping, multi_label) for name in names]
     paths = [root / "features" / f"{name}.npy" for name in names]
+    if layout == "auto" and any(y.dim() == multi_label for y in labels):
+        raise SeqclfError(f"{paths[0]}: layout=auto needs labels per frame; set layout=time_first or features_first")
     chosen = _layout_by_labels(paths, labels) if layout == "auto" else layout
     size = FeatureFile(paths[0], layout=chosen).frame_shape[0]
     videos, differing, most = [], [], 0
     for name, path, y in zip(names, paths, labels, strict=True):
         frames = len(FeatureFile(path, layout=chosen, size=size))
+        if y.dim() == multi_label:  # a label for the whole video
+            videos.append(Video(name, FeatureFile(path, sample_rate, chosen, size), y if multi_label else int(y)))
+            continue
         short = min(frames, len(y))
         if frames != len(y):
-            differing.append(_expect_similar(path, frames, root / "groundTruth" / f"{name}.txt", len(y), on_length))
+            differing.append(_expect_similar(path, frames, truth_file(root / "groundTruth", name), len(y), on_length))
             most = max(most, abs(frames - len(y)))
         source = FeatureFile(path, sample_rate, chosen, size, short)
         videos.append(Video(name, source, y[:short:sample_rate].clone()))
@@ -158,63 +193,3 @@ def _layout_by_labels(paths: list[Path], labels: list[Tensor]) -> Layout:
             f"({len(labels[0])} labels, an array of {shapes[0]}); set layout=time_first or layout=features_first"
         )
     return "time_first" if first else "features_first"
-
-
-def read_mapping(path: str | Path) -> list[str]:
-    """Reads the class names, in the order of their indices, from lines of "index name".
-
-    Raises:
-        SeqclfError: the file is missing; a line has another form, or repeats an index or a name; an index is missing.
-    """
-    lines: dict[int, tuple[int, str]] = {}
-    seen: dict[str, int] = {}
-    for number, line in numbered_lines(path, comments=False):
-        parts = line.split(maxsplit=1)
-        if len(parts) != 2 or not (parts[0].isascii() and parts[0].isdigit()):
-            raise SeqclfError(f'{path}, line {number}: {line!r}, expected "index name", such as "0 background"')
-        k, name = int(parts[0]), parts[1]
-        if k in lines or name in seen:
-            what = f"index {k}" if k in lines else f"class {name}"
-            first = lines[k][0] if k in lines else seen[name]
-            raise SeqclfError(f"{path}, line {number}: {what} is already in line {first}")
-        lines[k], seen[name] = (number, name), number
-    absent = [k for k in range(len(lines)) if k not in lines]
-    if absent:
-        raise SeqclfError(f"{path}: has {len(lines)} classes, but index {absent[0]} is missing")
-    return [lines[k][1] for k in range(len(lines))]
-
-
-def _read_bundle(folder: Path, split: str) -> list[str]:
-    """The names of the videos in a split, without ".txt"."""
-    path = folder / f"{split.removesuffix('.bundle')}.bundle"
-    if not path.is_file():
-        there = ", ".join(sorted(p.stem for p in folder.glob("*.bundle"))) or "none"
-        raise SeqclfError(f"{path}: no such file; available splits: {there}")
-    seen: dict[str, int] = {}
-    for number, line in numbered_lines(path, comments=False):
-        name = line.removesuffix(".txt").removesuffix(".npy")
-        if name in seen:
-            raise SeqclfError(f"{path}, line {number}: video {name} is already in line {seen[name]}")
-        seen[name] = number
-    return list(seen)
-
-
-def read_labels(path: Path, index: dict[str, int], mapping: str | Path) -> Tensor:
-    """Reads the labels ``(T,)`` int64 of a file with one class name per line.
-
-    Args:
-        path: the file.
-        index: the number of each class name.
-        mapping: the file of the class names, for error messages.
-
-    Raises:
-        SeqclfError: the file is missing, or a class is not in the index; names the line.
-    """
-    lines = read_text(path).rstrip().split("\n")
-    labels = [index.get(line.strip(), -1) for line in lines]
-    if -1 in labels:
-        number = labels.index(-1)
-        name = lines[number].strip()
-        wrong = f"class {name!r} is not in {mapping}" if name else "empty, expected a class name"
-        raise SeqclfError(f"{path}, line {number + 1}: {wrong}")
-    return torch.tensor(labels, dtype=torch.int64)

@@ -18,7 +18,7 @@ from seqclf.data.input_spec import DecisionRule
 from seqclf.data.labelling import Labelling, every_frame
 from seqclf.data.lists import read_list, read_paths
 from seqclf.data.paths import resolve_path
-from seqclf.data.sampling import CLIP, Sampling, whole
+from seqclf.data.sampling import CLIP, Sampling, reads_whole, whole
 from seqclf.data.segments import read_segments
 from seqclf.data.set_parts import SetParts, choices, videos_of
 from seqclf.data.source import Layout
@@ -197,9 +197,8 @@ def annotated_set(
         *(root, train, test, validation, split, split_column, test_split, sampling, test_sampling, transform),
         *(test_transform, None, workers, on_error, multi_label, separator),
     )
-    of_lists = {purpose: columns[purpose] for purpose in ("group",) if columns is not None and purpose in columns}
     lists = {
-        part: read_paths(path, root, parts.missing(), columns=of_lists, select=select)
+        part: read_paths(path, root, parts.missing(), columns=of_lists(columns), select=select)
         for part, (path, select) in parts.lists().items()
     }
     table = read_segments(
@@ -213,7 +212,7 @@ def annotated_set(
     for part, videos in found.videos.items():
         clips = parts.add(part, videos, lists[part], lists[part].groups([video.name for video in videos]))
         clips.skipped.update(found.damaged[part])
-    over_videos = getattr(test_sampling, "func", test_sampling) is whole and not multi_label
+    over_videos = reads_whole(test_sampling) and not multi_label
     return parts.data(
         table.classes,
         [*found.descriptions, counted(len(table.classes), "class"), *found.notes],
@@ -221,6 +220,11 @@ def annotated_set(
         background=None if not over_videos else [] if background is None else [table.classes.index(background)],
         decision=decision,
     )
+
+
+def of_lists(columns: Columns | None) -> Columns:
+    """The columns of ``annotated_set`` that belong to the lists, not to the table."""
+    return {purpose: column for purpose, column in (columns or {}).items() if purpose == "group"}
 
 
 def class_names(

@@ -2,7 +2,8 @@
 
 The files of a sample are consecutive and share the sample's key, their name up to the first dot:
 
-    <key>.json        {"name": ..., "label": 3, "class": "Walk", "frames": 120}, or "labels": [...], one per frame
+    <key>.json        {"name": ..., "label": 3, "class": "Walk", "frames": 120}, or "labels": [...], one per frame;
+                      several clips of a video are entries of "clips", each with its "span" in frames of the video
     <key>.mp4         the original video, or its frames <key>.0001.jpg and so on
     <key>.cls         the label as a number, in shards of other programs without .json
 
@@ -22,7 +23,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from seqclf.batch import SeqclfError
+import torch
+from torch import Tensor
+
+from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.frame_numbers import natural_key
 from seqclf.data.pictures import PICTURES
 from seqclf.data.source import VIDEOS
@@ -41,10 +45,13 @@ class Sample:
         name: its name in the list of videos.
         kind: the suffix of its video or frames, such as ".mp4" or ".jpg".
         at, sizes: offset in the shard and size in bytes of its video, or of each frame.
-        label: the class index; None if there are ``labels``.
-        labels: the class index of each frame; None if there is a ``label``.
+        label: the class index, or of multi-label data what ``plain_labels`` returns; None if there are ``labels``.
+        labels: the same for each frame; None if there is a ``label``.
         class_name: the name of the label's class, if known.
         fps: the frame rate of the labels; None for the video's own.
+        group: its group, if known.
+        span: the first frame of a clip inside the video, and the frame after the last; None for the whole video.
+        stream: the video stream to read; None for FFmpeg's choice.
     """
 
     key: str
@@ -52,10 +59,18 @@ class Sample:
     kind: str
     at: list[int]
     sizes: list[int]
-    label: int | None = None
-    labels: list[int] | None = None
+    label: Any = None
+    labels: list[Any] | None = None
     class_name: str | None = None
     fps: float | None = None
+    group: str | None = None
+    span: list[int] | None = None
+    stream: int | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether it may have several labels."""
+        return isinstance(self.label, list) or (self.labels is not None and not isinstance(self.labels[0], int))
 
 
 @dataclass
@@ -71,6 +86,27 @@ class Part:
     shards: dict[Path, list[Sample]]
     classes: list[str] | None = None
     background: str | None = None
+
+
+def plain_labels(labels: Tensor) -> list[Any]:
+    """Multi-label labels ``(K,)`` or ``(T, K)`` as lists: k for a class that applies, -1 - k for an unknown one.
+
+    A row in which all classes are unknown is None, or of ``(K,)`` the whole list.
+    """
+    if labels.dim() == 1:
+        return [int(k) if labels[k] == 1 else -1 - int(k) for k in labels.nonzero()[:, 0]]
+    return [None if (row == IGNORE).all() else plain_labels(row) for row in labels]
+
+
+def label_rows(values: Sequence[Any], num_classes: int) -> Tensor:
+    """The rows ``(n, K)`` int64 of lists that ``plain_labels`` wrote."""
+    rows = torch.zeros(len(values), num_classes, dtype=torch.int64)
+    for row, numbers in zip(rows, values, strict=True):
+        if numbers is None:
+            row.fill_(IGNORE)
+        for k in numbers or ():
+            row[k if k >= 0 else -1 - k] = 1 if k >= 0 else IGNORE
+    return rows
 
 
 def read_part(root: str | Path, part: str) -> Part:
@@ -177,14 +213,16 @@ def scan(shard: Path) -> list[Sample]:
         if key in seen:
             raise SeqclfError(f"{shard}: sample {key}: its files are not consecutive, or the key is repeated")
         seen.add(key)
-        samples.append(_sample(f"{shard}: sample {key}", key, [member[1:] for member in group], texts))
+        samples += _samples(f"{shard}: sample {key}", key, [member[1:] for member in group], texts)
     if not samples:
         raise SeqclfError(f"{shard}: has no samples")
     return samples
 
 
-def _sample(where: str, key: str, files: list[tuple[str, int, int]], texts: dict[tuple[str, str], bytes]) -> Sample:
-    """Builds a sample from its files (suffix, offset and size of each)."""
+def _samples(
+    where: str, key: str, files: list[tuple[str, int, int]], texts: dict[tuple[str, str], bytes]
+) -> list[Sample]:
+    """Builds the samples of a key, one for each clip, from its files (suffix, offset and size of each)."""
     frames = [file for file in files if f".{file[0]}".endswith(PICTURES)]
     videos = [file for file in files if f".{file[0]}".endswith(VIDEOS)]
     for suffix, _, _ in files:
@@ -204,18 +242,35 @@ def _sample(where: str, key: str, files: list[tuple[str, int, int]], texts: dict
             raise SeqclfError(f"{where}: its .json is damaged ({error})") from None
         if not isinstance(record, dict):
             raise SeqclfError(f"{where}: its .json is {record!r}, expected an object with a label")
-    if (key, "cls") in texts and "label" not in record and "labels" not in record:
+    if (key, "cls") in texts and not record.keys() & {"label", "labels", "clips"}:
         text = texts[key, "cls"].decode("utf-8", "replace").strip()
         record["label"] = int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
-    label, labels, name = record.get("label"), record.get("labels"), record.get("name", key)
-    if (label is None) == (labels is None):
-        what = "no label" if label is None else "both a label and labels per frame"
-        raise SeqclfError(f"{where}: has {what}, expected one of them in its .json or .cls")
-    if label is not None and type(label) is not int:
-        raise SeqclfError(f"{where}: its label is {label!r}, expected a class number")
-    if labels is not None and not (isinstance(labels, list) and all(type(k) is int for k in labels)):
-        raise SeqclfError(f"{where}: its labels are not a list of class numbers")
     if frames and record.get("frames", len(frames)) != len(frames):
         raise SeqclfError(f"{where}: has {len(frames)} frames, but {record['frames']} in its .json")
     kind = "." + suffixes[0].rpartition(".")[2]
-    return Sample(key, str(name), kind, list(at), list(sizes), label, labels, record.get("class"), record.get("fps"))
+    out = []
+    for clip in record.get("clips", [record]):
+        _check_labels(where, clip)
+        found = Sample(key, str(clip.get("name", key)), kind, list(at), list(sizes), clip.get("label"))
+        found.labels, found.class_name, found.group = clip.get("labels"), clip.get("class"), clip.get("group")
+        found.fps, found.stream, found.span = record.get("fps"), record.get("stream"), clip.get("span")
+        out.append(found)
+    return out
+
+
+def _check_labels(where: str, record: dict[str, Any]) -> None:
+    """Raises a ``SeqclfError`` unless a record has either a label or labels of frames."""
+    label, labels = record.get("label"), record.get("labels")
+    if (label is None) == (labels is None):
+        what = "no label" if label is None else "both a label and labels per frame"
+        raise SeqclfError(f"{where}: has {what}, expected one of them in its .json or .cls")
+    if label is not None and type(label) is not int and not _numbers(label):
+        raise SeqclfError(f"{where}: its label is {label!r}, expected a class number")
+    if labels is not None and not (
+        _numbers(labels) or (isinstance(labels, list) and all(one is None or _numbers(one) for one in labels))
+    ):
+        raise SeqclfError(f"{where}: its labels are not a list of class numbers")
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(type(k) is int for k in values)

@@ -15,13 +15,15 @@ from seqclf.batch import SeqclfError
 from seqclf.data.classes import read_classes
 from seqclf.data.data import Data
 from seqclf.data.frame_folder import FrameFolder
+from seqclf.data.input_spec import DecisionRule
 from seqclf.data.labelling import Labelled, Labelling
 from seqclf.data.order import mix
 from seqclf.data.paths import resolve_path
 from seqclf.data.pictures import decode_picture
-from seqclf.data.sampling import CLIP, Sampling, whole
-from seqclf.data.shard_index import Part, Sample, read_part
+from seqclf.data.sampling import CLIP, Sampling, reads_whole, whole
+from seqclf.data.shard_index import Part, Sample, label_rows, read_part
 from seqclf.data.source import VIDEOS, Source, Video
+from seqclf.data.spans import VideoSpan
 from seqclf.data.transforms import Transform
 from seqclf.data.video_container import Place
 from seqclf.data.video_file import VideoFile
@@ -47,6 +49,7 @@ def shard_set(
     workers: int = 2,
     on_error: str = "raise",
     lanes: int = LANES,
+    decision: DecisionRule | None = None,
 ) -> Data:
     """Videos in shards ``<root>/<part>-000000.tar`` and so on, written by ``seqclf prepare shards`` or WebDataset.
 
@@ -61,6 +64,7 @@ def shard_set(
         fps: the frame rate to resample video files to; None for each file's own. With labels per frame it must be the
             rate of the labels, which is the default.
         labelling: which frames of a clip are labelled; None for every frame, or the labelled ones.
+        decision: how a clip is classified; see ``video_set``.
         lanes: the number of shards to read in parallel. With several processes, use a multiple of their number, so that
             each reads its own shards.
 
@@ -75,8 +79,9 @@ def shard_set(
         raise SeqclfError(f"{root}: background {background!r} is none of the classes {', '.join(names[:8])}")
     data, descriptions = {}, []
     for name, part in parts.items():
+        samples = [sample for shard in part.shards.values() for sample in shard]
         data[name] = Shards(
-            [[_video(path, sample, fps) for sample in samples] for path, samples in part.shards.items()],
+            [_videos(path, samples, fps, len(names)) for path, samples in part.shards.items()],
             lanes,
             sampling=sampling if name == "train" else test_sampling,
             transform=transform if name == "train" or test_transform is None else test_transform,
@@ -84,13 +89,17 @@ def shard_set(
             labelling=labelling,
             workers=workers,
             on_error=on_error,
+            multi_label=samples[0].multi_label,
+            groups=None if samples[0].group is None else [sample.group for sample in samples],
         )
         descriptions.append(f"{name}: {len(data[name].videos):,} videos in {len(part.shards):,} shards")
     marked = None
-    if data["test"].per_frame:
+    if data["test"].per_frame and not data["test"].multi_label and reads_whole(test_sampling):
         marked = [] if background is None else [names.index(background)]
     source = f"{root} ({'; '.join(descriptions)})"
-    return Data(data["train"], data["test"], names, source, data.get("validation"), background=marked)
+    return Data(
+        *(data["train"], data["test"], names, source, data.get("validation")), background=marked, decision=decision
+    )
 
 
 def _classes(root: str, classes: str | Sequence[str] | None, parts: list[Part]) -> list[str]:
@@ -107,7 +116,9 @@ def _classes(root: str, classes: str | Sequence[str] | None, parts: list[Part]) 
     names: dict[int, str] = {}
     labels: list[int] = []
     for sample in samples:
-        labels += [sample.label] if sample.label is not None else sample.labels or []
+        values = [sample.label] if sample.label is not None else sample.labels or []
+        rows = [row or [] for row in values] if sample.multi_label else [values]
+        labels += [k if k >= 0 or not sample.multi_label else -1 - k for row in rows for k in row]
         name = sample.class_name
         if sample.label is not None and name is not None and names.setdefault(sample.label, name) != name:
             raise SeqclfError(
@@ -117,18 +128,29 @@ def _classes(root: str, classes: str | Sequence[str] | None, parts: list[Part]) 
     return [names.get(k, str(k)) for k in range(max(labels, default=0) + 1)]
 
 
-def _video(shard: Path, sample: Sample, fps: float | None) -> Video:
+def _videos(shard: Path, samples: Sequence[Sample], fps: float | None, num_classes: int) -> list[Video]:
+    """The videos of a shard. Clips inside a video share its source, so that it is indexed once."""
+    sources: dict[str, Source] = {}
+    return [_video(shard, sample, fps, num_classes, sources) for sample in samples]
+
+
+def _video(shard: Path, sample: Sample, fps: float | None, num_classes: int, sources: dict[str, Source]) -> Video:
     where = f"{shard}: sample {sample.key}"
     if sample.labels is not None and fps is not None and fps != sample.fps:
         raise SeqclfError(f"{where}: has labels of frames at fps={sample.fps}, so it can't be read at fps={fps}")
-    source: Source
-    if sample.kind in VIDEOS:
+    if sample.key not in sources and sample.kind in VIDEOS:
         place = Place(str(shard), sample.at[0], sample.sizes[0], where)
-        source = VideoFile(place, sample.fps if fps is None else fps)
-    else:
-        source = PackedFrames(str(shard), sample.key, sample.at, sample.sizes)
-    labels = sample.label if sample.labels is None else torch.tensor(sample.labels)
-    return Video(sample.name, source, labels)
+        sources[sample.key] = VideoFile(place, sample.fps if fps is None else fps, sample.stream)
+    elif sample.key not in sources:
+        sources[sample.key] = PackedFrames(str(shard), sample.key, sample.at, sample.sizes)
+    source = sources[sample.key]
+    if sample.span is not None:
+        source = VideoSpan(source, sample.span[0], sample.span[1], "frames")
+    values = [sample.label] if sample.labels is None else sample.labels
+    if not sample.multi_label:
+        return Video(sample.name, source, sample.label if sample.labels is None else torch.tensor(values))
+    rows = label_rows(values, num_classes)
+    return Video(sample.name, source, rows[0] if sample.labels is None else rows)
 
 
 class PackedFrames(Source):

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.annotated import annotate_lists
-from seqclf.data.columns import Columns
 from seqclf.data.find import open_video
 from seqclf.data.frame_times import frame_times
 from seqclf.data.lists import Entry, VideoList, read_list, read_paths
 from seqclf.data.paths import as_list, resolve_path
 from seqclf.data.segments import Segments, read_segments
-from seqclf.data.sets import class_names
+from seqclf.data.sets import class_names, of_lists
 from seqclf.data.source import Source
-from seqclf.data.spans import Unit, VideoSpan, resolution
+from seqclf.data.spans import VideoSpan, resolution
 from seqclf.data.splits import part_of
 from seqclf.preparing.check_result import Clip, File, VideoCheck, compare_parts, compare_sizes
 from seqclf.preparing.jobs import Job, check_workers, run_jobs
+from seqclf.preparing.listed import reading_settings
 from seqclf.runtime.text import counted
 
 CHUNK = 32
@@ -40,39 +40,23 @@ def check_videos(
     lists: str | Path | Sequence[str | Path],
     root: str | Path,
     *,
-    form: str = "auto",
-    class_index: str | Path | None = None,
     segments: str | None = None,
-    classes: str | Sequence[str] | None = None,
-    unit: Unit | Literal["auto"] = "auto",
-    background: str | None = None,
-    columns: Columns | None = None,
-    multi_label: bool = False,
-    separator: str = "|",
-    inclusive: bool = False,
-    past_end: float | None = None,
-    annotation_fps: float | None = None,
-    first_frame: Literal[0, 1] | None = None,
-    pattern: str | None = None,
     fps: float | None = None,
     full: bool = False,
     workers: int | None = None,
+    **reading: Any,
 ) -> VideoCheck:
     """Opens every video of lists, and compares the annotations with them.
 
     Args:
         lists: one or more lists, such as those for training and test. The split column of a list gives its parts.
         root: the folder that the paths in the lists start from.
-        form, class_index, pattern: as in ``video_set``.
         segments: a table of segments; labels are then per frame.
-        classes: the class names, or a file with one per line, for ``segments``; None takes the labels in the table.
-        unit: the unit of start and end; "auto" detects it for clips in lists, and is "frames" for segments.
-        columns: the columns of the lists; with ``segments``, of the table.
-        multi_label, separator: whether a video, or a frame, may have several labels, and what separates them.
-        background, inclusive, past_end, annotation_fps, first_frame: as in ``annotated_set``.
         fps: the frame rate of folders of pictures.
         full: decode all frames of all videos. Otherwise the first, the middle and the last are decoded.
         workers: the number of videos that are read at a time; None for one per core.
+        reading: how lists are read: further arguments of ``annotated_set`` with ``segments``, else of ``video_set``,
+            such as ``multi_label``, ``columns`` or ``annotation_fps``.
 
     Returns:
         what was found. ``problems`` is empty if training can start.
@@ -81,73 +65,75 @@ def check_videos(
         SeqclfError: a list can't be read, or an argument is out of range.
     """
     check_workers(workers, fps)
-    paths, several = as_list(lists), separator if multi_label else None
-    out, rows = _read(paths, root, form, class_index, columns, unit, several, segments is not None)
-    sources = _look_at_all(out, rows, pattern, fps, full, workers)
+    how = reading_settings(segments, reading)
+    out, rows = _read(as_list(lists), root, how, segments is not None)
+    sources = _look_at_all(out, rows, how, fps, full, workers)
     if segments is None:
-        _add_clips(out, rows, sources, past_end)
+        _add_clips(out, rows, sources, how["past_end"])
     else:
-        names, first = class_names(classes, str(root), None)
-        in_unit: Unit = "frames" if unit == "auto" else unit
-        listed, place = dict.fromkeys(entry.name for _, _, entry in rows), resolve_path(segments, root)
-        table = read_segments(place, in_unit, names, background, inclusive, columns, "skip", first, several, listed)
+        names, first = class_names(how["classes"], str(root), how["first_label"])
+        listed, several = dict.fromkeys(entry.name for _, _, entry in rows), _separator(how)
+        table = read_segments(
+            *(resolve_path(segments, root), how["unit"], names, how["background"], how["inclusive"], how["columns"]),
+            *("skip", first, several, listed),
+        )
         out.classes = table.classes
-        _add_segments(out, rows, table, sources, past_end, annotation_fps, first_frame)
+        _add_segments(out, rows, table, sources, how)
     compare_sizes(out)
     compare_parts(out)
     return out
 
 
 def _read(
-    paths: Sequence[str | Path],
-    root: str | Path,
-    form: str,
-    class_index: str | Path | None,
-    columns: Columns | None,
-    unit: Unit | Literal["auto"],
-    separator: str | None,
-    only_paths: bool,
+    paths: Sequence[str | Path], root: str | Path, how: Mapping[str, Any], only_paths: bool
 ) -> tuple[VideoCheck, list[Row]]:
     """What the lists hold. Classes are those of the first, as in training."""
     root, found = Path(root).expanduser(), list[VideoList]()
     for path in paths:
         place = resolve_path(path, root)
         if only_paths:
-            found.append(read_paths(place, root, "skip"))
+            found.append(read_paths(place, root, "skip", columns=of_lists(how["columns"])))
             continue
         known = {"classes": found[0].classes, "numbers": found[0].numbers} if found else {}
+        columns = {**(how["columns"] or {}), **({} if how["split_column"] is None else {"split": how["split_column"]})}
         found.append(
             read_list(
-                *(place, root, form),
-                class_index=class_index,
+                *(place, root, how["form"]),
+                class_index=how["class_index"],
                 missing="skip",
+                first_label=how["first_label"],
                 columns=columns,
-                clips=unit,
-                separator=separator,
+                clips=how["unit"],
+                separator=_separator(how),
                 **known,  # type: ignore[arg-type]
             )
         )
     out, rows = VideoCheck([one.description for one in found], found[0].classes), []
     for path, one in zip(paths, found, strict=True):
-        rows += [(_part(entry, path, paths), one, entry) for entry in one.videos]
+        rows += [(_part(entry, path, paths, how["test_split"]), one, entry) for entry in one.videos]
         out.problems += [f"{path}, line {line}: video {name!r} does not exist" for line, name in one.missing]
     return out, rows
 
 
-def _part(entry: Entry, path: str | Path, paths: Sequence[str | Path]) -> str:
+def _separator(how: Mapping[str, Any]) -> str | None:
+    return how["separator"] if how["multi_label"] else None
+
+
+def _part(entry: Entry, path: str | Path, paths: Sequence[str | Path], test_split: str | None) -> str:
     """The part of a row: by its split column, or else the name of its list."""
     if entry.split is not None:
-        return part_of(entry.split) or entry.split
+        return part_of(entry.split, test_split) or entry.split
     return Path(path).stem if len(paths) > 1 else "all"
 
 
 def _look_at_all(
-    out: VideoCheck, rows: Iterable[Row], pattern: str | None, fps: float | None, full: bool, workers: int | None
+    out: VideoCheck, rows: Iterable[Row], how: Mapping[str, Any], fps: float | None, full: bool, workers: int | None
 ) -> dict[str, Source]:
     """Opens every video and fills in the facts and problems of its file; returns the videos by path."""
     paths = {str(entry.path): entry.path for _, _, entry in rows}
     out.files = {path: File(path) for path in paths}
-    sources = {path: open_video(place, pattern=pattern, folder_fps=fps) for path, place in paths.items()}
+    reader = partial(open_video, pattern=how["pattern"], folder_fps=fps, stream=how["stream"], layout=how["layout"])
+    sources = {path: reader(place) for path, place in paths.items()}
     jobs = {path: partial(_look, out.files[path], source, fps, full) for path, source in sources.items()}
     for path, error in run_jobs(jobs, workers).failed.items():
         out.files[path].error = error
@@ -210,9 +196,7 @@ def _add_segments(
     rows: Iterable[Row],
     table: Segments,
     sources: dict[str, Source],
-    past_end: float | None,
-    rate: float | None,
-    first_frame: Literal[0, 1] | None,
+    how: Mapping[str, Any],
 ) -> None:
     """Adds videos with the number of frames of each class; segments are compared with their video as in training."""
     parts: dict[str, VideoList] = {}
@@ -223,11 +207,12 @@ def _add_segments(
         annotated = annotate_lists(
             table,
             parts,
-            past_end=past_end,
+            frame_numbers=how["frame_numbers"],
+            past_end=how["past_end"],
             on_error="skip",
             reader=lambda path, *_: sources[str(path)],
-            rate=rate,
-            first_frame=first_frame,
+            rate=how["annotation_fps"],
+            first_frame=how["first_frame"],
         )
     except SeqclfError as error:
         out.problems.append(str(error))

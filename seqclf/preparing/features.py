@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.data import Data, Video, open_video
-from seqclf.data.extract import write_annotations, write_features
+from seqclf.data import Data, Source, open_video
+from seqclf.data.extract import video_names, write_annotations, write_features
 from seqclf.data.find import plain_name
 from seqclf.data.paths import as_list
-from seqclf.data.sets import annotated_set
-from seqclf.data.spans import Unit
 from seqclf.data.transforms import Size
 from seqclf.preparing.encoders import Encoder, encoder_of_backbone, encoder_of_run
 from seqclf.preparing.jobs import Summary, check_workers, run_jobs
+from seqclf.preparing.listed import listed_data
 from seqclf.preparing.places import distinct, not_done, places
 from seqclf.runtime.devices import pick_device
 
@@ -34,23 +33,22 @@ def prepare_features(
     crop: Size | None = None,
     chunk: int = 32,
     device: str = "auto",
-    root: str | None = None,
-    train: str | None = None,
-    test: str | None = None,
-    segments: str | None = None,
-    classes: str | None = None,
-    unit: Unit = "frames",
-    background: str | None = None,
+    root: str | Path | None = None,
+    train: str | Path | None = None,
+    test: str | Path | None = None,
+    validation: str | Path | None = None,
+    segments: str | Path | None = None,
     fps: float | None = None,
     workers: int | None = None,
+    **reading: Any,
 ) -> Summary:
     """Computes features of the frames of videos: ``<out>/features/<video>.npy``, ``(D, T)`` float32.
 
-    The encoder is that of a run, or a torchvision model. With lists of annotated videos (``root``, ``train``, ``test``,
-    ``segments``, ``classes``), ``out`` also gets their labels, and ``feature_set(out)`` reads it.
+    The encoder is that of a run, or a torchvision model. With lists of videos (``root``, ``train``, ``test``), ``out``
+    also gets their labels and groups, and ``feature_set(out)`` has the clips that training on the lists has.
 
     Args:
-        videos: video files, folders of frames, and folders of either; empty with lists of annotated videos.
+        videos: video files, folders of frames, and folders of either; empty with lists.
         out: the folder for the features. ``prepare.json`` in it records the settings. A finished video is skipped.
         run: the folder of a run. Frames are transformed as in its evaluation.
         checkpoint: the checkpoint of the run: "auto" (the best one, or the newest without validation), "best",
@@ -62,9 +60,12 @@ def prepare_features(
         crop: for a backbone: the size of the center crop; None for 224.
         chunk: the number of frames that are encoded together.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
-        root, train, test, segments, classes, unit, background: the annotated videos; see ``annotated_set``.
+        root, train, test, validation: lists of videos, as in ``video_set``.
+        segments: the segments of the listed videos, as in ``annotated_set``; None if the lists have labels.
         fps: the frame rate that video files are resampled to; None for the run's, or their own.
         workers: the number of videos that are read at a time; None for one per core.
+        reading: how lists are read: further arguments of ``annotated_set`` with ``segments``, else of ``video_set``,
+            such as ``multi_label``, ``columns`` or ``annotation_fps``.
 
     Returns:
         what was done. The error of each video that can't be read is printed, and is in ``failed``.
@@ -76,33 +77,54 @@ def prepare_features(
     if chunk < 1:
         raise SeqclfError(f"chunk={chunk}: expected at least 1")
     encoder = _encoder(run, checkpoint, backbone, weights, resize, crop, fps, device)
-    lists = {"root": root, "train": train, "test": test, "segments": segments, "classes": classes}
-    data = _annotated(lists, unit, background, encoder) if any(v is not None for v in lists.values()) else None
-    return _write(as_list(videos), Path(out), data, encoder, chunk, workers)
+    pattern = reading.pop("pattern", None) or encoder.pattern
+    if root is None or train is None or test is None:
+        lists = {"root": root, "train": train, "test": test, "validation": validation, "segments": segments, **reading}
+        if any(value is not None for value in lists.values()):
+            raise SeqclfError("lists of videos need root, train and test")
+        return _write_given(as_list(videos), Path(out), encoder, pattern, chunk, workers)
+    if as_list(videos):
+        raise SeqclfError("with lists of videos, no other videos can be named")
+    reading |= {"fps": encoder.fps, "pattern": pattern}
+    data = listed_data(root, train, test, validation, segments, reading)
+    return _write_listed(data, Path(out), encoder, chunk, workers)
+
+
+def _write_given(
+    given: list[str | Path], out: Path, encoder: Encoder, pattern: str | None, chunk: int, workers: int | None
+) -> Summary:
+    """Writes the features of videos without labels."""
+    found = distinct({video: out / "features" / f"{plain_name(video)}.npy" for video in places(given, out)})
+    return _write(
+        {str(video): (open_video(video, encoder.fps, pattern), place) for video, place in found.items()},
+        *(out, encoder, chunk, workers),
+    )
+
+
+def _write_listed(data: Data, out: Path, encoder: Encoder, chunk: int, workers: int | None) -> Summary:
+    """Writes the features of the videos of lists, and their labels. Videos that can't be read may be left out."""
+    videos = [(part, video) for part, clips in data.parts().items() for video in clips.videos]  # type: ignore[union-attr]
+    names = video_names([video for _, video in videos])
+    found = {
+        name: (video.source, out / "features" / f"{name}.npy") for name, (_, video) in zip(names, videos, strict=True)
+    }
+    summary = _write(found, out, encoder, chunk, workers)
+    if summary.failed and data.train.on_error != "skip":  # type: ignore[union-attr]
+        print("not written: groundTruth, mapping.txt and splits, because features are missing", file=sys.stderr)
+    else:
+        write_annotations(out, data, names, set(summary.failed))
+    summary.failed.update(data.skipped())
+    return summary
 
 
 def _write(
-    given: list[str | Path], out: Path, data: Data | None, encoder: Encoder, chunk: int, workers: int | None
+    found: Mapping[str, tuple[Source, Path]], out: Path, encoder: Encoder, chunk: int, workers: int | None
 ) -> Summary:
-    """Writes the features of the videos, and the labels of annotated ones."""
-    if data is not None and given:
-        raise SeqclfError("with lists of annotated videos, no other videos can be named")
-    parts = {} if data is None else {part: _named(data, part) for part in ("train", "test")}
-    sources = [Path(video.source.path) for part in parts.values() for _, video in part] or list(places(given, out))
-    found = distinct({video: out / "features" / f"{plain_name(video)}.npy" for video in sources})
-    todo = not_done(found, out, {"what": "features", **encoder.settings})
-    jobs = {
-        str(video): partial(
-            write_features, open_video(video, encoder.fps, encoder.pattern), place, encoder.encode, chunk
-        )
-        for video, place in todo.items()
-    }
+    """Writes the features of each source to its place, unless they are there."""
+    todo = not_done({name: place for name, (_, place) in found.items()}, out, {"what": "features", **encoder.settings})
+    jobs = {name: partial(write_features, found[name][0], place, encoder.encode, chunk) for name, place in todo.items()}
     summary = run_jobs(jobs, workers)
     summary.out, summary.skipped = out, len(found) - len(todo)
-    if data is not None and summary.failed:
-        print("not written: groundTruth, mapping.txt and splits, because features are missing", file=sys.stderr)
-    elif data is not None:
-        write_annotations(out, data.classes, parts)
     return summary
 
 
@@ -124,18 +146,3 @@ def _encoder(
     if resize is not None or crop is not None:
         raise SeqclfError("resize and crop are for a backbone; frames of a run are transformed as in its evaluation")
     return encoder_of_run(run, checkpoint, fps, pick_device(device))
-
-
-def _annotated(lists: dict[str, str | None], unit: Unit, background: str | None, encoder: Encoder) -> Data:
-    """The annotated videos of the lists."""
-    missing = [name for name, value in lists.items() if value is None]
-    if missing:
-        raise SeqclfError(f"lists of annotated videos need {' and '.join(missing)}, too")
-    labels: dict[str, Any] = {"background": background, "unit": unit, "fps": encoder.fps, "pattern": encoder.pattern}
-    return annotated_set(**lists, **labels)  # type: ignore[arg-type]
-
-
-def _named(data: Data, part: str) -> list[tuple[str, Video]]:
-    """The videos of a part with the names of their files."""
-    videos: list[Video] = data.parts()[part].videos  # type: ignore[union-attr, assignment]
-    return [(plain_name(Path(video.source.path)), video) for video in videos]

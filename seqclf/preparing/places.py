@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from seqclf.batch import SeqclfError
 from seqclf.data.find import find_videos, plain_name
 from seqclf.runtime.files import read_json, write_json
+
+Name = TypeVar("Name")
 
 
 def places(paths: Iterable[str | Path], out: Path) -> dict[Path, Path]:
@@ -51,8 +53,8 @@ def distinct(found: dict[Path, Path]) -> dict[Path, Path]:
     return found
 
 
-def not_done(found: Mapping[Path, Path], out: Path, settings: Mapping[str, Any]) -> dict[Path, Path]:
-    """The videos without a result. ``prepare.json`` under ``out`` records the settings.
+def not_done(found: Mapping[Name, Path], out: Path, settings: Mapping[str, Any]) -> dict[Name, Path]:
+    """The videos without a result, by path or name. ``prepare.json`` under ``out`` records the settings.
 
     Raises:
         SeqclfError: results were made with other settings, or by another program.

@@ -1,0 +1,61 @@
+"""The videos of lists, read with the arguments of the data set that trains on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from seqclf.batch import SeqclfError
+from seqclf.data import Data, annotated_set, video_set
+
+TRAINING = {
+    *("root", "train", "test", "validation", "split", "segments", "workers", "labelling", "decision"),
+    *("sampling", "test_sampling", "transform", "test_transform"),
+}
+"""Arguments of the data sets that do not say how lists are read, or that are given separately."""
+
+
+def reading_settings(segments: str | Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that say how lists are read, with the defaults of ``annotated_set``, or of ``video_set``.
+
+    Args:
+        segments: the table of segments; None for lists with a label per video.
+        given: the arguments that are not the defaults.
+
+    Raises:
+        SeqclfError: the data set has no such argument.
+    """
+    ours, other = _known(segments is not None), _known(segments is None)
+    for name in given:
+        if name not in ours:
+            needs = "without" if segments is not None else "with"
+            way = f"is for lists {needs} segments=" if name in other else f"expected one of {', '.join(sorted(ours))}"
+            raise SeqclfError(f"{name}={given[name]!r}: {way}")
+    return ours | dict(given)
+
+
+def listed_data(
+    root: str | Path,
+    train: str | Path,
+    test: str | Path,
+    validation: str | Path | None,
+    segments: str | Path | None,
+    given: Mapping[str, Any],
+) -> Data:
+    """The data set of lists: ``annotated_set`` with segments, else ``video_set``.
+
+    Errors are those of ``reading_settings`` and of the data set.
+    """
+    settings = reading_settings(segments, given)
+    lists: dict[str, Any] = {"root": str(root), "train": str(train), "test": str(test)}
+    lists["validation"] = None if validation is None else str(validation)
+    if segments is None:
+        return video_set(**lists, **settings)
+    return annotated_set(**lists, segments=str(segments), **settings)
+
+
+def _known(with_segments: bool) -> dict[str, Any]:
+    data_set: Callable[..., Data] = annotated_set if with_segments else video_set
+    return {name: p.default for name, p in signature(data_set).parameters.items() if name not in TRAINING}
