@@ -493,6 +493,14 @@ def test_a_file_with_changed_bytes_is_read_or_refused_by_name(video, tmp_path, d
         assert str(error).startswith(f"{tmp_path / name}: ") and "\n" not in str(error)
 
 
+def test_metadata_that_is_not_utf8_is_accepted(video, tmp_path):
+    place = tmp_path / "a.mp4"
+    content = video("h264.mp4").read_bytes()
+    assert b"Lavf" in content
+    place.write_bytes(content.replace(b"Lavf", b"L\xe4vf"))
+    assert len(VideoFile(place)) == len(VideoFile(video("h264.mp4")))
+
+
 def test_an_unknown_codec_is_refused_by_name(video, tmp_path):
     content = Path(video("mpeg4.avi")).read_bytes()
     (tmp_path / "unknown.avi").write_bytes(content.replace(b"FMP4", b"ZZZZ"))

@@ -66,7 +66,7 @@ def decode_live(
                 damaged()
                 continue
             ticks = frame.dts if frame.pts is None else frame.pts
-            if ticks is None or frame.time_base is None:
+            if ticks is None or not frame.time_base:  # PyAV 19 has 0 for None
                 last = 0.0 if last is None else last + period
             else:
                 last = float(ticks * frame.time_base)

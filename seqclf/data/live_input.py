@@ -14,7 +14,7 @@ from select import select
 from typing import TYPE_CHECKING, Any, Literal
 
 from seqclf.batch import SeqclfError
-from seqclf.data.video_container import choose_stream
+from seqclf.data.video_container import choose_stream, open_input
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -76,7 +76,7 @@ class LiveInput:
         else:
             place, timeout = _Bytes(self, stopped), None
         try:
-            container = av.open(place, "r", form, options, timeout=timeout, metadata_errors="replace")
+            container = open_input(place, form, options, timeout=timeout)
         except (av.FFmpegError, OSError) as error:
             raise SeqclfError(self._why_not(error)) from None
         stream = choose_stream(self.name, container, self.stream)

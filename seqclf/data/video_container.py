@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from seqclf.batch import SeqclfError
 
@@ -66,7 +66,7 @@ def open_container(place: Place) -> tuple[InputContainer, VideoStream]:
     if place.size is not None:
         url = f"subfile,,start,{place.start},end,{place.start + place.size},,:{url}"
     try:
-        container = av.open(url, metadata_errors="replace")
+        container = open_input(url)
     except (av.FFmpegError, OSError) as error:
         with open(path, "rb") as file:
             file.seek(place.start)
@@ -77,6 +77,17 @@ def open_container(place: Place) -> tuple[InputContainer, VideoStream]:
     stream = choose_stream(str(place), container, place.stream)
     stream.codec_context.thread_count = 1  # readers are threads themselves, and a fork is safe without others
     return container, stream
+
+
+def open_input(place: Any, *args: Any, **kwargs: Any) -> InputContainer:
+    """``av.open`` for reading, which also accepts files whose metadata is not UTF-8."""
+    import av
+    from av.container import InputContainer
+
+    if hasattr(InputContainer, "metadata_errors"):  # PyAV before 19, which refuses such files by default
+        kwargs["metadata_errors"] = "replace"
+    container: InputContainer = av.open(place, "r", *args, **kwargs)
+    return container
 
 
 def choose_stream(place: str, container: InputContainer, number: int | None) -> VideoStream:
