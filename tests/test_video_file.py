@@ -299,7 +299,7 @@ B_FRAMES = ["h264.mp4", "h264_open.mkv", "h264.flv", "h264_66.mp4", "uneven.mkv"
 def test_frames_that_no_other_needs_are_not_decoded(name, video, monkeypatch):
     whole, decoders = decoded(video(name))[0], []
     opened = video_decoder.Decoder._open
-    monkeypatch.setattr(video_decoder.Decoder, "_open", lambda self: decoders.append(self) or opened(self))
+    monkeypatch.setattr(video_decoder.Decoder, "_open", lambda self, *file: decoders.append(self) or opened(self, *file))
     source = VideoFile(video(name))
     assert torch.equal(source.read([11, 23, 35]), whole[[11, 23, 35]])
     assert decoders[-1].skipped and not decoders[-1].skipped & {11, 23, 35}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Frames: TypeAlias = "Iterator[tuple[int, VideoFrame | None]]"
+Opened: TypeAlias = "tuple[InputContainer, VideoStream]"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Place:
         return self.name or self.file
 
 
-def open_container(place: Place) -> tuple[InputContainer, VideoStream]:
+def open_container(place: Place) -> Opened:
     """Opens a file.
 
     Returns:
@@ -112,6 +113,17 @@ def video_streams(container: InputContainer) -> list[VideoStream]:
     from av.stream import Disposition
 
     return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def number_of_stream(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
+    """The number of video streams of a file, and which of them this is, from 0."""
+    streams = video_streams(container)
+    return len(streams), [other.index for other in streams].index(stream.index)
+
+
+def begin_of(container: InputContainer) -> float:
+    """When the earliest stream of a file starts, in seconds."""
+    return max(0.0, (container.start_time or 0) / 1_000_000)
 
 
 def several_streams(place: str, count: int, number: int) -> str:

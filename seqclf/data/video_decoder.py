@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqclf.batch import SeqclfError
-from seqclf.data.video_container import Frames, Place, decode, expect_size, open_container, packets_of, until_fault
+from seqclf.data.video_container import (
+    Frames,
+    Opened,
+    Place,
+    decode,
+    expect_size,
+    open_container,
+    packets_of,
+    until_fault,
+)
 from seqclf.data.video_index import FrameIndex
 from seqclf.data.video_pixels import upright_planes
 from seqclf.data.video_references import is_disposable, length_bytes
@@ -30,16 +39,17 @@ class Decoder:
     Args:
         place: the file.
         index: the index of its frames.
+        opened: the open file, at its beginning; None to open it.
     """
 
-    def __init__(self, place: Place, index: FrameIndex) -> None:
+    def __init__(self, place: Place, index: FrameIndex, opened: Opened | None = None) -> None:
         from av.video.reformatter import VideoReformatter
 
         self.place, self.index = place, index
         self.number_of = index.number_of.tolist()  # of each packet, the number of its frame, or -1
         self.frames: Frames = iter(())
         self.newest = self.wanted = -1  # the frame that came last, and the one that is read
-        self._open()
+        self._open(opened)
         self.size = self.stream.codec_context.width, self.stream.codec_context.height
         self.reformatter = VideoReformatter()
 
@@ -119,9 +129,9 @@ class Decoder:
                 which = "it" if other == number else f"frame {other}" if other >= 0 else "a frame it is built on"
                 raise SeqclfError(f"{self.place}: frame {number} can't be decoded, {which} is damaged")
 
-    def _open(self) -> None:
+    def _open(self, opened: Opened | None = None) -> None:
         """Goes to the beginning of the file."""
-        self.container, self.stream = open_container(self.place)
+        self.container, self.stream = opened or open_container(self.place)
         codec = self.stream.codec_context
         self.is_disposable = partial(is_disposable, codec.name, length_bytes(codec.extradata))
         self._begin(0, sought=False)

@@ -17,9 +17,9 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_times import FrameTimes, at_seconds
 from seqclf.data.source import Source
-from seqclf.data.video_container import Place
+from seqclf.data.video_container import Place, open_container
 from seqclf.data.video_decoder import Decoder
-from seqclf.data.video_index import FrameIndex, Ints, index_frames
+from seqclf.data.video_index import FrameIndex, Ints, index_frames, index_of_table
 
 MAX_OPEN = 16
 """The number of files that a process keeps open."""
@@ -132,11 +132,13 @@ class VideoFile(Source):
         decoder = _OPEN.pop(self, None) or Decoder(self._place, self._indexed())
         try:
             out = _decode_in_order(decoder, frames[wanted])
-        except BaseException:
+        except BaseException as error:
             decoder.close()
+            if isinstance(error, SeqclfError) and decoder.index.by_table:
+                self._index, self._frames = index_frames(self._place), None  # its packets may not be as its header says
+                return self.read(numbers)
             raise
-        _OPEN[self] = decoder
-        _close_all_but(MAX_OPEN)
+        _keep_open(self, decoder)
         return torch.from_numpy(out)
 
     def lost(self) -> str | None:
@@ -156,7 +158,13 @@ class VideoFile(Source):
 
     def _indexed(self) -> FrameIndex:
         if self._index is None:
-            self._index = index_frames(self._place, self.on_error == "skip_frames")
+            opened = open_container(self._place)
+            skip_damaged = self.on_error == "skip_frames"
+            self._index = None if skip_damaged else index_of_table(self._place, opened)
+            if self._index is None:
+                self._index = index_frames(self._place, skip_damaged, opened)
+            else:
+                _keep_open(self, Decoder(self._place, self._index, opened))
         return self._index
 
     def _numbers(self) -> Ints:
@@ -190,6 +198,11 @@ def _decode_in_order(decoder: Decoder, numbers: Ints) -> NDArray[np.uint8]:
 
 _OPEN: OrderedDict[VideoFile, Decoder] = OrderedDict()
 """The open files, the one used last at the end."""
+
+
+def _keep_open(source: VideoFile, decoder: Decoder) -> None:
+    _OPEN[source] = decoder
+    _close_all_but(MAX_OPEN)
 
 
 def _close_all_but(kept: int) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqclf.batch import SeqclfError
-from seqclf.data.video_container import Place, decode_all
+from seqclf.data.video_container import Opened, Place, begin_of, decode_all, number_of_stream
 from seqclf.data.video_scan import Scan, scan_packets
+from seqclf.data.video_table import read_table
 
 Ints: TypeAlias = NDArray[np.int64]
 TIMED = {"mov", "matroska", "webm", "flv", "gif"}
@@ -39,6 +40,7 @@ class FrameIndex:
         fault: why packets are missing at the end; None where none are.
         streams: the number of video streams in the file.
         stream: the number of the one that is read.
+        by_table: whether this comes from the header of the file, and no packet was read.
     """
 
     packet: Ints
@@ -53,6 +55,7 @@ class FrameIndex:
     fault: str | None = None
     streams: int = 1
     stream: int = 0
+    by_table: bool = False
 
     @cached_property
     def number_of(self) -> Ints:
@@ -62,18 +65,40 @@ class FrameIndex:
         return numbers
 
 
-def index_frames(place: Place, skip_damaged: bool = False) -> FrameIndex:
+def index_of_table(place: Place, opened: Opened) -> FrameIndex | None:
+    """The index from the header of an MP4 file; None where the packets must be read."""
+    container, stream = opened
+    table = read_table(place, container, stream)
+    if table is None:
+        return None
+    order = np.argsort(table.shown)
+    streams, number = number_of_stream(container, stream)
+    return FrameIndex(
+        order,
+        _starts(order, order, table.keys),
+        _player_time(np.sort(table.shown * float(stream.time_base or 0)), begin_of(container)),
+        table.shown,
+        False,
+        table.decoded,
+        streams=streams,
+        stream=number,
+        by_table=True,
+    )
+
+
+def index_frames(place: Place, skip_damaged: bool = False, opened: Opened | None = None) -> FrameIndex:
     """Reads the packets of a file. None is decoded, unless the file does not say in which order frames are shown.
 
     Args:
         place: the file.
         skip_damaged: decode the whole file to find out which frames are intact.
+        opened: the open file, which is closed afterwards; None to open it.
 
     Raises:
         SeqclfError: as in ``open_container``; the file has no frame; frames differ in size; packets are missing at
             unknown places; the file is cut off or damaged, and ``skip_damaged`` is False.
     """
-    scan = scan_packets(place)
+    scan = scan_packets(place, opened)
     if scan.lost is not None:
         raise SeqclfError(
             f"{place}: {scan.lost}, so that the numbers of its frames are unreliable; convert the original again"
@@ -89,7 +114,7 @@ def index_frames(place: Place, skip_damaged: bool = False) -> FrameIndex:
         raise SeqclfError(f"{place}: the video has no frame")
     by_dts = "avi" in scan.forms or pts is None  # in AVI, FFmpeg guesses the times of showing
     names = dts if by_dts else pts
-    starts = _starts(packet_of, order, scan.keys)
+    starts = _starts(packet_of, order, np.array(scan.keys))
     index = FrameIndex(
         packet_of,
         starts,
@@ -122,13 +147,17 @@ def _seconds(scan: Scan, packet_of: Ints, names: Ints | None, by_dts: bool) -> N
     """When each frame is shown, in player time. After a timestamp that jumps back, time goes on at the frame rate."""
     if names is not None:
         seconds = np.sort((names * scan.tick)[packet_of])
-        late = 0.0 if by_dts else max(0.0, float(seconds[0]) - scan.begin)
-        return seconds - seconds[0] + late
+        return _player_time(seconds, seconds[0] if by_dts else scan.begin)
     shown = [scan.times[k][0] for k in packet_of]
     if any(time is None for time in shown):
         return np.arange(len(packet_of)) / scan.rate
     steps = np.diff(np.array(shown, np.float64) * scan.tick)
     return np.concatenate([[0.0], np.cumsum(np.where(steps > 0, steps, 1 / scan.rate))])
+
+
+def _player_time(seconds: NDArray[np.float64], begin: float) -> NDArray[np.float64]:
+    """Times in ascending order, counted from the beginning of the file, where another stream may start earlier."""
+    return seconds - seconds[0] + max(0.0, float(seconds[0]) - begin)
 
 
 def _doubtful(starts: Ints, faults: list[int]) -> NDArray[np.bool_] | None:
@@ -167,12 +196,12 @@ def _distinct(times: tuple[int | None, ...]) -> Ints | None:
     return known if len(np.unique(known)) == len(times) else None
 
 
-def _starts(packet_of: Ints, order: Ints, keys: list[bool]) -> Ints:
+def _starts(packet_of: Ints, order: Ints, keys: NDArray[np.bool_]) -> Ints:
     """The packet from which each frame is decoded; all frames can be decoded from packet 0."""
     rank = np.full(len(keys), len(keys))
     rank[order] = np.arange(len(order))
     rank[0] = -1
-    key = np.flatnonzero([True, *keys[1:]])
+    key = np.union1d(0, np.flatnonzero(keys))
     which = np.searchsorted(key, packet_of, side="right") - 1
     while (late := rank[key[which]] > rank[packet_of]).any():
         which -= late

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import IO, TYPE_CHECKING
 
 from seqclf.batch import SeqclfError
-from seqclf.data.video_container import Place, open_container, packets_of, video_streams
+from seqclf.data.video_container import Opened, Place, begin_of, number_of_stream, open_container, packets_of
 
 if TYPE_CHECKING:
     from av import Packet
@@ -79,14 +79,18 @@ class Scan:
         return [k for (_, before), (k, dts) in pairwise(known) if dts < before]
 
 
-def scan_packets(place: Place) -> Scan:
+def scan_packets(place: Place, opened: Opened | None = None) -> Scan:
     """Reads all packets of a file.
+
+    Args:
+        place: the file.
+        opened: the open file, at its beginning, which is closed afterwards; None to open it.
 
     Raises:
         SeqclfError: as in ``open_container``; the video has no frame.
     """
     fault, lost = _fault_of_matroska(place)
-    container, stream = open_container(place)
+    container, stream = opened or open_container(place)
     from av import FFmpegError
 
     with container:
@@ -115,9 +119,8 @@ def scan_packets(place: Place) -> Scan:
 
 def _describe(scan: Scan, container: InputContainer, stream: VideoStream) -> None:
     scan.tick, scan.rate = float(stream.time_base or 0), float(stream.guessed_rate or 25)
-    streams = video_streams(container)
-    scan.streams, scan.stream = len(streams), [other.index for other in streams].index(stream.index)
-    scan.begin = max(0.0, (container.start_time or 0) / 1_000_000)
+    scan.streams, scan.stream = number_of_stream(container, stream)
+    scan.begin = begin_of(container)
 
 
 def _missing_in_avi(place: Place, scan: Scan, stream: VideoStream) -> tuple[str | None, str | None]:
