@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 import wave
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from seqclf import SeqclfError
 from seqclf.data import video_decoder, video_file, video_index
+from seqclf.data.video_container import Place, open_container
 from seqclf.data.video_file import VideoFile
 from seqclf.data.video_references import is_disposable, length_bytes
 
@@ -292,6 +294,34 @@ def test_reading_forward_needs_no_seek(video, monkeypatch):
     assert sought == [0, 24]
 
 
+TABLED = {  # files whose header says everything about their packets
+    *("h264.mp4", "h264_open.mp4", "h264_gop1.mp4", "h264_gop2.mp4", "h264_gop250.mp4", "h264_refresh.mp4"),
+    *("h264_66.mp4", "uneven.mp4", "hevc_open.mp4", "mpeg4.mp4", "mpeg4_gop1.mp4", "mpeg4_uneven.mp4", "one.mp4"),
+}
+
+
+def test_the_header_of_a_file_gives_the_index_that_its_packets_give(video):
+    for name in ALL:
+        place = Place(str(video(name)))
+        opened = open_container(place)
+        index = video_index.index_of_table(place, opened)
+        opened[0].close()
+        assert (index is not None) == (name in TABLED), name
+        if index is not None:
+            of_packets = video_index.index_frames(place)
+            for field in ("packet", "seconds", "names", "seeks"):
+                assert np.array_equal(getattr(index, field), getattr(of_packets, field)), (name, field)
+            assert set(index.start) <= set(of_packets.start) and (index.start <= index.packet).all()
+
+
+def test_a_header_that_does_not_fit_the_packets_is_not_used(video, monkeypatch):
+    whole, right = decoded(video("h264.mp4"))[0], video_file.index_of_table
+    monkeypatch.setattr(video_file, "index_of_table", lambda *file: replace(right(*file), names=np.arange(40)))
+    source = VideoFile(video("h264.mp4"))
+    assert len(source) == 40 and source._indexed().by_table
+    assert torch.equal(source.read([30, 3]), whole[[30, 3]]) and not source._indexed().by_table
+
+
 B_FRAMES = ["h264.mp4", "h264_open.mkv", "h264.flv", "h264_66.mp4", "uneven.mkv", "raw.264", "h264.ts"]
 
 
@@ -299,7 +329,9 @@ B_FRAMES = ["h264.mp4", "h264_open.mkv", "h264.flv", "h264_66.mp4", "uneven.mkv"
 def test_frames_that_no_other_needs_are_not_decoded(name, video, monkeypatch):
     whole, decoders = decoded(video(name))[0], []
     opened = video_decoder.Decoder._open
-    monkeypatch.setattr(video_decoder.Decoder, "_open", lambda self, *file: decoders.append(self) or opened(self, *file))
+    monkeypatch.setattr(
+        video_decoder.Decoder, "_open", lambda self, *file: decoders.append(self) or opened(self, *file)
+    )
     source = VideoFile(video(name))
     assert torch.equal(source.read([11, 23, 35]), whole[[11, 23, 35]])
     assert decoders[-1].skipped and not decoders[-1].skipped & {11, 23, 35}

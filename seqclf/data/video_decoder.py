@@ -160,8 +160,11 @@ class Decoder:
         self.frames = decode(self.stream.codec_context, self._packets(), self.index.trusted)
 
     def _packets(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
-        """The packets from the start on with their numbers; after a seek, their timestamps identify them."""
-        names = self.index.names if self.sought else None
+        """The packets from the start on with their numbers. Their timestamps identify them after a seek.
+
+        They also prove an index that comes from the header of the file.
+        """
+        names = self.index.names if self.sought or self.index.by_table else None
         for packet in until_fault(packets_of(self.container, self.stream)):
             if names is not None:
                 if self.fed == len(names):
