@@ -12,11 +12,13 @@ from pathlib import Path
 
 import torch
 
-from seqclf import GRU, IGNORE, LSTM, TCN, Clips, Data, Experiment, FrameSequenceClassifier
+from seqclf import GRU, IGNORE, LSTM, TCN, Clips, Data, Experiment, FrameSequenceClassifier, Normalize
 from seqclf.cli.main import run
 from seqclf.data import shift
 from seqclf.data.labelling import every_frame, given
+from seqclf.data.samplers import balanced
 from seqclf.evaluation.evaluator import evaluate
+from seqclf.experiment.binary_loss import binary_cross_entropy
 from seqclf.experiment.losses import cross_entropy
 from seqclf.runtime.distributed import average_buffers, joined
 from seqclf.training import session
@@ -79,12 +81,23 @@ BASE = Experiment(
 )
 RUNS = {
     "clip": BASE,
-    "every": replace(BASE, data=partial(toy_data, kind="every"), optimizer=partial(torch.optim.AdamW, lr=3e-3)),
+    "every": replace(
+        BASE,
+        data=partial(toy_data, kind="every"),
+        optimizer=partial(torch.optim.AdamW, lr=3e-3),
+        loss=partial(cross_entropy, weights="balanced"),
+        sampler=balanced,
+        ema=0.9,
+    ),
     "ragged": replace(
         BASE,
         data=partial(toy_data, kind="given"),
-        model=partial(FrameSequenceClassifier, temporal=partial(GRU, hidden=8)),
+        model=partial(
+            FrameSequenceClassifier, preprocess=partial(Normalize, fit="channel"), temporal=partial(GRU, hidden=8)
+        ),
         clip_norm=0.5,
+        validation=0.3,
+        best_by="frame_macro_f1",
     ),
     "parts": replace(
         BASE,
@@ -92,6 +105,9 @@ RUNS = {
         model=partial(BASE.model, refine=[partial(TCN, channels=(4,), norm="layer")]),
         accumulate=3,
         truncate=2,
+    ),
+    "several": replace(
+        BASE, data=partial(toy_data, kind="several"), loss=partial(binary_cross_entropy, pos_weight=(1, 2, 3)), ema=0.9
     ),
     "moved": replace(BASE, augment=partial(shift, pixels=1)),
     "drawn": replace(BASE, steps=3, loss=noted),

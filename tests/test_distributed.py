@@ -67,7 +67,8 @@ def expect_equal(run, other):
     for ours, theirs in zip(lines(run), lines(other), strict=True):
         assert ours.keys() == theirs.keys()
         for name, value in ours.items():
-            assert value == (theirs[name] if isinstance(value, str) else pytest.approx(theirs[name], abs=1e-5))
+            near = 2e-3 if name.endswith("_map") else 1e-5  # rounding changes the order of scores that nearly tie
+            assert value == (theirs[name] if isinstance(value, str) else pytest.approx(theirs[name], abs=near))
 
 
 @pytest.fixture(scope="module")
