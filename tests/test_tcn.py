@@ -109,6 +109,14 @@ def test_the_networks_of_the_papers_are_configs_of_one_class(name):
             equal(a, b)
 
 
+def test_batch_norm_of_a_single_frame_is_refused_in_training():
+    net, x = TCN(D, (6,), norm="batch"), torch.randn(1, 2, D)
+    for frames, lengths in ((x[:, :1], None), (x, torch.tensor([1]))):
+        with pytest.raises(SeqclfError, match=r"two valid frames.*batch_size"):
+            net.train()(frames, lengths=lengths)
+        net.eval()(frames, lengths=lengths)
+
+
 @pytest.mark.parametrize("block", ["residual", "dilated_residual", "conv"])
 def test_batch_norm_in_training_takes_its_statistics_from_the_valid_frames(block):
     """Padding changes no output, gradient or running statistic."""

@@ -29,7 +29,7 @@ class TCN(nn.Module):
             ``padding="same"`` of Keras.
         norm: None, "batch" or "layer". Batch norm computes its statistics over the valid frames of the batch. In
             training, an output then depends on all clips in the batch of its process, and on later frames even with
-            ``causal``. Layer norm normalises the channels of each frame.
+            ``causal``; a batch of a single frame is an error. Layer norm normalises the channels of each frame.
         dropout: the probability of dropout, from 0 to below 1.
 
     With ``conv(x) = dropout(relu(norm(convolution(x))))``, a block is one of
@@ -145,13 +145,25 @@ class _Norm(nn.Module):
             return x
         if isinstance(self.norm, nn.LayerNorm):
             return self.norm(x.transpose(1, 2)).transpose(1, 2)
-        if not self.training or sequences.valid is None:
+        if not self.training:
+            return self.norm(x)
+        if sequences.valid is None:
+            _check_frames(x.shape[0] * x.shape[2])
             return self.norm(x)
         rows = sequences.valid.flatten().nonzero()[:, 0]  # padding must not enter the statistics
+        _check_frames(len(rows))
         back = torch.full((sequences.valid.numel(),), len(rows), device=x.device)
         back[rows] = torch.arange(len(rows), device=x.device)
         frames = self.norm(Take.apply(x.transpose(1, 2).flatten(0, 1), rows, back))
         return Take.apply(frames, back, rows).unflatten(0, sequences.valid.shape).transpose(1, 2)
+
+
+def _check_frames(frames: int) -> None:
+    if frames < 2:
+        raise SeqclfError(
+            'TCN: in training, norm="batch" needs at least two valid frames in the batch of each process: use a larger '
+            'batch_size, or norm="layer"'
+        )
 
 
 class _Conv(nn.Module):
