@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from typing import Any
 
 from seqclf.errors import SeqclfError
@@ -29,7 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--background": {"metavar": "NAME", "help": "segments: the class of frames outside all of them"},
     "--unit": {"choices": ("frames", "seconds"), "help": "the unit of start and end (segments: frames; else detected)"},
-    "--inclusive": {"action": "store_true", "help": "segments: the end is the last frame"},
+    "--inclusive": {"action": BooleanOptionalAction, "help": "segments: whether the end is the last frame"},
     "--annotation-fps": {"type": float, "metavar": "RATE", "help": "segments: the rate of their frame numbers"},
     "--first-frame": {"type": int, "choices": (0, 1), "help": "segments: the number of the first frame"},
     "--frame-numbers": {"choices": ("names", "order"), "help": "segments: how they number the frames of folders"},

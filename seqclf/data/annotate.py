@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,6 +86,8 @@ def annotate(
         elif segment.label >= 0:
             out.labels[first:stop, segment.label] = segment.value
         owner[first:stop] = k
+    if segments.by_frame:
+        _label_shown(out, owner, ordered, scale, times)
     if segments.multi_label and segments.by_frame:
         out.labels[owner < 0] = IGNORE
     if ordered and out.empty == len(ordered):
@@ -91,6 +95,30 @@ def annotate(
         hint = "" if scale.unit == "seconds" else "; frame_numbers='order' numbers the frames of a folder from 0"
         raise SeqclfError(f"{segments.where(name, ordered[0])}: no segment of {name} contains any of {span}{hint}")
     return out
+
+
+def _label_shown(out: Annotation, owner: Tensor, rows: Sequence[Segment], scale: _Scale, times: FrameTimes) -> None:
+    """Labels frames that no row labels by the first row in the time in which the frame is shown.
+
+    If the table has another rate than the video, rows may be between the middles of frames, such as every 25th row at
+    25 frames per second for a video at 1.
+    """
+    if scale.unit == "frames" or times.middles is None or times.period is None:
+        return
+    begins = times.middles - times.period / 2
+    taken: dict[int, float] = {}
+    for k, row in enumerate(rows):
+        start = scale.bounds(row)[0]
+        frame = int(np.searchsorted(begins, start + ROUNDING, "right")) - 1
+        if frame < 0 or start >= begins[frame] + times.period or (owner[frame] >= 0 and frame not in taken):
+            continue
+        if taken.setdefault(frame, start) == start:
+            owner[frame] = k
+            out.empty -= 1
+            if out.labels.dim() == 1:
+                out.labels[frame] = row.label
+            elif row.label >= 0:
+                out.labels[frame, row.label] = row.value
 
 
 @dataclass(frozen=True)
@@ -115,9 +143,8 @@ class _Scale:
         if unit == "frames":
             return _Scale(unit, float(times.end), 1.0 if past_end is None else past_end, 0.0, 1.0, first_frame)
         if times.end_seconds is None or times.period is None:
-            raise SeqclfError(
-                f"{segments.path}: times are in seconds, but the frame rate of {name} is unknown: set fps="
-            )
+            what = "times are in seconds" if rate is None else f"annotation_fps={rate:g} is set"
+            raise SeqclfError(f"{segments.path}: {what}, but the frame rate of {name} is unknown: set fps=")
         step = segments.step / (rate or 1.0)
         default = max(times.period, step)
         allowed = (default if past_end is None else past_end / (rate or 1.0)) + ROUNDING

@@ -13,6 +13,7 @@ from seqclf.data.frame_numbers import natural_key
 from seqclf.data.list_lines import Row, Rows
 from seqclf.data.paths import resolve_path
 from seqclf.data.tables import numbered_lines, whole_number
+from seqclf.runtime.files import read_json
 
 MOST = 1_000_000
 """The largest label accepted as a class number; larger numbers are dates or ids."""
@@ -59,7 +60,7 @@ def read_classes(path: str | Path) -> list[str]:
 def read_class_index(path: str | Path) -> ClassIndex:
     """Reads class names and the number of the first class. Format and errors as in ``read_classes``."""
     path = Path(path)
-    lines, first = numbered_lines(path), None
+    lines, first = _json_lines(path) or numbered_lines(path), None
     found = [re.fullmatch(r"(\d{1,18})(?:\s*[,;]\s*|\s+)(.+)", text) for _, text in lines]
     heads = [int(match[1]) for match in found if match is not None]
     if (found[0] is not None and heads[0] < 2) or (len(heads) == len(lines) and min(heads) < 2):
@@ -79,6 +80,22 @@ def read_class_index(path: str | Path) -> ClassIndex:
             raise SeqclfError(f"{path}, line {line}: class {name!r} is already in line {names[name]}")
         names[name] = line
     return ClassIndex(path, list(names), first)
+
+
+def _json_lines(path: Path) -> list[tuple[int, str]] | None:
+    """The entries of a JSON list of names, or object of names and numbers, as lines; None for other files."""
+    if path.suffix.lower() != ".json":
+        return None
+    found = read_json(path)
+    if isinstance(found, dict):
+        pairs = [
+            (number, name) if whole_number(str(number)) is not None else (name, number)
+            for name, number in found.items()
+        ]
+        found = [f"{number} {name}" for number, name in pairs]
+    if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
+        raise SeqclfError(f"{path}: expected a list of class names, or an object of names and numbers")
+    return list(enumerate(found, 1))
 
 
 def find_class_index(path: Path, root: Path, class_index: str | Path | None) -> ClassIndex | None:

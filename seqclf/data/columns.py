@@ -18,7 +18,7 @@ PATH = (
 LABEL = (
     *("template", "label", "labels", "class", "category", "action", "tag", "tags", "activity", "behavior", "behaviour"),
     *("gesture", "verb", "phase", "target", "classid", "labelid", "classname", "labelname", "categoryname"),
-    *("actionname", "actions", "annotation"),
+    *("actionname", "actions", "annotation", "timelinelabels", "choice", "choices"),
 )
 LABEL_NAME = ("labelname", "classname", "categoryname", "actionname")
 SPLIT = ("split", "subset", "fold", "partition", "usage")
@@ -31,11 +31,11 @@ END = ("end", "stop", "to", "offset")
 START_FRAME, END_FRAME = ("startframe", "framestart", "beginframe"), ("endframe", "frameend", "stopframe")
 START_SECONDS = (
     *("starts", "startsec", "startseconds", "starttime", "timestart", "starttimestamp", "tstart", "begintime"),
-    *("begins", "beginsec", "beginseconds", "begintimessmsec", "begintimehhmmssms"),
+    *("begins", "beginsec", "beginseconds", "begintimessmsec", "begintimehhmmssms", "segment"),
 )
 END_SECONDS = (
     *("ends", "endsec", "endseconds", "endtime", "timeend", "endtimestamp", "tend", "stops", "stopsec", "stopseconds"),
-    *("stoptime", "stoptimestamp", "endtimessmsec", "endtimehhmmssms"),
+    *("stoptime", "stoptimestamp", "endtimessmsec", "endtimehhmmssms", "segment"),
 )
 FRAME = ("frame", "frameid", "framenumber", "frameindex")
 
@@ -47,6 +47,8 @@ _KNOWN = {
     "Something-Something": {"id", "label", "template"},
     "Jester": {"videoid", "label", "labelid", "frames"},
     "Cholec80": {"frame", "phase"},
+    "ActivityNet": {"path", "subset", "segment", "label"},
+    "Label Studio": {"annotator", "annotationid"},
 }
 
 

@@ -7,6 +7,7 @@ import re
 from typing import NamedTuple
 
 from seqclf.batch import SeqclfError
+from seqclf.data.source import is_video
 from seqclf.data.tables import Record, Table, whole_number
 
 _TIMED = re.compile(r"([^\s\d]\S*)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)")
@@ -37,11 +38,33 @@ def labels_in(cell: str, separator: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
-def expect_one(cell: str, where: str) -> None:
-    """Raises a ``SeqclfError`` if a cell is written as several labels."""
-    if "|" in cell or _listed(cell) is not None or timed_labels(cell):
+def only_label(cell: str, where: str) -> str:
+    """The label of a cell, which may be in a list or a JSON object.
+
+    Raises:
+        SeqclfError: the cell is written as several labels.
+    """
+    listed = _listed(cell)
+    if listed is not None and len(listed) == 1:
+        return listed[0].strip()
+    if "|" in cell or listed is not None or timed_labels(cell):
         shown = cell if len(cell) < 60 else f"{cell[:57]}..."
         raise SeqclfError(f"{where}: {shown!r} {_MANY} (if it is one name, list the names of all classes)")
+    return cell
+
+
+def only_video(cell: str, where: str) -> str:
+    """The video of a cell, which may be in a list.
+
+    Raises:
+        SeqclfError: the cell names several videos.
+    """
+    listed = _listed(cell) if cell[:1] in ("[", "{") else [part for part in cell.split(";") if part.strip()]
+    if listed is None or len(listed) < 2:
+        return listed[0].strip() if listed else cell
+    if all(is_video(part.strip()) for part in listed):
+        raise SeqclfError(f"{where}: {cell!r} names {len(listed)} videos: write a row for each, with its own times")
+    return cell
 
 
 def class_columns(table: Table, several: bool) -> list[int]:
@@ -86,13 +109,15 @@ def _hot(cell: str) -> str | None:
 
 
 def _listed(cell: str) -> list[str] | None:
-    """The values of a list in JSON or Python, or numbers between spaces; None for other cells."""
+    """The values of a list or object in JSON or Python, or numbers between spaces; None for other cells."""
     if _NUMBERS.fullmatch(cell):
         return cell.split()
-    if not (cell.startswith("[") and cell.endswith("]")):
+    if not ((cell.startswith("[") and cell.endswith("]")) or (cell.startswith("{") and cell.endswith("}"))):
         return None
     try:
         values = ast.literal_eval(cell)
     except (ValueError, SyntaxError):
         return None
+    if isinstance(values, dict):  # such as {"choices": ["walk", "run"]}
+        values = [one for value in values.values() for one in (value if isinstance(value, list) else [value])]
     return [str(value) for value in values] if isinstance(values, list) else None

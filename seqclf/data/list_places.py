@@ -50,4 +50,6 @@ def missing_video(row: Row, root: Path) -> str:
         return f"{row.where}: {picture!r} is a single picture, expected a video or a folder of pictures"
     header = " (if this line is a header, set columns={'path': <name>, 'label': <name>})"
     absolute = "; paths must be relative to root=" if re.match(r"[A-Za-z]:[\\/]|/", row.name) else ""
-    return f"{row.where}: video {row.name!r} is not in {root}{absolute}{header if row.line == 1 else ''}"
+    return (
+        f"{row.where}: video {row.name!r} is not in {root}{absolute}{header if row.where.endswith(', line 1') else ''}"
+    )

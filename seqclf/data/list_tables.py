@@ -9,7 +9,7 @@ from typing import Literal
 
 from seqclf.batch import SeqclfError
 from seqclf.data.columns import GROUP, LABEL, LABEL_NAME, PATH, SPLIT, START, START_FRAME, START_SECONDS, Columns
-from seqclf.data.label_cells import class_columns, classes_of, expect_one, labels_in
+from seqclf.data.label_cells import class_columns, classes_of, labels_in, only_label, only_video
 from seqclf.data.list_lines import Rows, hmdb51_rows, line_rows, make_row, path_lines
 from seqclf.data.spans import Unit, read_span, span_columns
 from seqclf.data.tables import Record, Table, header_of, named_columns, read_table, whole_number
@@ -71,7 +71,10 @@ def read_path_rows(path: Path, columns: Columns | None = None) -> Rows:
         table = read_table(path, columns)
         found = _rows_of(table, "csv", "no label")
         video = _need(table, "path", PATH)
-        found.rows = [make_row(record.where, record.line, record.cells[video], "") for record in table.records]
+        found.rows = [
+            make_row(record.where, record.line, only_video(record.cells[video], record.where), "")
+            for record in table.records
+        ]
         _fill(found, table, video)
         return found
     return path_lines(path)
@@ -93,7 +96,7 @@ def _table_rows(
     found.classes = [table.header[k] for k in hot] or None
     for record in table.records:
         cells = record.cells
-        row = make_row(record.where, record.line, cells[video], "")
+        row = make_row(record.where, record.line, only_video(cells[video], record.where), "")
         if label is not None:
             row.label = row.written = cells[label]
         if not row.name or (row.written == "" and label is not None and separator is None):
@@ -106,7 +109,7 @@ def _table_rows(
         elif separator is not None:
             row.labels = labels_in(row.written, separator)
         elif not known:
-            expect_one(row.written, record.where)
+            row.label = row.written = only_label(row.written, record.where)
         row.class_name = "" if name is None or name == label else cells[name]
         if span is not None:
             row.span = read_span(record, cells[span[0]], cells[span[1]], span[2], table.delimiter)
@@ -169,8 +172,6 @@ def _need(table: Table, purpose: str, names: tuple[str, ...]) -> int:
     """The column for a purpose, which must exist."""
     found = table.find(purpose, names)
     if found is None:
-        raise SeqclfError(
-            f"{table.path}: no column for the {purpose} in the header {', '.join(table.header)}: "
-            f"set columns={{{purpose!r}: <name>}}, or multi_label=True for one column per class"
-        )
+        way = table.advice() or f"set columns={{{purpose!r}: <name>}}, or multi_label=True for one column per class"
+        raise SeqclfError(f"{table.path}: no column for the {purpose} in the header {', '.join(table.header)}: {way}")
     return found

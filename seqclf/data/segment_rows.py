@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seqclf.batch import SeqclfError
 from seqclf.data.columns import FRAME, LABEL, PATH, Columns
-from seqclf.data.label_cells import class_columns, classes_of, expect_one, labels_in, timed_labels
+from seqclf.data.label_cells import class_columns, classes_of, labels_in, only_label, only_video, timed_labels
 from seqclf.data.source import without_suffix
 from seqclf.data.spans import Unit, read_span, span_columns
 from seqclf.data.tables import Record, Table, numbered_lines, read_table, read_text, whole_number
@@ -81,7 +82,7 @@ def segment_rows(
     found = _find_columns(table, unit, separator is not None, video is not None)
     rows = []
     for record in table.records:
-        name = video if found.video is None else record.cells[found.video]
+        name = video if found.video is None else only_video(record.cells[found.video], record.where)
         if not name:
             raise SeqclfError(f"{record.where}: names no video")
         row = SegmentRow(record.where, record.line, name)
@@ -154,6 +155,7 @@ def _find_columns(table: Table, unit: Unit, several: bool, one_video: bool) -> _
         elif timed or frame is not None or other is not None:
             way = f"its times are not in {unit}, set unit="
         needed = "start, end, label" if one_video else "video, start, end, label"
+        way = table.advice() or way
         raise SeqclfError(f"{table.path}: expected the columns {needed}, not {', '.join(table.header)}: {way}")
     return _Columns(video, label, hot, None if span is None else span[:2], None if timed else frame)
 
@@ -184,9 +186,7 @@ def _read_row(
     elif separator is not None:
         row.labels = labels_in(label, separator)
     elif label:
-        row.labels = [label]
-        if not known:
-            expect_one(label, record.where)
+        row.labels = [label if known else only_label(label, record.where)]
     if found.span is not None:
         start, end = (cells[k] for k in found.span)
         if not (start or end or label):
@@ -229,4 +229,7 @@ def _lines_of_frames(path: Path) -> list[str] | None:
     names = [line.strip() for line in read_text(path).rstrip().split("\n")]
     if "" in names:
         raise SeqclfError(f"{path}, line {names.index('') + 1}: is empty, expected a class name")
+    if match := re.fullmatch(r"[\d.:]+(-|\s+)[\d.:]+\s+\S.*", names[0]):
+        columns = "{'start': 0, 'end': 0, 'label': 1}" if match[1] == "-" else "{'start': 0, 'end': 1, 'label': 2}"
+        raise SeqclfError(f"{path}, line 1: {names[0]!r} seems to be a segment, not a class: set columns={columns}")
     return names

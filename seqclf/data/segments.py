@@ -20,6 +20,7 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +97,7 @@ def read_segments(
     unit: Unit = "frames",
     classes: Sequence[str] | None = None,
     background: str | None = None,
-    inclusive: bool = False,
+    inclusive: bool | None = None,
     columns: Columns | None = None,
     on_error: str = "raise",
     first_label: int | None = None,
@@ -111,7 +112,8 @@ def read_segments(
         classes: the class names; a label is a name or a number. None takes the labels in the file, sorted.
         background: the class of frames outside all segments; None leaves them without a label. With ``classes=None`` it
             becomes the first class if no segment has it.
-        inclusive: with unit "frames", ``end`` is the last frame of a segment.
+        inclusive: with unit "frames", whether ``end`` is the last frame of a segment. None for the frame after it, or
+            an error if most segments end one frame before the next.
         columns: the columns "video", "start", "end" and "label" (or "frame"), by unusual names, or by numbers from 0 if
             the file has no header. "labels" takes the columns of classes with 0 or 1.
         on_error: "raise", or "skip" to add the videos of invalid rows to ``bad``.
@@ -126,7 +128,7 @@ def read_segments(
     """
     _check(unit, inclusive, background, separator)
     path, bad, files = Path(path), dict[str, str](), dict[str, Path]()
-    several, how = separator is not None, (unit, columns, inclusive, separator, classes is not None)
+    several, how = separator is not None, (unit, columns, bool(inclusive), separator, classes is not None)
     if path.is_dir() or "*" in str(path):
         files = annotation_files(path, names, bad if on_error == "skip" else None)
         read = [segment_rows(file, *how, video) for video, file in files.items()]
@@ -149,11 +151,25 @@ def read_segments(
             if on_error == "raise":
                 raise
             found.bad.setdefault(row.video, str(error))
+    if inclusive is None and unit == "frames":
+        _expect_ends(found)
     found.step = resolution([bound for video in found.videos.values() for s in video for bound in s[:2]], unit)
     return found
 
 
-def _check(unit: str, inclusive: bool, background: str | None, separator: str | None) -> None:
+def _expect_ends(found: Segments) -> None:
+    """Raises a ``SeqclfError`` if segments seem to end with their last frame: at 30, where the next starts at 31."""
+    pairs = [(name, one, other) for name, rows in found.videos.items() for one, other in pairwise(sorted(rows))]
+    after = [pair for pair in pairs if pair[2].start == pair[1].end + 1]
+    if len(after) > 1 and 2 * len(after) > len(pairs) and not any(one.end == other.start for _, one, other in pairs):
+        name, one, other = after[0]
+        raise SeqclfError(
+            f"{found.where(name, other)}: starts at {other.start:g}, and line {one.line} ends at {one.end:g}: set "
+            "inclusive=True if this is its last frame, or inclusive=False"
+        )
+
+
+def _check(unit: str, inclusive: bool | None, background: str | None, separator: str | None) -> None:
     """Raises a ``SeqclfError`` for arguments of ``read_segments`` that are wrong or do not go together."""
     if unit not in ("frames", "seconds"):
         raise SeqclfError(f'unit={unit!r}: expected "frames" or "seconds"')

@@ -20,6 +20,9 @@ ROUNDING = 0.001  # seconds; annotation tools round to milliseconds
 CLOSE = 1e-6  # seconds; tolerance for rounding of floats
 
 
+_BOTH = re.compile(r"\[?\s*([\d.:]+)\s*[-,]\s*([\d.:]+)\s*\]?")
+
+
 class VideoSpan(Source):
     """The frames of a video from ``start`` up to, but not including, ``end``, as a source.
 
@@ -161,7 +164,7 @@ def read_span(
 
     Args:
         record: the row, for errors.
-        start, end: the texts.
+        start, end: the texts; equal ones may hold both, as in ``[1.5, 3]`` or ``31-150``.
         unit: their unit.
         delimiter: the delimiter of the table. If it is not a comma, times may have a decimal comma.
         inclusive: whether the end is the last frame.
@@ -169,6 +172,9 @@ def read_span(
     Raises:
         SeqclfError: one is not a number of at least 0, or the end is not after the start.
     """
+    both = _BOTH.fullmatch(start) if start == end else None
+    if both is not None:
+        start, end = both[1], both[2]
     bounds: list[float] = []
     for name, text in (("start", start), ("end", end)):
         thousands = delimiter != ";" and re.fullmatch(r"\d{1,3}(,\d{3})+", text)  # 1,500 may be 1.5 or 1500

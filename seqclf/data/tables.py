@@ -89,6 +89,16 @@ class Table:
             )
         return number
 
+    def advice(self) -> str:
+        """What may be wrong if columns are missing: no header, or rows of single times; "" if nothing is known."""
+        names = [normal(name) for name in self.header]
+        if {"time", "status"} <= set(names):
+            return "its rows are single times, export segments with start and end (BORIS: aggregated events)"
+        times = sum(number_of_seconds(name) is not None for name in self.header)
+        if times > 1 or any(name.startswith(("[", "{")) for name in self.header):
+            return "if it has no header, set columns= to numbers from 0, such as {'start': 1, 'end': 2, 'label': 3}"
+        return ""
+
     def described(self, *columns: int | None) -> str:
         """Names of columns, and the well-known table whose header this is: "id, actions; the header of Charades"."""
         known = known_header(normal(name) for name in self.header)
@@ -163,15 +173,18 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
     for k in comments:
         lines[k] = ""  # keeps the line numbers
     head = next((line for line in lines if line.strip()), "")
-    delimiter = delimiter_of(head)
+    delimiter, named = delimiter_of(head), named_columns(columns)
+    headless = bool(named) and all(isinstance(column, int) for column in named)
+    if headless and delimiter not in head:  # cells between spaces
+        lines, delimiter = ["\t".join(line.split(None, max(named))) for line in lines], "\t"
+        head = next((line for line in lines if line), "")
     reader = csv.reader(
         io.StringIO("\n".join(lines), newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
     )
     header: list[str] = []
-    named = named_columns(columns)
-    if named and all(isinstance(column, int) for column in named):
+    if headless:
         header = [str(k) for k in range(len(next(csv.reader([head], delimiter=delimiter))))]
-    records = []
+    records: list[Record] = []
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
@@ -181,7 +194,8 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
             if not header:
                 header = cells
             elif len(cells) != len(header):
-                raise SeqclfError(f"{where}: has {len(cells)} cells, but the header has {len(header)}")
+                hint = "" if records else " (the first line must be the header, or set columns= to numbers)"
+                raise SeqclfError(f"{where}: has {len(cells)} cells, but the header has {len(header)}{hint}")
             else:
                 records.append(Record(where, reader.line_num, cells))
     except csv.Error as error:
@@ -261,10 +275,7 @@ def _json_objects(path: Path, text: str) -> list[Any] | None:
     if not text.lstrip().startswith(("[", "{")):
         return None
     try:
-        whole = json.loads(text)
-        if isinstance(whole, dict) and whole and all(isinstance(value, dict) for value in whole.values()):
-            return [{"path": name, **value} for name, value in whole.items()]  # an object for each video, by name
-        return whole if isinstance(whole, list) else [whole]
+        return _entries(json.loads(text))
     except ValueError as error:
         problem = error
     try:
@@ -275,15 +286,40 @@ def _json_objects(path: Path, text: str) -> list[Any] | None:
         return None
 
 
+def _entries(whole: Any) -> list[Any]:
+    """The entries of a JSON value: a list, an object for each video by name, or either as an item of an object."""
+    if not isinstance(whole, dict):
+        return whole if isinstance(whole, list) else [whole]
+    if whole and all(isinstance(value, dict) for value in whole.values()):
+        return [{"path": name, **value} for name, value in whole.items()]
+    by_name = [value for value in whole.values() if isinstance(value, dict)]
+    return (
+        _entries(by_name[0]) if len(by_name) == 1 and all(isinstance(v, dict) for v in by_name[0].values()) else [whole]
+    )
+
+
+def _flat(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """An entry; or if it holds one list of objects, such as annotations, an entry for each, with the items of both."""
+    lists = [key for key, value in entry.items() if isinstance(value, list) and value and _are_objects(value)]
+    if len(lists) != 1:
+        return [{key: "" if value == [] else value for key, value in entry.items()}]
+    above = {key: value for key, value in entry.items() if key != lists[0]}
+    return [row for inner in entry[lists[0]] for row in _flat({**above, **inner})]
+
+
+def _are_objects(values: list[Any]) -> bool:
+    return all(isinstance(value, dict) for value in values)
+
+
 def _json_table(path: Path, objects: list[Any], columns: Columns) -> Table:
-    """Makes a table of JSON objects; their keys form the header."""
+    """Makes a table of JSON objects; their keys form the header. Objects in lists have a row each."""
     for number, entry in enumerate(objects, 1):
         if not isinstance(entry, dict):
             raise SeqclfError(f"{path}, entry {number}: expected an object, such as {{'path': ..., 'label': ...}}")
-    header = list(dict.fromkeys(key for entry in objects for key in entry))
+    rows = [(number, row) for number, entry in enumerate(objects, 1) for row in _flat(entry)]
+    header = list(dict.fromkeys(key for _, row in rows for key in row))
     records = [
-        Record(f"{path}, entry {number}", number, [_json_cell(entry.get(key)) for key in header])
-        for number, entry in enumerate(objects, 1)
+        Record(f"{path}, entry {number}", number, [_json_cell(row.get(key)) for key in header]) for number, row in rows
     ]
     if not records:
         raise SeqclfError(f"{path}: has no entry")
