@@ -68,6 +68,14 @@ def checkout(tmp_path, monkeypatch, programs):
             del sys.modules[name]
 
 
+@pytest.fixture(scope="module", params=["fused", "torch"])
+def lstm_kernel(request):
+    """Runs the tests of a file with the LSTM kernel of the extra ``fast``, and without."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQCLF_FUSED", str(int(request.param == "fused")))
+        yield request.param
+
+
 @pytest.fixture(autouse=True)
 def no_reports(request, monkeypatch):
     """Skips the report at the end of training, to save time, except in tests marked ``report``."""

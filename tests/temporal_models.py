@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -32,11 +34,20 @@ def in_stages(D: int, temporal: Callable[[int], nn.Module], *refine: Callable[[i
     return net
 
 
+class OperatorLSTM(LSTM):
+    """An LSTM that does without the kernel of the extra ``fast``."""
+
+    def forward(self, *args, **kwargs):
+        with patch.dict(os.environ, SEQCLF_FUSED="0"):
+            return super().forward(*args, **kwargs)
+
+
 STAGE = partial(TCN, channels=(6,) * 3, block="dilated_residual")
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "identity": Identity,
     "lstm": partial(LSTM, hidden=6),
     "lstm, 3 layers, dropout": partial(LSTM, hidden=6, layers=3, dropout=0.5, dropout_after=0.5, init=orthogonal),
+    "lstm, 3 layers, dropout, by operators": partial(OperatorLSTM, hidden=6, layers=3, dropout=0.5, dropout_after=0.5),
     "gru, 2 layers": partial(GRU, hidden=6, layers=2),
     "rnn, 2 layers": partial(RNN, hidden=6, layers=2),
     "rnn, relu": partial(RNN, hidden=6, nonlinearity="relu"),

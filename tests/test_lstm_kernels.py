@@ -21,6 +21,8 @@ from seqclf.models.cpu_lstm import lstm_layer
 from seqclf.models.padded_lstm import SpreadSteps, padded_lstm, steps_win_on_gpu
 from seqclf.models.segments import find_segments, pack, unpack
 
+pytestmark = pytest.mark.usefixtures("lstm_kernel")
+
 
 @pytest.mark.parametrize("segmented", [False, True])
 def test_wide_inputs_equal_torch_nn(segmented):

@@ -43,6 +43,8 @@ from seqclf.models import (
     orthogonal,
 )
 
+pytestmark = pytest.mark.usefixtures("lstm_kernel")
+
 
 @every_kind
 @every_depth

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqclf.models.cpu_lstm import lstm_layer
+from seqclf.models import cpu_lstm, fused_lstm
 from seqclf.models.padded_lstm import (
     Mask,
     PaddedSteps,
@@ -138,6 +138,8 @@ def _as_steps(layers: Layers, features: Tensor, counts: list[int], resets: Mask 
         if backwards or not steps_win_on_gpu(layers.weights[1].shape[1], counts, resets):
             return None
         return PaddedSteps(counts, features.shape[1], device) if resets is None else SpreadSteps(counts, resets, device)
+    if fused_lstm.runs(features):
+        return None
     onednn = device.type == "cpu" and torch.backends.mkldnn.is_available() and features.dtype == torch.float32
     if resets is None and onednn and padded_lstm_wins(layers.weights, counts):
         return PaddedSteps(counts, features.shape[1], device)
@@ -191,14 +193,16 @@ def _kernel(
 ) -> tuple[Tensor, Memory]:
     """Layers without dropout on a whole batch ``(T, B, D)`` or packed frames ``(N, D)``, by the fastest kernel."""
     cpu = x.device.type == "cpu"
-    if mode == "LSTM" and cpu and (segments is not None or _own_loop_wins(x, weights[1])):
-        return _cpu_lstm(x, weights, state, segments)
+    single = segments is None and len(x) == 1 and cpu and not torch.is_grad_enabled()
+    layer = _lstm_layer(x, weights[1], segments is not None) if mode == "LSTM" and not single else None
+    if layer is not None:
+        return _cpu_lstm(layer, x, weights, state, segments)
     depth, hidden = len(weights) // 4, weights[1].shape[1]
     if state is None:
         rows = x.shape[1] if segments is None else segments.sizes[0]
         zeros = torch.zeros(depth, rows, hidden, dtype=x.dtype, device=x.device)
         state = (zeros, zeros) if mode == "LSTM" else (zeros,)
-    if segments is None and len(x) == 1 and cpu and not torch.is_grad_enabled():
+    if single:
         out, memory = one_frame(mode, x[0], weights, state)
         return out[None], memory
     hx = state if mode == "LSTM" else state[0]
@@ -225,11 +229,15 @@ def one_frame(mode: str, x: Tensor, weights: Sequence[Tensor], state: Memory) ->
     return x, tuple(map(torch.stack, zip(*finals, strict=True))) if pairs else (torch.stack(finals),)
 
 
-def _own_loop_wins(x: Tensor, w_hh: Tensor) -> bool:
-    """Whether ``lstm_layer`` beats oneDNN on a whole batch: with wide inputs, by a grid of D, H, B, T on 2 cores."""
-    if not torch.backends.mkldnn.is_available():
-        return True
-    return x.shape[-1] >= 2048 and x.shape[1] * w_hh.shape[1] >= 1000
+def _lstm_layer(x: Tensor, w_hh: Tensor, packed: bool) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """Our kernel for an LSTM layer on these frames; None if PyTorch's is faster."""
+    if fused_lstm.runs(x):
+        return fused_lstm.lstm_layer
+    if x.device.type != "cpu":
+        return None
+    # oneDNN takes no packed frames and is slower with wide inputs, by a grid of D, H, B, T on 2 cores
+    wide = x.shape[-1] >= 2048 and x.shape[1] * w_hh.shape[1] >= 1000
+    return cpu_lstm.lstm_layer if packed or wide or not torch.backends.mkldnn.is_available() else None
 
 
 @contextmanager
@@ -241,9 +249,13 @@ def _separate_weights() -> Iterator[None]:
 
 
 def _cpu_lstm(
-    x: Tensor, weights: list[Tensor], state: Memory | None, segments: Segments | None
+    lstm_layer: Callable[..., tuple[Tensor, Tensor]],
+    x: Tensor,
+    weights: list[Tensor],
+    state: Memory | None,
+    segments: Segments | None,
 ) -> tuple[Tensor, Memory]:
-    """Layers of LSTM by ``lstm_layer``, on ``(T, B, D)`` or packed ``(N, D)``."""
+    """Layers of LSTM by one of our kernels, on ``(T, B, D)`` or packed ``(N, D)``."""
     shape = x.shape
     sizes = [shape[1]] * shape[0] if segments is None else segments.sizes
     flat = x.reshape(-1, shape[-1])

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from seqclf.models import fused_lstm
+
 
 def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
     """Versions, device, threads and command line, as plain values."""
@@ -27,6 +29,7 @@ def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
         "device_name": name,
         "threads": torch.get_num_threads(),
         "processes": processes,
+        "lstm": "fused" if device.type == "cpu" and fused_lstm.available() else "torch",
         "command": sys.argv,
     }
 

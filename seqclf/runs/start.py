@@ -150,13 +150,19 @@ def write_run(
     before = folder.read_record() if folder.record.exists() else {}
     missing = folder.write_config(experiment)
     start.messages += missing.values()
+    found = environment(device, world.size)
+    kernels = before.get("environment", {}).get("lstm"), found["lstm"]
+    if None not in kernels and kernels[0] != kernels[1]:
+        start.messages.append(
+            f"the kernel of LSTM layers changes from {kernels[0]} to {kernels[1]}: they round differently"
+        )
     resumed = [{"step": start.step, "at": now(), "changed": start.changed}] if before else []
     folder.write_record(
         {
             "started": before.get("started", now()),
             "resumed": before.get("resumed", []) + resumed,
             "launch": launch(),
-            "environment": environment(device, world.size),
+            "environment": found,
             "parameters": parameters,
             "metrics": list(experiment.metrics or ()),
             "settings": resume_fingerprint(experiment),
