@@ -223,6 +223,71 @@ def test_a_pipe_that_stays_empty_is_an_error_if_a_time_is_set(tool, run, tmp_pat
     assert code == 2 and "pipe: no data for 0.2 s" in errors
 
 
+def feed(monkeypatch, content, tmp_path):
+    """Makes the content standard input."""
+    path = tmp_path / "stdin"
+    path.write_bytes(content)
+    monkeypatch.setattr("sys.stdin", path.open("rb"))
+
+
+def test_a_pipe_without_a_frame_is_an_error(tool, run, video, tmp_path, monkeypatch):
+    """Nothing at all, and video whose header is missing: MPEG-4 that was copied from another container."""
+    import av
+
+    write_video(tmp_path / "whole.mp4", noise(5, 3, 16, 32))
+    with av.open(str(tmp_path / "whole.mp4")) as source, av.open(str(tmp_path / "copy.ts"), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    out = tmp_path / "seen.mp4"
+    for content, named in ((b"", "without any data"), ((tmp_path / "copy.ts").read_bytes(), "5 could not be decoded")):
+        feed(monkeypatch, content, tmp_path)
+        code, printed, errors = tool("stream", run, "-", "--record", out, "--resize", *SIZE, "--device", "cpu")
+        assert code == 2 and printed == "" and "error: -: " in errors and named in errors
+        assert not out.exists()
+    monkeypatch.setattr("sys.stdin", None)
+    code, _, errors = tool("stream", run, "-", "--device", "cpu")
+    assert code == 2 and "error: -: " in errors and "closed" in errors
+
+
+@pytest.mark.parametrize("form", ["matroska", "mpegts"])
+def test_a_stream_that_is_cut_ends_at_its_last_frame(run, tmp_path, monkeypatch, form):
+    content = in_form(tmp_path, noise(20, 3, 16, 32), form)
+    feed(monkeypatch, content[: len(content) // 2], tmp_path)
+    found = list(seqclf.stream(run, "-", resize=SIZE, device="cpu"))
+    assert 5 <= len(found) < 15 and [frame.number for frame in found] == list(range(len(found)))
+
+
+def in_form(folder, frames, form):
+    """The bytes of an H.264 video."""
+    import av
+
+    with av.open(str(folder / form), "w", format=form) as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[2:], "yuv420p"
+        for frame in frames.permute(0, 2, 3, 1).contiguous().numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    return (folder / form).read_bytes()
+
+
+@pytest.mark.parametrize("form", ["mpegts", "h264"])
+def test_a_stream_whose_size_changes_is_resized_or_refused(tool, run, tmp_path, monkeypatch, form):
+    """MPEG-TS has times, which start again; raw H.264 has none, so that it is read at a nominal rate."""
+    content = in_form(tmp_path, noise(6, 3, *SIZE), form) + in_form(tmp_path, noise(6, 3, 16, 32), form)
+    out = tmp_path / "seen.mkv"
+    for words, seen in (([], 6), (["--resize", *SIZE], 12)):
+        feed(monkeypatch, content, tmp_path)
+        code, printed, errors = tool("stream", run, "-", *words, "--every-frame", "--record", out, "--device", "cpu")
+        lines = list(map(json.loads, printed.splitlines()))
+        assert [line["frame"] for line in lines] == list(range(seen)) and len(VideoFile(out)) == seen
+        assert (code, "16x32" in errors) == ((2, True) if seen == 6 else (0, False))
+        if form == "h264":
+            assert [line["time"] for line in lines] == pytest.approx([k / 25 for k in range(seen)])
+
+
 def test_attempts_to_reconnect_are_limited_and_counted(run, video, monkeypatch):
     """A source that is lost for good, without a network: each attempt after the first fails."""
     opened, notes = [], []
@@ -409,6 +474,10 @@ def test_refusals(tool, run, video, tmp_path, monkeypatch):
         ([video, "--video-stream", 3], "stream=3"),
         (["text", "--follow", "--timeout", 0.1], "text"),
         (["absent.mp4"], "absent.mp4"),
+        (["absent.mp4", "--follow"], "absent.mp4: does not exist"),
+        ([tmp_path, "--follow"], "folder"),
+        ([video, "--option", "framerate=5"], "--option"),
+        (["-", "--retries", "many"], "'many'"),
         (["-", "--option", "size"], "KEY=VALUE"),
     ):
         code, _, errors = tool("stream", run, *words, "--resize", *SIZE, "--device", "cpu")

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from made_videos import noise, write_video
 from sklearn.metrics import average_precision_score
 
 from seqclf import (
@@ -23,6 +24,7 @@ from seqclf import (
     report,
     train,
 )
+from seqclf.data.video_file import VideoFile
 from seqclf.labelling import given, last_frame
 from seqclf.losses import binary_cross_entropy, cross_entropy
 from seqclf.prediction import Prediction, Predictor, evaluate, fuse, predict, predict_part
@@ -189,6 +191,37 @@ def test_commands_take_a_threshold(folder, tool):
     assert code == 0 and json.loads(out.splitlines()[0])["labels"] == []
     code, out, _ = tool("predict", folder / "clip", folder / "new.npy", "--threshold", "0", "--no-timelines")
     assert code == 0 and all(name in out for name in CLASSES)
+
+
+def pictures() -> Data:
+    clips = Clips(noise(4, 3, 3, 8, 10), torch.eye(4, 3), labelling=last_frame, multi_label=True)
+    return Data(clips, clips, CLASSES, "pictures")
+
+
+def test_live_video_gives_the_classes_over_their_thresholds(tool, tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    run, video = tmp_path / "run", write_video(tmp_path / "camera.mkv", noise(20, 3, 8, 10))
+    monkeypatch.setattr("seqclf.training.session.report", lambda path: None)
+    train(replace(BASE, data=pictures, optimizer=partial(torch.optim.SGD, lr=0), batch_size=4, steps=1), run, "cpu")
+    p = load(run)(VideoFile(video).read(range(20))).probabilities
+    least = p.median(0).values + 1e-5  # each class comes and goes
+    sets = [{name for name, x, low in zip(CLASSES, row, least, strict=True) if x >= low} for row in p]
+    assert len(set(map(frozenset, sets))) > 2
+    words = (run, "-", "--threshold", ",".join(map(str, least.tolist())), "--device", "cpu")
+    for more in (["--every-frame", "--record", tmp_path / "seen.mkv"], []):
+        with video.open("rb") as file:
+            monkeypatch.setattr("sys.stdin", file)
+            code, printed, errors = tool("stream", *words, *more)
+        lines = list(map(json.loads, printed.splitlines()))
+        expected = [k for k in range(20) if more or k == 0 or sets[k] != sets[k - 1]]
+        assert code == 0 and "20 frames, 0 dropped" in errors and [line["frame"] for line in lines] == expected
+        for line in lines:
+            found = {entry["class"]: entry["probability"] for entry in line["labels"]}
+            assert set(found) == sets[line["frame"]] and list(found.values()) == sorted(found.values(), reverse=True)
+            assert "label" not in line
+            for name, x in found.items():
+                assert x == pytest.approx(p[line["frame"], CLASSES.index(name)].item(), abs=1e-5)
+    assert len(VideoFile(tmp_path / "seen.mkv")) == 20
 
 
 @pytest.mark.slow

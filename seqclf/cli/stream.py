@@ -106,7 +106,12 @@ def _parser() -> Parser:
 
 
 def _retries(text: str) -> int | None:
-    return None if text == "forever" else int(text)
+    if text == "forever":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number or forever") from None
 
 
 def _option(text: str) -> tuple[str, str]:

@@ -74,10 +74,14 @@ class LiveInput:
         elif self.kind == "network":
             options = _for_network(self.place) | options
         else:
-            place, timeout = _Bytes(self, stopped), None
+            timeout = None
         try:
+            if self.kind in ("pipe", "growing"):
+                place = _Bytes(self, stopped)
             container = open_input(place, form, options, timeout=timeout)
         except (av.FFmpegError, OSError) as error:
+            if isinstance(place, _Bytes) and not place.started:
+                raise SeqclfError(f"{self.name}: ended without any data") from None
             raise SeqclfError(self._why_not(error)) from None
         stream = choose_stream(self.name, container, self.stream)
         stream.codec_context.thread_count = 1  # several threads would delay each frame
@@ -117,9 +121,14 @@ def live_input(
     if timeout is not None and not timeout > 0:
         raise SeqclfError(f"timeout={timeout:g}: expected a number of seconds above 0")
     kind, place = _kind_of(name, follow)
+    if follow and not os.path.exists(place) and kind == "file":
+        raise SeqclfError(f"{name}: does not exist; follow=True (--follow) is for a file that is already there")
     if follow and kind != "growing":
+        kind = "folder" if os.path.isdir(place) else kind
         raise SeqclfError(f"{name}: follow=True (--follow) is for a file that is still being written, not for a {kind}")
     if kind == "file":
+        if options:
+            raise SeqclfError(f"{name}: options= (--option) is for live video, not for a file")
         return None
     wait = timeout if timeout is not None or kind == "pipe" else TIMEOUT
     return LiveInput(name, kind, place, stream, wait, options or {})
@@ -168,11 +177,17 @@ def _for_network(address: str) -> dict[str, str]:
 
 
 class _Bytes:
-    """The bytes of a pipe or a growing file, as they come. FFmpeg's own reader could not be stopped while it waits."""
+    """The bytes of a pipe or a growing file, as they come. FFmpeg's own reader could not be stopped while it waits.
+
+    Attributes:
+        started: whether there was any data.
+    """
 
     def __init__(self, source: LiveInput, stopped: Callable[[], bool]) -> None:
-        self.source, self.stopped, self.name = source, stopped, source.name
+        self.source, self.stopped, self.name, self.started = source, stopped, source.name, False
         if source.place == "-":
+            if sys.stdin is None:
+                raise SeqclfError(f"{self.name}: standard input is closed")
             self.file = os.dup(sys.stdin.fileno())
         else:  # opening a named pipe would otherwise wait for its writer
             self.file = os.open(source.place, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -183,6 +198,11 @@ class _Bytes:
         Raises:
             SeqclfError: a pipe has no data within the time limit.
         """
+        data = self._wait(size)
+        self.started = self.started or len(data) > 0
+        return data
+
+    def _wait(self, size: int) -> bytes:
         source, began = self.source, time.monotonic()
         while not self.stopped():
             if source.kind == "growing":

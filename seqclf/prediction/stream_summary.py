@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 
+from seqclf.prediction.stream_frames import StreamSource
 from seqclf.runtime.text import counted
 
 BINS = 50
@@ -32,6 +33,10 @@ class StreamSummary:
             self._first = self._last  # the first frame loads what all frames need
         self.frames += 1
         self._latencies[round(BINS * math.log(max(self._last - arrived, 1e-7)))] += 1
+
+    def count(self, source: StreamSource) -> None:
+        """Takes over the counts of the source."""
+        self.dropped, self.reconnects, self.damaged = source.dropped, source.reconnects, source.damaged
 
     @property
     def rate(self) -> float | None:

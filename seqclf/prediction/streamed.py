@@ -87,9 +87,13 @@ class StreamedFrames(Iterator[StreamedFrame]):
                 yield StreamedFrame(raw.number, raw.seconds, p, labels, names != before, *counts)
                 before = names
                 summary.add(raw.arrived)
-                summary.dropped, summary.reconnects, summary.damaged = *counts, source.damaged
+                summary.count(source)
                 if not wanted:
                     return
+            summary.count(source)
+            if not summary.frames and not self._stopped():
+                damaged = f", {source.damaged:,} could not be decoded" if source.damaged else ""
+                raise SeqclfError(f"{self.name}: ended without a frame{damaged}")
 
     def _warm_up(self) -> None:
         """Loads what the first frame needs, so that a live source does not wait for it."""
