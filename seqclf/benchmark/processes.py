@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from seqclf.benchmark.timing import peak_memory, process, show
+from seqclf.benchmark.timing import Cost, compare_processes, peak_memory, process, show
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 PLAIN = str(Path(__file__).with_name("plain.py"))
@@ -19,22 +19,22 @@ OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)],
 
 
 def start(pairs: int = 5) -> None:
-    """Time to import seqclf, and to run one training step as a process."""
+    """Importing seqclf, and one training step as a process."""
 
-    def run(code: str) -> float:
-        return process(sys.executable, "-c", code)[0]
+    def run(code: str) -> Cost:
+        return process(sys.executable, "-c", code)
 
     with tempfile.TemporaryDirectory() as folder:
 
-        def one_step(number: int) -> float:
+        def one_step(number: int) -> Cost:
             settings = ("data.source=digits", "steps=1", "--device", "cpu")
-            return process(*train_command("mnist_lastframe", f"{folder}/{number}", *settings))[0]
+            return process(*train_command("mnist_lastframe", f"{folder}/{number}", *settings))
 
         one_step(pairs)  # fills the file cache
-        times = [(run("import seqclf"), run("import torch")) for _ in range(pairs)]
-        show("import seqclf", times, "import torch", 1, "s ")
-        times = [(one_step(i), run(OPTIMIZER)) for i in range(pairs)]
-        show("train: one step, evaluation, report", times, "torch + an optimizer", 1, "s ")
+        found = [(run("import seqclf"), run("import torch")) for _ in range(pairs)]
+        compare_processes("import seqclf", found, "import torch")
+        found = [(one_step(i), run(OPTIMIZER)) for i in range(pairs)]
+        compare_processes("train: one step to report", found, "torch + an optimizer")
 
 
 def whole(root: str, pairs: int, steps: int, device: str = "cpu") -> None:
@@ -47,17 +47,15 @@ def whole(root: str, pairs: int, steps: int, device: str = "cpu") -> None:
             ours = process(*train_command("mnist_seed", f"{folder}/{i}", *settings))
             plain = process(sys.executable, PLAIN, "--root", root, "--steps", str(steps), "--device", device)
             found.append((ours, plain))
-    for column, (name, mark) in enumerate((("time", "s "), ("peak memory", "MB"))):
-        measured = [(ours[column], plain[column]) for ours, plain in found]
-        show(f"mnist_seed, {steps} steps, {name}", measured, "plain script", 1, mark)
+    compare_processes(f"mnist_seed, {steps} steps", found, "plain script")
 
 
 def memory(root: str, steps: int = 500) -> None:
     """Peak memory of a reference run. The evaluation needs the most, so a few steps are enough."""
     settings = (f"data.root={root}", "data.source=mnist", f"steps={steps}", "--device", "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        ours = process(*train_command("mnist_lastframe", f"{folder}/run", *settings))[1]
-    plain = process(sys.executable, PLAIN, "--root", root, "--steps", str(steps))[1]
+        ours = process(*train_command("mnist_lastframe", f"{folder}/run", *settings)).memory
+    plain = process(sys.executable, PLAIN, "--root", root, "--steps", str(steps)).memory
     show(f"mnist_lastframe, {steps} steps, peak memory", [(ours, plain)], "plain script", 1, "MB")
     alone = [f"'import {name}' alone {peak_memory(f'import {name}'):.0f} MB" for name in ("seqclf", "torch")]
     print(f"  {', '.join(alone)}")

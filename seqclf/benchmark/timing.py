@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 Run = Callable[[], object]
 MEASURED = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
 sys.exit(code)
 """
 """Starts the measured process, since a process inherits the memory count of the one that starts it."""
@@ -57,11 +59,16 @@ def compare_rates(
     show(title, [(count / a, count / b) for a, b in times], name, 1, mark)
 
 
-def process(*command: str, **environment: str) -> tuple[float, float]:
-    """Runs a command without showing its output.
+class Cost(NamedTuple):
+    """What a process took: its time and the CPU time of all its threads in seconds, and its peak memory in MB."""
 
-    Returns:
-        Its time in seconds and its peak memory in MB.
+    time: float
+    cpu_time: float
+    memory: float
+
+
+def process(*command: str, **environment: str) -> Cost:
+    """Runs a command without showing its output.
 
     Raises:
         CalledProcessError: it failed. Its stderr is shown.
@@ -75,12 +82,20 @@ def process(*command: str, **environment: str) -> tuple[float, float]:
         check=True,
     )
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
-    return time.perf_counter() - began, int(done.stdout) * unit / 1e6
+    cpu_time, memory = map(float, done.stdout.split())
+    return Cost(time.perf_counter() - began, cpu_time, memory * unit / 1e6)
+
+
+def compare_processes(title: str, pairs: list[tuple[Cost, Cost]], name: str) -> None:
+    """Prints time, CPU time and peak memory of both, and the ratios, ours / rival."""
+    for field, mark in (("time", "s "), ("cpu_time", "s "), ("memory", "MB")):
+        values = [(getattr(ours, field), getattr(rival, field)) for ours, rival in pairs]
+        show(f"{title}, {field.replace('_', ' ')}", values, name, 1, mark)
 
 
 def peak_memory(code: str) -> float:
     """The peak memory, in MB, of a new Python process that runs this code."""
-    return process(sys.executable, "-c", code)[1]
+    return process(sys.executable, "-c", code).memory
 
 
 def memory_now() -> float:
