@@ -31,8 +31,8 @@ def start(pairs: int = 5) -> None:
             return process(*train_command("mnist_lastframe", f"{folder}/{number}", *settings))
 
         one_step(pairs)  # fills the file cache
-        found = [(run("import seqclf"), run("import torch")) for _ in range(pairs)]
-        compare_processes("import seqclf", found, "import torch")
+        found = [(run("from seqclf import train"), run("import torch")) for _ in range(pairs)]
+        compare_processes("from seqclf import train", found, "import torch")
         found = [(one_step(i), run(OPTIMIZER)) for i in range(pairs)]
         compare_processes("train: one step to report", found, "torch + an optimizer")
 
