@@ -207,6 +207,14 @@ def test_configs_with_neighbours_of_one_name_train_save_and_load_apart(tmp_path)
         assert seqclf.load(tmp_path / f"run_{name}").model.temporal.hidden_size == clips
 
 
+def test_results_are_known_before_the_report_is_drawn(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("seqclf.training.session.report", lambda path: seen.append(path))
+    results = train(replace(TOY, steps=1), tmp_path / "run", "cpu", on_results=seen.append)
+    assert seen == [results, tmp_path / "run"]
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == results
+
+
 @pytest.mark.slow
 @pytest.mark.report
 def test_a_finished_run_has_its_report(tmp_path):
