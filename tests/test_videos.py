@@ -9,10 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_videos import noise, write_folder, write_video
 from torch import nn
 
 from seqclf import IGNORE, LSTM, Batch, Data, Experiment, FrameSequenceClassifier, SeqclfError, video_set
-from seqclf.data import Video, Videos, batches, mix, sample_order
+from seqclf.data import Video, Videos, batches, mix, open_video, sample_order
+from seqclf.data.batch_memory import Memory, Rows
 from seqclf.data.digit_videos import make_moving_digits
 from seqclf.data.labelling import every_frame, last_frame
 from seqclf.data.sampling import dense, uniform, whole, window
@@ -124,6 +126,34 @@ def test_short_videos_are_padded_and_padding_has_no_label():
     assert batch.labels.tolist() == [[IGNORE] * 5 + [0], [IGNORE, 1] + [IGNORE] * 4, [IGNORE] * 3 + [2] + [IGNORE] * 2]
     assert batch.frames[1, :2, 0, 0, 0].tolist() == [100, 101] and (batch.frames[1, 2:] == 0).all()
     assert Videos(some_videos((3, 3))).batch(torch.arange(2)).lengths is None
+
+
+def test_memory_of_batches_is_used_again_once_no_tensor_refers_to_it():
+    memory = Memory()
+    first = memory.new((3, 40))
+    part, place = first.fill_(1)[1:].view(torch.int32), first.data_ptr()
+    del first
+    other = memory.new((3, 40)).fill_(2)
+    assert other.data_ptr() != place and (part == 0x01010101).all()
+    del part
+    again = memory.new((2, 30), torch.int16)
+    assert again.data_ptr() == place and place % 64 == 0 and again.shape == (2, 30)
+
+
+def test_clips_are_decoded_into_their_batch(tmp_path):
+    write_folder(tmp_path / "folder", noise(9, 3, 8, 12))
+    videos = [Video("", open_video(write_video(tmp_path / f"{k}.mp4", noise(9, 3, 8, 12, seed=k))), 0) for k in (0, 1)]
+    folders = [Video("", open_video(tmp_path / "folder"), 0)] * 2
+    for sources, layout in ((videos, "planes"), (folders, "channels last"), ([videos[0], folders[0]], "mixed")):
+        clips = [video.source.read([2, 3, 4]) for video in sources]
+        data = Videos(sources, partial(window, frames=3), workers=2, training=True)
+        rows = Rows(2, Memory())
+        placed = [video.source.read_into([2, 3, 4], partial(rows.take, k)) for k, video in enumerate(sources)]
+        batch = rows.batch(placed)
+        assert torch.equal(batch, torch.stack(clips))
+        assert (batch.data_ptr() == placed[0].data_ptr()) == (layout != "mixed")
+        for read, alone in zip(batches(data, [(torch.arange(2), 5)]), [data.batch(torch.arange(2), 5)], strict=True):
+            assert torch.equal(read.frames, alone.frames)
 
 
 def test_every_sampling_has_defaults():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,14 @@ from seqclf.data.video_file import VideoFile
 
 HEIGHT, WIDTH, RATE = 240, 320, 25
 CODECS = (("H.264, a keyframe every 50", "libx264", 50), ("MPEG-4, a keyframe every 12", "mpeg4", 12))
-BATCH = 8
+BATCH, EPOCHS = 8, 4
 
 
 def reader(videos: int = 24, frames: int = 300, clip: int = 16, pairs: int = 7) -> None:
     """One random window from each of many videos, batched by ``Videos``, against decoding the same frames.
 
-    There are more videos than ``Videos`` keeps open, as in training: both sides open a file for each clip.
+    There are more videos than ``Videos`` keeps open, as in training: both sides open a file for each clip. Each run
+    reads all videos ``EPOCHS`` times, or once where it builds their indexes.
     """
     if importlib.util.find_spec("av") is None:
         print("reader: skipped, PyAV is not installed (pip install 'seqclf[video]')")
@@ -46,14 +47,13 @@ def reader(videos: int = 24, frames: int = 300, clip: int = 16, pairs: int = 7) 
                 f"{folder}/{codec}", ".mp4", videos, pictures, partial(write_video, codec=codec, gop=gop)
             )
             known = [VideoFile(path) for path in paths]
-            measure(title, partial(list, known), partial(decode_video, paths), "PyAV")
-            measure(
-                "  first time (builds the index)", partial(map, VideoFile, paths), partial(decode_video, paths), "PyAV"
-            )
+            decode = partial(decode_video, paths)
+            measure(title, partial(list, known), decode, "PyAV")
+            measure("  first time (builds the index)", partial(map, VideoFile, paths), decode, "PyAV", epochs=1)
         paths = write_copies(f"{folder}/frames", "", videos, pictures, write_folder)
         folders = [FrameFolder(path) for path in paths]
-        for name, decode in jpeg_decoders():
-            measure("folders of JPEGs", lambda: folders, partial(decode_folder, paths, decode), name)
+        for name, read in jpeg_decoders():
+            measure("folders of JPEGs", lambda: folders, partial(decode_folder, paths, read), name)
 
 
 def compare_reading(
@@ -64,6 +64,7 @@ def compare_reading(
     frames: int,
     clip: int,
     pairs: int,
+    epochs: int = EPOCHS,
 ) -> None:
     """Prints a line for one reading thread and one for two. Both sides of a pair read the same windows.
 
@@ -77,19 +78,19 @@ def compare_reading(
 
         def ours(workers: int = workers, keys: Iterator[int] = ours_keys) -> None:
             data = Videos([Video("", source, 0) for source in sources()], sampling, training=True, workers=workers)
-            key = next(keys)
-            for _ in batches(data, ((indices, key) for indices in torch.arange(videos).split(BATCH))):
+            plan = [(rows, key) for key in islice(keys, epochs) for rows in torch.arange(videos).split(BATCH)]
+            for _ in batches(data, plan):
                 pass
 
         def rival(workers: int = workers, keys: Iterator[int] = rival_keys) -> None:
-            key = next(keys)
-            draws = [torch.Generator().manual_seed(mix(key, v)) for v in range(videos)]
+            plan = [(v, mix(key, v)) for key in islice(keys, epochs) for v in range(videos)]
+            clips = [sampling(frames, torch.Generator().manual_seed(seed))[0] for _, seed in plan]
             with ThreadPoolExecutor(workers) as pool:
-                for _ in pool.map(decode, range(videos), [sampling(frames, draw)[0] for draw in draws]):
+                for _ in pool.map(decode, [v for v, _ in plan], clips):
                     pass
 
         which = f"{title}, {workers} thread{'s' * (workers > 1)}"
-        compare_rates(which, ours, rival, name, videos, "clips/s", pairs)
+        compare_rates(which, ours, rival, name, videos * epochs, "clips/s", pairs)
 
 
 @contextmanager

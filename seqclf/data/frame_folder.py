@@ -19,7 +19,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data.frame_numbers import Numbering, natural_key, numbers_in, summary
 from seqclf.data.frame_times import FrameTimes, Ints, at_rate
 from seqclf.data.pictures import KINDS, OTHER_PICTURES, is_picture, picture_size, read_picture
-from seqclf.data.source import Source
+from seqclf.data.source import NewArray, Source, new_array
 
 _AS_ZEROS = str.maketrans("123456789", "0" * 9)
 
@@ -120,8 +120,12 @@ class FrameFolder(Source):
 
     def read(self, numbers: Sequence[int]) -> Tensor:
         """Reads frames by position from 0, as ``(n, 3, H, W)`` uint8 RGB, channels last in memory."""
+        return self.read_into(numbers, new_array)
+
+    def read_into(self, numbers: Sequence[int], new: NewArray) -> Tensor:
+        """Reads frames as ``read`` does, into the array that ``new(shape)`` returns."""
         names, (_, height, width) = self.names, self.frame_shape
-        frames = np.empty((len(numbers), height, width, 3), np.uint8)  # NumPy copies bytes twice as fast as PyTorch
+        frames = new((len(numbers), height, width, 3))  # NumPy copies bytes twice as fast as PyTorch
         rows: dict[int, int] = {}
         for row, number in enumerate(numbers):
             if number in rows:  # repeated frames are decoded once

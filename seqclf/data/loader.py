@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from torch import Tensor
 
 from seqclf.batch import Batch
+from seqclf.data.batch_memory import Memory, Rows
 from seqclf.data.clips import Clips
 from seqclf.data.videos import Sample, Videos
 
@@ -43,11 +45,15 @@ def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch |
         return
     pool = ThreadPoolExecutor(data.workers, thread_name_prefix="reader")
     coming: deque[Future[Batch | None]] = deque()
+    memory = Memory()
     try:
         for indices, key in plan:
-            samples = [pool.submit(data.try_sample, int(i), key) for i in indices]
+            rows = Rows(len(indices), memory)
+            samples = [
+                pool.submit(data.try_sample, int(i), key, partial(rows.take, row)) for row, i in enumerate(indices)
+            ]
             # Waiting for the samples can't deadlock: the pool starts tasks in the order they were submitted.
-            coming.append(pool.submit(lambda each: _collate(data, [one.result() for one in each]), samples))
+            coming.append(pool.submit(_collate_results, data, samples, rows))
             if len(coming) > AHEAD:
                 yield coming.popleft().result()
         while coming:
@@ -56,6 +62,10 @@ def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch |
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collate(data: Videos, samples: list[Sample | None]) -> Batch | None:
+def _collate_results(data: Videos, samples: list[Future[Sample | None]], rows: Rows) -> Batch | None:
+    return _collate(data, [sample.result() for sample in samples], rows)
+
+
+def _collate(data: Videos, samples: list[Sample | None], rows: Rows | None = None) -> Batch | None:
     """A batch; None if all of its samples were skipped, in evaluation."""
-    return data.collate(samples) if any(sample is not None for sample in samples) else None
+    return data.collate(samples, rows) if any(sample is not None for sample in samples) else None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 VIDEOS = (
@@ -20,6 +22,15 @@ Layout = Literal["time_first", "features_first"]
 """The axes of an array of features: "time_first" is (T, D), "features_first" is (D, T)."""
 
 
+NewArray: TypeAlias = Callable[[tuple[int, ...]], NDArray[np.uint8]]
+"""A function of a shape that returns an array to fill."""
+
+
+def new_array(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A new array of any values."""
+    return np.empty(shape, np.uint8)
+
+
 class Source(Protocol):
     """The frames of one video, accessed by number.
 
@@ -27,7 +38,8 @@ class Source(Protocol):
     frame.
 
     A source may also have a method ``reader()`` that returns an importable function (or a ``functools.partial`` of one)
-    which opens another path in the same way. It is recorded, so that prediction reads files as training did. The
+    which opens another path in the same way. It is recorded, so that prediction reads files as training did. A method
+    ``read_into(numbers, new)`` reads pictures into the uint8 array that ``new(shape)`` returns: a part of a batch. The
     attribute ``kind`` is the kind of file that it opens: "folder", "video", "array" or "image".
     """
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_times import FrameTimes, at_seconds
-from seqclf.data.source import Source
+from seqclf.data.source import NewArray, Source, new_array
 from seqclf.data.video_container import Place, open_container
 from seqclf.data.video_decoder import Decoder
 from seqclf.data.video_index import FrameIndex, Ints, index_frames, index_of_table
@@ -122,6 +122,10 @@ class VideoFile(Source):
 
     def read(self, numbers: Sequence[int]) -> Tensor:
         """Reads frames by their numbers, in any order and with repeats: ``(n, 3, H, W)`` uint8 RGB."""
+        return self.read_into(numbers, new_array)
+
+    def read_into(self, numbers: Sequence[int], new: NewArray) -> Tensor:
+        """Reads frames as ``read`` does, into the array that ``new(shape)`` returns."""
         frames, wanted = self._numbers(), np.array([int(number) for number in numbers], np.int64)
         outside = wanted[(wanted < 0) | (wanted >= len(frames))]
         if len(outside):
@@ -131,12 +135,12 @@ class VideoFile(Source):
         # out of the pool while in use, so that other threads neither use nor close it
         decoder = _OPEN.pop(self, None) or Decoder(self._place, self._indexed())
         try:
-            out = _decode_in_order(decoder, frames[wanted])
+            out = _decode_in_order(decoder, frames[wanted], new)
         except BaseException as error:
             decoder.close()
             if isinstance(error, SeqclfError) and decoder.index.by_table:
                 self._index, self._frames = index_frames(self._place), None  # its packets may not be as its header says
-                return self.read(numbers)
+                return self.read_into(numbers, new)
             raise
         _keep_open(self, decoder)
         return torch.from_numpy(out)
@@ -180,7 +184,7 @@ class VideoFile(Source):
         return self._frames
 
 
-def _decode_in_order(decoder: Decoder, numbers: Ints) -> NDArray[np.uint8]:
+def _decode_in_order(decoder: Decoder, numbers: Ints, new: NewArray) -> NDArray[np.uint8]:
     """Decodes frames of a file in ascending order, each once: ``(n, 3, H, W)``."""
     rows = np.argsort(numbers, kind="stable").tolist()
     out = np.empty(0, np.uint8)
@@ -190,7 +194,7 @@ def _decode_in_order(decoder: Decoder, numbers: Ints) -> NDArray[np.uint8]:
             continue
         planes = decoder.planes(int(numbers[row]))
         if before is None:
-            out = np.empty((len(rows), 3, *planes[0].shape), np.uint8)
+            out = new((len(rows), 3, *planes[0].shape))
         for channel, plane in enumerate(planes):
             out[row, channel] = plane
     return out

@@ -14,12 +14,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.data.arrays import as_groups
+from seqclf.data.batch_memory import Memory, Rows
 from seqclf.data.labelling import Labelled, Labelling, every_frame, given
 from seqclf.data.multi_label import check_columns, frame_labels
 from seqclf.data.order import mix, sample_order
-from seqclf.data.reading import padded, read_frames
+from seqclf.data.reading import read_frames
 from seqclf.data.sampling import Sampling, sample_clips, whole
-from seqclf.data.source import Video, one_shape
+from seqclf.data.source import NewArray, Video, one_shape
 from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
 from seqclf.runtime.random import random_state, seeded
@@ -208,8 +209,8 @@ class Videos:
         """The sample numbers ``(batch_size,)`` int64 of a training step; see ``sample_order``."""
         return sample_order(len(self), batch_size, seed, step)
 
-    def sample(self, index: int, key: int) -> Sample:
-        """Reads one sample; in training, its clip is drawn by key and indexes.
+    def sample(self, index: int, key: int, new: NewArray | None = None) -> Sample:
+        """Reads one sample; in training, its clip is drawn by key and indexes. For ``new`` see ``read_frames``.
 
         Raises:
             SeqclfError: the video can't be read.
@@ -225,7 +226,7 @@ class Videos:
             v, numbers = self.clips[index]
         video = self.videos[v]
         with self._locks[v]:
-            frames = read_frames(video.source, numbers, self.transform, generator)
+            frames = read_frames(video.source, numbers, self.transform, generator, new)
             self._note_lost(video)
         if self._first is not None and tuple(frames.shape[1:]) != self._first[1:]:
             raise SeqclfError(
@@ -256,12 +257,12 @@ class Videos:
             else:
                 yield frame_labels(self.labelling, labels, None, len(numbers), self.multi_label), None
 
-    def try_sample(self, index: int, key: int) -> Sample | None:
+    def try_sample(self, index: int, key: int, new: NewArray | None = None) -> Sample | None:
         """Reads one sample. With ``on_error="skip"``, the next replaces an unreadable one; in evaluation, None does."""
         for tried in range(len(self)):
             i = (index + tried) % len(self)
             try:
-                return self.sample(i, key)
+                return self.sample(i, key, new)
             except SeqclfError as error:
                 self._skip(self.videos[i if self.training else self.clips[i][0]], error)
                 if not self.training:
@@ -278,15 +279,21 @@ class Videos:
             raise error
         self.skipped[video.name] = str(error)
 
-    def collate(self, samples: Sequence[Sample | None]) -> Batch:
-        """Collates samples to a batch on the device; shorter clips are padded at their end."""
+    def collate(self, samples: Sequence[Sample | None], rows: Rows | None = None) -> Batch:
+        """Collates samples to a batch on the device; shorter clips are padded at their end.
+
+        Args:
+            samples: the samples; None for those that were left out.
+            rows: the memory that samples may have been read into; None to allocate it.
+        """
         whole = [sample for sample in samples if sample is not None]
         if not whole:
             raise SeqclfError(f"no clip of a batch can be read: {next(iter(self.skipped.values()))}")
         lengths = torch.tensor([len(frames) for _, frames, _ in whole])
-        frames, T = padded([frames for _, frames, _ in whole]), int(lengths.max())
-        rows = [torch.as_tensor(labels) for _, _, labels in whole]
-        labels = pad_sequence(rows, batch_first=True, padding_value=IGNORE) if self.per_frame else torch.stack(rows)
+        T = int(lengths.max())
+        frames = (rows or Rows(len(whole), Memory())).batch([frames for _, frames, _ in whole])
+        each = [torch.as_tensor(labels) for _, _, labels in whole]
+        labels = pad_sequence(each, batch_first=True, padding_value=IGNORE) if self.per_frame else torch.stack(each)
         full = None if int(lengths.min()) == T else lengths
         batch = Batch(
             frames,
