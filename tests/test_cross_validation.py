@@ -11,10 +11,22 @@ import torch
 from torch import Tensor
 
 import seqclf
-from seqclf import GRU, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, Video, Videos, cross_validate
+from seqclf import (
+    GRU,
+    Clips,
+    Data,
+    Experiment,
+    FrameSequenceClassifier,
+    SeqclfError,
+    Video,
+    Videos,
+    cross_validate,
+    labelling,
+)
 from seqclf.data.folds import fold
 from seqclf.data.held_out import groups_of
 from seqclf.prediction import evaluate, predict_part
+from seqclf.reporting.cross_validation import print_summary
 from seqclf.training import cross_validation
 
 PEOPLE = [f"p{i % 5}" for i in range(30)]
@@ -139,6 +151,30 @@ def test_the_summary_is_that_of_the_folds_and_finished_folds_are_kept(tmp_path, 
     assert [row["fold"] for row in rows] == ["0", "1", "2", "mean", "sd"]
     with pytest.raises(SeqclfError, match=r"fold_0: .*lr"):
         cross_validate(replace(TINY, model=fails_in_fold_2, optimizer=partial(torch.optim.Adam, lr=1.0)), tmp_path, 3)
+
+
+def share(truth, predicted, probabilities) -> float:
+    return float((truth == predicted).mean())
+
+
+@pytest.mark.parametrize("per_frame", [False, True])
+def test_the_table_shows_the_main_metrics_and_counts_all_clips(per_frame, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("seqclf.training.session.report", lambda folder: None)
+    labels = torch.tensor(LABELS)[:, None].expand(-1, 4).clone()
+    labels[:28, 0] = (labels[:28, 0] + 1) % 3
+    part = Clips(torch.zeros(30, 4, 2), labels, labelling=labelling.given) if per_frame else clips().train
+    data = Data(part, part.subset([0]), "abc", "made", background=[0] if per_frame else None)
+    changed = replace(TINY, data=data, validation=None, steps=1, metrics={"share": share})
+    summary = cross_validate(changed, tmp_path, 2, device="cpu")
+    assert [row["clips"] for row in summary["folds"]] == [15, 15]
+    frames = ["frame_accuracy", "frame_macro_f1", "edit", "f1_50", "loss", "share"]
+    assert summary["main"] == (frames if per_frame else ["clip_last", "clip_macro_f1", "loss", "share"])
+    capsys.readouterr()
+    print_summary(summary)
+    shown = capsys.readouterr().out
+    assert "share" in shown and max(map(len, shown.splitlines())) < 140
+    cross_validate(changed, tmp_path, 2, device="cpu")
+    assert capsys.readouterr().out.count("has finished") == 2
 
 
 class Interrupted(BaseException):

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqclf.reporting.comparison import METRICS
 from seqclf.reporting.metrics import metric_text, metric_title, test_metrics
+from seqclf.runs.folder import RunFolder
 from seqclf.runtime.files import write_csv, write_json
 
 
-def summarise(rows: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+def summarise(rows: Sequence[tuple[str, dict[str, Any]]], own: Iterable[str] = ()) -> dict[str, Any]:
     """The summary of the folds' results: test metrics of each, mean and sample standard deviation.
 
     Args:
         rows: for each fold what it is tested on, and its ``results.json``.
+        own: the names of the user's metrics.
 
     Returns:
-        ``folds``, ``mean`` and ``sd``; a metric that a fold lacks has no mean.
+        ``folds``, ``mean`` and ``sd``, in which a metric that a fold lacks has no mean; and ``main``, the names of the
+        metrics that a table shows.
+
+    Raises:
+        SeqclfError: the record of a run cannot be read.
     """
     folds = []
     for number, (name, results) in enumerate(rows):
-        metrics = test_metrics(results)
-        numbers = {key: value for key, value in metrics.items() if isinstance(value, float)}
+        clips = RunFolder(results["run"]).read_record()["data"]["test"]["clips"]
         step = (results["best"] or results)["step"]
-        folds.append(
-            {"fold": number, "run": results["run"], "test": name, "clips": metrics["clips"], "step": step, **numbers}
-        )
+        numbers = {key: value for key, value in test_metrics(results).items() if isinstance(value, float)}
+        folds.append({"fold": number, "run": results["run"], "test": name, "clips": clips, "step": step, **numbers})
     shared = [key for key, value in folds[0].items() if isinstance(value, float) and all(key in row for row in folds)]
     values = {key: [row[key] for row in folds] for key in shared}
+    decision = rows[0][1]["decision"]
+    with_one_label = sum(test_metrics(results)["clips"] for _, results in rows)
+    main = ["frame_accuracy", "frame_map", "frame_macro_f1"]
+    if 2 * with_one_label > sum(row["clips"] for row in folds):  # most labels do not change within a clip
+        main = [f"clip_{decision}", f"clip_{decision}_map", "clip_macro_f1"]
+    main += ["edit", "f1_50", "loss", *own]
     return {
         "folds": folds,
+        "main": [name for name in main if name in shared],
         "mean": {key: statistics.mean(found) for key, found in values.items()},
         "sd": {key: statistics.stdev(found) for key, found in values.items()},
     }
@@ -57,7 +67,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    names = [name for name in METRICS if name in summary["mean"]]
+    names = summary["main"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("fold", "test", "clips", "step", *map(metric_title, names)):
         table.add_column(title, justify="left" if title == "test" else "right", overflow="fold")

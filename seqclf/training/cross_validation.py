@@ -15,6 +15,7 @@ from seqclf.experiment.fingerprint import changed_settings, resume_fingerprint
 from seqclf.reporting.cross_validation import summarise, write_summary
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.distributed import World, joined
+from seqclf.runtime.progress import Display
 from seqclf.training.loop import train
 
 
@@ -38,8 +39,8 @@ def cross_validate(
 
     Returns:
         what ``cross_validation.json`` holds: ``folds``, a dict per fold with its ``run``, ``test`` (the groups or the
-        fold that it is tested on), ``clips``, ``step`` and metrics; and ``mean`` and ``sd``, the sample standard
-        deviation, of each metric.
+        fold that it is tested on), ``clips``, ``step`` and metrics; ``mean`` and ``sd``, the sample standard deviation,
+        of each metric; and ``main``, the names of the main metrics.
 
     Raises:
         SeqclfError: there are too few clips or groups; the folder holds folds of another experiment; as in ``train``.
@@ -53,7 +54,7 @@ def cross_validate(
         for number, name in enumerate(names):
             results = _run_fold(_of_fold(experiment, number, folds, pool), workdir / f"fold_{number}", device, world)
             rows.append((name, results))
-        summary = summarise(rows)
+        summary: dict[str, Any] = world.lead(lambda: summarise(rows, experiment.metrics or ()))
         world.lead(lambda: write_summary(workdir, summary))
     return summary
 
@@ -88,5 +89,7 @@ def _run_fold(experiment: Experiment, path: Path, device: str, world: World) -> 
         return folder.read_results()
 
     done: dict[str, Any] | None = world.lead(finished)
-    started = world.lead(lambda: folder.is_run(path))
-    return done or train(experiment, path, device, resume=started)
+    if done is not None:
+        Display(1, quiet=not world.leads).say(f"{path} has finished and is kept")
+        return done
+    return train(experiment, path, device, resume=world.lead(lambda: folder.is_run(path)))
