@@ -130,10 +130,12 @@ def test_video_files_and_frames_in_memory_give_equal_batch_shapes(tmp_path, monk
         assert data.num_classes == 9
 
 
-def test_the_rule_for_ragged_batches_is_fitted_to_the_times(capsys):
-    ragged.ragged(((2, 5, 3, 4, 0.6),), repeats=1)
-    out = capsys.readouterr().out
-    assert "chosen padded" in out and "SLOWER" in out
+def test_the_rule_for_ragged_batches_is_fitted_to_the_times(capsys, monkeypatch):
+    for fused, chosen in (("0", "padded"), ("1", "fused")):
+        monkeypatch.setenv("SEQCLF_FUSED", fused)
+        ragged.ragged(((2, 5, 3, 4, 0.6),), repeats=1)
+        out = capsys.readouterr().out
+        assert f"chosen {chosen}" in out and "SLOWER" in out
     narrow = ([20] * 8, 100, {"padded": 1.0, "packed": 5.0})
     wide = ([20] + [4] * 7, 10**6, {"padded": 4.0, "packed": 1.0})
     slower, overhead = ragged.fit([narrow, wide])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqclf.benchmark.timing import seconds
-from seqclf.models import LSTM, padded_lstm
+from seqclf.models import LSTM, fused_lstm, padded_lstm
 
 Shape = tuple[int, int, int, int, float]
 """B, T, D, H and the share of valid frames."""
@@ -35,12 +37,9 @@ def random_lengths(B: int, T: int, share: float) -> Tensor:
 
 @contextmanager
 def overhead(value: float) -> Iterator[None]:
-    """Runs every ragged batch padded (infinity) or packed (minus infinity)."""
-    kept, padded_lstm.OVERHEAD = padded_lstm.OVERHEAD, value
-    try:
+    """Runs every ragged batch by PyTorch's operators, padded (infinity) or packed (minus infinity)."""
+    with patch.object(padded_lstm, "OVERHEAD", value), patch.dict(os.environ, SEQCLF_FUSED="0"):
         yield
-    finally:
-        padded_lstm.OVERHEAD = kept
 
 
 def measure(shape: Shape, repeats: int) -> tuple[Tensor, dict[str, float]]:
@@ -66,6 +65,8 @@ def measure(shape: Shape, repeats: int) -> tuple[Tensor, dict[str, float]]:
         "padded": own(math.inf),
         "packed": own(-math.inf),
     }
+    if fused_lstm.available():
+        runs["fused"] = lambda: ours(x, lengths=lengths)[0].sum().backward()
     times = [{name: seconds(run) for name, run in runs.items()} for _ in range(repeats + 1)][1:]
     return lengths, {name: min(t[name] for t in times) for name in runs}
 
@@ -79,6 +80,7 @@ def ragged(grid: Sequence[Shape] = tuple(GRID), repeats: int = 5) -> None:
         counts = [int(n) for n in lengths]
         weights = [torch.empty(4 * H, D), torch.empty(4 * H, H)] + [torch.empty(4 * H)] * 2
         chosen = "padded" if padded_lstm.padded_lstm_wins(weights, counts) else "packed"
+        chosen = "fused" if "fused" in times else chosen
         better = min(times["nn.LSTM, padded"], times["nn.LSTM, packed"])
         figures = "  ".join(f"{name} {1e3 * t:.2f}" for name, t in times.items())
         print(

@@ -48,7 +48,7 @@ def _installed() -> bool:
 def _kernels() -> ModuleType:
     """The compiled kernels: 0.2 s from the cache, some seconds at first."""
     message = "compiling the LSTM kernels for this CPU (a few seconds, kept for later runs)"
-    timer = Timer(1, print, [message], {"file": sys.stderr})
+    timer = Timer(2, print, [message], {"file": sys.stderr})
     timer.start()
     try:
         from seqclf.models import fused_kernels

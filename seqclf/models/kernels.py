@@ -193,8 +193,7 @@ def _kernel(
 ) -> tuple[Tensor, Memory]:
     """Layers without dropout on a whole batch ``(T, B, D)`` or packed frames ``(N, D)``, by the fastest kernel."""
     cpu = x.device.type == "cpu"
-    single = segments is None and len(x) == 1 and cpu and not torch.is_grad_enabled()
-    layer = _lstm_layer(x, weights[1], segments is not None) if mode == "LSTM" and not single else None
+    layer = _lstm_layer(x, weights[1], segments is not None) if mode == "LSTM" else None
     if layer is not None:
         return _cpu_lstm(layer, x, weights, state, segments)
     depth, hidden = len(weights) // 4, weights[1].shape[1]
@@ -202,7 +201,7 @@ def _kernel(
         rows = x.shape[1] if segments is None else segments.sizes[0]
         zeros = torch.zeros(depth, rows, hidden, dtype=x.dtype, device=x.device)
         state = (zeros, zeros) if mode == "LSTM" else (zeros,)
-    if single:
+    if segments is None and len(x) == 1 and cpu and not torch.is_grad_enabled():
         out, memory = one_frame(mode, x[0], weights, state)
         return out[None], memory
     hx = state if mode == "LSTM" else state[0]
@@ -231,13 +230,13 @@ def one_frame(mode: str, x: Tensor, weights: Sequence[Tensor], state: Memory) ->
 
 def _lstm_layer(x: Tensor, w_hh: Tensor, packed: bool) -> Callable[..., tuple[Tensor, Tensor]] | None:
     """Our kernel for an LSTM layer on these frames; None if PyTorch's is faster."""
-    if fused_lstm.runs(x):
-        return fused_lstm.lstm_layer
     if x.device.type != "cpu":
         return None
     # oneDNN takes no packed frames and is slower with wide inputs, by a grid of D, H, B, T on 2 cores
     wide = x.shape[-1] >= 2048 and x.shape[1] * w_hh.shape[1] >= 1000
-    return cpu_lstm.lstm_layer if packed or wide or not torch.backends.mkldnn.is_available() else None
+    if not packed and not wide and torch.backends.mkldnn.is_available():
+        return None
+    return fused_lstm.lstm_layer if fused_lstm.runs(x) else cpu_lstm.lstm_layer
 
 
 @contextmanager
