@@ -26,3 +26,20 @@ def write_video(path, frames, rate=10):
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path
+
+
+def write_streams(path, *frames):
+    """A file with a video stream of each of several ``frames``, all of one length."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=10) for _ in frames]
+        for stream, pictures in zip(streams, frames, strict=True):
+            stream.height, stream.width, stream.pix_fmt = *pictures.shape[2:], "yuv420p"
+        for row in zip(*frames, strict=True):
+            for stream, frame in zip(streams, row, strict=True):
+                picture = av.VideoFrame.from_ndarray(frame.permute(1, 2, 0).contiguous().numpy(), "rgb24")
+                container.mux(stream.encode(picture))
+        for stream in streams:
+            container.mux(stream.encode())
+    return path

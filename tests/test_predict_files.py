@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_videos import noise, write_folder, write_video
+from made_videos import noise, write_folder, write_streams, write_video
 from PIL import Image
 
 from seqclf import IGNORE, SeqclfError, load, load_experiment, predict, predict_part
@@ -127,6 +127,19 @@ def test_the_command_writes_what_the_predictor_says(tool, runs, tmp_path):
     assert [(clip["first_frame"], clip["last_frame"]) for clip in video["clips"]] == [(0, 3), (2, 5), (4, 7), (5, 8)]
     assert [v["name"] for v in content["videos"]] == ["a[b]", "second"] and content["failed"] == {}
     assert f"{video['label']} {video['probability']:.1%}" in printed and "second" in printed and "a[b]" in printed
+
+
+def test_one_of_several_video_streams_is_classified(command, runs, tmp_path):
+    path = write_streams(tmp_path / "two.mkv", noise(6, 3, 8, 10), noise(6, 3, 8, 10, seed=1))
+    for number in (0, 1):
+        code, printed, errors = command(runs / "one", path, "--video-stream", number, "--out", tmp_path)
+        assert code == 0 and f"stream {number} " in printed + errors
+        frames = VideoFile(path, stream=number).read(range(6))
+        close(columns(read_out(tmp_path, "two")[1]), loaded(runs / "one").windows(frames, 4, 2).probabilities)
+    code, _, errors = command(runs / "one", path, "--video-stream", 2, "--out", tmp_path)
+    assert code == 2 and "stream=2" in errors
+    code, _, errors = command(runs / "one", write_folder(tmp_path / "v", noise(6, 3, 8, 10)), "--video-stream", 1)
+    assert code == 2 and f"{tmp_path / 'v'}: video_stream=1" in errors
 
 
 def test_options_reach_the_predictor(command, runs, tmp_path):

@@ -9,7 +9,7 @@ from threading import Event
 import numpy as np
 import pytest
 import torch
-from made_videos import noise, write_folder
+from made_videos import noise, write_folder, write_streams
 
 from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, annotated_set, check_videos, feature_set
 from seqclf.data import open_video
@@ -51,6 +51,16 @@ def test_pngs_are_the_videos_frames_exactly(made, tmp_path, prepare, fps):
         assert folder.names[0] == f"{video.stem}.0000.png" and len(folder) == len(source)
         total += len(source)
     assert f"6 videos of {total} frames" in out and "0 skipped (done before), 0 failed" in out
+
+
+def test_frames_of_one_of_several_video_streams_are_written(tmp_path, prepare):
+    path = write_streams(tmp_path / "two.mkv", noise(3, 3, 8, 10), noise(3, 3, 8, 10, seed=1))
+    for number in (0, 1):
+        options = ("--form", "png", "--video-stream", number, "--out", tmp_path / str(number))
+        code, _, errors = prepare("frames", path, *options)
+        assert code == 0 and f"stream {number} is read" in errors
+        written = FrameFolder(tmp_path / str(number) / "two").read(range(3))
+        assert torch.equal(written, VideoFile(path, stream=number).read(range(3)))
 
 
 def test_class_folders_are_kept_and_frames_are_scaled(made, tmp_path, prepare):

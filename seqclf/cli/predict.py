@@ -67,6 +67,7 @@ def main(words: Sequence[str]) -> int:
         crop=args.crop,
         crops=args.crops,
         fps=args.fps,
+        video_stream=args.video_stream,
         segments=args.segments,
         unit=args.unit,
         out=out,
@@ -110,6 +111,7 @@ def _parser() -> Parser:
     add("--crop", action="store_true", help="crop the center of the frames to the size of the model's input")
     add("--crops", type=int, default=1, choices=(1, 10), help="10: corners and center, and their mirror images")
     add("--fps", type=float, help="resample videos to this rate; for folders and arrays: their frame rate")
+    add("--video-stream", type=int, metavar="N", help="the video stream of files with several, from 0")
     add("--weights", nargs="+", metavar="N", help="the weight of each run, if there are several (default: equal)")
     add("--roots", nargs="+", metavar="DIR", help="the folder of the videos of each run, if there are several")
     add("--list", metavar="FILE", help="a list of videos under the run's root (or --roots), or of clips inside them")

@@ -90,6 +90,7 @@ def frames(words: Sequence[str]) -> int:
     add("--form", default="jpg", choices=("jpg", "png"), help="the form of the pictures (default: jpg)")
     add("--quality", type=int, default=95, help="the quality of jpg, 1 to 100 (default: 95)")
     add("--size", nargs="+", metavar="N", help="scale frames to height and width, or their shorter side")
+    add("--video-stream", type=int, metavar="N", help="the video stream of files with several, from 0")
     _add_common(parser)
     args = parser.parse_intermixed_args(words)
     size = _size(args, "size")
@@ -107,6 +108,7 @@ def frames(words: Sequence[str]) -> int:
             quality=args.quality,
             size=size,
             fps=args.fps,
+            video_stream=args.video_stream,
             workers=args.workers,
         )
     )

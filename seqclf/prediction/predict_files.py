@@ -63,6 +63,7 @@ def predict(
     crop: bool = False,
     crops: int = 1,
     fps: float | None = None,
+    video_stream: int | None = None,
     segments: str | Path | None = None,
     unit: Literal["frames", "seconds"] = "frames",
     out: str | Path | None = None,
@@ -83,7 +84,8 @@ def predict(
         weights, roots: one for each run, if there are several; see ``FusedRuns.load``.
         checkpoint: "auto" (the best one, or the newest without validation), "best", "newest", or a step.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
-        decision, sampling, transform, resize, crop, crops, fps: replace the recorded settings; see ``RunReader.load``.
+        decision, sampling, transform, resize, crop, crops, fps, video_stream: replace the recorded settings; see
+            ``RunReader.load``.
         segments, unit: the true segments for timelines; see ``Truth``.
         out: the folder to write ``predictions.json`` to, and a CSV and a timeline for each file; None to write nothing.
         timelines, progress: whether to draw timelines; callbacks.
@@ -100,6 +102,7 @@ def predict(
         SeqclfError: a run can't be loaded; runs do not fit; an argument is wrong. Errors of files are in ``failed``.
     """
     frames: dict[str, Any] = {"transform": transform, "resize": resize, "crop": crop, "crops": crops, "fps": fps}
+    frames["video_stream"] = video_stream
     clips: dict[str, Any] = {"decision": decision, "sampling": sampling, "threshold": threshold}
     runs = FusedRuns.load(as_list(run), weights, roots, checkpoint, device, experiment, **frames, **clips)
     several, background = runs.readers[0].predictor.multi_label, next(iter(runs.background), None)

@@ -51,6 +51,7 @@ class RunReader:
         sampling: which frames of a file make its clips; None: what evaluation does.
         fps: the frame rate to read files at; None: what the run recorded.
         root: the folder of the videos.
+        video_stream: which video stream of a file to read; None: what the run recorded.
     """
 
     folder: str
@@ -61,6 +62,7 @@ class RunReader:
     sampling: Sampling | None = None
     fps: float | None = None
     root: str | None = None
+    video_stream: int | None = None
 
     @staticmethod
     def load(
@@ -78,6 +80,7 @@ class RunReader:
         root: str | None = None,
         threshold: Threshold | None = None,
         experiment: Experiment | None = None,
+        video_stream: int | None = None,
     ) -> RunReader:
         """A run from its folder.
 
@@ -89,6 +92,7 @@ class RunReader:
             root: the folder of the videos, where it is another than in training.
             threshold: of a multi-label run; see ``BatchPredictor``.
             experiment: in place of the run's config; also read for parts of the input that have no importable name.
+            video_stream: the video stream of files with several, from 0.
 
         Raises:
             SeqclfError: as in ``load_run``; the record does not say how input is read, or says it by code that can't be
@@ -107,7 +111,7 @@ class RunReader:
             model, spec.classes, device, rule, spec, files.sources, loaded.precision, threshold=threshold
         )
         fit = Fit(transform, resize, crop, crops, spec.flow)
-        return RunReader(str(folder), path, predictor, files, fit, sampling, fps, root or spec.root)
+        return RunReader(str(folder), path, predictor, files, fit, sampling, fps, root or spec.root, video_stream)
 
     @property
     def spec(self) -> InputSpec:
@@ -145,7 +149,8 @@ class RunReader:
         """A file as this run reads it.
 
         Raises:
-            SeqclfError: there is no such file, or the run can't read its kind.
+            SeqclfError: there is no such file, or the run can't read its kind; ``video_stream`` is set, and this is no
+                video file.
         """
         path = Path(path).expanduser()
         if not path.exists():
@@ -154,6 +159,10 @@ class RunReader:
         reader = self.input.reader(kind) or self._default_reader(kind, path)
         if self.fps is not None and kind == "video":
             reader = partial(reader, fps=self.fps)
+        if self.video_stream is not None:
+            if kind != "video":
+                raise SeqclfError(f"{path}: video_stream={self.video_stream} (--video-stream) is for video files")
+            reader = partial(reader, stream=self.video_stream)
         return reader(path)
 
     def is_default(self, path: str | Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from seqclf.data.extract import write_frames
 from seqclf.data.lists import read_list
 from seqclf.data.paths import as_list
 from seqclf.data.transforms import Size
+from seqclf.data.video_container import several_streams
 from seqclf.data.video_file import VideoFile
 from seqclf.preparing.jobs import Summary, check_workers, run_jobs
 from seqclf.preparing.places import distinct, not_done, places
@@ -28,6 +30,7 @@ def prepare_frames(
     quality: int = 95,
     size: Size | None = None,
     fps: float | None = None,
+    video_stream: int | None = None,
     workers: int | None = None,
 ) -> Summary:
     """Extracts the frames of videos: ``<out>/<video>/<video>.0000.jpg`` and so on.
@@ -46,6 +49,7 @@ def prepare_frames(
         quality: the quality of JPEG, 1 to 100.
         size: the height and width to scale to, or the shorter side; None keeps the size.
         fps: the frame rate to resample to; None keeps all frames.
+        video_stream: the video stream of files with several, from 0; None for the one that FFmpeg chooses.
         workers: the number of videos that are processed at a time; None for one per core.
 
     Returns:
@@ -69,11 +73,17 @@ def prepare_frames(
         listed = [entry.path for entry in read_list(list_file, folder, list_form).videos]
         found = distinct({path: out / path.relative_to(folder).parent / path.stem for path in listed})
     settings = {"what": "frames", "fps": fps, "size": size, "form": form, "quality": quality}
+    if video_stream is not None:
+        settings["video_stream"] = video_stream
     todo = not_done(found, out, settings)
+    sources = {str(video): VideoFile(video, fps, video_stream) for video in todo}
     jobs = {
-        str(video): partial(write_frames, VideoFile(video, fps), place, size, form, quality)
+        str(video): partial(write_frames, sources[str(video)], place, size, form, quality)
         for video, place in todo.items()
     }
     summary = run_jobs(jobs, workers)
+    for name, source in sources.items():
+        if name not in summary.failed and (streams := source.streams())[0] > 1:
+            print(several_streams(name, *streams), file=sys.stderr)
     summary.out, summary.skipped = out, len(found) - len(todo)
     return summary
