@@ -266,5 +266,13 @@ def test_a_page_of_200_videos_opens_quickly_and_reads_one(chromium, tmp_path):
     assert Path(page.path).stat().st_size < 30e6
     chromium.open(page.path.as_uri())
     assert chromium.run("$('count').textContent") == "200 of 200 videos"
+    in_view = "((a, b) => a.top >= b.top - 1 && a.bottom <= b.bottom + 1)"
+    chosen = "$('videos').querySelector('[aria-current=true]').getBoundingClientRect()"
+    chromium.run("location.hash = '#video=150'")
+    chromium.wait(f"current.number === 150 && {in_view}({chosen}, $('videos').getBoundingClientRect())")
+    for _ in range(3):
+        chromium.press("p")
+    assert chromium.run("current.number") == 147
+    assert chromium.run(f"{in_view}({chosen}, $('videos').getBoundingClientRect())")
     chromium.press("End")
     assert frame_of(chromium) == 1999 and chromium.run("video.hidden")
