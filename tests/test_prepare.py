@@ -375,3 +375,17 @@ def test_a_check_has_a_part_for_each_list(listed, prepare):
     assert code == 0 and list(found["parts"]) == ["tr", "te"] and found["clips"][0]["classes"] == ["x", "y"]
     code, _, err = prepare(*words, "--columns", "clip")
     assert code == 2 and "--columns" in err
+
+
+def test_the_frames_of_any_list_are_extracted(made, tmp_path, prepare):
+    (tmp_path / "l.csv").write_text("clip;from;to;what\ntrain_00000;0;5;x|y\ntrain_00000;5;9;x\ntrain_00001;0;4;\n")
+    words = ("frames", "--list", tmp_path / "l.csv", "--root", made / "videos", "--out", tmp_path / "out")
+    options = ("--columns", "path=clip,start=from,end=to,label=what", "--multi-label", "--unit", "frames")
+    code, out, err = prepare(*words, *options)
+    assert (code, err) == (0, "") and "2 videos" in out
+    (tmp_path / "l.csv").write_text("test_00000.mp4\n")  # of annotated videos
+    code, out, err = prepare(*words, "--segments", made / "segments.csv")
+    assert (code, err) == (0, "") and "1 videos" in out
+    (tmp_path / "l.csv").write_text("path,label\nnone,x\ntrain_00000,y\n")
+    code, _, err = prepare(*words)
+    assert code == 2 and "l.csv, line 2: video 'none'" in err

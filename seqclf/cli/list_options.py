@@ -35,7 +35,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--frame-numbers": {"choices": ("names", "order"), "help": "segments: how they number the frames of folders"},
     "--past-end": {"type": float, "help": "how far annotations may extend past the end (default: one frame)"},
     "--pattern": {"help": "which pictures of a folder are frames, such as 'img_*' (default: all)"},
-    "--stream": {"type": int, "metavar": "N", "help": "the video stream of files with several, from 0"},
+    "--video-stream": {
+        "dest": "stream",
+        "type": int,
+        "metavar": "N",
+        "help": "the video stream of files with several, from 0",
+    },
     "--layout": {"choices": ("time_first", "features_first"), "help": "the axes of .npy files: (T, D) or (D, T)"},
     "--on-error": {"choices": ("raise", "skip"), "help": "skip videos that are missing or can't be read"},
 }
@@ -49,9 +54,11 @@ def add_list_options(parser: ArgumentParser, leave_out: tuple[str, ...] = ()) ->
             group.add_argument(flag, default=SUPPRESS, **settings)
 
 
-def list_settings(args: Namespace) -> dict[str, Any]:
+def list_settings(args: Namespace, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """The given options as arguments."""
-    names = (settings.get("dest", flag[2:].replace("-", "_")) for flag, settings in OPTIONS.items())
+    names = (
+        settings.get("dest", flag[2:].replace("-", "_")) for flag, settings in OPTIONS.items() if flag not in leave_out
+    )
     found = {name: getattr(args, name) for name in names if hasattr(args, name)}
     if "columns" in found:
         found["columns"] = _columns(found["columns"])

@@ -92,26 +92,16 @@ def frames(words: Sequence[str]) -> int:
     add("--size", nargs="+", metavar="N", help="scale frames to height and width, or their shorter side")
     add("--video-stream", type=int, metavar="N", help="the video stream of files with several, from 0")
     _add_common(parser)
+    others = ("--list-form", "--video-stream", "--layout", "--on-error")
+    add_list_options(parser, others)
     args = parser.parse_intermixed_args(words)
     size = _size(args, "size")
 
     from seqclf.preparing import prepare_frames
 
-    return _print(
-        prepare_frames(
-            args.paths,
-            args.out,
-            list_file=args.list,
-            root=args.root,
-            list_form=args.list_form,
-            form=args.form,
-            quality=args.quality,
-            size=size,
-            fps=args.fps,
-            video_stream=args.video_stream,
-            workers=args.workers,
-        )
-    )
+    names = ("root", "list_form", "form", "quality", "fps", "video_stream", "workers")
+    given = {name: getattr(args, name) for name in names} | list_settings(args, others)
+    return _print(prepare_frames(args.paths, args.out, list_file=args.list, size=size, **given))
 
 
 def features(words: Sequence[str]) -> int:

@@ -88,8 +88,6 @@ def annotate(
         owner[first:stop] = k
     if segments.by_frame:
         _label_shown(out, owner, ordered, scale, times)
-    if segments.multi_label and segments.by_frame:
-        out.labels[owner < 0] = IGNORE
     if ordered and out.empty == len(ordered):
         span = f"frames {int(times.numbers[0])} to {times.end - 1}"
         hint = "" if scale.unit == "seconds" else "; frame_numbers='order' numbers the frames of a folder from 0"
@@ -98,19 +96,17 @@ def annotate(
 
 
 def _label_shown(out: Annotation, owner: Tensor, rows: Sequence[Segment], scale: _Scale, times: FrameTimes) -> None:
-    """Labels frames that no row labels by the first row in the time in which the frame is shown.
+    """Labels frames that no row labels by the first row in the time in which the frame is shown, or as unknown.
 
     If the table has another rate than the video, rows may be between the middles of frames, such as every 25th row at
     25 frames per second for a video at 1.
     """
-    if scale.unit == "frames" or times.middles is None or times.period is None:
-        return
-    begins = times.middles - times.period / 2
-    taken: dict[int, float] = {}
-    for k, row in enumerate(rows):
+    period, taken = times.period or 0.0, dict[int, float]()
+    begins = np.empty(0) if scale.unit == "frames" or times.middles is None else times.middles - period / 2
+    for k, row in enumerate(rows if len(begins) else ()):
         start = scale.bounds(row)[0]
         frame = int(np.searchsorted(begins, start + ROUNDING, "right")) - 1
-        if frame < 0 or start >= begins[frame] + times.period or (owner[frame] >= 0 and frame not in taken):
+        if frame < 0 or start >= begins[frame] + period or (owner[frame] >= 0 and frame not in taken):
             continue
         if taken.setdefault(frame, start) == start:
             owner[frame] = k
@@ -119,6 +115,8 @@ def _label_shown(out: Annotation, owner: Tensor, rows: Sequence[Segment], scale:
                 out.labels[frame] = row.label
             elif row.label >= 0:
                 out.labels[frame, row.label] = row.value
+    if out.labels.dim() == 2:
+        out.labels[owner < 0] = IGNORE
 
 
 @dataclass(frozen=True)

@@ -86,18 +86,22 @@ def feature_set(
             multi_label=multi_label,
             groups=[groups.get(v.name, v.name) for v in videos] if any(v.name in groups for v in videos) else None,
         )
-    unknown = sorted(set(background) - set(classes))
-    if unknown:
-        raise SeqclfError(f"background={unknown[0]!r}: the classes are {', '.join(classes)}")
     per_frame = parts["test"].per_frame and not multi_label
-    if background and not per_frame:
-        raise SeqclfError(f"background={background[0]!r}: is for data with one class per frame")
+    _check_background(background, classes, per_frame)
     segmental = per_frame and reads_whole(test_sampling)
     return Data(
         *(parts["train"], parts["test"], classes, f"{root} ({'; '.join(notes)})", parts.get("validation")),
         background=[classes.index(name) for name in background] if segmental else None,
         decision=decision,
     )
+
+
+def _check_background(background: Sequence[str], classes: Sequence[str], per_frame: bool) -> None:
+    unknown = sorted(set(background) - set(classes))
+    if unknown:
+        raise SeqclfError(f"background={unknown[0]!r}: the classes are {', '.join(classes)}")
+    if background and not per_frame:
+        raise SeqclfError(f"background={background[0]!r}: is for data with one class per frame")
 
 
 def segmentation_set(
@@ -131,10 +135,9 @@ def segmentation_set(
     if on_length not in ("cut", "refuse"):
         raise SeqclfError(f'on_length={on_length!r}: expected "cut" or "refuse"')
     check_layout(layout, ("time_first", "features_first", "auto"))
-    root = Path(root)
+    root, names = Path(root), read_bundle(Path(root) / "splits", split)
     classes = read_mapping(root / mapping)
     index = {name: k for k, name in enumerate(classes)}
-    names = read_bundle(root / "splits", split)
     labels = [read_ground_truth(root / "groundTruth", name, index, root / mapping, multi_label) for name in names]
     paths = [root / "features" / f"{name}.npy" for name in names]
     if layout == "auto" and any(y.dim() == multi_label for y in labels):
@@ -147,12 +150,11 @@ def segmentation_set(
         if y.dim() == multi_label:  # a label for the whole video
             videos.append(Video(name, FeatureFile(path, sample_rate, chosen, size), y if multi_label else int(y)))
             continue
-        short = min(frames, len(y))
         if frames != len(y):
             differing.append(_expect_similar(path, frames, truth_file(root / "groundTruth", name), len(y), on_length))
             most = max(most, abs(frames - len(y)))
-        source = FeatureFile(path, sample_rate, chosen, size, short)
-        videos.append(Video(name, source, y[:short:sample_rate].clone()))
+        source = FeatureFile(path, sample_rate, chosen, size, min(frames, len(y)))
+        videos.append(Video(name, source, y[: min(frames, len(y)) : sample_rate].clone()))
     total = sum(len(video.source) for video in videos)
     every = f", one frame of {sample_rate}" if sample_rate > 1 else ""
     axes = "(D, T)" if chosen == "features_first" else "(T, D)"

@@ -137,9 +137,7 @@ def read_segments(
     rows = [row for found in read for row in found.rows]
     known = list(classes) if classes is not None else read[0].classes if read else None
     known = _classes((label for row in rows for label in row.labels), background) if known is None else known
-    if background is not None and background not in known:
-        raise SeqclfError(f"background={background!r} is not one of the classes {_listed(known)}")
-    elsewhere = IGNORE if background is None else known.index(background)
+    elsewhere = _elsewhere(background, known)
     first = first_label if first_label is not None else _first_number(rows, known)
     found = Segments(str(path), unit, known, elsewhere, {v: [] for v in bad}, bad, multi_label=several, files=files)
     found.by_frame, found.header = any(one.by_frame for one in read), read[0].header if read else ""
@@ -155,6 +153,13 @@ def read_segments(
         _expect_ends(found)
     found.step = resolution([bound for video in found.videos.values() for s in video for bound in s[:2]], unit)
     return found
+
+
+def _elsewhere(background: str | None, classes: Sequence[str]) -> int:
+    """The label of frames outside all segments."""
+    if background is not None and background not in classes:
+        raise SeqclfError(f"background={background!r} is not one of the classes {_listed(classes)}")
+    return IGNORE if background is None else classes.index(background)
 
 
 def _expect_ends(found: Segments) -> None:

@@ -72,32 +72,36 @@ def shard_set(
     given = {"train": train, "validation": validation, "test": test}
     parts = {name: read_part(root, part) for name, part in given.items() if part is not None}
     names = _classes(root, classes, list(parts.values()))
-    background = background or next((part.background for part in parts.values() if part.background), None)
-    if background is not None and background not in names:
-        raise SeqclfError(f"{root}: background {background!r} is none of the classes {', '.join(names[:8])}")
-    data, descriptions = {}, []
+    data = {}
     for name, part in parts.items():
-        samples = [sample for shard in part.shards.values() for sample in shard]
-        data[name] = Shards(
-            [_videos(path, samples, fps, len(names)) for path, samples in part.shards.items()],
-            lanes,
-            sampling=sampling if name == "train" else test_sampling,
-            transform=transform if name == "train" or test_transform is None else test_transform,
-            training=name == "train",
+        training = name == "train"
+        data[name] = _shards(
+            *(part, fps, len(names), lanes),
+            sampling=sampling if training else test_sampling,
+            transform=transform if training or test_transform is None else test_transform,
+            training=training,
             labelling=labelling,
             workers=workers,
             on_error=on_error,
-            multi_label=samples[0].multi_label,
-            groups=None if samples[0].group is None else [sample.group for sample in samples],
         )
-        descriptions.append(f"{name}: {len(data[name].videos):,} videos in {len(part.shards):,} shards")
-    marked = None
-    if data["test"].per_frame and not data["test"].multi_label and reads_whole(test_sampling):
-        marked = [] if background is None else [names.index(background)]
-    source = f"{root} ({'; '.join(descriptions)})"
-    return Data(
-        *(data["train"], data["test"], names, source, data.get("validation")), background=marked, decision=decision
+    background = background or next((part.background for part in parts.values() if part.background), None)
+    if background is not None and background not in names:
+        raise SeqclfError(f"{root}: background {background!r} is none of the classes {', '.join(names[:8])}")
+    segmental = data["test"].per_frame and not data["test"].multi_label and reads_whole(test_sampling)
+    marked = [] if background is None else [names.index(background)]
+    counts = (
+        f"{name}: {len(data[name].videos):,} videos in {len(part.shards):,} shards" for name, part in parts.items()
     )
+    source, marked_if = f"{root} ({'; '.join(counts)})", marked if segmental else None
+    return Data(data["train"], data["test"], names, source, data.get("validation"), None, {}, marked_if, decision)
+
+
+def _shards(part: Part, fps: float | None, num_classes: int, lanes: int, **how: Any) -> Shards:
+    """The data set of a part; ``how`` are arguments of ``Videos``."""
+    samples = [sample for shard in part.shards.values() for sample in shard]
+    groups = None if samples[0].group is None else [sample.group for sample in samples]
+    videos = [_videos(path, found, fps, num_classes) for path, found in part.shards.items()]
+    return Shards(videos, lanes, multi_label=samples[0].multi_label, groups=groups, **how)
 
 
 def _classes(root: str, classes: str | Sequence[str] | None, parts: list[Part]) -> list[str]:

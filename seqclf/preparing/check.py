@@ -16,16 +16,16 @@ from seqclf.batch import SeqclfError
 from seqclf.data.annotated import annotate_lists
 from seqclf.data.find import open_video
 from seqclf.data.frame_times import frame_times
-from seqclf.data.lists import Entry, VideoList, read_list, read_paths
+from seqclf.data.lists import Entry, VideoList
 from seqclf.data.paths import as_list, resolve_path
 from seqclf.data.segments import Segments, read_segments
-from seqclf.data.sets import class_names, of_lists
+from seqclf.data.sets import class_names
 from seqclf.data.source import Source
 from seqclf.data.spans import VideoSpan, resolution
 from seqclf.data.splits import part_of
 from seqclf.preparing.check_result import Clip, File, VideoCheck, compare_parts, compare_sizes
 from seqclf.preparing.jobs import Job, check_workers, run_jobs
-from seqclf.preparing.listed import reading_settings
+from seqclf.preparing.listed import read_listed, reading_settings
 from seqclf.runtime.text import counted
 
 CHUNK = 32
@@ -72,7 +72,8 @@ def check_videos(
         _add_clips(out, rows, sources, how["past_end"])
     else:
         names, first = class_names(how["classes"], str(root), how["first_label"])
-        listed, several = dict.fromkeys(entry.name for _, _, entry in rows), _separator(how)
+        listed = dict.fromkeys(entry.name for _, _, entry in rows)
+        several = how["separator"] if how["multi_label"] else None
         table = read_segments(
             *(resolve_path(segments, root), how["unit"], names, how["background"], how["inclusive"], how["columns"]),
             *("skip", first, several, listed),
@@ -88,35 +89,14 @@ def _read(
     paths: Sequence[str | Path], root: str | Path, how: Mapping[str, Any], only_paths: bool
 ) -> tuple[VideoCheck, list[Row]]:
     """What the lists hold. Classes are those of the first, as in training."""
-    root, found = Path(root).expanduser(), list[VideoList]()
+    found: list[VideoList] = []
     for path in paths:
-        place = resolve_path(path, root)
-        if only_paths:
-            found.append(read_paths(place, root, "skip", columns=of_lists(how["columns"])))
-            continue
-        known = {"classes": found[0].classes, "numbers": found[0].numbers} if found else {}
-        columns = {**(how["columns"] or {}), **({} if how["split_column"] is None else {"split": how["split_column"]})}
-        found.append(
-            read_list(
-                *(place, root, how["form"]),
-                class_index=how["class_index"],
-                missing="skip",
-                first_label=how["first_label"],
-                columns=columns,
-                clips=how["unit"],
-                separator=_separator(how),
-                **known,  # type: ignore[arg-type]
-            )
-        )
+        found.append(read_listed(path, Path(root).expanduser(), how, only_paths, found[0] if found else None))
     out, rows = VideoCheck([one.description for one in found], found[0].classes), []
     for path, one in zip(paths, found, strict=True):
         rows += [(_part(entry, path, paths, how["test_split"]), one, entry) for entry in one.videos]
         out.problems += [f"{path}, line {line}: video {name!r} does not exist" for line, name in one.missing]
     return out, rows
-
-
-def _separator(how: Mapping[str, Any]) -> str | None:
-    return how["separator"] if how["multi_label"] else None
 
 
 def _part(entry: Entry, path: str | Path, paths: Sequence[str | Path], test_split: str | None) -> str:

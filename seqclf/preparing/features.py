@@ -61,7 +61,7 @@ def prepare_features(
         chunk: the number of frames that are encoded together.
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         root, train, test, validation: lists of videos, as in ``video_set``.
-        segments: the segments of the listed videos, as in ``annotated_set``; None if the lists have labels.
+        segments: the segments of their videos, as in ``annotated_set``; None if the lists have labels.
         fps: the frame rate that video files are resampled to; None for the run's, or their own.
         workers: the number of videos that are read at a time; None for one per core.
         reading: how lists are read: further arguments of ``annotated_set`` with ``segments``, else of ``video_set``,
@@ -78,15 +78,14 @@ def prepare_features(
         raise SeqclfError(f"chunk={chunk}: expected at least 1")
     encoder = _encoder(run, checkpoint, backbone, weights, resize, crop, fps, device)
     pattern = reading.pop("pattern", None) or encoder.pattern
-    if root is None or train is None or test is None:
-        lists = {"root": root, "train": train, "test": test, "validation": validation, "segments": segments, **reading}
-        if any(value is not None for value in lists.values()):
-            raise SeqclfError("lists of videos need root, train and test")
+    lists = {"root": root, "train": train, "test": test, "validation": validation, "segments": segments}
+    if all(value is None for value in (lists | reading).values()):
         return _write_given(as_list(videos), Path(out), encoder, pattern, chunk, workers)
+    if root is None or train is None or test is None:
+        raise SeqclfError("lists of videos need root, train and test")
     if as_list(videos):
         raise SeqclfError("with lists of videos, no other videos can be named")
-    reading |= {"fps": encoder.fps, "pattern": pattern}
-    data = listed_data(root, train, test, validation, segments, reading)
+    data = listed_data(root, train, test, validation, segments, reading | {"fps": encoder.fps, "pattern": pattern})
     return _write_listed(data, Path(out), encoder, chunk, workers)
 
 
@@ -103,11 +102,9 @@ def _write_given(
 
 def _write_listed(data: Data, out: Path, encoder: Encoder, chunk: int, workers: int | None) -> Summary:
     """Writes the features of the videos of lists, and their labels. Videos that can't be read may be left out."""
-    videos = [(part, video) for part, clips in data.parts().items() for video in clips.videos]  # type: ignore[union-attr]
-    names = video_names([video for _, video in videos])
-    found = {
-        name: (video.source, out / "features" / f"{name}.npy") for name, (_, video) in zip(names, videos, strict=True)
-    }
+    videos = [video for clips in data.parts().values() for video in clips.videos]  # type: ignore[union-attr]
+    names = video_names(videos)
+    found = {name: (video.source, out / "features" / f"{name}.npy") for name, video in zip(names, videos, strict=True)}
     summary = _write(found, out, encoder, chunk, workers)
     if summary.failed and data.train.on_error != "skip":  # type: ignore[union-attr]
         print("not written: groundTruth, mapping.txt and splits, because features are missing", file=sys.stderr)

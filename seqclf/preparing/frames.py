@@ -6,16 +6,16 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from seqclf.batch import SeqclfError
 from seqclf.data.extract import write_frames
-from seqclf.data.lists import read_list
 from seqclf.data.paths import as_list
 from seqclf.data.transforms import Size
 from seqclf.data.video_container import several_streams
 from seqclf.data.video_file import VideoFile
 from seqclf.preparing.jobs import Summary, check_workers, run_jobs
+from seqclf.preparing.listed import read_listed, reading_settings
 from seqclf.preparing.places import distinct, not_done, places
 
 
@@ -26,12 +26,14 @@ def prepare_frames(
     list_file: str | Path | None = None,
     root: str | Path | None = None,
     list_form: str = "auto",
+    segments: str | Path | None = None,
     form: Literal["jpg", "png"] = "jpg",
     quality: int = 95,
     size: Size | None = None,
     fps: float | None = None,
     video_stream: int | None = None,
     workers: int | None = None,
+    **reading: Any,
 ) -> Summary:
     """Extracts the frames of videos: ``<out>/<video>/<video>.0000.jpg`` and so on.
 
@@ -44,13 +46,15 @@ def prepare_frames(
         out: the folder for the pictures. ``prepare.json`` in it records the settings.
         list_file: a list of videos with their classes, in place of ``videos``; see ``seqclf.data.lists``.
         root: the folder that the paths in the list start from.
-        list_form: how the list is written.
+        list_form: how the list is written; the ``form`` of ``video_set``.
+        segments: the segments of the listed videos; the list then has only paths.
         form: "png" keeps the frames bit for bit.
         quality: the quality of JPEG, 1 to 100.
         size: the height and width to scale to, or the shorter side; None keeps the size.
         fps: the frame rate to resample to; None keeps all frames.
         video_stream: the video stream of files with several, from 0; None for the one that FFmpeg chooses.
         workers: the number of videos that are processed at a time; None for one per core.
+        reading: how the list is read: further arguments of ``annotated_set`` with ``segments``, else of ``video_set``.
 
     Returns:
         what was done. The error of each video that can't be read is printed, and is in ``failed``.
@@ -63,15 +67,9 @@ def prepare_frames(
         raise SeqclfError(f'form={form!r}: expected "jpg" or "png"')
     if not 1 <= quality <= 100:
         raise SeqclfError(f"quality={quality}: expected 1 to 100")
-    given, out = as_list(videos), Path(out)
-    if list_file is None:
-        found = places(given, out)
-    elif given or root is None:
-        raise SeqclfError("a list of videos needs the folder root, and takes no other videos")
-    else:
-        folder = Path(root).expanduser()
-        listed = [entry.path for entry in read_list(list_file, folder, list_form).videos]
-        found = distinct({path: out / path.relative_to(folder).parent / path.stem for path in listed})
+    reading |= {"form": list_form} if segments is None else {}
+    out = Path(out)
+    found = _found(as_list(videos), out, list_file, root, segments, reading)
     settings = {"what": "frames", "fps": fps, "size": size, "form": form, "quality": quality}
     if video_stream is not None:
         settings["video_stream"] = video_stream
@@ -87,3 +85,24 @@ def prepare_frames(
             print(several_streams(name, *streams), file=sys.stderr)
     summary.out, summary.skipped = out, len(found) - len(todo)
     return summary
+
+
+def _found(
+    given: list[str | Path],
+    out: Path,
+    list_file: str | Path | None,
+    root: str | Path | None,
+    segments: str | Path | None,
+    reading: dict[str, Any],
+) -> dict[Path, Path]:
+    """The videos, given or in a list, with the folders of their frames."""
+    if list_file is None:
+        return places(given, out)
+    if given or root is None:
+        raise SeqclfError("a list of videos needs the folder root, and takes no other videos")
+    folder = Path(root).expanduser()
+    listed = read_listed(list_file, folder, reading_settings(segments, reading), segments is not None)
+    for line, name in listed.missing:
+        raise SeqclfError(f"{list_file}, line {line}: video {name!r} is not in {folder}")
+    paths = [entry.path for entry in listed.videos]
+    return distinct({path: out / path.relative_to(folder).parent / path.stem for path in paths})

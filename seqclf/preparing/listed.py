@@ -9,6 +9,9 @@ from typing import Any
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Data, annotated_set, video_set
+from seqclf.data.lists import VideoList, read_list, read_paths
+from seqclf.data.paths import resolve_path
+from seqclf.data.sets import of_lists
 
 TRAINING = {
     *("root", "train", "test", "validation", "split", "segments", "workers", "labelling", "decision"),
@@ -34,6 +37,32 @@ def reading_settings(segments: str | Path | None, given: Mapping[str, Any]) -> d
             way = f"is for lists {needs} segments=" if name in other else f"expected one of {', '.join(sorted(ours))}"
             raise SeqclfError(f"{name}={given[name]!r}: {way}")
     return ours | dict(given)
+
+
+def read_listed(
+    path: str | Path, root: Path, how: Mapping[str, Any], only_paths: bool, first: VideoList | None = None
+) -> VideoList:
+    """Reads a list; missing videos are skipped.
+
+    Args:
+        path: the list.
+        root: the folder that its paths start from.
+        how: what ``reading_settings`` returns.
+        only_paths: whether the list has no labels, as with segments.
+        first: the list for training, whose classes are those of all lists; None if this is the first.
+    """
+    place = resolve_path(path, root)
+    if only_paths:
+        return read_paths(place, root, "skip", columns=of_lists(how["columns"]))
+    split = {} if how["split_column"] is None else {"split": how["split_column"]}
+    return read_list(
+        *(place, root, how["form"], None if first is None else first.classes, how["class_index"], "skip"),
+        numbers=None if first is None else first.numbers,
+        first_label=how["first_label"],
+        columns={**(how["columns"] or {}), **split},
+        clips=how["unit"],
+        separator=how["separator"] if how["multi_label"] else None,
+    )
 
 
 def listed_data(

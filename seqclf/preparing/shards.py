@@ -62,7 +62,21 @@ def prepare_shards(
         raise SeqclfError(f"megabytes={megabytes}: expected a number above 0")
     data = listed_data(root, train, test, validation, segments, reading | {"fps": fps})
     out, chosen = Path(out), list(parts or data.parts())
+    _check_parts(data, chosen, out)
+    total = Summary(out, failed=data.skipped())
     for part in chosen:
+        one = _write_part(data, part, out, fps, int(megabytes * 1e6), lanes, seed, workers)
+        total.made += one.made
+        total.frames += one.frames
+        total.seconds += one.seconds
+        total.files += one.files
+        total.failed |= one.failed
+    return total
+
+
+def _check_parts(data: Data, parts: Sequence[str], out: Path) -> None:
+    """Raises a ``SeqclfError`` unless these parts can be added to a folder of shards."""
+    for part in parts:
         if part not in data.parts():
             raise SeqclfError(f"parts={part!r}: the lists are for {', '.join(data.parts())}")
         if index_of(out, part).exists() or any(out.glob(f"{part}-*.tar")):
@@ -70,13 +84,6 @@ def prepare_shards(
     before = classes_of(out)
     if before is not None and before != list(data.classes):
         raise SeqclfError(f"{out}: holds a part with other classes, or in another order; choose another folder")
-    total = Summary(out, failed=data.skipped())
-    for part in chosen:
-        one = _write_part(data, part, out, fps, int(megabytes * 1e6), lanes, seed, workers)
-        total.made, total.frames, total.seconds = total.made + one.made, total.frames + one.frames, one.seconds
-        total.files += one.files
-        total.failed |= one.failed
-    return total
 
 
 def _write_part(
