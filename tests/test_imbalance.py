@@ -319,7 +319,7 @@ def test_shuffled_is_the_default_and_a_run_resumes_with_its_sampler(tmp_path):
 @pytest.mark.parametrize(
     ("sampler", "words"),
     [
-        (partial(samplers.weighted, weights=(1.0, 1.0)), "2 weights.*class 2"),
+        (partial(samplers.weighted, weights=(1.0, 1.0)), "weights has 2 numbers.*class 2"),
         (partial(samplers.weighted, weights=(1.0, 1.0, -1.0)), "at least 0"),
         (partial(samplers.weighted, weights=(0, 0, 0)), "one above 0"),
         (partial(samplers.weighted, weights=(1, 1, 1, 1)), "class 3.*no training clip"),

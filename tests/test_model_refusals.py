@@ -17,7 +17,11 @@ from seqclf.models import (
     GRU,
     LSTM,
     RNN,
+    TCN,
+    Attention,
     FrameSequenceClassifier,
+    Normalize,
+    TemporalChain,
 )
 
 
@@ -99,6 +103,23 @@ def test_features_of_the_wrong_size_are_refused():
 def test_a_missing_size_is_refused_by_the_name_of_its_argument(kwargs, words):
     with pytest.raises(SeqclfError, match=words):
         FrameSequenceClassifier(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (partial(TemporalChain, 4, parts=[TCN]), "TemporalChain: parts"),
+        (partial(TemporalChain, 4, parts={"a.b": TCN}), "'a.b'"),
+        (partial(TemporalChain, 4, parts={"forward": TCN}), "'forward'"),
+        (partial(Attention, 4, hidden=8, window=2.5), "Attention: window .*2.5"),
+        (partial(Normalize, std=(1.0, 0.0)), "Normalize: std"),
+        (partial(FrameSequenceClassifier, frame_shape=(7,), num_classes=3, refine=TCN), "refine must be a list"),
+        (partial(FrameSequenceClassifier, frame_shape=(7,), num_classes=3, activation="relu"), "activation .*'relu'"),
+    ],
+)
+def test_wrong_arguments_are_refused_when_a_model_is_built(build, words):
+    with pytest.raises(SeqclfError, match=words):
+        build()
 
 
 WRONG_LENGTHS = {

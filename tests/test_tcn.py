@@ -161,6 +161,7 @@ def test_the_state_has_the_same_size_after_any_number_of_frames():
         ("channels", {"channels": (4, 5), "block": "dilated_residual"}),
         ("kernel", {"channels": (4, 4), "kernel": (3, 3, 3)}),
         ("kernel", {"kernel": 0}),
+        ("kernel", {"kernel": 2.5}),
         ("dilations", {"channels": (4, 4), "dilations": (1, 0)}),
     ],
 )

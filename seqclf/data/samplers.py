@@ -42,7 +42,10 @@ def shuffled(clips: Clips | Videos, batch_size: int, seed: int, step: int) -> Te
 def balanced(clips: Clips | Videos, batch_size: int, seed: int, step: int) -> Tensor:
     """Draws each class equally often: ``weighted`` with the same weight for all classes that have clips.
 
-    Arguments as in ``shuffled``.
+    Arguments and result as in ``shuffled``.
+
+    Raises:
+        SeqclfError: the data is multi-label, or shards.
     """
     return _drawn(clips, batch_size, seed, step, None)
 
@@ -62,7 +65,8 @@ def weighted(clips: Clips | Videos, batch_size: int, seed: int, step: int, weigh
         ``(batch_size,)`` int64 on the CPU.
 
     Raises:
-        SeqclfError: a weight is missing, negative or not finite, all are 0, or a class with a weight has no clip.
+        SeqclfError: a weight is missing, negative or not finite, all are 0, or a class with a weight has no clip;
+            the data is multi-label, or shards.
     """
     return _drawn(clips, batch_size, seed, step, tuple(weights))
 
@@ -94,12 +98,12 @@ def _pass(classes: Tensor, weights: tuple[float, ...] | None, seed: int, number:
 
 def _check_weights(counts: Tensor, weights: tuple[float, ...]) -> None:
     if len(weights) < len(counts):
-        raise SeqclfError(f"it has {len(weights)} weights, but there are clips of class {len(counts) - 1}")
+        raise SeqclfError(f"weights has {len(weights)} numbers, but there are clips of class {len(counts) - 1}")
     if not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
-        raise SeqclfError(f"its weights are {weights}: each must be finite and at least 0, and one above 0")
+        raise SeqclfError(f"weights={weights}: each must be finite and at least 0, and one above 0")
     for k, (weight, count) in enumerate(zip(weights, counts.tolist(), strict=True)):
         if weight and not count:
-            raise SeqclfError(f"its weight of class {k} is {weight}, but no training clip has this class")
+            raise SeqclfError(f"the weight of class {k} is {weight}, but no training clip has this class")
 
 
 _CLASSES: WeakKeyDictionary[Clips | Videos, Tensor] = WeakKeyDictionary()
@@ -108,12 +112,10 @@ _CLASSES: WeakKeyDictionary[Clips | Videos, Tensor] = WeakKeyDictionary()
 def _classes(clips: Clips | Videos) -> Tensor:
     """The class of each sample; the same tensor for each step."""
     if clips.multi_label:
-        raise SeqclfError(
-            "it needs one class per clip or frame, but the data is multi-label: weight the positives (loss.pos_weight)"
-        )
+        raise SeqclfError("multi-label clips cannot be drawn by class: weight the positive labels (loss.pos_weight)")
     if isinstance(clips, Shards):
         raise SeqclfError(
-            "shards are read one after the other, so their clips cannot be chosen by class: weight the loss"
+            "shards are read one after the other, so their clips cannot be drawn by class: weight the loss"
         )
     if clips not in _CLASSES:
         classes = class_of_clips(clips, ())

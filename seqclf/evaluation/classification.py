@@ -11,7 +11,8 @@ def classification_metrics(confusion: Tensor, prefix: str) -> dict[str, Any]:
     """Metrics for imbalanced classes.
 
     Where a definition divides by zero, the value is 0, as with scikit-learn's ``zero_division=0``: the precision of a
-    class that is never predicted, and the recall of one that never occurs. Macro averages are over the classes that
+    class that is never predicted, and the recall of one that never occurs. Only Cohen's kappa is then None: where all
+    labels and predictions are of one class, scikit-learn's is NaN. Macro averages are over the classes that
     occur or are predicted, the balanced accuracy over those that occur.
 
     Args:

@@ -1,4 +1,4 @@
-"""Losses: cross-entropy over the labelled frames of a batch, optionally with a penalty on flickering predictions."""
+"""Losses over the labelled frames of a batch: cross-entropy, focal loss, and cross-entropy for steady predictions."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def focal_loss(
 
 
 def labelled_rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits ``(M, K)`` in float32 and labels ``(M,)`` of the frames; on a CPU of the labelled ones only."""
+    """Logits ``(M, K)`` in float32 and labels ``(M,)`` of all frames; on the CPU, of the labelled frames only."""
     logits, labels = rearrange(logits, "b t k -> (b t) k"), rearrange(labels, "b t -> (b t)")
     if labels.device.type == "cpu":  # few frames may be labelled; on a GPU, finding them would synchronise
         rows = (labels != IGNORE).nonzero()[:, 0]
@@ -90,14 +90,14 @@ def labelled_rows(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def divisor(total: int | Tensor | None, labels: Tensor) -> int | Tensor:
-    """What a loss is divided by: ``total``, or for None the number of labels that are not ``IGNORE``; at least 1."""
+    """The divisor of a loss: ``total``, or for None the number of labels that are not ``IGNORE``; at least 1."""
     if total is None:
         total = (labels != IGNORE).sum()
     return total.clamp(min=1) if isinstance(total, Tensor) else max(total, 1)
 
 
 def mean_loss(losses: Tensor, labels: Tensor, total: int | Tensor) -> Tensor:
-    """The losses ``(M,)`` of frames with these labels as one: the sum over labelled frames, divided by ``total``."""
+    """The sum of the losses ``(M,)`` of labelled frames, divided by ``total``."""
     return losses.where(labels != IGNORE, 0).sum() / total
 
 

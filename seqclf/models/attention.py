@@ -238,6 +238,8 @@ def _check_sizes(hidden: int, layers: int, heads: int, mlp_ratio: int, dropout: 
 
 
 def _check_window(window: int | None, causal: bool) -> None:
+    if not isinstance(window, int | None):
+        raise SeqclfError(f"Attention: window must be an integer or None, not {window!r}")
     if causal and (window is None or window < 2):
         raise SeqclfError(f"Attention: a causal model needs a window of at least 2 frames, not {window}")
     if not causal and window is not None and (window < 3 or window % 2 == 0):

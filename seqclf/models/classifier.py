@@ -86,6 +86,10 @@ class FrameSequenceClassifier(nn.Module):
             temporal = temporal(self.feature_size())
         self.temporal = temporal
         self.head = _head(head, temporal, self.feature_size, num_classes)
+        if not isinstance(refine, (list, tuple)):
+            raise SeqclfError(f"FrameSequenceClassifier: refine must be a list of temporal models, not {refine!r}")
+        if not callable(activation):
+            raise SeqclfError(f"FrameSequenceClassifier: activation must be a function of logits, not {activation!r}")
         self.refine = nn.ModuleList(_stage(part, head, num_classes, activation) for part in refine)
         self._state_examples: list[State] | None = None
 

@@ -30,7 +30,7 @@ class Normalize(nn.Module):
             weights, and NaN before the run starts. None uses ``mean`` and ``std``.
 
     Raises:
-        SeqclfError: ``fit`` is none of these, or given together with ``mean`` or ``std``.
+        SeqclfError: ``fit`` is none of these, or given together with ``mean`` or ``std``; ``std`` is not above 0.
     """
 
     mean: Tensor
@@ -57,6 +57,8 @@ class Normalize(nn.Module):
 
         self.register_buffer("mean", shaped(mean))
         self.register_buffer("std", shaped(std))
+        if fit is None and not (self.std > 0).all():
+            raise SeqclfError(f"Normalize: std must be above 0, not {std}")
 
     def resize_to(self, frame_shape: Sequence[int]) -> None:
         """With ``fit="channel"``, gives mean and std their final size, so that weights can be loaded."""

@@ -42,13 +42,13 @@ class Stage(nn.Module):
 
 
 def join_states(states: Sequence[State]) -> State:
-    """The states of all stages as one tuple of tensors."""
+    """The states of all stages, or of all parts of a chain, as one tuple of tensors."""
     parts = [state if isinstance(state, tuple) else () if state is None else (state,) for state in states]
     return tuple(chain.from_iterable(parts))
 
 
 def split_state(state: State, examples: Sequence[State]) -> list[State]:
-    """The inverse of ``join_states``: the state of each stage, with an example of each.
+    """The inverse of ``join_states``: the state of each stage, divided as the examples are.
 
     Raises:
         SeqclfError: the number of tensors differs.
@@ -56,7 +56,7 @@ def split_state(state: State, examples: Sequence[State]) -> list[State]:
     parts = state if isinstance(state, tuple) else () if state is None else (state,)
     expected = sum(len(example) if isinstance(example, tuple) else example is not None for example in examples)
     if len(parts) != expected:
-        raise SeqclfError(f"the state must be a tuple of {expected} tensors, those of all stages, not of {len(parts)}")
+        raise SeqclfError(f"the state must be a tuple of {expected} tensors, but has {len(parts)}")
     rest = iter(parts)
     return [
         tuple(islice(rest, len(example))) if isinstance(example, tuple) else None if example is None else next(rest)

@@ -71,7 +71,7 @@ class TCN(nn.Module):
             raise SeqclfError(f'TCN: norm must be None, "batch" or "layer", not {norm!r}')
         if not 0 <= dropout < 1:
             raise SeqclfError(f"TCN: dropout must be at least 0 and below 1, not {dropout}")
-        if isinstance(channels, int):
+        if not isinstance(channels, Sequence):
             raise SeqclfError(f"TCN: channels must be a sequence with one number per block, not {channels}")
         channels = _per_block("channels", channels, len(channels))
         kernels = _per_block("kernel", kernel, len(channels))
@@ -125,10 +125,10 @@ class TCN(nn.Module):
 
 def _per_block(argument: str, value: int | Sequence[int], blocks: int) -> list[int]:
     """One value per block."""
-    values = [value] * blocks if isinstance(value, int) else list(value)
-    if not values or len(values) != blocks or min(values) < 1:
-        expected = f"{blocks} numbers, one per block," if blocks else "at least one number,"
-        raise SeqclfError(f"TCN: {argument} must be {expected} from 1, not {value!r}")
+    values = list(value) if isinstance(value, Sequence) else [value] * blocks
+    if not values or len(values) != blocks or not all(isinstance(x, int) and x >= 1 for x in values):
+        expected = f"an integer of at least 1 for each of the {blocks} blocks" if blocks else "at least one integer"
+        raise SeqclfError(f"TCN: {argument} must be {expected}, not {value!r}")
     return values
 
 

@@ -26,13 +26,16 @@ class TemporalChain(nn.Module):
     The state is a tuple with the tensors of all parts.
 
     Raises:
-        SeqclfError: there are no parts, or one fails in the trial run that finds its sizes.
+        SeqclfError: there are no parts, a name cannot be used, or a part fails in the trial run that finds its sizes.
     """
 
     def __init__(self, input_size: int, parts: Mapping[str, Callable[[int], nn.Module]]) -> None:
         super().__init__()
-        if not parts:
-            raise SeqclfError("TemporalChain: parts must name at least one temporal model")
+        if not parts or not isinstance(parts, Mapping):
+            raise SeqclfError(
+                'TemporalChain: parts must be temporal models by name, such as {"convolutions": TCN, "pool": Pool}, '
+                f"not {parts!r}"
+            )
         self.out_features = input_size
         self.state_examples: list[State] = []
         for name, build in parts.items():
@@ -44,6 +47,8 @@ class TemporalChain(nn.Module):
         self.equal_lengths = any(declares(part, "equal_lengths") for part in models)
 
     def _append(self, name: str, part: nn.Module) -> None:
+        if not name.isidentifier() or hasattr(self, name):
+            raise SeqclfError(f"TemporalChain: a part cannot have the name {name!r}: choose another word")
         input_size = self.out_features
         self.add_module(name, part)
         self.state_examples.append(state_example(part, input_size))
@@ -60,7 +65,7 @@ class TemporalChain(nn.Module):
             outputs ``(B, T, H)``, and the state; None if a part cannot continue a sequence.
         """
         if state is not None and not self.carries_state:
-            raise SeqclfError("TemporalChain: not all parts can continue a sequence, so it takes no state")
+            raise SeqclfError("TemporalChain: a part cannot continue a sequence, so the chain takes no state")
         before = [None for _ in self.children()] if state is None else split_state(state, self.state_examples)
         after = []
         for part, own in zip(self.children(), before, strict=True):
