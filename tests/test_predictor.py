@@ -281,6 +281,7 @@ class Thousandths(nn.Module):
         {"preprocess": Thousandths},
         {"temporal": partial(LSTM, hidden=6, layers=3, dropout=0.5, dropout_after=0.5)},
         {"temporal": partial(GRU, hidden=6, layers=2, residual=True, layer_norm=True, projection=True)},
+        {"temporal": partial(LSTM, hidden=6, layers=2, layer_norm=True)},
         {"temporal": partial(OwnLSTM, hidden=6)},
         {"refine": [partial(LSTM, hidden=4), partial(RNN, hidden=3)]},
         {"encoder": lambda shape: nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten()), "channels_last": True},

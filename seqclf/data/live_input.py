@@ -95,7 +95,8 @@ class LiveInput:
         hint = ""
         if isinstance(error, InvalidDataError) and self.kind in ("pipe", "growing"):
             hint = "; MPEG-TS, Matroska and fragmented MP4 can be read before they are complete, other MP4 files can't"
-        return f"{self.name}: can't be opened ({error.strerror}){hint}"
+        name = self.name if self.place in ("-", self.name) else f"{self.name} ({self.place})"
+        return f"{name}: can't be opened ({error.strerror}){hint}"
 
 
 def live_input(

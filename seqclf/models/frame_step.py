@@ -54,7 +54,7 @@ def frame_step(model: nn.Module, frames: Tensor) -> Step:
 
 
 def _is_small(model: nn.Module, frames: Tensor) -> bool:
-    """Whether the calls and checks of a model may take longer than its computation: a plain recurrent model on a CPU.
+    """Whether the calls and checks of a model may take longer than its computation: a recurrent model on a CPU.
 
     Subclasses are called as usual, because they may have their own ``forward``.
     """
@@ -62,5 +62,4 @@ def _is_small(model: nn.Module, frames: Tensor) -> bool:
         return False
     if frames.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    temporal = model.temporal
-    return type(temporal) in (LSTM, GRU, RNN) and not temporal.training and not temporal.extensions()  # type: ignore[operator]
+    return type(model.temporal) in (LSTM, GRU, RNN) and not model.temporal.training

@@ -217,14 +217,24 @@ def _kernel(
     return y, tuple(final)
 
 
-def one_frame(mode: str, x: Tensor, weights: Sequence[Tensor], state: Memory) -> tuple[Tensor, Memory]:
-    """One frame ``(B, D)`` of a stream, on the CPU: the kernels for sequences prepare more than they compute."""
+def one_frame(
+    mode: str,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    state: Memory,
+    after: Callable[[int, Tensor, Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Memory]:
+    """One frame ``(B, D)`` of a stream, on the CPU: the kernels for sequences prepare more than they compute.
+
+    The arguments are those of ``Layers``.
+    """
     cell, pairs = _CELLS[mode], mode == "LSTM"
     finals = []
     for layer, before in enumerate(zip(*(h.unbind() for h in state), strict=True) if pairs else state[0].unbind()):
-        after = cell(x, before, *weights[4 * layer : 4 * layer + 4])
-        finals.append(after)
-        x = after[0] if pairs else after
+        final = cell(x, before, *weights[4 * layer : 4 * layer + 4])
+        finals.append(final)
+        out = final[0] if pairs else final
+        x = out if after is None else after(layer, x, out)
     return x, tuple(map(torch.stack, zip(*finals, strict=True))) if pairs else (torch.stack(finals),)
 
 

@@ -96,7 +96,7 @@ class _Recurrent(nn.RNNBase):
         return outputs, final if len(final) > 1 else final[0]
 
     def step(self, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """One frame ``(B, D)`` of streams, on the CPU: as ``forward`` in evaluation mode, without checks or extensions.
+        """One frame ``(B, D)`` of streams, on the CPU: as ``forward`` in evaluation mode, without checks.
 
         Args:
             features: ``(B, D)`` float.
@@ -106,7 +106,9 @@ class _Recurrent(nn.RNNBase):
             outputs ``(B, H)``, and the state after the frame.
         """
         memory = state if isinstance(state, tuple) else (state,)
-        outputs, final = one_frame(self.mode, features, self._flat_weights, memory)  # type: ignore[arg-type]
+        read = features if self.projection is None else self.projection(features)
+        after = self.add_and_norm if self.residual or self.norms is not None else None
+        outputs, final = one_frame(self.mode, read, self._flat_weights, memory, after)  # type: ignore[arg-type]
         return outputs, final if len(final) > 1 else final[0]
 
     def extensions(self) -> list[str]:

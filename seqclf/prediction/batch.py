@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from warnings import warn
@@ -124,9 +125,15 @@ class BatchPredictor:
             raise wrong_shape(tuple(clip.shape[1:]), shape, name)
         if not len(clip):
             raise SeqclfError(f"{name}: has no frames")
-        if clip.is_floating_point():
-            if not clip.sum().isfinite() and not clip.isfinite().all():  # the sum is the quick check
-                raise SeqclfError(f"{name}: holds values that are not finite (NaN or infinite)")
-            if clip.dim() == 4 and clip.amax() > 1 and (clip == clip.round()).all():
-                warn(f"{name}: float frames are expected to be from 0 to 1, these look like uint8", stacklevel=3)
+        check_values(clip, name)
         return clip
+
+
+def check_values(clip: Tensor, name: str) -> None:
+    """Raises SeqclfError if a value of float frames ``(T, ...)`` is not finite; warns of pictures on another scale."""
+    if not clip.is_floating_point():
+        return
+    if not math.isfinite(clip.sum().item()) and not clip.isfinite().all():  # the sum is the quick check
+        raise SeqclfError(f"{name}: holds values that are not finite (NaN or infinite)")
+    if clip.dim() == 4 and clip.amax() > 1 and (clip == clip.round()).all():
+        warn(f"{name}: float frames are expected to be from 0 to 1, these look like uint8", stacklevel=4)

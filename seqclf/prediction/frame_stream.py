@@ -9,7 +9,7 @@ from seqclf.evaluation.evaluator import autocast
 from seqclf.evaluation.multi_label import probabilities_of
 from seqclf.models import State, require_streaming
 from seqclf.models.frame_step import Step, frame_step
-from seqclf.prediction.batch import BatchPredictor
+from seqclf.prediction.batch import BatchPredictor, check_values
 from seqclf.prediction.frames import Frames, to_tensor
 
 
@@ -41,16 +41,16 @@ class Stream:
     def __call__(self, frame: Frames) -> Tensor:
         """Probabilities ``(K,)`` after one more frame ``(*frame_shape)``; errors as in the predictor's call."""
         predictor, frame = self.predictor, to_tensor(frame)
-        kind = frame.shape, frame.dtype
-        if kind != self._kind or frame.is_floating_point():
-            predictor.check(frame[None], "the frame")
-        frames = frame[None].to(predictor.device)
+        frames, kind = frame[None], (frame.shape, frame.dtype)
+        known = kind == self._kind
+        (check_values if known else predictor.check)(frames, "the frame")
+        frames = frames.to(predictor.device)
         with torch.inference_mode(), autocast(predictor.device, predictor.precision):
-            if self._step is None or kind != self._kind:  # the model checks its first frame and its state
+            if known and self._step is not None:
+                logits, self._state = self._step(frames, self._state)
+            else:  # the model checks its first frame and the state
                 (logits,), self._state = predictor.model(frames[None], state=self._state)
                 self._step, self._kind = frame_step(predictor.model, frames), kind
-            else:
-                logits, self._state = self._step(frames, self._state)
             return probabilities_of(logits.float(), predictor.multi_label).cpu()[0]
 
     def reset(self) -> None:
