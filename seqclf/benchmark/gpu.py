@@ -30,7 +30,7 @@ from seqclf.experiment.loading import load_experiment
 from seqclf.runtime.profiling import TRACED
 from seqclf.training.loop import train
 
-VIDEOS, FRAMES = 48, 300
+VIDEOS, TEST_VIDEOS, FRAMES = 48, 8, 300
 
 
 def gpu(root: str, pairs: int, steps: int) -> None:
@@ -121,13 +121,13 @@ def videos(name: str, size: int, *settings: str, steps: int = 60, batch: int = 2
 
 
 def write_videos(folder: str) -> None:
-    """Synthetic H.264 files of 240 x 320, each of its own class, and two lists of them."""
+    """Synthetic H.264 files of 240 x 320, each training video of its own class, and lists of both parts."""
     write = partial(reader.write_video, codec="libx264", gop=50)
     pictures = [reader.synthetic_pictures(FRAMES, seed) for seed in range(3)]
-    paths = reader.write_copies(f"{folder}/video", ".mp4", VIDEOS, pictures, write)
-    lines = [f"{Path(path).name} {v}\n" for v, path in enumerate(paths)]
-    Path(folder, "train.txt").write_text("".join(lines))
-    Path(folder, "test.txt").write_text("".join(lines[:8]))
+    paths = reader.write_copies(f"{folder}/video", ".mp4", VIDEOS + TEST_VIDEOS, pictures, write)
+    lines = [f"{Path(path).name} {v % VIDEOS}\n" for v, path in enumerate(paths)]
+    Path(folder, "train.txt").write_text("".join(lines[:VIDEOS]))
+    Path(folder, "test.txt").write_text("".join(lines[VIDEOS:]))
 
 
 def files_of(folder: str, size: int) -> Data:
@@ -141,5 +141,6 @@ def files_of(folder: str, size: int) -> Data:
 def frames_on_device(size: int) -> Data:
     """As many clips of noise in memory, which training moves to the device."""
     frames = torch.randint(0, 256, (VIDEOS, 16, 3, size, size), dtype=torch.uint8)
-    clips = Clips(frames, torch.arange(VIDEOS))
-    return Data(clips, Clips(frames[:8], clips.labels[:8]), [str(k) for k in range(VIDEOS)], "noise")
+    labels = torch.arange(VIDEOS)
+    test = Clips(frames[:TEST_VIDEOS], labels[:TEST_VIDEOS])
+    return Data(Clips(frames, labels), test, [str(k) for k in range(VIDEOS)], "noise")
