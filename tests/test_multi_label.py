@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given as given_cases
+from hypothesis import settings
+from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
 from seqclf import (
@@ -263,6 +266,34 @@ def test_metrics_equal_those_of_scikit_learn(ties):
         assert found["class_positives"] == (labels == 1).sum(0).tolist()
         assert np.allclose(found["label_accuracy"], (predicted[known] == labels[known].bool()).double().mean())
         assert np.allclose(found["loss"], float(binary_cross_entropy(scores[:, None].logit(), labels[:, None])))
+
+
+@pytest.mark.parametrize("decision", ["last", "mean"])
+@settings(max_examples=12, deadline=None, derandomize=True, database=None)
+@given_cases(
+    st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.sampled_from([0, 0.4, 0.9]), st.integers(0, 99)
+)
+def test_frames_and_clips_of_any_length_have_the_metrics_of_scikit_learn(decision, B, frames, classes, unknown, seed):
+    """With padding, unknown labels, and clips whose frames differ, which have no label of the clip."""
+    g = torch.Generator().manual_seed(seed)
+    logits, lengths = torch.randn(B, frames, classes, generator=g), torch.randint(1, frames + 1, (B,), generator=g)
+    labels = torch.randint(0, 2, (B, 1 if seed % 2 else frames, classes), generator=g).expand(-1, frames, -1).clone()
+    labels[torch.rand(labels.shape, generator=g) < unknown] = IGNORE
+    labels[torch.arange(frames) >= lengths[:, None]] = IGNORE
+    metrics = MultiLabelMetrics(classes, decision=decision)
+    metrics.update(logits, Batch(logits, labels, lengths))
+    found, p, pairs = metrics.result(), logits.sigmoid(), {"frame": [], "clip": []}
+    for b, n in enumerate(lengths.tolist()):
+        pairs["frame"] += [(labels[b, t], p[b, t]) for t in range(n)]
+        sets = [{*labels[b, :n, k].tolist()} - {IGNORE} for k in range(classes)]
+        if max(map(len, sets)) == 1:
+            truth = torch.tensor([min(one, default=IGNORE) for one in sets])
+            pairs["clip"].append((truth, p[b, n - 1] if decision == "last" else p[b, :n].mean(0)))
+    for over, rows in pairs.items():
+        for k in range(classes):
+            y, score = np.array([(y[k], s[k]) for y, s in rows if y[k] != IGNORE]).reshape(-1, 2).T
+            expected = [average_precision_score(y, score), f1_score(y, score >= 0.5)] if y.any() else [None, None]
+            assert [found[f"{over}_class_{name}"][k] for name in ("ap", "f1")] == pytest.approx(expected, abs=1e-6)
 
 
 def test_clips_are_counted_by_their_last_frame_and_by_the_mean():
