@@ -11,6 +11,7 @@ from seqclf.batch import IGNORE
 from seqclf.data.annotate import annotate
 from seqclf.data.classes import read_classes
 from seqclf.data.frame_times import at_rate
+from seqclf.data.lists import read_list
 from seqclf.data.segments import read_segments
 
 _ = IGNORE
@@ -80,6 +81,17 @@ VIA = """# Exported using VGG Image Annotator
 )  # fmt: skip
 def test_exports_of_annotation_tools_give_their_labels(tmp_path, text, keywords):
     assert exported(tmp_path / "s.csv", text, **keywords) == WALK_RUN
+
+
+def test_objects_without_times_are_no_rows(two_videos):
+    entry = {"path": "video1", "label": "walk", "objects": [{"label": "cup", "box": [0, 1]}, {"label": "pan"}]}
+    (two_videos / "l.json").write_text(json.dumps([entry]))
+    found = read_list(two_videos / "l.json", two_videos)
+    assert found.classes == ["walk"] and len(found.videos) == 1
+    events = [{"t0": 0, "t1": 2, "what": "x"}, {"t0": 2, "t1": 3, "what": "y"}]
+    columns = {"video": "clip", "start": "t0", "end": "t1", "label": "what"}
+    (two_videos / "s.json").write_text(json.dumps([{"clip": "a", "events": events}, {"clip": "b", "events": []}]))
+    assert [len(rows) for rows in read_segments(two_videos / "s.json", columns=columns).videos.values()] == [2, 0]
 
 
 @pytest.mark.parametrize(

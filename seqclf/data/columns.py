@@ -38,6 +38,8 @@ END_SECONDS = (
     *("stoptime", "stoptimestamp", "endtimessmsec", "endtimehhmmssms", "segment"),
 )
 FRAME = ("frame", "frameid", "framenumber", "frameindex")
+TIMES = {*START, *END, *START_FRAME, *END_FRAME, *START_SECONDS, *END_SECONDS, *FRAME}
+"""All usual names of times and frame numbers."""
 
 _KNOWN = {
     "Kinetics": {"label", "youtubeid"},

@@ -206,9 +206,9 @@ def name_of(segments: Segments, path: str) -> str:
     if names:
         return names[0]
     near = difflib.get_close_matches(path, segments.videos, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = f"did you mean {near[0]}?" if near else f"it has rows for {_listed(list(segments.videos)[:2])}"
     raise SeqclfError(
-        f"{segments.path}: has no row for video {path} (add a row with only the video if it has no segments){hint}"
+        f"{segments.path}: has no row for video {path} (add a row with only the video if it has no segments); {hint}"
     )
 
 

@@ -11,13 +11,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.data.columns import PURPOSES, Columns, known_header
+from seqclf.data.columns import PURPOSES, TIMES, Columns, known_header
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d\d?)?"
@@ -298,17 +298,22 @@ def _entries(whole: Any) -> list[Any]:
     )
 
 
-def _flat(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """An entry; or if it holds one list of objects, such as annotations, an entry for each, with the items of both."""
-    lists = [key for key, value in entry.items() if isinstance(value, list) and value and _are_objects(value)]
+def _flat(entry: dict[str, Any], times: Collection[str]) -> list[dict[str, Any]]:
+    """An entry; or if it holds one list of objects with times, such as annotations, a row for each of them."""
+    lists = [key for key, value in entry.items() if _have_times(value, times)]
     if len(lists) != 1:
         return [{key: "" if value == [] else value for key, value in entry.items()}]
     above = {key: value for key, value in entry.items() if key != lists[0]}
-    return [row for inner in entry[lists[0]] for row in _flat({**above, **inner})]
+    return [row for inner in entry[lists[0]] for row in _flat({**above, **inner}, times)]
 
 
-def _are_objects(values: list[Any]) -> bool:
-    return all(isinstance(value, dict) for value in values)
+def _have_times(values: Any, times: Collection[str]) -> bool:
+    """Whether these are objects with a column of ``times``, or with objects that have one."""
+    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
+        return False
+    return any(
+        key in times or normal(key) in times or _have_times(inner, times) for v in values for key, inner in v.items()
+    )
 
 
 def _json_table(path: Path, objects: list[Any], columns: Columns) -> Table:
@@ -316,7 +321,8 @@ def _json_table(path: Path, objects: list[Any], columns: Columns) -> Table:
     for number, entry in enumerate(objects, 1):
         if not isinstance(entry, dict):
             raise SeqclfError(f"{path}, entry {number}: expected an object, such as {{'path': ..., 'label': ...}}")
-    rows = [(number, row) for number, entry in enumerate(objects, 1) for row in _flat(entry)]
+    times = {*TIMES, *(str(columns[purpose]) for purpose in ("start", "end", "frame") if purpose in columns)}
+    rows = [(number, row) for number, entry in enumerate(objects, 1) for row in _flat(entry, times)]
     header = list(dict.fromkeys(key for _, row in rows for key in row))
     records = [
         Record(f"{path}, entry {number}", number, [_json_cell(row.get(key)) for key in header]) for number, row in rows
