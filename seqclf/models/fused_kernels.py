@@ -23,7 +23,7 @@ LANES = 16 if _WIDE else 8
 """Floats of a vector."""
 ROWS = (0, 1, 2, 3) if _WIDE else (0, 1)
 """Rows of a tile, as many as the registers hold."""
-_ONE_ROW = (0,)
+_TWO_ROWS, _ONE_ROW = (0, 1), (0,)
 BLOCK = 4
 """Rows that run through time together."""
 
@@ -294,6 +294,9 @@ def forward(layer, first, threads):
                 if count - r >= len(ROWS):
                     _advance(layer, ROWS, row + r, before + r, h, c)
                     r += len(ROWS)
+                elif count - r >= 2:
+                    _advance(layer, _TWO_ROWS, row + r, before + r, h, c)
+                    r += 2
                 else:
                     _advance(layer, _ONE_ROW, row + r, before + r, h, c)
                     r += 1
@@ -341,6 +344,9 @@ def backward(layer, first, threads):
                 if limit - r >= len(ROWS):
                     _retreat(layer, ROWS, row + r, before + r, after + r, r < later, block + r, c)
                     r += len(ROWS)
+                elif limit - r >= 2:
+                    _retreat(layer, _TWO_ROWS, row + r, before + r, after + r, r < later, block + r, c)
+                    r += 2
                 else:
                     _retreat(layer, _ONE_ROW, row + r, before + r, after + r, r < later, block + r, c)
                     r += 1
