@@ -92,7 +92,7 @@ class Experiment:
         sources: the modules of the config file; set by ``load_experiment``.
 
     Raises:
-        SeqclfError: a setting has an impossible value.
+        SeqclfError: a setting has a wrong type or an impossible value.
     """
 
     data: Callable[[], Data] | Data
