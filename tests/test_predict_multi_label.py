@@ -29,7 +29,7 @@ from seqclf.labelling import given, last_frame
 from seqclf.losses import binary_cross_entropy, cross_entropy
 from seqclf.prediction import Prediction, Predictor, evaluate, fuse, predict, predict_part
 from seqclf.reporting.label_timeline import label_timeline
-from seqclf.training.checks import absent_classes
+from seqclf.training.checks import label_warnings
 
 CLASSES = ["walk", "talk", "cook"]
 P = torch.tensor([[0.9, 0.2, 0.4], [0.6, 0.7, 0.1], [0.1, 0.7, 0.6]])
@@ -176,9 +176,9 @@ def test_own_metrics_get_rows_of_classes(tmp_path, per_frame):
 def test_classes_without_a_positive_are_named():
     for per_frame in (False, True):
         data = sensors(per_frame)
-        assert absent_classes(data) == []
+        assert label_warnings(data) == []
         data.train.labels[..., 1] = 0
-        assert absent_classes(data) == ["talk"]
+        assert label_warnings(data) == ["no positive training label for 1 of 3 classes: talk"]
 
 
 def test_commands_take_a_threshold(folder, tool):
