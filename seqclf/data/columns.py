@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 Columns = Mapping[str, str | int | Sequence[str] | None]
@@ -52,6 +53,11 @@ _KNOWN = {
     "ActivityNet": {"path", "subset", "segment", "label"},
     "Label Studio": {"annotator", "annotationid"},
 }
+
+
+def normal(name: str) -> str:
+    """Normalises a column name to lower-case letters and digits: "Start (s)" becomes "starts"."""
+    return re.sub(r"[\W_]", "", name.lower())
 
 
 def known_header(names: Iterable[str]) -> str:

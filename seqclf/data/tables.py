@@ -9,15 +9,15 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.data.columns import PURPOSES, TIMES, Columns, known_header
+from seqclf.data.columns import PURPOSES, TIMES, Columns, known_header, normal
+from seqclf.data.json_tables import json_cell, json_objects, json_rows
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d\d?)?"
@@ -166,7 +166,7 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
     """
     path, columns = Path(path), check_columns(path, columns)
     text = read_text(path)
-    if (objects := _json_objects(path, text)) is not None:
+    if (objects := json_objects(path, text)) is not None:
         return _json_table(path, objects, columns)
     lines = text.split("\n")
     comments = [k for k, line in enumerate(lines) if line.lstrip().startswith("#")]
@@ -229,16 +229,11 @@ def check_columns(path: str | Path, columns: Columns | None) -> Columns:
 def header_of(path: str | Path, columns: Columns | None = None) -> Table:
     """Reads only the first line of a file, as the header of a table without rows. JSON files are read in full."""
     text = read_text(path)
-    if (objects := _json_objects(Path(path), text)) is not None:
+    if (objects := json_objects(Path(path), text)) is not None:
         return _json_table(Path(path), objects, check_columns(path, columns))
     head = next((line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")), "")
     names = [name.strip(' "') for name in head.split(delimiter_of(head))]
     return Table(Path(path), names, [], columns=check_columns(path, columns))
-
-
-def normal(name: str) -> str:
-    """Normalises a column name to lower-case letters and digits: "Start (s)" becomes "starts"."""
-    return re.sub(r"[\W_]", "", name.lower())
 
 
 def delimiter_of(header: str) -> str:
@@ -270,70 +265,14 @@ def number_of_seconds(text: str, comma: bool = False) -> float | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _json_objects(path: Path, text: str) -> list[Any] | None:
-    """The entries of a JSON array or of JSON lines; None if the file is neither."""
-    if not text.lstrip().startswith(("[", "{")):
-        return None
-    try:
-        return _entries(json.loads(text))
-    except ValueError as error:
-        problem = error
-    try:
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except ValueError:
-        if path.suffix.lower() in (".json", ".jsonl", ".ndjson"):
-            raise SeqclfError(f"{path}: not JSON ({problem})") from None
-        return None
-
-
-def _entries(whole: Any) -> list[Any]:
-    """The entries of a JSON value: a list, an object for each video by name, or either as an item of an object."""
-    if not isinstance(whole, dict):
-        return whole if isinstance(whole, list) else [whole]
-    if whole and all(isinstance(value, dict) for value in whole.values()):
-        return [{"path": name, **value} for name, value in whole.items()]
-    by_name = [value for value in whole.values() if isinstance(value, dict)]
-    return (
-        _entries(by_name[0]) if len(by_name) == 1 and all(isinstance(v, dict) for v in by_name[0].values()) else [whole]
-    )
-
-
-def _flat(entry: dict[str, Any], times: Collection[str]) -> list[dict[str, Any]]:
-    """An entry; or if it holds one list of objects with times, such as annotations, a row for each of them."""
-    lists = [key for key, value in entry.items() if _have_times(value, times)]
-    if len(lists) != 1:
-        return [{key: "" if value == [] else value for key, value in entry.items()}]
-    above = {key: value for key, value in entry.items() if key != lists[0]}
-    return [row for inner in entry[lists[0]] for row in _flat({**above, **inner}, times)]
-
-
-def _have_times(values: Any, times: Collection[str]) -> bool:
-    """Whether these are objects with a column of ``times``, or with objects that have one."""
-    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
-        return False
-    return any(
-        key in times or normal(key) in times or _have_times(inner, times) for v in values for key, inner in v.items()
-    )
-
-
 def _json_table(path: Path, objects: list[Any], columns: Columns) -> Table:
-    """Makes a table of JSON objects; their keys form the header. Objects in lists have a row each."""
-    for number, entry in enumerate(objects, 1):
-        if not isinstance(entry, dict):
-            raise SeqclfError(f"{path}, entry {number}: expected an object, such as {{'path': ..., 'label': ...}}")
+    """Makes a table of JSON objects; their keys form the header. Objects with times in a list have a row each."""
     times = {*TIMES, *(str(columns[purpose]) for purpose in ("start", "end", "frame") if purpose in columns)}
-    rows = [(number, row) for number, entry in enumerate(objects, 1) for row in _flat(entry, times)]
+    rows = json_rows(path, objects, times)
     header = list(dict.fromkeys(key for _, row in rows for key in row))
     records = [
-        Record(f"{path}, entry {number}", number, [_json_cell(row.get(key)) for key in header]) for number, row in rows
+        Record(f"{path}, entry {number}", number, [json_cell(row.get(key)) for key in header]) for number, row in rows
     ]
     if not records:
         raise SeqclfError(f"{path}: has no entry")
     return Table(path, header, records, columns=columns)
-
-
-def _json_cell(value: Any) -> str:
-    """A value as the text of a cell."""
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else str(value).strip()
