@@ -164,3 +164,9 @@ def test_normalize_takes_a_mean_and_a_standard_deviation_per_feature():
     for wrong in (X[..., :2], pictures[:, :2]):
         with pytest.raises(SeqclfError, match="3 channels"):
             normalize(wrong)
+
+
+def test_the_same_clips_in_training_and_in_test_are_warned_of():
+    clips = Clips(torch.randn(4, 3, 2), torch.tensor([0, 1, 0, 1]))
+    assert "train" in Data(clips, clips, "ab", "toy").warning
+    assert Data(clips.subset([0, 1]), clips.subset([2, 3]), "ab", "toy").warning is None

@@ -26,7 +26,7 @@ def leaks(parts: Mapping[str, Clips | Videos]) -> tuple[list[str], list[str]]:
 
     Returns:
         a message for each pair of parts with a common video, or clip of a video, or group; and a message for each pair
-        with different clips of one video.
+        with different clips of one video, or the same clips in memory.
     """
     same, near = [], []
     for (one, first), (other, second) in combinations(parts.items(), 2):
@@ -37,6 +37,8 @@ def leaks(parts: Mapping[str, Clips | Videos]) -> tuple[list[str], list[str]]:
                 same.append(f"video {clips[both[0]]!r} {between}{_more(both)}: {REMOVE}")
             elif videos := sorted({path for path, _ in clips} & {path for path, _ in others}):
                 near.append(f"{counted(len(videos), 'video')} with clips in {one} and in {other}, such as {videos[0]}")
+        elif isinstance(first, Clips) and isinstance(second, Clips) and first.frames is second.frames:
+            near.append(f"the clips of {one} and of {other} are the same")
         if groups := sorted(set(map(str, first.groups or ())) & set(map(str, second.groups or ()))):
             same.append(f"group {groups[0]!r} {between}{_more(groups)}: {REGROUP}")
     return same, near
