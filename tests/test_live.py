@@ -438,14 +438,21 @@ def test_a_recording_shows_the_label_at_the_times_of_the_source(tool, run, video
     }
 
 
-def test_a_window_shows_the_labels_until_q_is_pressed(run, video, monkeypatch):
-    shown, keys = [], iter([-1, -1, ord("q")])
+@pytest.mark.parametrize(
+    ("pressed", "visible"),
+    [([-1, -1, ord("q")], "111"), ([-1, -1, 27], "000"), ([-1, -1, -1], "010"), ([-1, -1, -1], "01-")],
+    ids=["q", "a toolkit without the property", "closed", "closed, as Qt reports it"],
+)
+def test_a_window_shows_the_labels_until_q_is_pressed_or_it_is_closed(run, video, monkeypatch, pressed, visible):
+    shown, keys, states = [], iter(pressed), iter(visible)
     fake = SimpleNamespace(
         WINDOW_NORMAL=0,
-        error=RuntimeError,
+        error=ValueError,
         namedWindow=lambda *_: None,
         imshow=lambda title, picture: shown.append(picture),
         waitKey=lambda _: next(keys),
+        WND_PROP_VISIBLE=4,
+        getWindowProperty=lambda *_: int(next(states)),
         destroyAllWindows=lambda: None,
     )
     monkeypatch.setitem(sys.modules, "cv2", fake)

@@ -72,7 +72,7 @@ def stream(
         options: options of FFmpeg for a live source, such as ``{"video_size": "640x480"}``.
         out: a CSV to write at the end, with a row for each frame of a file.
         record: a video to write, with the label and its probability drawn on each frame.
-        display: whether to show the same in a window, until q or Escape is pressed.
+        display: whether to show the same in a window, until q or Escape is pressed or it is closed.
         stopped: called between frames and while waiting for one. If it returns True, the stream ends.
         note: called with messages for the user, such as a lost connection; from another thread for live sources.
 

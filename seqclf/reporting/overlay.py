@@ -119,7 +119,7 @@ def window(title: str) -> Iterator[Callable[[Picture], bool]]:
     """Shows pictures in a window.
 
     Yields:
-        A function of a picture, which returns False once the user has pressed q or Escape.
+        A function of a picture, which returns False once the user has pressed q or Escape, or closed the window.
 
     Raises:
         SeqclfError: OpenCV is not installed, or without windows; there is no screen.
@@ -137,9 +137,21 @@ def window(title: str) -> Iterator[Callable[[Picture], bool]]:
             "display=True (--display): this OpenCV is built without windows: pip install opencv-python"
         ) from None
 
+    def is_visible() -> bool:
+        try:
+            return bool(cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1)  # never with some toolkits
+        except cv2.error:  # of Qt, where no window is left
+            return False
+
+    opened = False
+
     def show(picture: Picture) -> bool:
+        nonlocal opened
         cv2.imshow(title, np.ascontiguousarray(picture[:, :, ::-1]))
-        return (cv2.waitKey(1) & 0xFF) not in (ord("q"), 27)
+        key = cv2.waitKey(1) & 0xFF
+        was_opened, opened = opened, is_visible()
+        closed = was_opened and not opened  # imshow would open it again
+        return not closed and key not in (ord("q"), 27)
 
     try:
         yield show
