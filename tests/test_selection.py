@@ -256,6 +256,15 @@ def test_a_metric_without_labels_on_the_validation_part_is_refused_before_a_run_
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_are_read_without_frames_as_batches_have_them_and_on_the_device():
+    several = [Video(f"v{i}", Frames(f"v{i}", 9), torch.arange(9) % 3) for i in range(2)]
+    for clips in (PER_FRAME, PER_CLIP, SEVERAL, Videos(several, partial(window, frames=4), workers=0)):
+        found = torch.cat([labels for labels, _ in clips.label_batches()])
+        assert torch.equal(found, clips.batch(torch.arange(len(clips))).labels)
+    devices = {labels.device.type for labels, _ in Videos(several, workers=0, device="meta").label_batches()}
+    assert devices == {"meta"}
+
+
 def replace_positives(clips) -> Clips:
     """The clips with no positive label."""
     return Clips(clips.frames, torch.zeros_like(clips.labels), multi_label=True)

@@ -251,7 +251,7 @@ class Videos:
         """Yields the labels of frames as in ``batch``, one sample of the evaluation at a time; frames are not read."""
         for v, numbers in self.clips:
             try:
-                labels = torch.as_tensor(self._labels(self.videos[v], numbers))[None]
+                labels = torch.as_tensor(self._labels(self.videos[v], numbers), device=self.device)[None]
             except SeqclfError as error:
                 self._skip(self.videos[v], error)
             else:
