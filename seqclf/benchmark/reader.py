@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,14 @@ from seqclf.data.video_file import VideoFile
 
 HEIGHT, WIDTH, RATE = 240, 320, 25
 CODECS = (("H.264, a keyframe every 50", "libx264", 50), ("MPEG-4, a keyframe every 12", "mpeg4", 12))
-BATCH, EPOCHS = 8, 4
+BATCH = 8
 
 
-def reader(videos: int = 24, frames: int = 300, clip: int = 16, pairs: int = 7) -> None:
+def reader(videos: int = 64, frames: int = 300, clip: int = 16, pairs: int = 5) -> None:
     """One random window from each of many videos, batched by ``Videos``, against decoding the same frames.
 
-    There are more videos than ``Videos`` keeps open, as in training: both sides open a file for each clip. Each run
-    reads all videos ``EPOCHS`` times, or once where it builds their indexes.
+    There are more videos than ``Videos`` keeps open, as in training: both sides open a file for each clip. Some of the
+    videos are the same file.
     """
     if importlib.util.find_spec("av") is None:
         print("reader: skipped, PyAV is not installed (pip install 'seqclf[video]')")
@@ -43,17 +43,17 @@ def reader(videos: int = 24, frames: int = 300, clip: int = 16, pairs: int = 7) 
     pictures = [synthetic_pictures(frames, seed) for seed in range(3)]
     with tempfile.TemporaryDirectory() as folder, one_thread():
         for title, codec, gop in CODECS:
-            paths = write_copies(
-                f"{folder}/{codec}", ".mp4", videos, pictures, partial(write_video, codec=codec, gop=gop)
-            )
+            write = partial(write_video, codec=codec, gop=gop)
+            paths = repeated(write_copies(f"{folder}/{codec}", ".mp4", len(pictures), pictures, write), videos)
             known = [VideoFile(path) for path in paths]
-            decode = partial(decode_video, paths)
-            measure(title, partial(list, known), decode, "PyAV")
-            measure("  first time (builds the index)", partial(map, VideoFile, paths), decode, "PyAV", epochs=1)
-        paths = write_copies(f"{folder}/frames", "", videos, pictures, write_folder)
+            measure(title, partial(list, known), partial(decode_video, paths), "PyAV")
+            measure(
+                "  first time (builds the index)", partial(map, VideoFile, paths), partial(decode_video, paths), "PyAV"
+            )
+        paths = repeated(write_copies(f"{folder}/frames", "", len(pictures), pictures, write_folder), videos)
         folders = [FrameFolder(path) for path in paths]
-        for name, read in jpeg_decoders():
-            measure("folders of JPEGs", lambda: folders, partial(decode_folder, paths, read), name)
+        for name, decode in jpeg_decoders():
+            measure("folders of JPEGs", lambda: folders, partial(decode_folder, paths, decode), name)
 
 
 def compare_reading(
@@ -64,7 +64,6 @@ def compare_reading(
     frames: int,
     clip: int,
     pairs: int,
-    epochs: int = EPOCHS,
 ) -> None:
     """Prints a line for one reading thread and one for two. Both sides of a pair read the same windows.
 
@@ -78,19 +77,19 @@ def compare_reading(
 
         def ours(workers: int = workers, keys: Iterator[int] = ours_keys) -> None:
             data = Videos([Video("", source, 0) for source in sources()], sampling, training=True, workers=workers)
-            plan = [(rows, key) for key in islice(keys, epochs) for rows in torch.arange(videos).split(BATCH)]
-            for _ in batches(data, plan):
+            key = next(keys)
+            for _ in batches(data, ((indices, key) for indices in torch.arange(videos).split(BATCH))):
                 pass
 
         def rival(workers: int = workers, keys: Iterator[int] = rival_keys) -> None:
-            plan = [(v, mix(key, v)) for key in islice(keys, epochs) for v in range(videos)]
-            clips = [sampling(frames, torch.Generator().manual_seed(seed))[0] for _, seed in plan]
+            key = next(keys)
+            draws = [torch.Generator().manual_seed(mix(key, v)) for v in range(videos)]
             with ThreadPoolExecutor(workers) as pool:
-                for _ in pool.map(decode, [v for v, _ in plan], clips):
+                for _ in pool.map(decode, range(videos), [sampling(frames, draw)[0] for draw in draws]):
                     pass
 
         which = f"{title}, {workers} thread{'s' * (workers > 1)}"
-        compare_rates(which, ours, rival, name, videos * epochs, "clips/s", pairs)
+        compare_rates(which, ours, rival, name, videos, "clips/s", pairs)
 
 
 @contextmanager
@@ -161,6 +160,11 @@ def write_copies(
         else:
             shutil.copytree(paths[v % len(pictures)], path)
     return paths
+
+
+def repeated(paths: Sequence[str], count: int) -> list[str]:
+    """``count`` paths, which name the files in turn."""
+    return [paths[k % len(paths)] for k in range(count)]
 
 
 def synthetic_pictures(frames: int, seed: int) -> NDArray[np.uint8]:

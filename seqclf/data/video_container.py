@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from seqclf.batch import SeqclfError
@@ -56,20 +56,19 @@ def open_container(place: Place) -> Opened:
         import av
     except ImportError:
         raise SeqclfError(f"{place}: reading video files needs PyAV: pip install 'seqclf[video]'") from None
-    path = Path(place.file)
-    if not path.exists():
+    if not os.path.exists(place.file):
         raise SeqclfError(f"{place}: no such file")
-    if not path.is_file():
+    if not os.path.isfile(place.file):
         raise SeqclfError(f"{place}: not a file; a video file was expected")
-    if (path.stat().st_size if place.size is None else place.size) == 0:
+    if (os.path.getsize(place.file) if place.size is None else place.size) == 0:
         raise SeqclfError(f"{place}: the file is empty; a video was expected")
-    url = f"file:{path}"  # without the prefix, a colon in a name would end a protocol
+    url = f"file:{place.file}"  # without the prefix, a colon in a name would end a protocol
     if place.size is not None:
         url = f"subfile,,start,{place.start},end,{place.start + place.size},,:{url}"
     try:
         container = open_input(url)
     except (av.FFmpegError, OSError) as error:
-        with open(path, "rb") as file:
+        with open(place.file, "rb") as file:
             file.seek(place.start)
             head = file.read(12)
         is_video = head[4:8] == b"ftyp" or head.startswith((b"\x1aE\xdf\xa3", b"RIFF"))
