@@ -35,10 +35,11 @@ class VideoFile(Source):
     rotated by quarter turns as the file says. Mirroring and pixels that are not square are ignored. All frames must
     have the same size.
 
-    The first use reads the packets of the file once, to index the frames. Nothing is decoded for that, except where a
-    container does not say in which order frames are shown: transport streams, and AVI except for MPEG-4 and for codecs
-    that do not reorder frames. The file must not change afterwards. Each process keeps the 16 files that were used last
-    open, so that reading on needs no seek. Objects can be pickled, used after a fork, and shared by threads.
+    The first use indexes the frames: from the header of most MP4 files, or else from all packets of the file. Nothing
+    is decoded for that, except where a container does not say in which order frames are shown: transport streams, and
+    AVI except for MPEG-4 and for codecs that do not reorder frames. The file must not change afterwards. Each process
+    keeps the 16 files that were used last open, so that reading on needs no seek. Objects can be pickled, used after a
+    fork, and shared by threads.
 
     Args:
         path: the file, or a place in one.
