@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from seqclf.batch import SeqclfError
 from seqclf.models import LSTM, cpu_lstm, fused_lstm
 
 pytest.importorskip("numba")
@@ -86,6 +88,13 @@ def test_without_a_writable_folder_the_code_is_compiled_and_not_kept(monkeypatch
 
     monkeypatch.setattr(fused_kernels, "njit", njit)
     assert fused_kernels._cached(lambda x: x + 1)(2) == 3
+
+
+def test_a_numba_that_cannot_be_imported_is_an_error_that_names_the_way_out(monkeypatch):
+    monkeypatch.setitem(sys.modules, "seqclf.models.fused_kernels", None)
+    monkeypatch.delattr("seqclf.models.fused_kernels")
+    with pytest.raises(SeqclfError, match="SEQCLF_FUSED=0"):
+        fused_lstm._kernels.__wrapped__()
 
 
 @pytest.mark.parametrize("value", ["0", "1"])

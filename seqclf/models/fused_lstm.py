@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqclf.batch import SeqclfError
+
 WIDEST = 512
 """Inputs from which one product over all frames beats a product in each step."""
 _ENOUGH = 1e6
@@ -46,7 +48,11 @@ def _installed() -> bool:
 
 @cache
 def _kernels() -> ModuleType:
-    """The compiled kernels: 0.2 s from the cache, some seconds at first."""
+    """The compiled kernels: 0.3 s from the cache, some seconds at first.
+
+    Raises:
+        SeqclfError: the installed numba does not work.
+    """
     message = "compiling the LSTM kernels for this CPU (a few seconds, kept for later runs)"
     timer = Timer(2, print, [message], {"file": sys.stderr})
     timer.start()
@@ -58,6 +64,10 @@ def _kernels() -> ModuleType:
         fused_kernels.forward(nothing, 0, 1)
         no_gradients = fused_kernels.Gradients(no_steps, 1, flat, flat, flat, flat, flat, flat, flat, flat)
         fused_kernels.backward(no_gradients, 0, 1)
+    except ImportError as error:  # such as a numba that is too old for the installed NumPy
+        raise SeqclfError(
+            f"numba is installed but cannot be imported ({error}): update it, or set SEQCLF_FUSED=0 to do without it"
+        ) from None
     finally:
         timer.cancel()
     return fused_kernels
