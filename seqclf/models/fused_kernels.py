@@ -2,7 +2,8 @@
 
 A *tile* is the sums of a few rows and a few vectors of columns. It stays in registers from its product to the
 activations, so that gates are written once and read only by the backward pass. Rows are independent, so each block of
-rows runs through all steps on its own.
+rows runs through all steps on its own. All of this is one file, as numba compiles again when the file of a
+function changes, and not when a file that it imports does.
 """
 
 from __future__ import annotations
