@@ -366,7 +366,8 @@ def test_a_stream_holds_no_more_after_many_frames_than_after_a_few(temporal):
         for _ in range(20):
             for frame in frames:
                 p = stream(frame)
-        assert held() == before and traced() < first + 5_000
+        assert held() == before
+        assert traced() < first + 20_000  # an object kept for each of the 1,000 frames takes more
     finally:
         tracemalloc.stop()
     assert not p.requires_grad and p.shape == (3,)
