@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,6 @@ def numbers_in(names: Sequence[str]) -> Ints | None:
 
 def summary(numbers: Ints) -> Numbering:
     """Summarises frame numbers; the step is the greatest common divisor of their differences."""
-    step = int(np.gcd.reduce(np.diff(numbers))) if len(numbers) > 1 else 1
+    step = gcd(*np.diff(numbers).tolist()) or 1
     first, last = int(numbers[0]), int(numbers[-1])
     return Numbering(first, last, step, (last - first) // step + 1 - len(numbers))

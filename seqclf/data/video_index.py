@@ -134,7 +134,7 @@ def _order(place: Place, scan: Scan, pts: Ints | None, trusted: Container[int]) 
     """The packets in display order, and the damaged ones among them if the order comes from decoding."""
     order = None
     plain = all(not small and len(kinds) == 1 for small, kinds in scan.pictures)
-    if scan.forms & TIMED and plain and pts is not None and scan.keys[0] and pts[0] == pts.min():
+    if scan.forms & TIMED and plain and pts is not None and scan.keys[0] and pts[0] == np.min(pts):
         order = np.argsort(pts)
     elif "avi" in scan.forms and scan.codec == "mpeg4":
         order = _order_of_pictures(scan.pictures)

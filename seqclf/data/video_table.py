@@ -63,7 +63,7 @@ def read_table(place: Place, container: InputContainer, stream: VideoStream) -> 
         return None
     if (flags & DISCARD).any() or not flags[0] & KEY or (np.diff(decoded) <= 0).any():
         return None
-    if len(offsets) not in (0, len(entries)) or offsets.min(initial=0) < 0:
+    if len(offsets) not in (0, len(entries)) or (offsets < 0).any():
         return None
     shown = decoded + offsets if len(offsets) else decoded
     if shown[0] != shown.min() or len(np.unique(shown)) < len(shown):

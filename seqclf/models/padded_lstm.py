@@ -142,7 +142,7 @@ def steps_win_on_gpu(hidden: int, counts: list[int], resets: Mask | None) -> boo
     begins = resets.copy()
     begins[:, 0] = True
     longest = np.diff(np.flatnonzero(begins[frames]), append=frames.sum()).max()
-    return bool((counts + resets.sum(1)).max() < PACKED_STEP * longest)
+    return bool(np.max(counts + resets.sum(1)) < PACKED_STEP * longest)
 
 
 def _tensor(x: Mask, device: torch.device) -> Tensor:

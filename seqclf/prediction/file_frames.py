@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def file_frames(source: Source, fps: float | None = None) -> FileFrames:
     if fps is None:
         return FileFrames(numbers, read, None, None, rate)
     first = min(int(numbers[0]), 1)
-    step = int(np.gcd.reduce(np.diff(numbers))) if len(numbers) > 1 else 1
+    step = gcd(*np.diff(numbers).tolist()) or 1
     return FileFrames(numbers, read, fps, (np.append(numbers, numbers[-1] + step) - first) / fps, rate)
 
 
