@@ -369,7 +369,8 @@ def test_truncation_changes_only_the_gradient_and_nothing_at_the_whole_length(tm
 
 def test_sixteen_frames_of_a_long_misclassified_video_are_kept_evenly():
     videos = Videos(some_videos((20, 5), shape=(3, 4, 4)))
-    data = Data(train=videos, test=videos, classes=["a", "b", "c"], source="numbers", allow_shared=True)
+    data = Data(train=videos, test=videos, classes=["a", "b", "c"], source="numbers")
+    assert data.warning == "the videos of train and of test are the same"
     frames = most_wrong_frames(data, [1, 0])
     assert frames.shape == (2, 16, 3, 4, 4)
     long, short = (videos.batch(torch.tensor([i])).frames[0].numpy() for i in (0, 1))

@@ -26,13 +26,16 @@ def leaks(parts: Mapping[str, Clips | Videos]) -> tuple[list[str], list[str]]:
 
     Returns:
         a message for each pair of parts with a common video, or clip of a video, or group; and a message for each pair
-        with different clips of one video, or the same clips in memory.
+        with different clips of one video, or with exactly the same clips, as where one list is given for both.
     """
     same, near = [], []
     for (one, first), (other, second) in combinations(parts.items(), 2):
         between = f"is in the {one} part and in the {other} part"
         if isinstance(first, Videos) and isinstance(second, Videos):
             clips, others = _clips_of(first.videos), _clips_of(second.videos)
+            if clips.keys() == others.keys():
+                near.append(f"the videos of {one} and of {other} are the same")
+                continue
             if both := sorted(clips.keys() & others.keys(), key=str):
                 same.append(f"video {clips[both[0]]!r} {between}{_more(both)}: {REMOVE}")
             elif videos := sorted({path for path, _ in clips} & {path for path, _ in others}):
