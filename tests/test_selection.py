@@ -25,7 +25,7 @@ from seqclf import (
     labelling,
     mnist,
 )
-from seqclf.data import window
+from seqclf.data import whole, window
 from seqclf.data.held_out import hold_out
 from seqclf.experiment.config import build_data
 from seqclf.prediction import evaluate, load_run
@@ -257,10 +257,13 @@ def test_a_metric_without_labels_on_the_validation_part_is_refused_before_a_run_
 
 
 def test_labels_are_read_without_frames_as_batches_have_them_and_on_the_device():
-    several = [Video(f"v{i}", Frames(f"v{i}", 9), torch.arange(9) % 3) for i in range(2)]
-    for clips in (PER_FRAME, PER_CLIP, SEVERAL, Videos(several, partial(window, frames=4), workers=0)):
-        found = torch.cat([labels for labels, _ in clips.label_batches()])
-        assert torch.equal(found, clips.batch(torch.arange(len(clips))).labels)
+    several = [Video(f"v{i}", Frames(f"v{i}", 9 - i), torch.arange(9 - i) % 3) for i in range(2)]
+    of_videos = [Videos(several, sampling, workers=0) for sampling in (whole, partial(window, frames=4))]
+    for clips in (PER_FRAME, PER_CLIP, SEVERAL, *of_videos):
+        ((labels, lengths),) = clips.label_batches()
+        batch = clips.batch(torch.arange(len(clips)))
+        assert torch.equal(labels, batch.labels)
+        assert (lengths is None) == (batch.lengths is None) and (lengths is None or torch.equal(lengths, batch.lengths))
     devices = {labels.device.type for labels, _ in Videos(several, workers=0, device="meta").label_batches()}
     assert devices == {"meta"}
 

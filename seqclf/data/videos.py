@@ -248,14 +248,17 @@ class Videos:
         return video.labels[numbers]
 
     def label_batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yields the labels of frames as in ``batch``, one sample of the evaluation at a time; frames are not read."""
-        for v, numbers in self.clips:
-            try:
-                labels = torch.as_tensor(self._labels(self.videos[v], numbers), device=self.device)[None]
-            except SeqclfError as error:
-                self._skip(self.videos[v], error)
-            else:
-                yield frame_labels(self.labelling, labels, None, len(numbers), self.multi_label), None
+        """Yields the labels of frames as in ``batch``, and the lengths, of 16 clips at a time; frames are not read."""
+        for start in range(0, len(self.clips), 16):
+            found: list[tuple[Tensor | int, int]] = []
+            for v, numbers in self.clips[start : start + 16]:
+                try:
+                    found.append((self._labels(self.videos[v], numbers), len(numbers)))
+                except SeqclfError as error:
+                    self._skip(self.videos[v], error)
+            if found:
+                labels, lengths = self._padded_labels(*zip(*found, strict=True))
+                yield labels.to(self.device), None if lengths is None else lengths.to(self.device)
 
     def try_sample(self, index: int, key: int, new: NewArray | None = None) -> Sample | None:
         """Reads one sample. With ``on_error="skip"``, the next replaces an unreadable one; in evaluation, None does."""
@@ -289,21 +292,19 @@ class Videos:
         whole = [sample for sample in samples if sample is not None]
         if not whole:
             raise SeqclfError(f"no clip of a batch can be read: {next(iter(self.skipped.values()))}")
-        lengths = torch.tensor([len(frames) for _, frames, _ in whole])
-        T = int(lengths.max())
         frames = (rows or Rows(len(whole), Memory())).batch([frames for _, frames, _ in whole])
-        each = [torch.as_tensor(labels) for _, _, labels in whole]
-        labels = pad_sequence(each, batch_first=True, padding_value=IGNORE) if self.per_frame else torch.stack(each)
-        full = None if int(lengths.min()) == T else lengths
-        batch = Batch(
-            frames,
-            frame_labels(self.labelling, labels, full, T, self.multi_label),
-            full,
-            indices=torch.tensor([index for index, _, _ in whole]),
-        )
+        labels, lengths = self._padded_labels([labels for _, _, labels in whole], [len(x) for _, x, _ in whole])
+        batch = Batch(frames, labels, lengths, indices=torch.tensor([index for index, _, _ in whole]))
         if self.device.type == "cuda":
             batch.frames = batch.frames.pin_memory()
         return batch.to(self.device)
+
+    def _padded_labels(self, labels: Sequence[Tensor | int], frames: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """The labels of the frames of clips, and the lengths of the clips; None if they are equal."""
+        each, lengths = [torch.as_tensor(one) for one in labels], torch.tensor(frames)
+        together = pad_sequence(each, batch_first=True, padding_value=IGNORE) if self.per_frame else torch.stack(each)
+        full = None if int(lengths.min()) == max(frames) else lengths
+        return frame_labels(self.labelling, together, full, max(frames), self.multi_label), full
 
     def batch(self, indices: Tensor, key: int = 0) -> Batch:
         """Reads a batch of the samples ``indices`` ``(B,)``; in training, clips are drawn by the key."""
