@@ -176,7 +176,7 @@ class Layer(nn.Module):
 
     def check_memory(self, values: int, what: str) -> None:
         """Raises an error if this many float32 values exceed the machine's memory, before they are allocated."""
-        if torch.get_default_device().type == "cpu" and hasattr(os, "sysconf"):
+        if torch.empty(0).is_cpu and hasattr(os, "sysconf"):
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
             if 4 * values > memory:
                 self.fail(f"{what} take {4 * values / 1e9:.1f} GB; this machine has {memory / 1e9:.1f}")
@@ -197,6 +197,7 @@ class Layer(nn.Module):
 
 def _empty(shape: Shape) -> Tensor:
     """Like ``torch.empty``, but through NumPy, which puts large arrays on huge pages: weights load 3 times as fast."""
-    if torch.get_default_device().type == "cpu" and torch.get_default_dtype() == torch.float32:
+    like = torch.empty(0)  # PyTorch 2.6: torch.get_default_device ignores "with torch.device(...)"
+    if like.is_cpu and like.dtype == torch.float32:
         return torch.from_numpy(np.empty(shape, np.float32))
     return torch.empty(shape)
