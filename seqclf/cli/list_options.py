@@ -11,7 +11,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--list-form": {"dest": "form", "metavar": "FORM", "help": "how the lists are written (default: detected)"},
     "--columns": {
         "metavar": "USE=NAME,...",
-        "help": "unusual columns, such as path=clip,label=what; group= ignores it",
+        "help": "names of unusual columns, such as path=clip,label=what; group= ignores groups",
     },
     "--split-column": {"metavar": "NAME", "help": "the column that assigns rows to parts (default: a usual name)"},
     "--test-split": {"metavar": "VALUE", "help": "the value in that column that marks test rows"},
@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--classes": {
         "metavar": "FILE",
-        "help": "segments: the class names, one per line; none: those in the table",
+        "help": "segments: a file of class names, one per line, or none for the names in the table",
     },
     "--background": {"metavar": "NAME", "help": "segments: the class of frames outside all of them"},
     "--unit": {"choices": ("frames", "seconds"), "help": "the unit of start and end (segments: frames; else detected)"},
@@ -47,7 +47,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def add_list_options(parser: ArgumentParser, leave_out: tuple[str, ...] = ()) -> None:
-    """Adds the options. One that is not given is no attribute of the parsed arguments."""
+    """Adds the options. The parsed arguments have attributes only for options that are given."""
     group = parser.add_argument_group("lists", "as in training")
     for flag, settings in OPTIONS.items():
         if flag not in leave_out:
@@ -68,7 +68,7 @@ def list_settings(args: Namespace, leave_out: tuple[str, ...] = ()) -> dict[str,
 
 
 def _columns(text: str) -> dict[str, str | int | None]:
-    """The mapping of ``--columns``; numbers are columns of a file without a header, and nothing ignores a column."""
+    """The mapping of ``--columns``. Numbers are columns of a file without a header; an empty name ignores a column."""
     pairs = [pair.partition("=") for pair in text.split(",")]
     if any(not (purpose and equals) for purpose, equals, _ in pairs):
         raise SeqclfError(f"--columns {text}: expected USE=NAME,..., such as path=clip,label=what")

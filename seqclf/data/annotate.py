@@ -96,10 +96,10 @@ def annotate(
 
 
 def _label_shown(out: Annotation, owner: Tensor, rows: Sequence[Segment], scale: _Scale, times: FrameTimes) -> None:
-    """Labels frames that no row labels by the first row in the time in which the frame is shown, or as unknown.
+    """Labels the remaining frames by the first row within their display time, or as unknown.
 
-    If the table has another rate than the video, rows may be between the middles of frames, such as every 25th row at
-    25 frames per second for a video at 1.
+    If the table and the video have different rates, a frame may have no row at the middle of its display time: for
+    example, if a table at 25 rows per second has every 25th row, and the video has one frame per second.
     """
     period, taken = times.period or 0.0, dict[int, float]()
     begins = np.empty(0) if scale.unit == "frames" or times.middles is None else times.middles - period / 2

@@ -200,9 +200,8 @@ class _Opened(NamedTuple):
 def counts_from_1(table: Segments, videos: Sequence[_Opened]) -> bool:
     """Whether a table counts frames from 1.
 
-    It does if it has no frame 0 and, in some video, a row for the frame after the last one counted from 0. Without a
-    row per frame, all videos must also start at 1. Folders of pictures have their own numbers; see
-    ``choose_frame_numbers``.
+    It does if it has no frame 0 and, for some video with N frames, a row for frame N. Tables of segments must also
+    start at 1 in all videos. Folders of pictures have their own numbers; see ``choose_frame_numbers``.
     """
     first = {min(segments).start for segments in table.videos.values() if segments}
     if table.unit == "seconds" or not first or min(first) < 1 or (not table.by_frame and first != {1}):

@@ -1,4 +1,4 @@
-"""Assembly of clips to batches, in memory that is used again."""
+"""Assembles clips into batches, in memory that is reused."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from seqclf.data.source import one_shape
 
 Bytes = NDArray[np.uint8]
 ALIGNED = 64
-"""Bytes. PyTorch's memory begins at a multiple of this, and results of matrix products depend on it."""
+"""The alignment of PyTorch's memory in bytes. The results of matrix products depend on it."""
 
 
 class Memory:
-    """Memory for batches. A block is used again when no tensor refers to it: the first write to new memory is slow."""
+    """Memory for batches. Blocks are reused once no tensor refers to them, because first writes to memory are slow."""
 
     def __init__(self) -> None:
         self._blocks: list[Bytes] = []
         self._lock = Lock()
 
     def new(self, shape: Sequence[int], dtype: torch.dtype = torch.uint8) -> Tensor:
-        """A tensor of any values."""
+        """Returns a tensor with arbitrary values."""
         size = math.prod(shape) * dtype.itemsize
         with self._lock:
             block = self._free_block(size + ALIGNED)
@@ -57,7 +57,7 @@ UNUSED = _references([np.empty(0, np.uint8)])[0]
 
 
 class Rows:
-    """The rows of a batch, into which frames are decoded. The first clip decides the shape of all.
+    """The rows of a batch, into which frames are decoded. The first clip determines the shape of all rows.
 
     Args:
         count: the number of clips.
@@ -70,14 +70,14 @@ class Rows:
         self._lock = Lock()
 
     def take(self, row: int, shape: tuple[int, ...]) -> Bytes:
-        """An array ``shape`` for the clip of a row; one outside the batch if its shape is not that of the first."""
+        """Returns an array for the clip of a row. It is outside the batch if its shape differs from the first one."""
         with self._lock:
             if self._frames is None:
                 self._frames = self.memory.new((self.count, *shape))
         return self._frames[row].numpy() if self._frames.shape[1:] == shape else np.empty(shape, np.uint8)
 
     def batch(self, clips: Sequence[Tensor]) -> Tensor:
-        """Clips ``(t, *frame_shape)`` as one tensor ``(B, T, *frame_shape)``, padded with zeros at their end.
+        """Assembles clips ``(t, *frame_shape)`` into one tensor ``(B, T, *frame_shape)``, padded with zeros at the end.
 
         Raises:
             SeqclfError: their frames differ in shape.
@@ -89,7 +89,7 @@ class Rows:
 
 
 def padded(clips: Sequence[Tensor], memory: Memory) -> Tensor:
-    """Clips ``(t, *frame_shape)`` as one tensor ``(B, T, *frame_shape)``, with zeros after the end of shorter ones.
+    """Copies clips ``(t, *frame_shape)`` into one tensor ``(B, T, *frame_shape)``, with zeros after shorter clips.
 
     Raises:
         SeqclfError: their frames differ in shape.

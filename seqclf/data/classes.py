@@ -83,7 +83,7 @@ def read_class_index(path: str | Path) -> ClassIndex:
 
 
 def _json_lines(path: Path) -> list[tuple[int, str]] | None:
-    """The entries of a JSON list of names, or object of names and numbers, as lines; None for other files."""
+    """The numbered lines of a JSON file with a list of names, or with names and numbers; None for other files."""
     if path.suffix.lower() != ".json":
         return None
     found = read_json(path)

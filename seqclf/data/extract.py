@@ -145,7 +145,7 @@ def write_annotations(out: Path, data: Data, names: Sequence[str], left_out: Col
 
 
 def _write_labels(folder: Path, name: str, labels: Tensor, data: Data) -> None:
-    """Writes a class name per line; or an ``.npy`` file where frames have no label, or several, or all have one."""
+    """Writes one class name per line, or an ``.npy`` file if there are other labels than one per frame."""
     if labels.dim() == 1 and not data.multi_label and IGNORE not in labels:
         write_atomic(folder / f"{name}.txt", "".join(f"{data.classes[k]}\n" for k in labels.tolist()))
         return

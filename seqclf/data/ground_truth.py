@@ -37,7 +37,7 @@ def read_mapping(path: str | Path) -> list[str]:
 
 
 def read_bundle(folder: Path, split: str) -> list[str]:
-    """The names of the videos in a split, without ".txt"."""
+    """Reads the names of the videos in a split, without ".txt"."""
     path = folder / f"{split.removesuffix('.bundle')}.bundle"
     if not path.is_file():
         there = ", ".join(sorted(p.stem for p in folder.glob("*.bundle"))) or "none"
@@ -52,7 +52,7 @@ def read_bundle(folder: Path, split: str) -> list[str]:
 
 
 def read_groups(root: Path) -> dict[str, str]:
-    """The group of each video in ``groups.csv``; empty if there is no such file."""
+    """Reads the group of each video from ``groups.csv``; empty if there is no such file."""
     path = root / "groups.csv"
     if not path.is_file():
         return {}
@@ -69,7 +69,7 @@ def truth_file(folder: Path, name: str) -> Path:
 
 
 def read_ground_truth(folder: Path, name: str, index: dict[str, int], mapping: Path, multi_label: bool) -> Tensor:
-    """The labels of a video, from ``<name>.txt`` or ``<name>.npy``; see the docstring of the module."""
+    """Reads the labels of a video from ``<name>.txt`` or ``<name>.npy``; see ``segmentation`` for their form."""
     path, text = truth_file(folder, name), folder / f"{name}.txt"
     if path == text and multi_label:
         raise SeqclfError(f"{text}: has a class per line, expected {name}.npy with labels (T, K) for multi_label=True")

@@ -113,9 +113,8 @@ def _share_of_classes(
 ) -> tuple[list[int], str]:
     """The sample numbers of a share of each class, and a note on classes that gave none."""
     classes = class_of_clips(clips, background)
-    if (
-        clips.per_frame or clips.multi_label
-    ):  # a clip that is alone has further labels, so these clips are one class here
+    if clips.per_frame or clips.multi_label:
+        # The only clip of a class has other labels, too. All such clips count as one class here.
         counts = Counter(classes)
         classes = [IGNORE if counts[k] == 1 else k for k in classes]
     alone = {k for k, count in Counter(classes).items() if count == 1}

@@ -1,4 +1,4 @@
-"""JSON files as tables: their entries, and the rows of an entry."""
+"""JSON files as tables."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _entries(whole: Any) -> list[Any]:
 
 
 def _flat(entry: dict[str, Any], times: Collection[str]) -> list[dict[str, Any]]:
-    """An entry; or if it holds one list of objects with times, such as annotations, a row for each of them."""
+    """The rows of an entry: one for each object with times in a list, such as annotations, or else the entry itself."""
     lists = [key for key, value in entry.items() if _have_times(value, times)]
     if len(lists) != 1:
         return [{key: "" if value == [] else value for key, value in entry.items()}]
@@ -49,7 +49,7 @@ def _flat(entry: dict[str, Any], times: Collection[str]) -> list[dict[str, Any]]
 
 
 def _have_times(values: Any, times: Collection[str]) -> bool:
-    """Whether these are objects with a column of ``times``, or with objects that have one."""
+    """Whether this is a list of objects with one of the keys ``times``, perhaps in an inner list of objects."""
     if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
         return False
     return any(
@@ -63,7 +63,8 @@ def json_rows(path: Path, objects: list[Any], times: Collection[str]) -> list[tu
     Args:
         path: the file, for errors.
         objects: the entries.
-        times: the keys of times; objects in a list that have one are rows, with the items of the entry.
+        times: the keys of times. If an entry holds a list of objects with such keys, each of these objects is a row,
+            together with the other items of the entry.
 
     Raises:
         SeqclfError: an entry is not an object.

@@ -39,10 +39,10 @@ def labels_in(cell: str, separator: str) -> list[str]:
 
 
 def only_label(cell: str, where: str) -> str:
-    """The label of a cell, which may be in a list or a JSON object.
+    """Returns the label of a cell. It may be in a list or a JSON object.
 
     Raises:
-        SeqclfError: the cell is written as several labels.
+        SeqclfError: the cell holds several labels.
     """
     listed = _listed(cell)
     if listed is not None and len(listed) == 1:
@@ -54,7 +54,7 @@ def only_label(cell: str, where: str) -> str:
 
 
 def only_video(cell: str, where: str) -> str:
-    """The video of a cell, which may be in a list.
+    """Returns the video of a cell. It may be in a list.
 
     Raises:
         SeqclfError: the cell names several videos.

@@ -1,4 +1,4 @@
-"""Videos and groups that are in two parts of the data."""
+"""Finds videos and groups that are in two parts of the data."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ REGROUP = (
 
 
 def leaks(parts: Mapping[str, Clips | Videos]) -> tuple[list[str], list[str]]:
-    """What parts share.
+    """Finds what parts of the data share.
 
     Args:
         parts: the data sets, by the name of their part.
 
     Returns:
-        a message for each pair of parts with a common video, or clip of a video, or group; and a message for each pair
-        with different clips of one video, or with exactly the same clips, as where one list is given for both.
+        two lists of messages. The first names pairs of parts with a common video, clip of a video, or group. The second
+        names pairs with different clips of one video, or with exactly the same clips, such as one list for both parts.
     """
     same, near = [], []
     for (one, first), (other, second) in combinations(parts.items(), 2):

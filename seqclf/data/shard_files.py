@@ -28,7 +28,7 @@ from seqclf.data.video_file import VideoFile
 
 @dataclass
 class Packed:
-    """A video in a shard: its key, and its clips with their groups; one clip is the whole video."""
+    """A video in a shard: its key, and its clips with their groups. A single clip may be the whole video."""
 
     key: str
     clips: list[tuple[Video, str | None]]
@@ -120,7 +120,7 @@ def _record(video: Video, group: str | None, classes: Sequence[str], multi_label
 
 
 def _span(clip: VideoSpan) -> list[int]:
-    """The first frame of a clip, and the frame after the last: numbers in a video file, or places in a folder."""
+    """The first frame of a clip and the frame after its last, as frame numbers of a file or positions in a folder."""
     places = clip.places()
     if isinstance(clip.source, FrameFolder):
         return [places.start, places.stop]

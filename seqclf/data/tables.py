@@ -90,7 +90,7 @@ class Table:
         return number
 
     def advice(self) -> str:
-        """What may be wrong if columns are missing: no header, or rows of single times; "" if nothing is known."""
+        """Advice if columns are missing: there may be no header, or rows may be single times. "" if there is none."""
         names = [normal(name) for name in self.header]
         if {"time", "status"} <= set(names):
             return "its rows are single times, export segments with start and end (BORIS: aggregated events)"
@@ -266,7 +266,7 @@ def number_of_seconds(text: str, comma: bool = False) -> float | None:
 
 
 def _json_table(path: Path, objects: list[Any], columns: Columns) -> Table:
-    """Makes a table of JSON objects; their keys form the header. Objects with times in a list have a row each."""
+    """Makes a table of JSON objects, whose keys form the header; see ``json_rows`` for their rows."""
     times = {*TIMES, *(str(columns[purpose]) for purpose in ("start", "end", "frame") if purpose in columns)}
     rows = json_rows(path, objects, times)
     header = list(dict.fromkeys(key for _, row in rows for key in row))

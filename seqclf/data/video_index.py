@@ -40,7 +40,7 @@ class FrameIndex:
         fault: why packets are missing at the end; None where none are.
         streams: the number of video streams in the file.
         stream: the number of the one that is read.
-        by_table: whether this comes from the header of the file, and no packet was read.
+        by_table: whether the index is from the header of the file, without reading packets.
     """
 
     packet: Ints
@@ -66,7 +66,7 @@ class FrameIndex:
 
 
 def index_of_table(place: Place, opened: Opened) -> FrameIndex | None:
-    """The index from the header of an MP4 file; None where the packets must be read."""
+    """Builds the index from the header of an MP4 file; None if the packets must be read."""
     container, stream = opened
     table = read_table(place, container, stream)
     if table is None:

@@ -1,4 +1,4 @@
-"""Which packets of H.264 hold frames that no other frame is built on."""
+"""Finds packets of H.264 whose frames no other frame refers to."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 UNIT = re.compile(b"\x00\x00\x01(.)", re.DOTALL)
-"""A unit of a packet that is divided by start codes; the byte after the code is its header."""
+"""The start code of a NAL unit, and the byte after it, which is the header of the unit."""
 REFERENCE = 0x60
-"""The bits of a header that are set where other frames need the unit (``nal_ref_idc``)."""
+"""The bits ``nal_ref_idc`` of a header, which are not 0 if other frames refer to the unit."""
 
 
 def length_bytes(extradata: bytes | None) -> int | None:
-    """How many bytes hold the size of each unit; None where start codes divide units."""
+    """The number of bytes of a unit's size; None if start codes separate units."""
     return (extradata[4] & 3) + 1 if extradata and len(extradata) > 4 and extradata[0] == 1 else None
 
 
 def is_disposable(codec: str, width: int | None, packet: Packet[VideoStream]) -> bool:
-    """Whether no other frame is built on that of a packet; False where this is not known.
+    """Whether no other frame refers to the frame of a packet; False if this is not known.
 
     Args:
-        codec: the name of the codec; False for any other than H.264.
-        width: see ``length_bytes``.
+        codec: the name of the codec. The result is False for all codecs except "h264".
+        width: what ``length_bytes`` returns.
         packet: the packet.
     """
     if codec != "h264":

@@ -1,4 +1,4 @@
-"""The packets of an MP4 file from the tables in its header, so that an index needs to read no packet."""
+"""Reads the packets of an MP4 file from the tables in its header, so that an index needs no pass over the file."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Table(NamedTuple):
 
 
 def read_table(place: Place, container: InputContainer, stream: VideoStream) -> Table | None:
-    """The samples of an open file; None where the file may hold anything that only its packets show.
+    """Reads the samples of an open file; None if the header may not describe all packets.
 
-    That is the case for other containers, fragments, edit lists that cut, packed pictures, files that are cut off, and
-    times that are not unique.
+    None is returned for other containers, fragments, edit lists that remove frames, packed pictures, truncated files,
+    and times that are not unique.
     """
     codec, entries = stream.codec_context, stream.index_entries
     if (
@@ -72,7 +72,7 @@ def read_table(place: Place, container: InputContainer, stream: VideoStream) -> 
 
 
 def _offsets(file: IO[bytes], start: int, end: int, track: int) -> Ints | None:
-    """How much later each sample of a track is shown than decoded; empty for no delays, None if no such track."""
+    """The delay from decoding to display of each sample of a track; empty if there are none, None without the track."""
     tracks = [
         (at, after)
         for kind, *header in _boxes(file, start, end)
@@ -96,7 +96,7 @@ def _delays(file: IO[bytes], start: int, end: int) -> Ints:
 
 
 def _content(file: IO[bytes], start: int, end: int, *path: bytes) -> bytes:
-    """The content of the box at a path; empty where there is none."""
+    """The content of the box at a path; empty if there is none."""
     for kind, at, after in _boxes(file, start, end):
         if kind == path[0]:
             if path[1:]:
@@ -107,7 +107,7 @@ def _content(file: IO[bytes], start: int, end: int, *path: bytes) -> bytes:
 
 
 def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each box between two places in a file, and where its content begins and ends."""
+    """Yields the kind of each box between two offsets in a file, and where its content begins and ends."""
     while start + 8 <= end:
         file.seek(start)
         head = file.read(16)

@@ -79,9 +79,9 @@ class Experiment:
         precision: the precision of the model's operations: "fp32", or with autocast "bf16" or "fp16". "fp16" scales the
             loss.
         compile: whether to compile the encoder with ``torch.compile``.
-        cuda_graph: whether to capture a step as a CUDA graph and replay it, with the update of the weights if the
-            optimizer is SGD, Adam or AdamW of PyTorch. The clips must be in memory and of one length, and the run must
-            have one process.
+        cuda_graph: whether to capture a step as a CUDA graph and replay it. The graph includes the update of the
+            weights if the optimizer is SGD, Adam or AdamW of PyTorch. The clips must be in memory and of one length,
+            and the run must have one process.
         deterministic: whether the same seed gives the same weights bit for bit on a GPU. Some operations are slower
             then, or not available.
         eval_every: the number of steps between evaluations. The last step is always evaluated.

@@ -1,8 +1,8 @@
-"""Layers of LSTM over marked steps, by cuDNN.
+"""LSTM layers on a GPU for batches with padding or resets, by cuDNN; see ``padded_lstm`` for the marks.
 
-On small batches, a GPU waits for the calls that start its kernels. ``torch.lstm`` would record a dozen operations
-per layer for autograd, and copy the weights, which lie in no common buffer once those of the marks are appended. One
-function for all layers avoids both.
+With small batches, a GPU waits for the calls that start its kernels. ``torch.lstm`` would record a dozen operations per
+layer for autograd. It would also copy the weights, because they have no common buffer once the weights of the marks are
+appended. One autograd function for all layers avoids both.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_LSTM = 2  # PyTorch's number of the kind of recurrent layer
+_LSTM = 2  # the mode argument of ``torch._cudnn_rnn``
 
 
 def cudnn_lstm(
     x: Tensor, marks: Tensor, mark_weights: Tensor, last: Tensor, weights: list[Tensor], state: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Runs layers of LSTM over steps ``x`` and ``marks``, which every layer gets. Differentiable once.
+    """Runs LSTM layers over steps. Every layer also gets the marks as inputs. Differentiable once.
 
     Args:
         x: ``(S, B, D)`` float on a GPU.
@@ -30,8 +30,8 @@ def cudnn_lstm(
         state: h and c before step 0, each ``(layers, B, H)``.
 
     Returns:
-        outputs ``(S, B, H)``, and h at ``last`` and c after the last step, each ``(layers, B, H)``. With autocast, all
-        have its dtype.
+        outputs ``(S, B, H)``, h at ``last``, and c after the last step, each ``(layers, B, H)``. With autocast, all of
+        them have its dtype.
     """
     if torch.is_autocast_enabled("cuda"):
         dtype = torch.get_autocast_dtype("cuda")

@@ -1,4 +1,4 @@
-"""A model at one frame after another, without the work that is the same at every frame."""
+"""Classification of one frame at a time, without the checks and computations that are the same at every frame."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Step: TypeAlias = Callable[[Tensor, State], tuple[Tensor, State]]
 
 
 def frame_step(model: nn.Module, frames: Tensor) -> Step:
-    """Returns a function that equals calls of the model with one frame per stream.
+    """Returns a function that gives the same results as calls of the model with one frame per stream.
 
-    A small LSTM on a CPU computes a frame in less time than the calls and checks around it take. For such models, the
-    function leaves these out, and computes the scale and offset of ``Normalize`` once. Other models, and modules with
-    forward hooks, are called as usual.
+    For a small recurrent model on a CPU, the calls and checks take longer than the computation of a frame. For such
+    models, the function leaves them out, and computes the scale and offset of ``Normalize`` once. Other models, and
+    modules with forward hooks, are called as usual.
 
     Args:
-        model: the model, in evaluation mode. After it was changed, call ``frame_step`` again.
-        frames: frames ``(B, *frame_shape)`` that the model has classified. The function takes frames with the same
-            shape, dtype and device, and with the state that the model returned.
+        model: the model, in evaluation mode. Call ``frame_step`` again after changing it.
+        frames: frames ``(B, *frame_shape)`` that the model has classified. The function takes frames of the same
+            shape, dtype and device, and the state that the model returned.
     """
 
     def whole(frames: Tensor, state: State) -> tuple[Tensor, State]:
@@ -41,7 +41,7 @@ def frame_step(model: nn.Module, frames: Tensor) -> Step:
     preprocess, encoder, temporal, head = net.preprocess, net.encoder, net.temporal, net.head
     prepared = preprocess.prepared(frames) if type(preprocess) is Normalize else preprocess
     hooks = [_global_forward_hooks, _global_forward_pre_hooks]
-    for module in (model, preprocess, temporal):  # which are not called
+    for module in (model, preprocess, temporal):  # ``step`` does not call these modules, so their hooks would not run
         hooks += [module._forward_hooks, module._forward_pre_hooks]
 
     def step(frames: Tensor, state: State) -> tuple[Tensor, State]:
@@ -54,7 +54,7 @@ def frame_step(model: nn.Module, frames: Tensor) -> Step:
 
 
 def _is_small(model: nn.Module, frames: Tensor) -> bool:
-    """Whether the calls and checks of a model may take longer than its computation: a recurrent model on a CPU.
+    """Whether calls and checks may take longer than the computation: for a recurrent model on a CPU.
 
     Subclasses are called as usual, because they may have their own ``forward``.
     """

@@ -1,9 +1,11 @@
-"""The time loops of an LSTM layer as machine code, compiled by numba. Import this file only if numba is installed.
+"""The loops over time of an LSTM layer, compiled by numba. Import this file only if numba is installed.
 
-A *tile* is the sums of a few rows and a few vectors of columns. It stays in registers from its product to the
+A *tile* holds sums for a few rows and a few vectors of columns. It stays in registers from the product to the
 activations, so that gates are written once and read only by the backward pass. Rows are independent, so each block of
-rows runs through all steps on its own. All of this is one file, as numba compiles again when the file of a
-function changes, and not when a file that it imports does.
+rows runs through all steps separately.
+
+Everything is in one file, because numba compiles a function again if its file changes, but not if an imported file
+does.
 """
 
 from __future__ import annotations
@@ -21,17 +23,17 @@ from numba.extending import intrinsic, models, overload, register_model
 
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
 LANES = 16 if _WIDE else 8
-"""Floats of a vector."""
+"""The number of floats in a vector."""
 ROWS = (0, 1, 2, 3) if _WIDE else (0, 1)
-"""Rows of a tile, as many as the registers hold."""
+"""The rows of a tile, as many as fit in the registers."""
 _TWO_ROWS, _ONE_ROW = (0, 1), (0,)
 BLOCK = 4
-"""Rows that run through time together."""
+"""The number of rows that run through all steps together."""
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 _MASK = ir.VectorType(ir.IntType(1), LANES)
-_CONTRACT = ("contract",)  # a * b + c as one instruction
+_CONTRACT = ("contract",)  # allows a * b + c as one instruction
 f32 = np.float32
 
 
@@ -102,7 +104,7 @@ def repeat(typing, x):
 
 @intrinsic
 def load(typing, array, index, count):
-    """The first ``count`` floats at ``array[index]``, and zeros."""
+    """The first ``count`` floats from ``array[index]`` on, then zeros."""
 
     def code(context, builder, signature, args):
         array, index, count = args
@@ -113,7 +115,7 @@ def load(typing, array, index, count):
 
 @intrinsic
 def store(typing, array, index, count, x):
-    """Writes the first ``count`` floats of x to ``array[index]``."""
+    """Writes the first ``count`` floats of x from ``array[index]`` on."""
 
     def code(context, builder, signature, args):
         array, index, count, x = args
@@ -129,7 +131,7 @@ def store(typing, array, index, count, x):
 
 @intrinsic
 def clip(typing, x, low, high):
-    """x within bounds; NaN stays NaN."""
+    """x limited to [low, high]; NaN stays NaN."""
 
     def code(context, builder, signature, args):
         x, low, high = args[0], _repeat(builder, args[1]), _repeat(builder, args[2])
@@ -210,7 +212,7 @@ _compiled = njit(**_OPTIONS)
 
 
 def _cached(function: Callable[..., None]) -> Callable[..., None]:
-    """Compiles, and keeps the code beside this file or in the user's cache folder."""
+    """Compiles a function. The code is cached beside this file or in the user's cache folder, if one is writable."""
     try:
         return njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # neither folder is writable
@@ -219,9 +221,9 @@ def _cached(function: Callable[..., None]) -> Callable[..., None]:
 
 @_compiled
 def exp(x):
-    """e ** x to 1e-7, within the range of floats: 2 ** n times a polynomial, after Cephes (Moshier 1989)."""
+    """e ** x with a relative error of 1e-7: 2 ** n times a polynomial, as in Cephes (Moshier 1989)."""
     x = clip(x, f32(-87), f32(88))
-    shift = repeat(f32(1.5 * 2**23))  # adding it rounds to integers, held in the lowest bits
+    shift = repeat(f32(1.5 * 2**23))  # adding it rounds to an integer in the lowest bits
     shifted = x * repeat(f32(1.4426950408889634)) + shift
     n = shifted - shift
     x = x - n * repeat(f32(0.693359375)) + n * repeat(f32(2.12194440e-4))  # log(2) in two parts
@@ -247,16 +249,16 @@ def tanh(x):
 
 
 class Layer(NamedTuple):
-    """A layer on packed frames. Arrays are flat; ``forward`` fills the last three."""
+    """The forward pass of a layer on packed frames. Arrays are flat. ``forward`` fills the last three."""
 
     starts: Any  # the first row of each step, and N
-    D: int  # inputs to multiply here
+    D: int  # the number of inputs to multiply in each step; 0 if ``inputs`` has their products
     H: int
     x: Any  # (N, D)
     w_ih: Any  # from ``by_units``
     w_hh: Any
-    inputs: Any  # the rest of the gates' inputs: (N, 4H), or (4H,) for all frames
-    stride: int  # from row to row of these: 4H or 0
+    inputs: Any  # what is added to the gates: the bias (4H,), or products and bias (N, 4H)
+    stride: int  # between rows of ``inputs``: 0 or 4H
     h0: Any  # (rows, H), or empty for zeros
     c0: Any
     gates: Any  # (N, 4H)
@@ -265,7 +267,7 @@ class Layer(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The backward pass of a layer. Arrays are flat; ``backward`` fills the last two."""
+    """The backward pass of a layer. Arrays are flat. ``backward`` fills the last two."""
 
     starts: Any
     H: int
@@ -281,7 +283,7 @@ class Gradients(NamedTuple):
 
 @_cached
 def forward(layer, first, threads):
-    """Runs every block of rows, from ``first`` on, whose number is that of this thread."""
+    """Runs the blocks of one thread: number ``first`` and every ``threads``-th after it."""
     starts = layer.starts
     for block in range(BLOCK * first, starts[1], BLOCK * threads):
         for t in range(len(starts) - 1):
@@ -305,7 +307,7 @@ def forward(layer, first, threads):
 
 @_compiled
 def _advance(layer, rows, row, before, h_before, c_before):
-    """One step of the frames ``row + rows``. Their states are those of rows ``before + rows``."""
+    """Runs one step for the frames ``row + rows``. Their previous states are in rows ``before + rows``."""
     D, H = layer.D, layer.H
     memory = H if len(h_before) else 0
     for j in range(0, H, LANES):
@@ -329,10 +331,10 @@ def _advance(layer, rows, row, before, h_before, c_before):
 
 @_cached
 def backward(layer, first, threads):
-    """The blocks of ``forward``, from their last step to their first."""
+    """Runs the blocks of one thread, as in ``forward``, from the last step to the first."""
     starts = layer.starts
     for block in range(BLOCK * first, starts[1], BLOCK * threads):
-        later, after = 0, 0  # the block's rows at the next step, and the first of them
+        later, after = 0, 0  # at the next step: the number of rows of the block, and its first row
         for t in range(len(starts) - 2, -1, -1):
             row, count = starts[t] + block, min(BLOCK, starts[t + 1] - starts[t] - block)
             if count <= 0:
@@ -356,7 +358,7 @@ def backward(layer, first, threads):
 
 @_compiled
 def _retreat(layer, rows, row, before, after, continues, block, c_before):
-    """The gradients of the frames ``row + rows``. Those of rows ``after + rows`` are known, if a sequence continues."""
+    """Computes gradients of the frames ``row + rows`` from those of ``after + rows``, if their sequences continue."""
     H, one = layer.H, repeat(f32(1))
     for j in range(0, H, 2 * LANES):
         dh = load_tile(layer.d_hidden, rows, row, H, (j, j + LANES), (H, H))

@@ -1,7 +1,7 @@
-"""``lstm_layer`` with all steps in one call of compiled code, for float32 on the CPU with the extra ``fast`` (numba).
+"""An LSTM layer in compiled code, for float32 on the CPU with the extra ``fast`` (numba).
 
-The equations are those of ``seqclf/models/cpu_lstm.py``. PyTorch's operators make a pass over memory for each operation
-between two small products. Here a step is one pass: products, activations and states of a few units at a time.
+The equations are those of ``seqclf/models/cpu_lstm.py``. With PyTorch's operators, each operation of a step is a pass
+over memory. Here, a step is one pass: it computes the products, activations and states of a few units at a time.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from torch.autograd.function import once_differentiable
 from seqclf.batch import SeqclfError
 
 WIDEST = 512
-"""Inputs from which one product over all frames beats a product in each step."""
+"""The number of inputs from which one product over all frames is faster than a product in each step."""
 _ENOUGH = 1e6
-"""Multiplications for which a second thread is worth its start."""
+"""The number of multiplications per thread: below it, starting another thread takes longer than it saves."""
 _NONE = np.empty(0, np.float32)
 
 
 def runs(x: Tensor) -> bool:
-    """Whether ``lstm_layer`` takes these features: float32 on the CPU, with numba, and not while a graph is traced."""
+    """Whether ``lstm_layer`` can run on these features: float32 on the CPU, numba available, no graph being traced."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling() and available()
 
 
@@ -48,7 +48,7 @@ def _installed() -> bool:
 
 @cache
 def _kernels() -> ModuleType:
-    """The compiled kernels: 0.3 s from the cache, some seconds at first.
+    """Returns the compiled kernels. Loading them from the cache takes 0.3 s, compiling them about 5 s.
 
     Raises:
         SeqclfError: the installed numba does not work.
@@ -66,7 +66,7 @@ def _kernels() -> ModuleType:
         fused_kernels.backward(no_gradients, 0, 1)
     except ImportError as error:  # such as a numba that is too old for the installed NumPy
         raise SeqclfError(
-            f"numba is installed but cannot be imported ({error}): update it, or set SEQCLF_FUSED=0 to do without it"
+            f"numba is installed but cannot be imported ({error}): update it, or set SEQCLF_FUSED=0 to disable it"
         ) from None
     finally:
         timer.cancel()
@@ -175,13 +175,13 @@ def _flat(x: Tensor | None) -> np.ndarray[Any, Any]:
 
 
 def _by_units(w: Tensor, lanes: int) -> np.ndarray[Any, Any]:
-    """``(4H, K)`` as ``(units / lanes, K, 4, lanes)``: for a vector of units, weights in the order of their use."""
+    """Weights ``(4H, K)`` as ``(units / lanes, K, 4, lanes)``: those of a vector of units in the order of their use."""
     w = F.pad(w.detach().view(4, -1, w.shape[1]), (0, 0, 0, -w.shape[0] // 4 % lanes))
     return _flat(w.unflatten(1, (-1, lanes)).permute(1, 3, 0, 2))
 
 
 def _by_columns(w: Tensor, lanes: int) -> np.ndarray[Any, Any]:
-    """``(4H, H)`` as ``(H / lanes, 4H, lanes)``."""
+    """Weights ``(4H, H)`` as ``(H / lanes, 4H, lanes)``, flat."""
     w = F.pad(w.detach(), (0, -w.shape[1] % lanes))
     return _flat(w.unflatten(1, (-1, lanes)).transpose(0, 1))
 
@@ -195,14 +195,14 @@ def _before(hidden: Tensor, sizes: list[int]) -> Tensor:
 
 
 def _weight_gradient(d_gates: Tensor, inputs: Tensor) -> Tensor:
-    """``(4H, K)``, the sum over all frames; with few inputs, MKL is up to 1.5 times as fast in this order."""
+    """The gradient of weights ``(4H, K)``, summed over all frames."""
     if inputs.shape[1] > 128:
         return d_gates.t() @ inputs
-    return (inputs.t() @ d_gates).t().contiguous()
+    return (inputs.t() @ d_gates).t().contiguous()  # with few inputs, up to 1.5 times as fast with MKL
 
 
 def _run(kernel: Callable[..., None], layer: Any, sizes: list[int], work: float) -> None:
-    """Shares the blocks of rows among PyTorch's number of threads."""
+    """Distributes the blocks of rows over threads, at most as many as PyTorch uses."""
     blocks = -(-sizes[0] // _kernels().BLOCK)
     threads = min(torch.get_num_threads(), blocks, int(work / _ENOUGH) + 1)
     if threads == 1:
@@ -213,5 +213,5 @@ def _run(kernel: Callable[..., None], layer: Any, sizes: list[int], work: float)
 
 @cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """One pool per process, as a forked process has none of its parent's threads."""
+    """One pool of threads per process, because a forked process has none of its parent's threads."""
     return ThreadPoolExecutor(threads)

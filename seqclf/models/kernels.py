@@ -129,12 +129,12 @@ def _resets_inside(is_first: Tensor, counts: list[int]) -> Mask | None:
 
 
 def _as_steps(layers: Layers, features: Tensor, counts: list[int], resets: Mask | None) -> Steps | None:
-    """A batch with padding or resets as steps of whole rows, where that is faster than packing it; None elsewhere."""
+    """The steps of a batch with padding or resets, if ``padded_lstm`` is faster than packing; None otherwise."""
     device = features.device
     if layers.mode != "LSTM" or (resets is None and min(counts) == features.shape[1]):
         return None
     if device.type == "cuda":
-        backwards = layers.bidirectional and resets is not None  # a reset would come after the frame it belongs to
+        backwards = layers.bidirectional and resets is not None  # in reverse, a reset would come after its frame
         if backwards or not steps_win_on_gpu(layers.weights[1].shape[1], counts, resets):
             return None
         return PaddedSteps(counts, features.shape[1], device) if resets is None else SpreadSteps(counts, resets, device)
@@ -224,9 +224,9 @@ def one_frame(
     state: Memory,
     after: Callable[[int, Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Memory]:
-    """One frame ``(B, D)`` of a stream, on the CPU: the kernels for sequences prepare more than they compute.
+    """Runs one frame ``(B, D)`` of a stream on the CPU.
 
-    The arguments are those of ``Layers``.
+    The kernels for sequences would take longer to prepare than to compute. The arguments are those of ``Layers``.
     """
     cell, pairs = _CELLS[mode], mode == "LSTM"
     finals = []
@@ -242,7 +242,7 @@ def _lstm_layer(x: Tensor, w_hh: Tensor, packed: bool) -> Callable[..., tuple[Te
     """Our kernel for an LSTM layer on these frames; None if PyTorch's is faster."""
     if x.device.type != "cpu":
         return None
-    # oneDNN takes no packed frames and is slower with wide inputs, by a grid of D, H, B, T on 2 cores
+    # oneDNN does not support packed frames, and is slower with wide inputs (measured on 2 cores over D, H, B and T).
     wide = x.shape[-1] >= 2048 and x.shape[1] * w_hh.shape[1] >= 1000
     if not packed and not wide and torch.backends.mkldnn.is_available():
         return None
@@ -264,7 +264,7 @@ def _cpu_lstm(
     state: Memory | None,
     segments: Segments | None,
 ) -> tuple[Tensor, Memory]:
-    """Layers of LSTM by one of our kernels, on ``(T, B, D)`` or packed ``(N, D)``."""
+    """Runs LSTM layers with one of our kernels, on ``(T, B, D)`` or packed ``(N, D)``."""
     shape = x.shape
     sizes = [shape[1]] * shape[0] if segments is None else segments.sizes
     flat = x.reshape(-1, shape[-1])

@@ -1,11 +1,12 @@
-"""Padding and resets through PyTorch's LSTM for whole batches, which is fast (oneDNN, cuDNN) but knows of neither.
+"""Padding and resets with PyTorch's LSTM for whole batches, which is fast (oneDNN, cuDNN) but supports neither.
 
-One more input marks padding: 1 there, 0 elsewhere. Its weights are -10,000 to the input gate and 10,000 to the forget
-gate, which makes i = 0 and f = 1 exactly. So the cell keeps its value through padding, c_t = f c_{t-1} + i g = c_{t-1},
-and c after the last step is c after each clip's last valid frame, with the same gradient.
+An additional input, a *mark*, is 1 at padding and 0 elsewhere. Its weights are -10,000 to the input gate and 10,000 to
+the forget gate, which makes i = 0 and f = 1 exactly. The cell therefore keeps its value during padding,
+c_t = f c_{t-1} + i g = c_{t-1}, and c after the last step is c after each clip's last valid frame, with the same
+gradient.
 
-A reset is one more step, marked by another input whose weights make i, f and o 0 exactly. Then c_t = 0 and h_t = 0, and
-the next frame begins from the state zero.
+Each reset is an additional step, marked by a second input. Its weights make i, f and o 0 exactly. Then c_t = 0 and
+h_t = 0, and the next frame starts from a state of zeros.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from seqclf.models.segments import Take
 
 Mask = np.ndarray[Any, Any]
 SATURATE = 1e4
-"""An input of a gate at which the logistic function is 0 or 1 exactly, and its derivative 0."""
+"""The gate input at which the logistic function is exactly 0 or 1, and its derivative is 0."""
 
 
 class Steps:
-    """A batch as steps of whole rows ``(S, B, D)``, with marks at padding and resets.
+    """A batch as S steps ``(S, B, D)``, each with a row for every clip, and with marks at padding and resets.
 
     Attributes:
         marks: ``(S, B, marks)`` bool.
         gates: for each mark, the signs of its weights to the gates i, f, g and o.
-        last: ``(B,)`` int64, where each clip's last valid frame is among the ``S * B`` rows of all steps.
+        last: ``(B,)`` int64, the row of each clip's last valid frame among the ``S * B`` rows of all steps.
     """
 
     marks: Tensor
@@ -54,7 +55,7 @@ class Steps:
         raise NotImplementedError
 
     def reverse(self, steps: Tensor) -> Tensor:
-        """Steps ``(S, B, D)`` with those of each clip, except padding, in the opposite order."""
+        """Steps ``(S, B, D)`` in which the steps of each clip, except padding, are reversed."""
         opposite = np.where(self._valid, self._counts - 1 - self._time, self._time) * len(self._clip) + self._clip
         rows = _tensor(opposite.ravel(), steps.device)
         return Take.apply(steps.flatten(0, 1), rows, rows).view_as(steps)
@@ -84,7 +85,7 @@ class PaddedSteps(Steps):
 
 
 class SpreadSteps(Steps):
-    """The steps of a batch with resets and padding: frames, and a step of its own for each reset inside a clip.
+    """The steps of a batch with resets and padding: its frames, and an additional step for each reset inside a clip.
 
     Args:
         counts: the number of valid frames of each clip, from 1 to T.
@@ -129,10 +130,10 @@ class SpreadSteps(Steps):
 
 
 def steps_win_on_gpu(hidden: int, counts: list[int], resets: Mask | None) -> bool:
-    """Whether steps of whole rows beat packed frames on a GPU.
+    """Whether ``padded_lstm`` is faster than a packed sequence on a GPU.
 
-    cuDNN runs all steps of a narrow layer in one kernel, unless they are packed. A step of a packed sequence then takes
-    several times as long, but with resets there are fewer of them.
+    cuDNN runs all steps of a narrow layer in one kernel, unless the sequence is packed. A packed step takes
+    ``PACKED_STEP`` times as long, but with resets there are fewer packed steps.
     """
     if hidden > PERSISTENT:
         return False
@@ -151,7 +152,7 @@ def _tensor(x: Mask, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _mark_weights(gates: tuple[tuple[int, ...], ...], hidden: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The weights ``(4H, marks)`` of the marks to all gates; not to be written into."""
+    """The weights ``(4H, marks)`` of the marks to all gates. They are shared, so never change them in place."""
     with torch.inference_mode(False):
         signs = torch.tensor(gates, dtype=dtype, device=device).t()
         return (SATURATE * signs).repeat_interleave(hidden, 0)
@@ -160,7 +161,7 @@ def _mark_weights(gates: tuple[tuple[int, ...], ...], hidden: int, dtype: torch.
 def padded_lstm(
     padded: Steps, x: Tensor, weights: list[Tensor], state: tuple[Tensor, ...] | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Runs layers of LSTM over a batch as steps.
+    """Runs LSTM layers over the steps of a batch.
 
     Args:
         x: ``(T, B, D)`` float, finite at marked steps.
@@ -189,10 +190,10 @@ def padded_lstm(
 
 
 def padded_lstm_wins(weights: Sequence[Tensor], counts: list[int]) -> bool:
-    """Whether ``padded_lstm`` is faster than ``lstm_layer`` on packed frames, for clips of these lengths.
+    """Whether ``padded_lstm`` is faster than ``cpu_lstm.lstm_layer`` on packed frames, for clips of these lengths.
 
-    It computes padding too, but has little overhead per step. The constants are those with which the choice costs least
-    on the grid of ``seqclf benchmark ragged``, which fits them again.
+    It also computes padding, but has less overhead per step. ``seqclf benchmark ragged`` fits the constants ``SLOWER``
+    and ``OVERHEAD``, so that the total time over its grid is lowest.
     """
     products = sum(w_ih.numel() + w_hh.numel() for w_ih, w_hh in zip(weights[::4], weights[1::4], strict=True)) / 4
     saved = len(counts) - SLOWER * sum(counts) / max(counts)  # rows per step
@@ -202,8 +203,8 @@ def padded_lstm_wins(weights: Sequence[Tensor], counts: list[int]) -> bool:
 SLOWER = 1.1
 """The time of a packed frame, relative to a padded one."""
 OVERHEAD = 2e5
-"""The overhead of a step of ``lstm_layer``, in units of the time per H * (D + H) of a frame in ``padded_lstm``."""
+"""The overhead of a step of ``lstm_layer``, as a number of multiplications H * (D + H) in ``padded_lstm``."""
 PERSISTENT = 128
-"""The units of the widest layer that cuDNN runs in one kernel, in fp32 on an H200."""
+"""The number of units up to which cuDNN runs a layer in one kernel, in fp32 on an H200."""
 PACKED_STEP = 5
-"""The time of a step of a packed sequence, relative to that of a step in such a kernel, on the same GPU."""
+"""The time of a step of a packed sequence relative to a step in this kernel, on the same GPU."""

@@ -17,15 +17,15 @@ TRAINING = {
     *("root", "train", "test", "validation", "split", "segments", "workers", "labelling", "decision"),
     *("sampling", "test_sampling", "transform", "test_transform"),
 }
-"""Arguments of the data sets that do not say how lists are read, or that are given separately."""
+"""Arguments of the data sets that do not affect how lists are read, or that are given separately."""
 
 
 def reading_settings(segments: str | Path | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that say how lists are read, with the defaults of ``annotated_set``, or of ``video_set``.
+    """Returns the arguments for reading lists, with the defaults of ``annotated_set`` or ``video_set``.
 
     Args:
         segments: the table of segments; None for lists with a label per video.
-        given: the arguments that are not the defaults.
+        given: the arguments that differ from the defaults.
 
     Raises:
         SeqclfError: the data set has no such argument.
@@ -42,7 +42,7 @@ def reading_settings(segments: str | Path | None, given: Mapping[str, Any]) -> d
 def read_listed(
     path: str | Path, root: Path, how: Mapping[str, Any], only_paths: bool, first: VideoList | None = None
 ) -> VideoList:
-    """Reads a list; missing videos are skipped.
+    """Reads a list and skips missing videos.
 
     Args:
         path: the list.
@@ -73,9 +73,10 @@ def listed_data(
     segments: str | Path | None,
     given: Mapping[str, Any],
 ) -> Data:
-    """The data set of lists: ``annotated_set`` with segments, else ``video_set``.
+    """Builds the data set of lists: ``annotated_set`` with segments, else ``video_set``.
 
-    Errors are those of ``reading_settings`` and of the data set.
+    Raises:
+        SeqclfError: as in ``reading_settings`` and in the data set.
     """
     settings = reading_settings(segments, given)
     lists: dict[str, Any] = {"root": str(root), "train": str(train), "test": str(test)}

@@ -140,7 +140,7 @@ def window(title: str) -> Iterator[Callable[[Picture], bool]]:
     def is_visible() -> bool:
         try:
             return bool(cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1)  # never with some toolkits
-        except cv2.error:  # of Qt, where no window is left
+        except cv2.error:  # raised by Qt if the window is closed
             return False
 
     opened = False
@@ -150,7 +150,7 @@ def window(title: str) -> Iterator[Callable[[Picture], bool]]:
         cv2.imshow(title, np.ascontiguousarray(picture[:, :, ::-1]))
         key = cv2.waitKey(1) & 0xFF
         was_opened, opened = opened, is_visible()
-        closed = was_opened and not opened  # imshow would open it again
+        closed = was_opened and not opened  # imshow would open the window again
         return not closed and key not in (ord("q"), 27)
 
     try:

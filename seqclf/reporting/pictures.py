@@ -101,7 +101,7 @@ def known_picture(metrics: dict[str, Any]) -> Picture | None:
 
 
 def confusion_picture(counts: list[list[int]], classes: Sequence[str]) -> Picture:
-    """The confusion matrix. Up to 20 classes it shows counts above 0; beyond 25 it names only some of the classes."""
+    """The confusion matrix, with counts above 0 for up to 20 classes, and some of the class names for more than 25."""
     K, cells = len(counts), np.array(counts)
     shares = 100 * cells / cells.sum(1, keepdims=True).clip(1)
     ticks = range(0, K, math.ceil(K / 25))
@@ -180,7 +180,7 @@ def most_wrong_picture(run: RunFolder, rows: list[list[Any]], classes: Sequence[
 
 
 def _caption(row: Sequence[Any], names: Sequence[str], letters: int) -> str:
-    """What a clip is and what was predicted, in one line if it has room for that many letters, else in two."""
+    """The true and the predicted class of a clip, in one line if there is room for that many letters, else in two."""
     number, true, predicted, *rest = row
     if isinstance(true, list):  # multi-label: the classes of the clip
         sets = (" + ".join(names[k] for k in each) or "none" for each in (true, predicted))

@@ -42,7 +42,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a place in inches. A layout that matplotlib computes would take half of the drawing time."""
+    """Adds axes at a place in inches. A layout computed by matplotlib would take half of the drawing time."""
     wide, high = figure.get_size_inches()
     return figure.add_axes((left / wide, bottom / high, width / wide, height / high))
 

@@ -9,11 +9,11 @@ from torch.optim import Optimizer
 
 
 def leave_out_dynamo() -> None:
-    """Makes the optimizers of PyTorch work without importing ``torch._dynamo``, which takes 1.4 s and 150 MB.
+    """Makes PyTorch's optimizers work without importing ``torch._dynamo``, which takes 1.4 s and 150 MB.
 
-    They import it to mark the code that ``torch.compile`` leaves out, whether or not anything is compiled. Here the
-    marks are removed. Optimizers themselves cannot be compiled well afterwards, so only programs call this, not library
-    functions. Modules can be compiled as before.
+    The optimizers import it to exclude some of their methods from ``torch.compile``, even if nothing is compiled. This
+    function removes these decorators. ``torch.compile`` of an optimizer then no longer excludes the methods, so only
+    commands call this function. Modules can be compiled as before.
     """
     for name in ("state_dict", "load_state_dict", "zero_grad", "add_param_group"):
         setattr(Optimizer, name, inspect.unwrap(getattr(Optimizer, name)))

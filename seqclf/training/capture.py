@@ -67,7 +67,7 @@ class Captured:
             with torch.cuda.graph(graph):
                 self.outputs = self.run(*inputs)
         except RuntimeError as error:
-            generator.graphsafe_set_state(state)  # the capture's state accepts no eager call any more
+            generator.graphsafe_set_state(state)  # eager calls cannot use the state of the capture
             reason = " ".join(str(error).split())[:200]
             raise SeqclfError(f"setting cuda_graph=True: the step cannot be captured ({reason})") from None
         self.graph = graph

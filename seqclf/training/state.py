@@ -16,7 +16,7 @@ from seqclf.runs.checkpoint import load_weights
 from seqclf.training.average import WeightAverage
 
 PENDING = 1000
-"""Steps whose measurements are kept on the device at most."""
+"""The largest number of steps whose measurements are kept on the device."""
 
 
 class Window:
@@ -25,7 +25,7 @@ class Window:
     def __init__(self, loss: float = 0.0, norm: float = 0.0, right: int = 0, labelled: int = 0, steps: int = 0) -> None:
         self.sums: list[float] = [loss, norm, right, labelled]
         self.steps = steps
-        self.pending: list[Tensor] = []  # on the device, which is waited for only to read them
+        self.pending: list[Tensor] = []  # on the device, because reading them waits for the device
 
     def add(self, measured: Tensor) -> None:
         """Adds a step."""

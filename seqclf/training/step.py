@@ -55,7 +55,8 @@ class _Stages(nn.Module):
 class EagerStep:
     """The step of an experiment, up to the gradients."""
 
-    updates = False  # the weights
+    updates = False
+    """Whether a call also updates the weights."""
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class EagerStep:
 
 
 class CapturedStep:
-    """A step that is captured as a CUDA graph and replayed, with the update of the weights where it can be captured."""
+    """A step that is captured as a CUDA graph and replayed, with the update of the weights if it can be captured."""
 
     def __init__(self, eager: EagerStep) -> None:
         self.eager, self.optimizer = eager, eager.optimizer
@@ -152,12 +153,12 @@ CAPTURED_BY: dict[type[torch.optim.Optimizer], dict[str, bool]] = {
     torch.optim.Adam: {"capturable": True},
     torch.optim.AdamW: {"capturable": True},
 }
-"""Optimizers whose step can be captured, and the settings that this needs."""
+"""The optimizers whose step can be captured, and the settings that capturing needs."""
 
 
 @contextmanager
 def capturable(optimizer: torch.optim.Optimizer, rates: Tensor) -> Iterator[None]:
-    """Within the block, the optimizer's step can be captured, with learning rates ``(groups,)`` that may change."""
+    """Makes the optimizer's step capturable within the block, with learning rates ``(groups,)`` that may change."""
     before = [dict(group) for group in optimizer.param_groups]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group.update({**CAPTURED_BY[type(optimizer)], "lr": rate})
