@@ -29,7 +29,7 @@ def write_video(path, frames, rate=10):
 
 
 def write_streams(path, *frames):
-    """A file with a video stream of each of several ``frames``, all of one length."""
+    """Writes a file with one video stream for each entry of ``frames``, all of equal length."""
     import av
 
     with av.open(str(path), "w") as container:

@@ -35,7 +35,7 @@ def in_stages(D: int, temporal: Callable[[int], nn.Module], *refine: Callable[[i
 
 
 class OperatorLSTM(LSTM):
-    """An LSTM that does without the kernel of the extra ``fast``."""
+    """An LSTM without the kernel of the extra ``fast``."""
 
     def forward(self, *args, **kwargs):
         with patch.dict(os.environ, SEQCLF_FUSED="0"):

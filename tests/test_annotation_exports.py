@@ -107,7 +107,7 @@ def test_objects_without_times_are_no_rows(two_videos):
         ('[{"video": "a", "start": 0, "end": 3, "label": {"choices": ["x", "y"]}}]', "frames", "entry 1.*multi_label"),
     ],
 )  # fmt: skip
-def test_exports_that_need_a_setting_or_a_change_are_refused_with_it(tmp_path, text, unit, way_out):
+def test_exports_that_need_a_setting_or_a_change_are_refused_with_the_way_out(tmp_path, text, unit, way_out):
     with pytest.raises(SeqclfError, match=way_out):
         exported(tmp_path / "s.csv", text, unit=unit)
 
@@ -136,7 +136,7 @@ def test_segments_that_count_from_1_are_recognised_by_the_end_of_a_video(tmp_pat
     assert on_all(str(tmp_path), "s.csv", inclusive=True).test.videos[0].labels.tolist() == [_, 0, 0, 1]
 
 
-def test_every_25th_row_at_25_labels_a_frame_of_a_video_at_1(two_videos):
+def test_every_25th_row_at_25_fps_labels_a_frame_of_a_video_at_1_fps(two_videos):
     for name in ("video1", "video10"):
         rows = "".join(f"{n}\t{int(n < 75)}\t{int(n >= 50)}\n" for n in range(0, 150, 25))
         (two_videos / "phases" / f"{name}-phase.txt").write_text("Frame\tGrasper\tHook\n" + rows)

@@ -115,7 +115,7 @@ def test_a_value_that_is_not_finite_is_named_by_clip_and_frame(value):
         (Y - 1, "ab", "label -1 of sample 0"),
         (torch.full((4,), IGNORE), "ab", "IGNORE"),
         (Y, ["a", "a"], "'a' is named twice"),
-        (Y, [], "classes= names no class"),
+        (Y, [], "classes= is empty"),
     ],
 )
 def test_labels_outside_the_classes_are_refused_before_training(labels, classes, named):

@@ -224,14 +224,14 @@ def test_a_pipe_that_stays_empty_is_an_error_if_a_time_is_set(tool, run, tmp_pat
 
 
 def feed(monkeypatch, content, tmp_path):
-    """Makes the content standard input."""
+    """Replaces standard input with the content."""
     path = tmp_path / "stdin"
     path.write_bytes(content)
     monkeypatch.setattr("sys.stdin", path.open("rb"))
 
 
 def test_a_pipe_without_a_frame_is_an_error(tool, run, video, tmp_path, monkeypatch):
-    """Nothing at all, and video whose header is missing: MPEG-4 that was copied from another container."""
+    """An empty pipe, and MPEG-4 without its header, because it was copied from another container."""
     import av
 
     write_video(tmp_path / "whole.mp4", noise(5, 3, 16, 32))

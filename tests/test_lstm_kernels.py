@@ -171,7 +171,7 @@ def test_a_padded_batch_gives_the_same_padded_and_packed(layers, memory):
 
 @quick(max_examples=60)
 @given(data=st.data(), B=st.integers(1, 4), T=st.integers(2, 7), layers=st.integers(1, 3))
-def test_steps_of_their_own_for_resets_equal_packing(data, B, T, layers):
+def test_additional_steps_for_resets_equal_packing(data, B, T, layers):
     """Outputs, state and gradients, where padding holds NaN."""
     counts = [T, *data.draw(st.lists(st.integers(1, T), min_size=B - 1, max_size=B - 1))]
     lengths = torch.tensor(counts)

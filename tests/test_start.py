@@ -27,7 +27,7 @@ def steps():
 
 
 @pytest.mark.slow
-def test_optimizers_of_a_program_work_as_ever_without_importing_dynamo():
+def test_optimizers_of_a_program_work_without_importing_dynamo():
     main = """
 import sys
 from seqclf.runtime.optimizers import leave_out_dynamo

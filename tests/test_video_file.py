@@ -544,7 +544,7 @@ def test_a_stream_without_its_beginning_is_damaged(video, tmp_path):
     content = video("h264.ts").read_bytes()
     starts = [at for at in range(0, len(content), 188) if content[at : at + 3] == b"\x47\x41\x00"]  # of frames
     (tmp_path / "late.ts").write_bytes(content[: starts[-1] + 1] + b"\x47" + content[starts[-1] + 2 :])
-    with pytest.raises(SeqclfError, match=r"late\.ts: .*damaged"):  # PyAV 19 goes on after a new stream
+    with pytest.raises(SeqclfError, match=r"late\.ts: .*damaged"):  # PyAV 19 continues after a new stream
         VideoFile(tmp_path / "late.ts").read(range(39))
     assert re.search("35, 37 to 38", VideoFile(tmp_path / "late.ts", on_error="skip_frames").lost())
 

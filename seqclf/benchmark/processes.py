@@ -19,7 +19,7 @@ OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)],
 
 
 def start(pairs: int = 5) -> None:
-    """Importing seqclf, and one training step as a process."""
+    """Measures importing seqclf, and one training step as a process."""
 
     def run(code: str) -> Cost:
         return process(sys.executable, "-c", code)

@@ -37,7 +37,7 @@ def random_lengths(B: int, T: int, share: float) -> Tensor:
 
 @contextmanager
 def overhead(value: float) -> Iterator[None]:
-    """Runs every ragged batch by PyTorch's operators, padded (infinity) or packed (minus infinity)."""
+    """Disables the extra ``fast``, and runs every ragged batch padded (infinity) or packed (minus infinity)."""
     with patch.object(padded_lstm, "OVERHEAD", value), patch.dict(os.environ, SEQCLF_FUSED="0"):
         yield
 

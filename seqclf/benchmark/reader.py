@@ -163,7 +163,7 @@ def write_copies(
 
 
 def repeated(paths: Sequence[str], count: int) -> list[str]:
-    """``count`` paths, which name the files in turn."""
+    """Returns ``count`` paths by repeating those of the files."""
     return [paths[k % len(paths)] for k in range(count)]
 
 

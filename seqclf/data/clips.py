@@ -73,7 +73,7 @@ class Clips:
 
     @property
     def per_frame(self) -> bool:
-        """Whether each frame has a label of its own, not each clip."""
+        """Whether each frame has its own label, instead of each clip."""
         return self.labels.dim() - self.multi_label > 1
 
     @property

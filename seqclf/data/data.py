@@ -35,7 +35,7 @@ class Data:
             None: "last" if only the last frames of training clips are labelled (``last_frame``, ``last_frames``), else
             "mean".
         held_out: which training clips became the validation part, for the run's record; set by ``hold_out``.
-        allow_shared: whether a video or group may be in two parts, as where a run is evaluated on its training videos;
+        allow_shared: whether a video or group may be in two parts, as in an evaluation on the training videos;
             ``warning`` then names it.
 
     Raises:
@@ -59,7 +59,7 @@ class Data:
         check_decision(self.decision)
         self.classes = [str(name) for name in self.classes]
         if not self.classes:
-            raise SeqclfError(f"{self.source}: classes= names no class")
+            raise SeqclfError(f"{self.source}: classes= is empty")
         twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
         if twice is not None:
             raise SeqclfError(f"{self.source}: class {twice!r} is named twice")

@@ -86,7 +86,7 @@ def assign_folds(
         where = _balanced(groups, folds, seed)
     most, units = (count, "clips") if groups is None else (len(set(groups)), "groups")
     if groups is not None and most < 2:
-        raise SeqclfError(f"{name}: all clips are of the group {groups[0]!r}, but folds need at least two groups")
+        raise SeqclfError(f"{name}: all clips belong to group {groups[0]!r}, but folds need at least two groups")
     if not 2 <= folds <= most:
         raise SeqclfError(f"{name}: folds={folds}: expected 2 or more, and at most the number of {units} ({most:,})")
     if groups is not None:

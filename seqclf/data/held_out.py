@@ -140,7 +140,7 @@ def _whole_groups(groups: Sequence[str], share: float, seed: int, setting: str) 
     sizes = Counter(groups)
     names = sorted(sizes)
     if len(names) < 2:
-        raise SeqclfError(f"{setting}: all training clips are of the group {names[0]!r}, so none can be held out")
+        raise SeqclfError(f"{setting}: all training clips belong to group {names[0]!r}, so none can be held out")
     chosen: set[str] = set()
     taken, wanted = 0, share * len(groups)
     for at in shuffled(len(names), mix(seed, _VALIDATION)):

@@ -68,7 +68,7 @@ def last_frames(labels: Tensor, lengths: Tensor | None, frames: int, n: int = 5)
         labels ``(B, T)`` int64.
 
     Raises:
-        SeqclfError: ``n`` is no integer of at least 1.
+        SeqclfError: ``n`` is not an integer of at least 1.
     """
     if n < 1 or n != int(n):
         raise SeqclfError(f"labelling last_frames: n={n}: expected an integer of at least 1")

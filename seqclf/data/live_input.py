@@ -178,7 +178,7 @@ def _for_network(address: str) -> dict[str, str]:
 
 
 class _Bytes:
-    """The bytes of a pipe or a growing file, as they come. FFmpeg's own reader could not be stopped while it waits.
+    """The bytes of a pipe or a growing file as they arrive. FFmpeg's own reader could not be stopped while it waits.
 
     Attributes:
         started: whether there was any data.

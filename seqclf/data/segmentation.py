@@ -5,7 +5,7 @@ groundTruth/<video>.txt   the class name of each frame, one per line
 mapping.txt               the classes, "index name", one per line
 splits/<split>.bundle     the videos of a split, "<video>.txt", one per line
 
-Two files are our own:
+seqclf adds two files to this layout:
 
 groundTruth/<video>.npy   labels of another kind, as in ``Video``: (T,) class indices or ``IGNORE``; () one index for
                           the whole video; of multi-label data (T, K) or (K,) of 0, 1 and ``IGNORE``

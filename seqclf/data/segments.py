@@ -112,8 +112,8 @@ def read_segments(
         classes: the class names; a label is a name or a number. None takes the labels in the file, sorted.
         background: the class of frames outside all segments; None leaves them without a label. With ``classes=None`` it
             becomes the first class if no segment has it.
-        inclusive: with unit "frames", whether ``end`` is the last frame of a segment. None for the frame after it, or
-            an error if most segments end one frame before the next.
+        inclusive: with unit "frames", whether ``end`` is the last frame of a segment. None reads it as the frame
+            after the last, and refuses a table in which most segments end one frame before the next.
         columns: the columns "video", "start", "end" and "label" (or "frame"), by unusual names, or by numbers from 0 if
             the file has no header. "labels" takes the columns of classes with 0 or 1.
         on_error: "raise", or "skip" to add the videos of invalid rows to ``bad``.
@@ -163,7 +163,7 @@ def _elsewhere(background: str | None, classes: Sequence[str]) -> int:
 
 
 def _expect_ends(found: Segments) -> None:
-    """Raises a ``SeqclfError`` if segments seem to end with their last frame: at 30, where the next starts at 31."""
+    """Raises a ``SeqclfError`` if ends seem to be inclusive, such as 30 before a start of 31."""
     pairs = [(name, one, other) for name, rows in found.videos.items() for one, other in pairwise(sorted(rows))]
     after = [pair for pair in pairs if pair[2].start == pair[1].end + 1]
     if len(after) > 1 and 2 * len(after) > len(pairs) and not any(one.end == other.start for _, one, other in pairs):

@@ -178,16 +178,16 @@ def annotated_set(
         past_end: how far a segment may extend past the end of its video or into the next segment, in ``unit``; None
             for one frame, or for the resolution of the table's times if that is coarser. The excess is cut off, and
             the number of such segments is reported.
-        inclusive: with unit "frames", whether ``end`` is the last frame of a segment. None for the frame after it, or
-            an error if most segments end one frame before the next.
+        inclusive: with unit "frames", whether ``end`` is the last frame of a segment. None reads it as the frame
+            after the last, and refuses a table in which most segments end one frame before the next.
         first_label: 0 or 1, the number of the first class, if labels are numbers. None takes it from the file of
             classes, or detects it, or raises if it is ambiguous.
         columns: the columns "video", "start", "end" and "label" of the table, see ``read_segments``; and "group" of the
             lists.
         multi_label: whether a frame may have several labels; segments may then overlap.
         annotation_fps: the frame rate of the annotation; None for the rate of each video.
-        first_frame: the number of a video's first frame in the table. None detects 1 by rows that start at 1 and end
-            one frame after a video, or else is 0. Folders of pictures follow ``frame_numbers``.
+        first_frame: the number of a video's first frame in the table. None means 1 if rows start at 1 and some end
+            one frame after their video, and 0 otherwise. Folders of pictures follow ``frame_numbers``.
 
     Raises:
         SeqclfError: a list, a video or a segment is missing or invalid. The message names the file and line.

@@ -45,7 +45,7 @@ class Sample:
         name: its name in the list of videos.
         kind: the suffix of its video or frames, such as ".mp4" or ".jpg".
         at, sizes: offset in the shard and size in bytes of its video, or of each frame.
-        label: the class index, or of multi-label data what ``plain_labels`` returns; None if there are ``labels``.
+        label: the class index, or for multi-label data what ``plain_labels`` returns; None if there are ``labels``.
         labels: the same for each frame; None if there is a ``label``.
         class_name: the name of the label's class, if known.
         fps: the frame rate of the labels; None for the video's own.

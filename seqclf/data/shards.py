@@ -86,7 +86,7 @@ def shard_set(
         )
     background = background or next((part.background for part in parts.values() if part.background), None)
     if background is not None and background not in names:
-        raise SeqclfError(f"{root}: background {background!r} is none of the classes {', '.join(names[:8])}")
+        raise SeqclfError(f"{root}: background {background!r} is not one of the classes {', '.join(names[:8])}")
     segmental = data["test"].per_frame and not data["test"].multi_label and reads_whole(test_sampling)
     marked = [] if background is None else [names.index(background)]
     counts = (

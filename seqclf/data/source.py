@@ -27,7 +27,7 @@ NewArray: TypeAlias = Callable[[tuple[int, ...]], NDArray[np.uint8]]
 
 
 def new_array(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A new array of any values."""
+    """Returns a new array with arbitrary values."""
     return np.empty(shape, np.uint8)
 
 

@@ -62,7 +62,7 @@ def open_container(place: Place) -> Opened:
         raise SeqclfError(f"{place}: not a file; a video file was expected")
     if (os.path.getsize(place.file) if place.size is None else place.size) == 0:
         raise SeqclfError(f"{place}: the file is empty; a video was expected")
-    url = f"file:{place.file}"  # without the prefix, a colon in a name would end a protocol
+    url = f"file:{place.file}"  # without the prefix, a colon in a name would end the name of a protocol
     if place.size is not None:
         url = f"subfile,,start,{place.start},end,{place.start + place.size},,:{url}"
     try:

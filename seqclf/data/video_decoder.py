@@ -48,7 +48,7 @@ class Decoder:
         self.place, self.index = place, index
         self.number_of = index.number_of.tolist()  # of each packet, the number of its frame, or -1
         self.frames: Frames = iter(())
-        self.newest = self.wanted = -1  # the frame that came last, and the one that is read
+        self.newest = self.wanted = -1  # the last decoded frame, and the requested one
         self._open(opened)
         self.size = self.stream.codec_context.width, self.stream.codec_context.height
         self.reformatter = VideoReformatter()
@@ -156,13 +156,13 @@ class Decoder:
         self.newest = -1  # the number of the frame that came last
         self.damaged: list[int] = []  # the packets since the start that could not be decoded
         self.disposable: set[int] = set()  # the packets since the start whose frames no other frame needs
-        self.skipped: set[int] = set()  # the numbers of frames that were not decoded, because they are not needed
+        self.skipped: set[int] = set()  # the frames that were not decoded, because no other frame needs them
         self.frames = decode(self.stream.codec_context, self._packets(), self.index.trusted)
 
     def _packets(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """The packets from the start on with their numbers. Their timestamps identify them after a seek.
 
-        They also prove an index that comes from the header of the file.
+        They also verify an index from the header of the file.
         """
         names = self.index.names if self.sought or self.index.by_table else None
         for packet in until_fault(packets_of(self.container, self.stream)):

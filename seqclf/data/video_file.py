@@ -35,11 +35,12 @@ class VideoFile(Source):
     rotated by quarter turns as the file says. Mirroring and pixels that are not square are ignored. All frames must
     have the same size.
 
-    The first use indexes the frames: from the header of most MP4 files, or else from all packets of the file. Nothing
-    is decoded for that, except where a container does not say in which order frames are shown: transport streams, and
-    AVI except for MPEG-4 and for codecs that do not reorder frames. The file must not change afterwards. Each process
-    keeps the 16 files that were used last open, so that reading on needs no seek. Objects can be pickled, used after a
-    fork, and shared by threads.
+    The first use indexes the frames, from the header of most MP4 files and from all packets of other files. Nothing is
+    decoded for the index, unless the container does not say in which order frames are shown. This is so for transport
+    streams, and for AVI files except MPEG-4 and codecs that do not reorder frames.
+
+    The file must not change afterwards. Each process keeps the 16 most recently used files open, so that sequential
+    reads need no seek. Objects can be pickled, used after a fork, and shared by threads.
 
     Args:
         path: the file, or a place in one.
@@ -140,7 +141,7 @@ class VideoFile(Source):
         except BaseException as error:
             decoder.close()
             if isinstance(error, SeqclfError) and decoder.index.by_table:
-                self._index, self._frames = index_frames(self._place), None  # its packets may not be as its header says
+                self._index, self._frames = index_frames(self._place), None  # its packets may differ from its header
                 return self.read_into(numbers, new)
             raise
         _keep_open(self, decoder)

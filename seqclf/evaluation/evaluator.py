@@ -91,7 +91,7 @@ def evaluate(
 def possible_metrics(
     clips: Clips | Videos, num_classes: int, background: Sequence[int] | None, decision: DecisionRule
 ) -> dict[str, Any]:
-    """The metrics of perfect predictions, from labels alone: what is None here has no value for any model.
+    """Computes the metrics of perfect predictions from labels. A metric that is None here is None for any model.
 
     Arguments as in ``evaluate``. No frame is read.
     """

@@ -29,7 +29,7 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """The state of the model after the last frame; set it to continue a sequence. None: a new one begins."""
+        """The state of the model after the last frame. Set it to continue a sequence; None starts a new one."""
         return self._state
 
     @state.setter

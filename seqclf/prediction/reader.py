@@ -51,7 +51,7 @@ class RunReader:
         sampling: which frames of a file make its clips; None: what evaluation does.
         fps: the frame rate to read files at; None: what the run recorded.
         root: the folder of the videos.
-        video_stream: which video stream of a file to read; None: what the run recorded.
+        video_stream: which video stream of a file to read; None for the recorded one.
     """
 
     folder: str

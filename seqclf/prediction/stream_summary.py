@@ -35,7 +35,7 @@ class StreamSummary:
         self._latencies[round(BINS * math.log(max(self._last - arrived, 1e-7)))] += 1
 
     def count(self, source: StreamSource) -> None:
-        """Takes over the counts of the source."""
+        """Copies the counts of the source."""
         self.dropped, self.reconnects, self.damaged = source.dropped, source.reconnects, source.damaged
 
     @property

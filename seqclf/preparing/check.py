@@ -55,7 +55,7 @@ def check_videos(
         fps: the frame rate of folders of pictures.
         full: decode all frames of all videos. Otherwise the first, the middle and the last are decoded.
         workers: the number of videos that are read at a time; None for one per core.
-        reading: how lists are read: further arguments of ``annotated_set`` with ``segments``, else of ``video_set``,
+        reading: arguments for reading lists: those of ``annotated_set`` with ``segments``, else of ``video_set``,
             such as ``multi_label``, ``columns`` or ``annotation_fps``.
 
     Returns:

@@ -64,7 +64,7 @@ def prepare_features(
         segments: the segments of their videos, as in ``annotated_set``; None if the lists have labels.
         fps: the frame rate that video files are resampled to; None for the run's, or their own.
         workers: the number of videos that are read at a time; None for one per core.
-        reading: how lists are read: further arguments of ``annotated_set`` with ``segments``, else of ``video_set``,
+        reading: arguments for reading lists: those of ``annotated_set`` with ``segments``, else of ``video_set``,
             such as ``multi_label``, ``columns`` or ``annotation_fps``.
 
     Returns:

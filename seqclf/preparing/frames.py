@@ -54,7 +54,7 @@ def prepare_frames(
         fps: the frame rate to resample to; None keeps all frames.
         video_stream: the video stream of files with several, from 0; None for the one that FFmpeg chooses.
         workers: the number of videos that are processed at a time; None for one per core.
-        reading: how the list is read: further arguments of ``annotated_set`` with ``segments``, else of ``video_set``.
+        reading: arguments for reading the list: those of ``annotated_set`` with ``segments``, else of ``video_set``.
 
     Returns:
         what was done. The error of each video that can't be read is printed, and is in ``failed``.

@@ -33,8 +33,8 @@ def prepare_shards(
 ) -> Summary:
     """Packs the videos of lists into tar files in WebDataset's layout: ``<out>/<part>-000000.tar`` and so on.
 
-    Video files and pictures are packed unchanged. ``shard_set(out)`` reads the shards by ``<out>/<part>.index.json``,
-    and has the clips that training on the lists has. Shards are written completely or not at all.
+    Video files and pictures are packed unchanged. ``shard_set(out)`` reads the shards with ``<out>/<part>.index.json``.
+    Its clips are those of the lists. Shards are written completely or not at all.
 
     Args:
         out: the folder for the shards. Parts in one folder have the same classes.
@@ -46,7 +46,7 @@ def prepare_shards(
         seed: the seed of the order, which mixes the classes in each shard; None keeps the order of the list.
         fps: the frame rate that video files are resampled to when they are read; None for that of each file.
         workers: the number of shards that are written at a time; None for one per core.
-        reading: how lists are read: further arguments of ``annotated_set`` with ``segments``, else of ``video_set``,
+        reading: arguments for reading lists: those of ``annotated_set`` with ``segments``, else of ``video_set``,
             such as ``multi_label``, ``columns`` or ``annotation_fps``.
 
     Returns:

@@ -139,7 +139,7 @@ def window(title: str) -> Iterator[Callable[[Picture], bool]]:
 
     def is_visible() -> bool:
         try:
-            return bool(cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1)  # never with some toolkits
+            return bool(cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1)  # always False with some toolkits
         except cv2.error:  # raised by Qt if the window is closed
             return False
 

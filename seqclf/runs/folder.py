@@ -225,7 +225,7 @@ class RunFolder:
         if which == "newest":
             return path, content, damaged
         if which == "best" and content["best"] is None:
-            raise SeqclfError(f"{self.path} has no best checkpoint: no metric of a validation part chose one")
+            raise SeqclfError(f"{self.path} has no best checkpoint, because no validation metric chose one")
         step = str(content["best"]["step"]) if which == "best" else which
         steps = {str(step_of(path)): path for path in self.list_checkpoints()}
         if step not in steps:

@@ -154,7 +154,7 @@ def write_run(
     kernels = before.get("environment", {}).get("lstm"), found["lstm"]
     if None not in kernels and kernels[0] != kernels[1]:
         start.messages.append(
-            f"the kernel of LSTM layers changes from {kernels[0]} to {kernels[1]}: they round differently"
+            f"the kernel of LSTM layers changes from {kernels[0]} to {kernels[1]}, which rounds differently"
         )
     resumed = [{"step": start.step, "at": now(), "changed": start.changed}] if before else []
     folder.write_record(

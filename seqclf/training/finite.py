@@ -27,7 +27,7 @@ class FiniteCheck:
         self.pending: list[tuple[int, Tensor]] = []
 
     def add(self, step: int, measured: Tensor) -> None:
-        """Adds what a step measured, counted from 0."""
+        """Adds the measurements of a step, counted from 0."""
         self.pending.append((step, measured))
 
     def check(self) -> None:

@@ -158,7 +158,7 @@ def _prepare_data(
 def _prepare_state(
     experiment: Experiment, data: Data, device: torch.device, world: World
 ) -> tuple[TrainState, Loss, str | None]:
-    """The initial state, the loss, and the metric that chooses the best checkpoint, all checked."""
+    """Builds and checks the initial state, the loss, and the metric that chooses the best checkpoint."""
     metric = selection_metric(experiment, data)
     state = TrainState.create(experiment, data, device)
     loss = build_loss(experiment, data, device)

@@ -2,10 +2,10 @@
 
 A step returns what it measured: ``(4,)`` float64 on the device, over the whole batch of all processes.
 
-* The loss: the mean over labelled frames, or known labels of multi-label data; summed over the stages of the model.
+* The loss: the mean over labelled frames, or over known labels of multi-label data, summed over the model's stages.
 * The L2 norm of the gradient, before clipping.
-* The labelled frames that were classified correctly; known labels that the logit's sign predicts.
-* The labelled frames, or known labels.
+* The number of labelled frames that were classified correctly, or of known labels that the logit's sign predicts.
+* The number of labelled frames, or of known labels.
 """
 
 from __future__ import annotations
