@@ -2,7 +2,8 @@
 
 Targets: training on the reference task is 10 times as fast as the plain script; a step takes at most 1.3 times as long
 as its kernels; LSTM takes at most 1.02 times as long as ``nn.LSTM`` (cuDNN) with resets at frame 0, and 1.5 times with
-dense resets; training from video files reaches 0.95 of the rate of frames in GPU memory.
+dense resets; training from video files reaches 0.95 of the rate of frames in GPU memory. ``docs/performance.md`` has
+the figures. The targets for LSTM are not met.
 """
 
 from __future__ import annotations
