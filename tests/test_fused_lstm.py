@@ -1,4 +1,4 @@
-"""The LSTM kernel of the extra ``fast``: the figures of the kernel made of operators, threads, and when it runs."""
+"""The LSTM kernel of the extra ``fast``: its accuracy, its threads, and when it runs."""
 
 from __future__ import annotations
 

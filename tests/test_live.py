@@ -275,7 +275,7 @@ def in_form(folder, frames, form):
 
 @pytest.mark.parametrize("form", ["mpegts", "h264"])
 def test_a_stream_whose_size_changes_is_resized_or_refused(tool, run, tmp_path, monkeypatch, form):
-    """MPEG-TS has times, which start again; raw H.264 has none, so that it is read at a nominal rate."""
+    """MPEG-TS has timestamps that start again. Raw H.264 has none, and is read at its nominal rate."""
     content = in_form(tmp_path, noise(6, 3, *SIZE), form) + in_form(tmp_path, noise(6, 3, 16, 32), form)
     out = tmp_path / "seen.mkv"
     for words, seen in (([], 6), (["--resize", *SIZE], 12)):

@@ -152,7 +152,7 @@ def test_a_whole_batch_is_packed_time_major():
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("memory", [False, True])
 def test_a_padded_batch_gives_the_same_padded_and_packed(layers, memory):
-    """Outputs, state and gradients, by operators and by the kernel of the test, where padding holds NaN."""
+    """Outputs, state and gradients by operators and by the tested kernel. Padding holds NaN."""
     net, lengths = make("lstm", layers), torch.tensor([6, 1, 4, 6])
     padding = (torch.arange(8) >= lengths[:, None])[..., None]
     x = torch.randn(4, 8, 5).masked_fill(padding, float("nan")).requires_grad_()
@@ -172,7 +172,7 @@ def test_a_padded_batch_gives_the_same_padded_and_packed(layers, memory):
 @quick(max_examples=60)
 @given(data=st.data(), B=st.integers(1, 4), T=st.integers(2, 7), layers=st.integers(1, 3))
 def test_additional_steps_for_resets_equal_packing(data, B, T, layers):
-    """Outputs, state and gradients, where padding holds NaN."""
+    """Outputs, state and gradients. Padding holds NaN."""
     counts = [T, *data.draw(st.lists(st.integers(1, T), min_size=B - 1, max_size=B - 1))]
     lengths = torch.tensor(counts)
     padding = torch.arange(T) >= lengths[:, None]

@@ -260,7 +260,7 @@ def test_streamed_frame_by_frame_is_the_whole_video(temporal):
 
 
 class OwnLSTM(LSTM):
-    """A subclass with a forward pass of its own."""
+    """A subclass with its own forward pass."""
 
     def forward(self, features, is_first=None, state=None, lengths=None):
         outputs, state = super().forward(features, is_first, state, lengths)
@@ -268,7 +268,7 @@ class OwnLSTM(LSTM):
 
 
 class Thousandths(nn.Module):
-    """A preprocessing of its own."""
+    """A user's own preprocessing."""
 
     def forward(self, frames):
         return frames.float() / 1000
@@ -367,7 +367,7 @@ def test_a_stream_holds_no_more_after_many_frames_than_after_a_few(temporal):
             for frame in frames:
                 p = stream(frame)
         assert held() == before
-        assert traced() < first + 20_000  # an object kept for each of the 1,000 frames takes more
+        assert traced() < first + 20_000  # keeping an object for each of the 1,000 frames would take more
     finally:
         tracemalloc.stop()
     assert not p.requires_grad and p.shape == (3,)

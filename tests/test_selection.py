@@ -281,7 +281,7 @@ def test_the_loss_chooses_among_evaluations_with_a_finite_one():
 
 
 def valued(truth, predicted, probabilities, evaluations: int) -> float:
-    """A metric that has a value on the 29 validation clips in this number of evaluations only."""
+    """A metric that is NaN on the 29 validation clips after this number of evaluations."""
     COUNT["evaluations"] = COUNT.get("evaluations", 0) + (len(truth) == 29)
     return 0.5 if len(truth) != 29 or COUNT["evaluations"] <= evaluations else float("nan")
 
