@@ -18,6 +18,7 @@ from seqclf.data.video_file import VideoFile
 ENCODERS = {
     "h264": ["-c:v", "libx264", "-bf", "3", "-g", "12"],
     "mpeg4": ["-c:v", "mpeg4", "-bf", "2", "-g", "12", "-qscale:v", "3"],
+    "vp8": ["-c:v", "libvpx", "-b:v", "2M"],
     "mpeg2": ["-c:v", "mpeg2video", "-bf", "2", "-g", "12", "-qscale:v", "3"],
 }
 
@@ -136,6 +137,25 @@ def test_a_damaged_file_is_refused_or_read_around_its_damage_and_reported(encode
     resampled = VideoFile(path, fps=12.5, on_error="skip_frames")
     assert set(resampled.frame_times().numbers.tolist()) <= set(numbers)
     assert source.reader()(path).lost() == source.lost()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+@pytest.mark.parametrize("back", [4, 6, 7], ids=["track", "size", "id"])
+def test_a_matroska_file_with_a_damaged_block_header_is_refused(suffix, back, tmp_path):
+    """FFmpeg reads such a file without an error, and leaves frames out."""
+    path = make(tmp_path / f"a.{suffix}", "mpeg4" if suffix == "mkv" else "vp8", frames=60)
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as file:
+        payload = [bytes(packet) for packet in file.demux(video=0)][30]
+    begin = content.index(payload) - back  # before a payload: id (1), size (2), track (1), time (2), flags (1)
+    assert content[begin + back - 7] == 0xA3
+    content[begin] = 0xFF if back == 4 else 0x7F
+    damaged = tmp_path / f"damaged.{suffix}"
+    damaged.write_bytes(content)
+    assert len(VideoFile(path)) == 60
+    for on_error in ("raise", "skip_frames"):
+        with pytest.raises(SeqclfError, match=rf"damaged\.{suffix}: .*damaged"):
+            len(VideoFile(damaged, on_error=on_error))
 
 
 def chunks(avi):

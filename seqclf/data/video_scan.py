@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import mmap
-import os
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from seqclf.batch import SeqclfError
+from seqclf.data.matroska import matroska_structure
 from seqclf.data.video_container import Opened, Place, begin_of, number_of_stream, open_container, packets_of
 
 if TYPE_CHECKING:
@@ -152,29 +152,12 @@ def _missing_in_avi(place: Place, scan: Scan, stream: VideoStream) -> tuple[str 
 def _fault_of_matroska(place: Place) -> tuple[str | None, str | None]:
     """Why frames are missing at the end of a Matroska file, and why at unknown places.
 
-    FFmpeg reads a file that is shorter than its header says without an error, and of files joined end to end the first
-    two.
+    FFmpeg reads a file that is shorter than its header says without an error, skips damaged blocks, and of files joined
+    end to end reads the first two.
     """
-    try:
-        with open(place.file, "rb") as file:
-            end = place.start + (os.fstat(file.fileno()).st_size if place.size is None else place.size)
-            at, pieces = place.start, 0
-            while (after := _end_of_matroska(file, at)) is not None and at < end:
-                at, pieces = after, pieces + 1
-    except OSError:
-        return None, None
-    if pieces > 2:
-        return None, f"{pieces} Matroska files are joined, and FFmpeg reads two of them"
-    return ("the file is cut off" if at > end else None), None
-
-
-def _end_of_matroska(file: IO[bytes], start: int) -> int | None:
-    """Where the Matroska file that begins at ``start`` ends; None where none begins, or it does not say."""
-    file.seek(start)
-    head = file.read(128)
-    at = head.find(b"\x18\x53\x80\x67") + 4  # the segment, which holds everything after the header
-    if not head.startswith(b"\x1a\x45\xdf\xa3") or at < 4 or at >= len(head) or not head[at]:
-        return None
-    width = 9 - head[at].bit_length()
-    size = int.from_bytes(head[at : at + width], "big") & (1 << 7 * width) - 1
-    return None if size == (1 << 7 * width) - 1 else start + at + width + size
+    found = matroska_structure(place)
+    if found.pieces > 2:
+        return None, f"{found.pieces} Matroska files are joined, and FFmpeg reads two of them"
+    if found.damaged:
+        return None, "the file is damaged, and frames may be missing"
+    return ("the file is cut off" if found.cut else None), None
