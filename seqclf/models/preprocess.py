@@ -57,7 +57,8 @@ class Normalize(nn.Module):
 
         self.register_buffer("mean", shaped(mean))
         self.register_buffer("std", shaped(std))
-        if fit is None and not (self.std > 0).all():
+        stds = [std] if isinstance(std, int | float) else std  # not the buffer, which has no values on the meta device
+        if fit is None and not all(value > 0 for value in stds):
             raise SeqclfError(f"Normalize: std must be above 0, not {std}")
 
     def resize_to(self, frame_shape: Sequence[int]) -> None:
