@@ -7,15 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from seqclf import SeqclfError, load_experiment, train
+from seqclf import SeqclfError, check_temporal, load_experiment, train
 from seqclf.experiment.config import build_data
 
-SMALL = ("steps=2", "batch_size=4", "model.temporal.parts.{}.channels=[4]", "model.temporal.parts.{}.kernel=3")
-
-
-def settings(part, *more):
-    return [*(setting.format(part) for setting in SMALL), *more]
+SMALL = ("steps=2", "batch_size=4")
 
 
 def series(name, split, load_equal_length):
@@ -26,11 +23,34 @@ def series(name, split, load_equal_length):
 
 def test_time_series_train_from_the_package_that_holds_them(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "aeon.datasets", SimpleNamespace(load_classification=series))
-    experiment = load_experiment("time_series", ["data.name=Any", *settings("fcn")])
+    narrow = "model.temporal.parts.convolutions.channels=2"
+    experiment = load_experiment("time_series", ["data.name=Any", narrow, *SMALL])
     data = build_data(experiment)
     assert list(data.classes) == ["a", "b"] and data.train.labels.tolist() == [1, 0] * 4
     assert data.train.lengths.tolist() == [5, 6, 7, 5, 6, 7, 5, 6] and data.train.frame_shape == (1,)
     assert train(experiment, tmp_path / "run")["parts"]["test"]["clips"] == 8
+
+
+def random_convolutions():
+    settings = [f"model.temporal.parts.convolutions.{setting}" for setting in ("channels=4", "dilations=[1,2]")]
+    return load_experiment("time_series", settings).model.keywords["temporal"].keywords["parts"]["convolutions"](3)
+
+
+def test_random_convolutions_keep_the_laws_of_temporal_models():
+    assert check_temporal(random_convolutions(), 3).passed
+
+
+def test_random_convolutions_are_not_trained_and_standardise_what_is_above_a_threshold():
+    torch.manual_seed(0)
+    model, lengths = random_convolutions(), torch.tensor([9, 5])
+    assert not any(p.requires_grad for p in model.parameters())
+    outputs, state = model(torch.randn(2, 9, 3), lengths=lengths)
+    frames = torch.cat([outputs[0], outputs[1, :5]])
+    positive, soft = frames.chunk(2, -1)
+    assert state is None and outputs.shape == (2, 9, model.out_features) and not outputs[1, 5:].any()
+    torch.testing.assert_close(frames.mean(0), torch.zeros(model.out_features), atol=1e-5, rtol=0)
+    assert all(len(column.unique()) == 2 for column in positive.T)  # above the threshold or not
+    assert (soft.where(positive < 0, 0) == soft.amin(0).where(positive < 0, 0)).all()  # 0 below it
 
 
 @pytest.mark.parametrize(("name", "package"), [("GunPoint", "aeon.datasets"), ("Trace", "tslearn.datasets")])
@@ -43,5 +63,6 @@ def test_a_missing_package_names_the_extra(monkeypatch, name, package):
 def test_the_tcn_of_rows_has_at_most_215_000_parameters_and_streams(tmp_path):
     model = load_experiment("mnist_tcn", []).model(frame_shape=(28,), num_classes=10)
     assert sum(p.numel() for p in model.parameters()) <= 215_000 and model.streams
-    experiment = load_experiment("mnist_tcn", settings("tcn", "data.source=digits"))
+    small = ["model.temporal.parts.tcn.channels=[4]", "model.temporal.parts.tcn.kernel=3"]
+    experiment = load_experiment("mnist_tcn", [*SMALL, *small, "data.source=digits"])
     assert train(experiment, tmp_path / "run")["parts"]["test"]["clips"] == 359
