@@ -18,6 +18,7 @@ from torchvision import datasets
 import seqclf
 import seqclf.data.mnist_files
 from seqclf import Clips, Data, SeqclfError, mnist
+from seqclf.experiment.config import build
 from seqclf.experiment.loading import load_experiment
 from seqclf.runtime.devices import pick_device
 from seqclf.training.loop import train
@@ -163,6 +164,61 @@ def test_a_broken_config_is_refused_by_path_and_line(refused, tmp_path, text, me
     sentence = refused("train", "--config", path, "--workdir", tmp_path / "run")
     assert sentence.startswith(f"error: config {path}") and message in sentence
     assert not (tmp_path / "run").exists()
+
+
+OWN_DATA = """from functools import partial
+import torch
+from seqclf import Clips, Data, Experiment, FrameSequenceClassifier
+
+def read(path):
+    return [len(line) for line in open(path)]
+
+def data(path="there.csv", key="x"):
+    {"x": 0}[key]
+    read(path)
+    clips = Clips(torch.zeros(4, 2, 3), torch.arange(4) % 2)
+    return Data(clips, clips, ["a", "b"], "own")
+
+def falling(step, steps):
+    return 1 / (1 - step)
+
+def get_config():
+    return Experiment(
+        partial(data), FrameSequenceClassifier, partial(torch.optim.SGD, lr=0.1), steps=1, batch_size=2
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("data.path=none.csv", ("setting data: FileNotFoundError", "'none.csv'", "own.py, line 6)")),
+        ("data.key=y", ("setting data: KeyError: 'y'", "own.py, line 9)")),
+    ],
+)
+def test_an_error_in_a_function_of_data_is_named_by_its_line(refused, tool, tmp_path, monkeypatch, override, named):
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN_DATA)
+    Path("there.csv").touch()
+    command = ("train", "--config", "own.py", "--workdir", "run", "--device", "cpu")
+    line = refused(*command, override)
+    assert all(words in line for words in named), line
+    assert tool(*command)[0] == 0
+    line = refused("evaluate", "run", override)
+    assert all(words in line for words in named), line
+
+
+def test_an_error_in_a_schedule_is_named_by_its_line(refused, tmp_path):
+    config = tmp_path / "own.py"
+    config.write_text(OWN_DATA.replace("steps=1", "steps=2, schedule=falling").replace("    read(path)\n", ""))
+    line = refused("train", "--config", config, "--workdir", tmp_path / "run", "--device", "cpu")
+    assert "setting schedule: ZeroDivisionError" in line and "(own.py, line 14)" in line
+
+
+def test_an_error_in_a_function_of_the_user_keeps_its_cause():
+    with pytest.raises(SeqclfError, match="setting data") as caught:
+        build("data", lambda: Path("none.csv").read_text())
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
 def test_a_config_that_is_not_a_python_file_is_refused(refused, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import index
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any, Literal, SupportsIndex
 
 import torch
@@ -169,12 +171,24 @@ def build(name: str, part: Callable[..., Any], *args: Any, **keywords: Any) -> A
         args, keywords: passed on.
 
     Raises:
-        SeqclfError: it does not take these arguments, or raises a TypeError, ValueError or RuntimeError.
+        SeqclfError: it does not take these arguments, or fails; the cause is the original error.
     """
     try:
         return part(*args, **keywords)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SeqclfError(f"setting {name}: {type(error).__name__}: {error}") from None
+    except SeqclfError:
+        raise
+    except Exception as error:  # user code
+        reason = " ".join(str(error).split())
+        raise SeqclfError(f"setting {name}: {type(error).__name__}: {reason}{_line(part, error)}") from error
+
+
+def _line(part: Callable[..., Any], error: Exception) -> str:
+    """The line of the user's module that failed, such as " (sensors.py, line 12)"; "" outside it."""
+    module = getattr(getattr(part, "func", part), "__module__", None) or ""
+    if module.partition(".")[0] in ("seqclf", "torch"):
+        return ""
+    frames = [(f, line) for f, line in walk_tb(error.__traceback__) if f.f_globals.get("__name__") == module]
+    return f" ({Path(frames[-1][0].f_code.co_filename).name}, line {frames[-1][1]})" if frames else ""
 
 
 def build_data(experiment: Experiment, device: torch.device | None = None) -> Data:

@@ -15,7 +15,7 @@ from torch import Tensor
 from seqclf.batch import Batch
 from seqclf.data import Clips, Data, batches, mix
 from seqclf.experiment.build_loss import Loss, build_loss, class_weights_of
-from seqclf.experiment.config import Experiment, build_data, check_is_experiment
+from seqclf.experiment.config import Experiment, build, build_data, check_is_experiment
 from seqclf.runs.checkpoint import start_from
 from seqclf.runs.folder import RunFolder
 from seqclf.runs.start import default_workdir, open_run, write_run
@@ -176,7 +176,7 @@ def _run(session: Session, profile: bool) -> dict[str, Any]:
     with session.opened(profile), closing(items), stop_signals(repeated=world.size > 1) as signals:
         for item in session.display.waiting(items):
             with seeded(mix(experiment.seed, state.step), device):  # augmentation and dropout
-                state.set_rates(experiment.schedule(state.step, experiment.steps))
+                state.set_rates(build("schedule", experiment.schedule, state.step, experiment.steps))
                 measured = step(item)
                 session.finite.add(state.step, measured)
                 if device.type == "cpu":
