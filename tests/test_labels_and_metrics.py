@@ -245,7 +245,7 @@ def test_the_loss_is_computed_in_float32_whatever_the_dtype_of_the_logits():
 
 def brute_force(pairs: list[tuple[Tensor, Batch]], K: int, top_k: int, worst: int) -> dict:
     """The metrics of ``Metrics``, one frame and one clip at a time, in float64, except those of ``test_metrics``."""
-    frames = right = in_top = clips = last_right = mean_right = 0
+    frames = right = in_top = clips = mixed = last_right = mean_right = 0
     loss = 0.0
     confusion, of_clips = np.zeros((2, K, K), dtype=int)
     by_frame: dict[int, list[int]] = {}
@@ -270,7 +270,9 @@ def brute_force(pairs: list[tuple[Tensor, Batch]], K: int, top_k: int, worst: in
                 by_frame.setdefault(t, []).append(int(ranked[0] == label))
                 clip_losses.append(-np.log(p[b, t, label]))
             loss += sum(clip_losses)
-            if len({label for label in labels if label != IGNORE}) != 1:
+            different = len({label for label in labels if label != IGNORE})
+            mixed += different > 1
+            if different != 1:
                 continue
             truth = next(label for label in labels if label != IGNORE)
             clips += 1
@@ -292,6 +294,7 @@ def brute_force(pairs: list[tuple[Tensor, Batch]], K: int, top_k: int, worst: in
     return {
         "frames": frames,
         "clips": clips,
+        "mixed_clips": mixed,
         "loss": share(loss, frames),
         "frame_accuracy": share(right, frames),
         **({f"top{top_k}_accuracy": share(in_top, frames)} if top_k < K else {}),
@@ -355,7 +358,7 @@ def test_clips_of_several_labels_count_in_no_clip_figure_and_unlabelled_clips_in
     metrics = Metrics(3)
     metrics.update(logits, Batch(torch.zeros(3, 2, 1), labels, indices=torch.arange(3)))
     figures = metrics.result()
-    assert (figures["frames"], figures["clips"]) == (3, 1)
+    assert (figures["frames"], figures["clips"], figures["mixed_clips"]) == (3, 1, 1)
     assert figures["frame_accuracy"] == 1.0
     assert figures["clip_last"] == 0.0  # the one clip of one label: class 0 at its last frame, label 1
     assert figures["known_by_frame"] == [1.0, 0.0]

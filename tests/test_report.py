@@ -49,7 +49,8 @@ def make_run(
         parts[name] = metrics.result()
     results = {
         "step": 4,
-        "best": {"step": 2, "metric": "clip_last", "value": 0.4321, "parts": parts},
+        "decision": "last",
+        "best": {"step": 2, "metric": "frame_accuracy" if mixed else "clip_last", "value": 0.4321, "parts": parts},
         "seconds": 1.5,
         "run": str(folder),
         "parts": parts,
@@ -224,8 +225,10 @@ def test_runs_on_frame_labels_show_no_clip_metrics_and_missing_metrics_are_dashe
     page = report(tmp_path).read_text(encoding="utf-8")
     print_results(results)
     assert "clip by last frame" not in page + capsys.readouterr().out
-    results["parts"]["validation"] |= {"clips": 3, "clip_last": 1.0, "clip_mean": 1.0}
+    results["parts"]["validation"] |= {"clips": 3, "clip_last": 1.0, "clip_mean": 1.0}  # other clips are mixed
     print_results(results)
+    assert "clip" not in capsys.readouterr().out
+    print_results(results | {"best": results["best"] | {"step": 4, "metric": "clip_last"}})
     assert re.search(r"clip by last frame +100.00 % +–", capsys.readouterr().out)
     assert "None" not in re.sub(r"base64,[^\"]*", "", page)
 

@@ -29,7 +29,7 @@ from seqclf.data import whole, window
 from seqclf.data.held_out import hold_out
 from seqclf.experiment.config import build_data
 from seqclf.prediction import evaluate, load_run
-from seqclf.reporting.metrics import print_results
+from seqclf.reporting.metrics import metric_title, print_results
 from seqclf.runs.checkpoint import load_checkpoint
 from seqclf.training.average import WeightAverage
 from seqclf.training.loop import train
@@ -254,6 +254,25 @@ def test_a_metric_without_labels_on_the_validation_part_is_refused_before_a_run_
     with pytest.raises(SeqclfError, match=words):
         train(replace(TINY, data=data, validation=None, best_by=best_by), tmp_path / "run", "cpu")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("best_by", [None, "frame_weighted_f1", "clip_last"])
+def test_a_few_clips_of_one_label_give_no_metrics_of_clips_unless_chosen(best_by, tmp_path, capsys):
+    rows = torch.tensor([[0, 0, 0], [0, 1, 2], [2, 1, 0]])
+    clips = Clips(torch.zeros(3, 3, 2), rows, labelling=labelling.given)
+    data = Data(clips, clips, "abc", "made", clips)
+    results = train(replace(TINY, data=data, validation=None, best_by=best_by), tmp_path / "run", "cpu")
+    chosen = best_by or "frame_accuracy"
+    assert results["best"]["metric"] == chosen
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert all({name for name in line if name.startswith("clip_")} <= {chosen} for line in lines)
+    capsys.readouterr()
+    print_results(results)
+    shown = capsys.readouterr().out
+    assert "macro F1 of frames" in shown and "macro F1 of clips" not in shown
+    assert metric_title(chosen) in shown and ("clip by" in shown) == (best_by == "clip_last")
+    found = evaluate(tmp_path / "run", data=data, device="cpu")
+    assert found["accuracy"] is None and found["parts"]["test"]["clip_last"] is not None
 
 
 def test_labels_are_read_without_frames_as_batches_have_them_and_on_the_device():

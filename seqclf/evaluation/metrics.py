@@ -42,7 +42,7 @@ class Metrics:
         self.k, self.decision, self.top_k, self.worst = num_classes, decision, top_k, worst
         self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
         self.clip_confusion = torch.zeros_like(self.confusion)
-        self.counts = torch.zeros(4, dtype=torch.int64, device=device)  # in top k, clips, by last, by mean
+        self.counts = torch.zeros(5, dtype=torch.int64, device=device)  # in top k, clips, mixed clips, by last, by mean
         self.losses: list[Tensor] = []  # one per batch; summed exactly, so in any order
         self.by_index = torch.zeros(2, 0, dtype=torch.int64, device=device)  # labelled, correct
         self.clip_by_index = torch.zeros(2, 0, dtype=torch.int64, device=device)
@@ -82,6 +82,7 @@ class Metrics:
             [
                 in_top.sum(),
                 one_label.sum(),
+                (lowest < highest).sum(),
                 (one_label & (by_last == highest)).sum(),
                 (one_label & (by_mean == highest)).sum(),
             ]
@@ -139,6 +140,7 @@ class Metrics:
             a dictionary with
 
             - ``frames``, ``clips``: how many were counted;
+            - ``mixed_clips``: how many clips were not, as their labelled frames have several classes;
             - ``loss``, ``frame_accuracy``, ``clip_last``, ``clip_mean``: None if there are none;
             - ``top<k>_accuracy``, if there are more than k classes;
             - ``class_accuracy``: K numbers;
@@ -150,7 +152,7 @@ class Metrics:
                 [sample, true class, predicted class, its probability, loss].
         """
         confusion = self.confusion.cpu()
-        in_top, clips, by_last, by_mean = self.counts.tolist()
+        in_top, clips, mixed, by_last, by_mean = self.counts.tolist()
         frames, right = int(confusion.sum()), int(confusion.diagonal().sum())
 
         def share(part: int, whole: int) -> float | None:
@@ -167,6 +169,7 @@ class Metrics:
         return {
             "frames": frames,
             "clips": clips,
+            "mixed_clips": mixed,
             "loss": math.fsum(torch.stack(self.losses).tolist()) / frames if frames else None,
             "frame_accuracy": share(right, frames),
             **({f"top{self.top_k}_accuracy": share(in_top, frames)} if self.top_k < self.k else {}),
@@ -190,3 +193,12 @@ def _grow(counts: Tensor, frames: int) -> Tensor:
 
 METRICS = ("frame_accuracy", "clip_last", "clip_mean", "loss")
 """The metrics that a line of text shows, in this order."""
+
+
+def clips_have_one_label(*parts: dict[str, Any]) -> bool:
+    """Whether all clips of these parts have one label each, so that the metrics of clips count all of them.
+
+    Args:
+        parts: the metrics of each part, as ``Metrics.result`` or ``MultiLabelMetrics.result`` returns them.
+    """
+    return any(part["clips"] for part in parts) and not any(part.get("mixed_clips") for part in parts)

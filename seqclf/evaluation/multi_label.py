@@ -53,6 +53,7 @@ class MultiLabelMetrics:
         self.losses: list[Tensor] = []  # one per batch; summed exactly, so in any order
         self.frames: list[tuple[Tensor, Tensor]] = []  # scores and labels, (M, K) each
         self.clips: dict[str, list[tuple[Tensor, Tensor]]] = {"last": [], "mean": []}
+        self.mixed = 0  # clips whose frames do not agree
         self.wrong: list[tuple[int, list[int], list[int], float]] = []
 
     @torch.no_grad()
@@ -66,6 +67,7 @@ class MultiLabelMetrics:
         labelled = known.any(-1)
         self.frames.append((p[labelled].cpu(), labels[labelled].to(torch.int8).cpu()))
         truth, counted = clip_truth(labels)
+        self.mixed += int((labelled.any(1) & ~counted).sum())
         by_rule = clip_scores(p, batch.lengths)
         for rule, scores in by_rule.items():
             self.clips[rule].append((scores[counted].cpu(), truth[counted].to(torch.int8).cpu()))
@@ -94,6 +96,7 @@ class MultiLabelMetrics:
         """Adds the counts of others, such as other processes; their order does not matter."""
         for other in others:
             self.losses += other.losses
+            self.mixed += other.mixed
             self.frames += other.frames
             for rule, pairs in other.clips.items():
                 self.clips[rule] += pairs
@@ -107,6 +110,7 @@ class MultiLabelMetrics:
 
             - ``frames``, ``clips``, ``labels``: the number of frames with a known label, of clips whose frames agree on
                 the label of each class, and of known labels of frames;
+            - ``mixed_clips``: the number of clips whose frames do not agree;
             - ``loss`` (binary cross-entropy in nats) and ``label_accuracy``, over these labels;
             - ``frame_map``, ``clip_last_map`` (from the score at the last valid frame), ``clip_mean_map`` (from the
                 mean score over valid frames);
@@ -126,6 +130,7 @@ class MultiLabelMetrics:
         return {
             "frames": len(scores),
             "clips": len(clips["last"][0]),
+            "mixed_clips": self.mixed,
             "labels": total,
             "loss": math.fsum(torch.stack(self.losses).tolist()) / total if total else None,
             "label_accuracy": right / total if total else None,

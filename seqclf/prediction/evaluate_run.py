@@ -11,6 +11,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data import Clips, Data, Videos
 from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision
 from seqclf.evaluation.evaluator import evaluate as evaluate_clips
+from seqclf.evaluation.metrics import clips_have_one_label
 from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment, build_data
 from seqclf.prediction.part import ClipRow, ClipRows, write_rows
@@ -56,8 +57,8 @@ def evaluate(
             class. None for 0.5.
 
     Returns:
-        ``run``, ``checkpoint``, ``step``, ``decision``, ``accuracy`` (of clips, by that rule; None if clips have
-        several labels) or of multi-label runs ``map``, ``parts`` (the metrics; see ``Metrics.result`` and
+        ``run``, ``checkpoint``, ``step``, ``decision``, ``accuracy`` (of clips, by that rule) or of multi-label
+        runs ``map`` (None if the labels of a clip change), ``parts`` (the metrics; see ``Metrics.result`` and
         ``MultiLabelMetrics.result``), ``data`` and ``skipped``.
 
     Raises:
@@ -149,12 +150,13 @@ def _evaluate(
         say(f"skipped: {name} ({why})")
     if rows is not None:
         rows += sorted((row for each in world.gather(mine.rows) for row in each), key=lambda row: row.index)
+    name, suffix = ("map", "_map") if spec.multi_label else ("accuracy", "")
     return {
         "run": str(run),
         "checkpoint": str(path),
         "step": step_of(path),
         "decision": rule,
-        **({"map": metrics[f"clip_{rule}_map"]} if spec.multi_label else {"accuracy": metrics[f"clip_{rule}"]}),
+        name: metrics[f"clip_{rule}{suffix}"] if clips_have_one_label(metrics) else None,
         "parts": {part: metrics},
         "data": identity,
         "skipped": skipped,

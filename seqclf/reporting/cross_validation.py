@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqclf.evaluation.metrics import clips_have_one_label
 from seqclf.reporting.metrics import metric_text, metric_title, test_metrics
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.files import write_csv, write_json
@@ -36,9 +37,8 @@ def summarise(rows: Sequence[tuple[str, dict[str, Any]]], own: Iterable[str] = (
     shared = [key for key, value in folds[0].items() if isinstance(value, float) and all(key in row for row in folds)]
     values = {key: [row[key] for row in folds] for key in shared}
     decision = rows[0][1]["decision"]
-    with_one_label = sum(test_metrics(results)["clips"] for _, results in rows)
     main = ["frame_accuracy", "frame_map", "frame_macro_f1"]
-    if 2 * with_one_label > sum(row["clips"] for row in folds):  # most labels do not change within a clip
+    if clips_have_one_label(*(test_metrics(results) for _, results in rows)):
         main = [f"clip_{decision}", f"clip_{decision}_map", "clip_macro_f1"]
     main += ["edit", "f1_50", "loss", *own]
     return {

@@ -10,6 +10,7 @@ from typing import Any
 from seqclf.reporting.metrics import (
     MULTI_LABEL,
     TITLES,
+    chosen_metrics,
     describe_best,
     is_multi_label,
     ranked_classes,
@@ -90,7 +91,7 @@ def _classes(classes: list[str], metrics: dict[str, Any]) -> tuple[str, str]:
 def _body(results: dict[str, Any], record: dict[str, Any], config: str, figures: list[str]) -> str:
     """The page below its title."""
     data, best, columns = record["data"], results["best"], result_columns(results)
-    rows = result_rows(columns, record.get("metrics", ()))
+    rows = result_rows(columns, chosen_metrics(results, record))
     test = max(n for n, name in enumerate(columns) if name.startswith("test"))
     headline = "".join(
         f"<div><b>{escape(values[test])}</b><span>{escape(title)}</span></div>"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from seqclf.evaluation.metrics import clips_have_one_label
 from seqclf.reporting.page import percent
 from seqclf.runs.folder import RunFolder
 
@@ -77,10 +78,23 @@ def is_multi_label(metrics: dict[str, Any]) -> bool:
     return "frame_map" in metrics
 
 
-def result_rows(parts: dict[str, Any], own: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
-    """The rows of the results table: a title, and a text for each part of the data. ``own``: the user's metrics."""
+def chosen_metrics(results: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    """The metrics that a table of a run always shows: the user's, and the one that chose the best checkpoint."""
+    best = results.get("best")
+    return [*record.get("metrics", ()), *([best["metric"]] if best else [])]
+
+
+def result_rows(parts: dict[str, Any], always: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
+    """The rows of the results table: a title, and a text for each part of the data.
+
+    Metrics of clips are left out if the label of a clip changes.
+
+    Args:
+        parts: the metrics of each part.
+        always: the names of metrics that are not left out.
+    """
     main = parts.get("test") or next(iter(parts.values()))
-    clips = any(part["clips"] for part in parts.values())
+    clips = clips_have_one_label(*parts.values())
     titles = {
         "clips": "clips",
         "frames": "frames (labelled)",
@@ -93,11 +107,11 @@ def result_rows(parts: dict[str, Any], own: Sequence[str] = ()) -> list[tuple[st
         **{name: metric_title(name) for each in OF_CLASSES for name in [f"{'clip' if clips else 'frame'}_{each}"]},
         "loss": "loss",
         **SEGMENTAL,
-        **{name: name for name in own},
+        **{name: metric_title(name) for name in always},
     }
     titles = {name: title for name, title in titles.items() if name in main}
-    if not clips:  # labels per frame: no metrics of clips
-        titles = {name: title for name, title in titles.items() if not name.startswith("clip")}
+    if not clips:
+        titles = {name: title for name, title in titles.items() if name in always or not name.startswith("clip")}
 
     def text(part: dict[str, Any], name: str) -> str:
         return f"{part[name]:,}" if name in ("clips", "frames", "labels") else metric_text(name, part.get(name))
@@ -148,7 +162,7 @@ def print_results(results: dict[str, Any]) -> None:
         table.add_column(name.replace(", ", "\n"), justify="right", style=style, no_wrap=True)
     run = RunFolder(results["run"])
     record = run.read_record() if run.record.exists() else {}
-    for title, values in result_rows(columns, record.get("metrics", ())):
+    for title, values in result_rows(columns, chosen_metrics(results, record)):
         table.add_row(title, *values)
     console.print(table)
     if results.get("best"):

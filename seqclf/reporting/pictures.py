@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqclf.batch import SeqclfError
+from seqclf.evaluation.metrics import clips_have_one_label
 from seqclf.reporting.metrics import MULTI_LABEL, TITLES, ranked_labels
 from seqclf.reporting.style import add_axes, drawable, new_figure, text_width
 from seqclf.runs.folder import RunFolder
@@ -76,7 +77,8 @@ def known_picture(metrics: dict[str, Any]) -> Picture | None:
     """Accuracy by frame index, if clips have more than one frame."""
     from matplotlib.ticker import MaxNLocator
 
-    known, labelled = metrics["known_by_frame"], metrics["accuracy_by_frame"]
+    known = metrics["known_by_frame"] if clips_have_one_label(metrics) else []
+    labelled = metrics["accuracy_by_frame"]
     total = max(len(known), len(labelled))
     if total < 2:
         return None

@@ -10,6 +10,7 @@ from typing import Any
 from seqclf.batch import PeerFailed, SeqclfError
 from seqclf.data import Data
 from seqclf.evaluation.evaluator import possible_metrics
+from seqclf.evaluation.metrics import clips_have_one_label
 from seqclf.experiment.config import Experiment
 from seqclf.runtime.distributed import World
 from seqclf.training.state import TrainState
@@ -40,8 +41,9 @@ def selection_metric(experiment: Experiment, data: Data) -> str | None:
         return None
     decision = data.decision_rule()
     possible = possible_metrics(data.validation, data.num_classes, data.background, decision)
-    over = f"clip_{decision}" if possible["clips"] else "frame"
-    default = f"{over}_map" if data.multi_label else over if possible["clips"] else "frame_accuracy"
+    of_clips = clips_have_one_label(possible)
+    over = f"clip_{decision}" if of_clips else "frame"
+    default = f"{over}_map" if data.multi_label else over if of_clips else "frame_accuracy"
     metric = default if experiment.best_by is None else experiment.best_by
     own = experiment.metrics or {}
     names = [name for name, value in possible.items() if isinstance(value, float)]

@@ -26,7 +26,7 @@ from seqclf.runtime.distributed import World, average_buffers
 from seqclf.runtime.profiling import Profile
 from seqclf.runtime.progress import Display
 from seqclf.training.finite import FiniteCheck
-from seqclf.training.metrics import LOGGED, describe, headline_metrics
+from seqclf.training.metrics import describe, headline_metrics, logged_metrics
 from seqclf.training.most_wrong import most_wrong_frames
 from seqclf.training.selection import OnEvaluation, call_back, choose, has_value
 from seqclf.training.state import TrainState, Window
@@ -120,8 +120,7 @@ class Session:
         self.metrics = {part: metrics}
         own = list(self.experiment.metrics or {})
         own += [metric] if metric is not None and metric not in headline_metrics(metrics, own) else []
-        names = dict.fromkeys([*headline_metrics(metrics, own), *LOGGED])
-        self.writer.add(state.step, part, {name: metrics[name] for name in names if name in metrics})
+        self.writer.add(state.step, part, {name: metrics[name] for name in logged_metrics(metrics, own)})
         self.display.pause(time.perf_counter() - began)
         self.display.say(f"step {state.step}  {part}  {describe(metrics, own)}")
         improved = metric is not None and choose(state, metric, metrics, self.experiment.patience)
