@@ -262,11 +262,19 @@ def test_a_video_in_two_parts_is_refused_unless_a_list_is_measured_again(three_a
     for data in both_sets(three_arrays, test="m.csv"):
         with pytest.raises(SeqclfError, match=r"l\.csv.*m\.csv.*'b(\.npy)?'.*train.*test.*split="):
             data()
-    for data in both_sets(three_arrays):
-        with pytest.raises(SeqclfError, match=r"l\.csv"):
-            data()
+    for data in both_sets(three_arrays, test="m.csv", split="n.csv"):
+        (three_arrays / "n.csv").write_text("path,label\nb,y\n")
+        assert "'b" in data().warning and "train" in data().warning
     for data in both_sets(three_arrays, split="l.csv"):
-        assert "'a" in data().warning and "train" in data().warning
+        assert "the same" in data().warning
+
+
+def test_one_list_for_two_parts_needs_a_column_that_divides_it_or_causes_a_warning(three_arrays):
+    (three_arrays / "l.csv").write_text("path,label\na,x\nb,y\n")
+    labelled, annotated = both_sets(three_arrays)
+    with pytest.raises(SeqclfError, match=r"l\.csv"):
+        labelled()
+    assert "the same" in annotated().warning
 
 
 def test_different_clips_of_a_video_in_two_parts_are_warned_of(three_arrays):

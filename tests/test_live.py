@@ -223,14 +223,22 @@ def test_a_pipe_that_stays_empty_is_an_error_if_a_time_is_set(tool, run, tmp_pat
     assert code == 2 and "pipe: no data for 0.2 s" in errors
 
 
-def feed(monkeypatch, content, tmp_path):
-    """Replaces standard input with the content."""
-    path = tmp_path / "stdin"
-    path.write_bytes(content)
-    monkeypatch.setattr("sys.stdin", path.open("rb"))
+@pytest.fixture
+def feed(monkeypatch, tmp_path):
+    """A function that replaces standard input with a content."""
+    path, opened = tmp_path / "stdin", []
+
+    def replace(content):
+        path.write_bytes(content)
+        opened.append(path.open("rb"))
+        monkeypatch.setattr("sys.stdin", opened[-1])
+
+    yield replace
+    for file in opened:
+        file.close()
 
 
-def test_a_pipe_without_a_frame_is_an_error(tool, run, video, tmp_path, monkeypatch):
+def test_a_pipe_without_a_frame_is_an_error(tool, run, video, tmp_path, monkeypatch, feed):
     """An empty pipe, and MPEG-4 without its header, because it was copied from another container."""
     import av
 
@@ -243,7 +251,7 @@ def test_a_pipe_without_a_frame_is_an_error(tool, run, video, tmp_path, monkeypa
                 copy.mux(packet)
     out = tmp_path / "seen.mp4"
     for content, named in ((b"", "without any data"), ((tmp_path / "copy.ts").read_bytes(), "5 could not be decoded")):
-        feed(monkeypatch, content, tmp_path)
+        feed(content)
         code, printed, errors = tool("stream", run, "-", "--record", out, "--resize", *SIZE, "--device", "cpu")
         assert code == 2 and printed == "" and "error: -: " in errors and named in errors
         assert not out.exists()
@@ -253,9 +261,9 @@ def test_a_pipe_without_a_frame_is_an_error(tool, run, video, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("form", ["matroska", "mpegts"])
-def test_a_stream_that_is_cut_ends_at_its_last_frame(run, tmp_path, monkeypatch, form):
+def test_a_stream_that_is_cut_ends_at_its_last_frame(run, tmp_path, feed, form):
     content = in_form(tmp_path, noise(20, 3, 16, 32), form)
-    feed(monkeypatch, content[: len(content) // 2], tmp_path)
+    feed(content[: len(content) // 2])
     found = list(seqclf.stream(run, "-", resize=SIZE, device="cpu"))
     assert 5 <= len(found) < 15 and [frame.number for frame in found] == list(range(len(found)))
 
@@ -274,12 +282,12 @@ def in_form(folder, frames, form):
 
 
 @pytest.mark.parametrize("form", ["mpegts", "h264"])
-def test_a_stream_whose_size_changes_is_resized_or_refused(tool, run, tmp_path, monkeypatch, form):
+def test_a_stream_whose_size_changes_is_resized_or_refused(tool, run, tmp_path, feed, form):
     """MPEG-TS has timestamps that start again. Raw H.264 has none, and is read at its nominal rate."""
     content = in_form(tmp_path, noise(6, 3, *SIZE), form) + in_form(tmp_path, noise(6, 3, 16, 32), form)
     out = tmp_path / "seen.mkv"
     for words, seen in (([], 6), (["--resize", *SIZE], 12)):
-        feed(monkeypatch, content, tmp_path)
+        feed(content)
         code, printed, errors = tool("stream", run, "-", *words, "--every-frame", "--record", out, "--device", "cpu")
         lines = list(map(json.loads, printed.splitlines()))
         assert [line["frame"] for line in lines] == list(range(seen)) and len(VideoFile(out)) == seen
