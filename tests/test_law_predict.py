@@ -561,10 +561,8 @@ def test_a_source_without_a_reader_is_refused_by_prediction(tmp_path):
         "    for video in found.test.videos: video.source = Own(video.source.path)\n    return found"
     )
     run, files = trained(tmp_path, Row(body, make_folders))
-    failed = predict(run, files, device="cpu")["failed"]
-    assert set(failed) == set(map(str, files)) and all(
-        "Own" in error and "reader()" in error for error in failed.values()
-    )
+    with pytest.raises(SeqclfError, match=rf"{len(files)} files .*{files[0]}.*Own.*reader\(\)"):
+        predict(run, files, device="cpu")
 
 
 def test_data_with_other_classes_is_refused(tmp_path):
@@ -592,8 +590,8 @@ def test_data_that_changed_since_training_is_warned_of(tmp_path):
 @pytest.mark.parametrize("clips", [[[0, 99]], [[-1]], [], [[]]])
 def test_a_sampling_that_leaves_the_video_is_refused(tmp_path, clips):
     run, files = trained(tmp_path, ROWS["folders whole"])
-    failed = predict(run, files[:1], device="cpu", sampling=lambda length, generator: clips)["failed"]
-    assert str(files[0]) in failed
+    with pytest.raises(SeqclfError, match=str(files[0])):
+        predict(run, files[:1], device="cpu", sampling=lambda length, generator: clips)
     with pytest.raises(SeqclfError, match="sampling"):
         len(Videos([Video("a", FrameFolder(files[0]), 0)], lambda length, generator: clips))
 

@@ -18,7 +18,7 @@ import seqclf
 from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError
 from seqclf.experiment.loading import load_experiment
 from seqclf.runtime.random import seeded
-from seqclf.training.checks import warn_if_random
+from seqclf.training.checks import check_model
 from seqclf.training.loop import train
 
 
@@ -153,12 +153,19 @@ class Stateless(nn.Module):
         return x, None
 
 
+class LogitsOnly(torch.nn.Linear):
+    def forward(self, frames, is_first=None, state=None, lengths=None):
+        return super().forward(frames)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
         ({"loss": lambda logits: logits}, "setting loss"),
         ({"data": lambda: 3}, "setting data"),
         ({"model": lambda **sizes: 3}, "setting model"),
+        ({"model": lambda frame_shape, num_classes: torch.nn.Linear(3, 2)}, "Linear.*lengths=None.*logits"),
+        ({"model": lambda frame_shape, num_classes: LogitsOnly(3, 2)}, "LogitsOnly.*must return a tuple"),
         ({"model": partial(FrameSequenceClassifier, temporal=Stateless), "truncate": 2}, "truncate=2"),
     ],
 )
@@ -240,7 +247,7 @@ def test_a_model_that_is_random_in_evaluation_gives_a_warning(tmp_path, temporal
     model = FrameSequenceClassifier(temporal=temporal, frame_shape=(3,), num_classes=2)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        warn_if_random(model, data.test, torch.device("cpu"))
+        check_model(model, data.test, torch.device("cpu"))
     assert any("FrameSequenceClassifier" in str(w.message) for w in found) == warned
     assert model.training
 

@@ -22,6 +22,7 @@ from seqclf.models import (
     FrameSequenceClassifier,
     Normalize,
     TemporalChain,
+    check_temporal,
 )
 
 
@@ -108,6 +109,8 @@ def test_a_missing_size_is_refused_by_the_name_of_its_argument(kwargs, words):
 @pytest.mark.parametrize(
     ("build", "words"),
     [
+        (partial(check_temporal, nn.GRU, input_size=3), r"GRU\(3\) .*hidden_size"),
+        (partial(check_temporal, lambda size: size, input_size=3), "module, .* not 3"),
         (partial(TemporalChain, 4, parts=[TCN]), "TemporalChain: parts"),
         (partial(TemporalChain, 4, parts={"a.b": TCN}), "'a.b'"),
         (partial(TemporalChain, 4, parts={"forward": TCN}), "'forward'"),

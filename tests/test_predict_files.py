@@ -472,8 +472,19 @@ def test_a_source_that_does_not_say_how_files_are_opened_is_refused(runs, tmp_pa
     (tmp_path / "own.py").write_text(CONFIG.replace("def reader(self)", "def not_reader(self)"))
     write_run(tmp_path / "own.py", tmp_path / "run")
     folder = write_folder(tmp_path / "v", noise(5, 3, 8, 10))
-    error = predict(tmp_path / "run", folder, device="cpu")["failed"][str(folder)]
-    assert "Blank" in error and "reader" in error
+    with pytest.raises(SeqclfError, match=rf"{folder}: .*reader.*Blank"):
+        predict(tmp_path / "run", folder, device="cpu")
+
+
+@pytest.mark.parametrize("names", [["absent"], ["absent", "damaged"], []])
+def test_predict_raises_where_no_file_could_be_predicted(runs, tmp_path, names):
+    (tmp_path / "damaged").mkdir()
+    paths = [str(tmp_path / name) for name in names]
+    with pytest.raises(SeqclfError, match=paths[0] if paths else "paths="):
+        predict(runs / "one", paths, device="cpu")
+    if paths:
+        good = write_folder(tmp_path / "good", noise(5, 3, 8, 10))
+        assert set(predict(runs / "one", [*paths, good], device="cpu")["failed"]) == set(paths)
 
 
 def test_a_kind_of_file_that_the_run_has_not_read_is_noted(command, runs, tmp_path):

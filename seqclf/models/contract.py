@@ -14,6 +14,7 @@ An undeclared flag counts as False: such a module always gets whole sequences, a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -50,6 +51,22 @@ def declared_size(module: nn.Module) -> int | None:
     """The module's ``out_features``; None where it declares none."""
     size = getattr(module, "out_features", None)
     return size if isinstance(size, int) else None
+
+
+def check_arguments(model: nn.Module) -> None:
+    """Raises SeqclfError unless a model of clips takes the arguments with which training and evaluation call it."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # not a Python function
+        return
+    try:
+        signature.bind(None, None, None, lengths=None)
+    except TypeError as error:
+        raise SeqclfError(
+            f"setting model: {type(model).__name__}.forward {error}: a model takes (frames, is_first=None, state=None, "
+            "lengths=None) and returns (logits (B, T, K), state); FrameSequenceClassifier makes one from an encoder "
+            "and a temporal model"
+        ) from None
 
 
 def can_stream(temporal: nn.Module) -> bool:

@@ -99,7 +99,8 @@ def predict(
         ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per file), ``failed`` (path -> error).
 
     Raises:
-        SeqclfError: a run can't be loaded; runs do not fit; an argument is wrong. Errors of files are in ``failed``.
+        SeqclfError: a run can't be loaded; runs do not fit; an argument is wrong; there are no files, or none could be
+            predicted and no ``progress`` reports why. Errors of single files are in ``failed``.
     """
     frames: dict[str, Any] = {"transform": transform, "resize": resize, "crop": crop, "crops": crops, "fps": fps}
     frames["video_stream"] = video_stream
@@ -110,7 +111,18 @@ def predict(
     page = None if html is None else _page(html, runs, embed)
     files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress(), page)
     listed = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit, several)
-    return files.predict(as_list(paths), listed)
+    result = files.predict(as_list(paths), listed)
+    if progress is None and not result["videos"]:
+        raise SeqclfError(_none_predicted(result["failed"]))
+    return result
+
+
+def _none_predicted(failed: dict[str, str]) -> str:
+    """Why no file could be predicted: the first error."""
+    if not failed:
+        return "no file to classify: paths= and list_file= name none"
+    first = next(iter(failed.values()))
+    return first if len(failed) == 1 else f"none of {len(failed)} files could be predicted; the first error: {first}"
 
 
 def _page(path: str | Path, runs: FusedRuns, embed: float) -> PredictionPage:

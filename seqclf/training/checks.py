@@ -22,7 +22,7 @@ from seqclf.evaluation.user_metrics import Metric, metric_value
 from seqclf.experiment.build_loss import Loss, ModuleLoss
 from seqclf.experiment.config import Experiment
 from seqclf.models import check_user_temporal, require_streaming
-from seqclf.models.contract import declares
+from seqclf.models.contract import check_arguments, check_result, declares
 from seqclf.runtime.distributed import World
 from seqclf.runtime.random import default_generator, seeded
 from seqclf.training.fitting import part_to_fit
@@ -177,8 +177,13 @@ def check_metrics(metrics: Mapping[str, Metric], num_classes: int, multi_label: 
             )
 
 
-def warn_if_random(model: nn.Module, clips: Clips | Videos, device: torch.device) -> None:
-    """Warns where a model draws random numbers in evaluation, such as by ``F.dropout`` without ``training=``."""
+def check_model(model: nn.Module, clips: Clips | Videos, device: torch.device) -> None:
+    """Calls the model once in evaluation mode, and warns if it draws random numbers, as ``F.dropout`` does by default.
+
+    Raises:
+        SeqclfError: it does not take the arguments of a model, or does not return logits ``(B, T, K)`` and a state.
+    """
+    check_arguments(model)
     dtype = clips.frames.dtype if isinstance(clips, Clips) else clips.frame_dtype
     if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
         return
@@ -186,11 +191,13 @@ def warn_if_random(model: nn.Module, clips: Clips | Videos, device: torch.device
     frames = torch.zeros(1, 2, *clips.frame_shape, dtype=dtype, device=device)
     with seeded(0, device), torch.no_grad():
         generator = default_generator(device)
-        before = generator.get_state()
+        before, result = generator.get_state(), None
         with suppress(Exception):  # a model that can't take two frames; the first step reports what is wrong
-            model.eval()(frames)
+            result = model.eval()(frames)
         drawn = not torch.equal(generator.get_state(), before)
     model.train(training)
+    if result is not None:
+        check_result(model, result, frames.shape)
     if drawn:
         warnings.warn(
             f"{type(model).__name__} draws random numbers in evaluation, so its predictions differ from call to call "
@@ -241,6 +248,6 @@ def check_experiment(
     part_to_fit(model)
     check_user_temporal(model)
     check_equal_lengths(experiment, data, model)
-    warn_if_random(model, data.test, device)
+    check_model(model, data.test, device)
     if experiment.truncate is not None:
         require_streaming(model, f"setting truncate={experiment.truncate}")
