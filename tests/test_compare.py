@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import statistics
+import sys
 
 import pytest
 
@@ -11,6 +12,7 @@ import seqclf
 from seqclf import SeqclfError
 from seqclf.experiment.rendering import render
 from seqclf.reporting.comparison import settings_of_config
+from seqclf.reporting.comparison_table import print_comparison, table_of
 
 CONFIG = """
 from functools import partial
@@ -24,6 +26,13 @@ def get_config() -> Experiment:
     )
 """
 BASE = {"root": "here", "size": 64, "hidden": 8, "more": "", "seed": 0}
+
+
+def add_best(run, step, **parts):
+    """Gives a run a best checkpoint; ``parts``: its accuracy of clips by part."""
+    results = json.loads((run / "results.json").read_text())
+    best = {"step": step, "parts": {part: {"clip_last": value} for part, value in parts.items()}}
+    (run / "results.json").write_text(json.dumps({**results, "best": best}))
 
 
 def make_run(folder, accuracy, finished=True, **settings):
@@ -94,22 +103,64 @@ def test_the_files_show_the_rows(tmp_path, tool):
     assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_many_settings_are_left_to_the_files(tmp_path, tool):
-    more = [{"more": "", "size": 8}, {"more": "".join(f", option_{n}=1" for n in range(9)), "size": 9}]
-    runs = [make_run(tmp_path / f"r{n}", None, **settings) for n, settings in enumerate(more)]
+def test_the_terminal_shows_the_columns_that_fit_and_counts_the_others(tmp_path, tool):
+    long = "x" * 200
+    more = [{"more": "", "root": long}, {"more": "".join(f", option_{n}=1" for n in range(20)), "hidden": 16}]
+    runs = [make_run(tmp_path / f"r{n}", 0.125, **settings) for n, settings in enumerate(more)]
     code, out, _ = tool("compare", *runs, "--out", tmp_path / "out")
-    assert code == 0 and max(map(len, out.splitlines())) <= 160
-    assert "option_8" in (tmp_path / "out" / "index.html").read_text()
+    assert code == 0 and max(map(len, out.splitlines()[:-1])) <= 160
+    assert "12.50 %" in out and "hidden" in out and "option_" in out
+    columns = table_of(seqclf.compare(runs))
+    (line,) = (line for line in out.splitlines() if line.startswith("not shown"))
+    settings, metrics = map(int, re.findall(r"\d+", line))
+    (first,) = (line for line in out.splitlines() if line.startswith(" r0"))
+    assert len(columns) - settings - metrics == len(re.split(r"\s{2,}", first.strip()))
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "option_19" in page and long in page
 
 
-def test_the_printed_test_metrics_are_those_of_the_best_checkpoint(tmp_path, tool):
-    runs = [make_run(tmp_path / name, 0.5) for name in "ab"]
-    results = json.loads((runs[0] / "results.json").read_text())
-    best = {"step": 5, "metric": "clip_last", "value": 0.75, "parts": {"test": {"clip_last": 0.375}}}
-    (runs[0] / "results.json").write_text(json.dumps({**results, "best": best}))
+def test_no_heading_and_no_value_is_broken_in_a_narrow_terminal(tmp_path, capsys, monkeypatch):
+    runs = [make_run(tmp_path / ("name" * 20), 0.125), make_run(tmp_path / "b", 0.5, finished=False)]
+    rows = seqclf.compare(runs)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    for width in (40, 60, 80, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_comparison(rows)
+        out = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out)
+        assert "12.50 %" in out and "clip by last" in out
+        assert max(map(len, out.splitlines()[:-1])) <= width
+
+
+def test_a_row_shows_one_checkpoint_the_best_if_there_is_one(tmp_path, tool):
+    runs = [make_run(tmp_path / name, 0.5, size=size) for size, name in enumerate("ab")]
+    add_best(runs[0], 5, validation=0.75, test=0.375)
     _, out, _ = tool("compare", *runs, "--out", tmp_path / "out")
     first, second = (line for line in out.splitlines() if line[1:3] in ("a ", "b "))
-    assert ("37.50 %" in first, "50.00 %" in second) == (True, True) and "best" not in out
+    assert "5 (best)" in first and "37.50 %" in first and "50.00 %" not in first
+    assert "best" not in second and "50.00 %" in second
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<td>5 (best)</td>" in page and "37.50 %" in page and "best_" not in page
+    with (tmp_path / "out" / "comparison.csv").open() as stream:
+        row, other = csv.DictReader(stream)
+    assert (row["step"], row["test.clip_last"]) == ("10", "0.5")
+    assert (row["best_step"], row["best_validation.clip_last"], row["best_test.clip_last"]) == ("5", "0.75", "0.375")
+    assert (other["best_step"], other["best_test.clip_last"]) == ("", "")
+
+
+def test_the_mean_of_best_checkpoints_is_marked_as_such(tmp_path):
+    runs = [make_run(tmp_path / f"{seed}", 0.5, seed=seed) for seed in range(2)]
+    for seed, run in enumerate(runs):
+        add_best(run, 5 + seed, test=0.25 + seed / 2)
+    columns = table_of(rows := seqclf.compare(runs))
+    assert columns["step"] == ["5 (best)", "6 (best)", "best"]
+    assert columns["test.clip_last"][2].startswith("50.00 % ± 35")
+    assert (rows[2]["step"], rows[2]["best_step"], rows[2]["test.clip_last_sd"]) == (10, None, 0)
+
+
+def test_a_run_that_is_given_twice_counts_once(tmp_path):
+    run = make_run(tmp_path / "a", 0.5)
+    (row,) = seqclf.compare([run, tmp_path / "." / "a", str(run)])
+    assert row["runs"] == 1
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ examples:
   seqclf compare runs/small runs/large --out comparison
 
 Prints a table and writes comparison.csv, curves.png and index.html into --out. Folders that are no runs, and
-runs that have not been evaluated yet, are skipped.
+runs that have not been evaluated yet, are skipped. The metrics shown are those of a run's best checkpoint, if it has
+one; comparison.csv has those of the last step, too.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--out", default="comparison", metavar="DIR", help="the folder to write (default: comparison)")
     args = parser.parse_args(words)
 
-    from seqclf.reporting.compare_runs import print_comparison
     from seqclf.reporting.comparison import has_figures
+    from seqclf.reporting.comparison_table import print_comparison
     from seqclf.runtime.text import counted
 
     for run in args.runs:

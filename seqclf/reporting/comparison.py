@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ METRICS = (
 )
 """The metrics of a comparison, by their names in ``results.json``; those of frames only where clips have none."""
 
-PARTS = ("validation", "test", "best_test")
-"""The parts of the data after the last step, and the test part with the best checkpoint."""
+PARTS = ("validation", "test")
+BEST = "best_"
+"""Names that begin with it are of the best checkpoint: ``best_step``, ``best_test.clip_last``."""
 Row = dict[str, Any]
 
 
@@ -40,14 +41,16 @@ class Run:
         name: the name of its folder, made unique.
         settings: dotted name -> value as Python text, such as ``{"model.temporal.hidden": "100"}``.
         step: the last step with metrics.
+        best_step: the step of the best checkpoint, if there is one.
         finished: whether the run has reached its last step.
-        metrics: ``{"test.clip_last": 0.99, ...}``.
+        metrics: ``{"test.clip_last": 0.98, ...}`` of the last step; ``{"best_test.clip_last": 0.99, ...}`` of the best.
         curves: the lines of ``metrics.jsonl`` by part of the data.
     """
 
     name: str
     settings: dict[str, str]
     step: int
+    best_step: int | None
     finished: bool
     metrics: dict[str, float]
     curves: dict[str, list[dict[str, Any]]]
@@ -69,14 +72,16 @@ def read_run(path: str | Path, name: str) -> Run:
     """
     folder = RunFolder.open(path)
     curves = curves_by_part(folder.read_metrics())
+    best = None
     if folder.has_results():
         results = folder.read_results()
-        step, parts = results["step"], dict(results["parts"])
-        if results.get("best"):
-            parts["best_test"] = results["best"]["parts"]["test"]
+        step, parts, best = results["step"], dict(results["parts"]), results.get("best")
+        if best:
+            parts |= {f"{BEST}{part}": metrics for part, metrics in best["parts"].items()}
     else:
-        parts = {part: lines[-1] for part, lines in curves.items() if part != "train"}
-        step = max((line["step"] for line in parts.values()), default=0)
+        last = {part: lines[-1] for part, lines in curves.items() if part != "train"}
+        step = max((line["step"] for line in last.values()), default=0)
+        parts = {part: line for part, line in last.items() if line["step"] == step}
     own = folder.read_record().get("metrics", ())
     metrics = {
         f"{part}.{name}": values[name]
@@ -87,7 +92,7 @@ def read_run(path: str | Path, name: str) -> Run:
     if not metrics:
         raise SeqclfError(f"{path} has no metrics yet: it stopped before its first evaluation")
     settings = settings_of_config(folder.read_config(), folder.config)
-    return Run(name, settings, step, folder.has_results(), metrics, curves)
+    return Run(name, settings, step, best["step"] if best else None, folder.has_results(), metrics, curves)
 
 
 def settings_of_config(text: str, name: str | Path = "config.py") -> dict[str, str]:
@@ -147,24 +152,25 @@ def comparison_rows(runs: Sequence[Run]) -> list[Row]:
     """One row for each run, and one for each group of several seeds: mean and sample standard deviation."""
     settings = differing(runs)
     found = dict.fromkeys(name for run in runs for name in run.metrics)
-    names = sorted(found, key=lambda name: PARTS.index(name.partition(".")[0]))
+    parts = (*PARTS, *(f"{BEST}{part}" for part in PARTS))
+    names = sorted(found, key=lambda name: parts.index(name.partition(".")[0]))
+    with_best = any(run.best_step is not None for run in runs)
     rows = []
     for group in seed_groups(runs):
         for run in group:
-            shown = {name: run.settings.get(name) for name in settings}
-            metrics = {name: run.metrics.get(name) for name in names}
-            rows.append({"run": run.name, "runs": 1, "step": run.step, "finished": run.finished, **shown, **metrics})
+            row = {"run": run.name, "runs": 1, **_steps([run], with_best), "finished": run.finished}
+            row |= {name: run.settings.get(name) for name in settings}
+            rows.append(row | {name: run.metrics.get(name) for name in names})
         if len(group) > 1:
-            rows.append(_mean_row(group, settings, names))
+            rows.append(_mean_row(group, settings, names, with_best))
     return rows
 
 
-def _mean_row(group: Sequence[Run], settings: Sequence[str], names: Sequence[str]) -> Row:
+def _mean_row(group: Sequence[Run], settings: Sequence[str], names: Sequence[str], with_best: bool) -> Row:
     same = {name: group[0].settings.get(name) for name in settings}
     if "seed" in same:
         same["seed"] = ", ".join(run.settings.get("seed", "0") for run in group)
-    steps = {run.step for run in group}
-    row: Row = {"run": f"mean of {len(group)}", "runs": len(group), "step": steps.pop() if len(steps) == 1 else None}
+    row: Row = {"run": f"mean of {len(group)}", "runs": len(group), **_steps(group, with_best)}
     row |= {"finished": group[0].finished, **same}
     for name in names:
         values = [run.metrics[name] for run in group if name in run.metrics]
@@ -173,8 +179,23 @@ def _mean_row(group: Sequence[Run], settings: Sequence[str], names: Sequence[str
     return row
 
 
+def _steps(group: Sequence[Run], with_best: bool) -> Row:
+    """The last and the best step; None where the runs differ."""
+    last, best = {run.step for run in group}, {run.best_step for run in group}
+    row: Row = {"step": last.pop() if len(last) == 1 else None}
+    return row | ({f"{BEST}step": best.pop() if len(best) == 1 else None} if with_best else {})
+
+
+def main_metric(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy (or mAP) of clips by their last frame, unless more runs have only that of frames."""
+
+    def count(name: str) -> int:
+        return sum(any(each.get(f"{part}.{name}") is not None for part in PARTS) for each in metrics)
+
+    return max(("clip_last", "frame_accuracy", "clip_last_map", "frame_map"), key=count)
+
+
 def column_title(name: str) -> str:
     """The heading of a metric's column: "test: clip by last frame" for ``test.clip_last``."""
     part, metric = name.split(".", 1)
-    part = part.replace("best_test", "test, best step")
     return f"{part}: {metric_title(metric)}"
