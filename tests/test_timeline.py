@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.reporting.style import PALETTE, picture_style
+from seqclf.reporting.style import PALETTE, class_colour, class_line, picture_style
 from seqclf.reporting.timeline import BACKGROUND, OTHERS, draw_timeline, timeline
 
 
@@ -111,10 +111,18 @@ def test_a_class_has_one_colour_in_curves_names_and_bars():
     assert named == {f"class_{k}": colour for k, colour in by_class.items()}
 
 
+def test_a_class_has_the_colour_of_its_index_in_every_video_and_in_the_page():
+    for p in (torch.eye(20)[[3, 3, 9]], torch.eye(20)[[9, 9, 9, 3]]):
+        figure = drawn(p, names(20), top=2)
+        named = {text.get_text(): to_hex(text.arrow_patch.get_edgecolor()) for text in figure.axes[0].texts}
+        assert named == {"class_3": class_colour(3), "class_9": class_colour(9)}
+    assert len({(class_colour(k), class_line(k)) for k in range(96)}) == 96
+
+
 def test_classes_without_a_curve_are_grey_and_the_background_is_lightest():
     p = torch.eye(4)[[0] * 9 + [1] * 6 + [2] * 3 + [3]]
     figure = drawn(p, names(4), top=1, background=[0])
-    assert [colour for _, _, colour in spans(figure.axes[1])] == [BACKGROUND, PALETTE[0], OTHERS[0], OTHERS[1]]
+    assert [colour for _, _, colour in spans(figure.axes[1])] == [BACKGROUND, PALETTE[1], OTHERS[0], OTHERS[1]]
     assert "grey: other classes\nlightest: background" in {text.get_text() for text in figure.axes[1].texts}
 
 

@@ -18,6 +18,7 @@ from seqclf.data.video_file import VideoFile
 from seqclf.prediction.clips import SourcePrediction
 from seqclf.prediction.file_frames import file_frames, on_file
 from seqclf.prediction.page import PredictionPage
+from seqclf.reporting.style import class_colour
 
 HOSTILE = "</script><b>x</b><!--"
 CLASSES = ("walk", HOSTILE, "run")
@@ -83,6 +84,7 @@ def test_the_page_stores_spans_errors_and_times(page):
     assert data_of(page, 1)[1]["times"] == {"first": 0.0, "period": pytest.approx(0.1)}
     assert [video["score"] for video in summary["videos"]] == ["80.8 %", "80.8 %", ""]
     assert summary["classes"] == list(CLASSES)
+    assert [light for light, _ in summary["colours"]] == [class_colour(k) for k in range(3)]
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.read_text(encoding="utf-8"))  # works offline
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.evaluation.multi_label import Threshold, as_thresholds
-from seqclf.reporting.style import PALETTE, drawable
+from seqclf.reporting.style import class_colour, drawable
 from seqclf.reporting.timeline import BACKGROUND, COLUMNS, INK, Array, as_probabilities, layout, save, scales
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def draw_label_timeline(
     figure, (axes,) = layout([0.42 * len(shown) + 0.3], title, fps is not None)
     names = drawable(classes, 24)
     for row, k in enumerate(reversed(shown)):
-        _row(axes, row, p[:, k], least[k], None if known is None else known[:, k], PALETTE[k % len(PALETTE)])
+        _row(axes, row, p[:, k], least[k], None if known is None else known[:, k], class_colour(k))
     axes.set_yticks([row + 0.5 for row in range(len(shown))], [names[k] for k in reversed(shown)], parse_math=False)
     axes.set(ylim=(0, len(shown)), xlim=(-0.5, len(p) - 0.5))
     axes.grid(False)

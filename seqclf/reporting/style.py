@@ -20,6 +20,10 @@ STYLE = {
 }
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b35c90", "#e69f00", "#56b4e9", "#5a3e99", "#8c564b")
 """Okabe and Ito's colours, safe for colour-blind readers, without black and yellow (too close to ink and paper)."""
+SHADES = {False: (0.0, -0.35, 0.45), True: (0.4, 0.1, 0.7)}
+"""How far each repetition of the palette is moved to black (-1) or white (1), on white and on dark paper."""
+DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (2, 1.5), (6, 2, 1.5, 2))
+"""The lines of curves; the first one is solid."""
 
 _DRAWING = threading.Lock()
 """Matplotlib's style is global: one thread draws at a time."""
@@ -52,6 +56,19 @@ def png_of(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
     return stream.getvalue()
+
+
+def class_colour(k: int, dark: bool = False) -> str:
+    """The colour of class ``k`` in all pictures: the palette, then its colours darker, then lighter, and so on."""
+    number, shades = k // len(PALETTE), SHADES[dark]
+    shade, colour = shades[number % len(shades)], PALETTE[k % len(PALETTE)]
+    end = 255 if shade > 0 else 0
+    return "#" + "".join(f"{round(value + abs(shade) * (end - value)):02x}" for value in bytes.fromhex(colour[1:]))
+
+
+def class_line(k: int) -> tuple[float, ...]:
+    """The dashes of the curve of class ``k``, in line widths: they tell classes of the same colour apart."""
+    return DASHES[k // (len(PALETTE) * len(SHADES[False])) % len(DASHES)]
 
 
 def text_width(texts: Iterable[str], size: float) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.evaluation.segment_metrics import Labels, segments
-from seqclf.reporting.style import PALETTE, drawable, drawable_text, picture_style, text_width
+from seqclf.reporting.style import PALETTE, class_colour, class_line, drawable, drawable_text, picture_style, text_width
 from seqclf.runtime.files import replacing
 
 if TYPE_CHECKING:
@@ -91,14 +91,15 @@ def draw_timeline(
 
     The classes with curves are those with the highest sum of mean probability, share of predicted frames and share of
     true frames. If there are more frames than columns, a curve is the mean over each column, inside a band from the
-    minimum to the maximum. A class has the same colour everywhere. Classes without a curve are grey.
+    minimum to the maximum. A class has the same colour in the pictures of all videos. Classes without a
+    curve are grey.
 
     Args:
         probabilities: ``(T, K)`` float, from 0 to 1.
         classes: the K names.
         truth: ``(T,)`` int, the true classes; frames with ``IGNORE`` are blank. None: no such row.
         fps: frames per second, for a scale in seconds.
-        top: the largest number of curves; there are 8 colours.
+        top: the largest number of curves, at most 8.
         predicted: ``(T,)`` int, the predicted classes, such as smoothed ones. None: the most probable class.
         background: classes drawn in the lightest grey, without a curve.
 
@@ -115,12 +116,12 @@ def draw_timeline(
         rows["true"] = _labels(truth, T, K, "truth")
     plain = set(background)
     shown = _classes_with_curves(p, rows.values(), plain, top)
-    colours = dict.fromkeys(plain, BACKGROUND) | dict(zip(shown, PALETTE, strict=False))
+    colours = dict.fromkeys(plain, BACKGROUND) | {k: class_colour(k) for k in shown}
     names = drawable(classes, 24)
 
     figure, (above, *bars) = layout([2.5] + [0.3] * len(rows), title, fps is not None)
     for k in reversed(shown):
-        _curve(above, 100 * p[:, k], colours[k])
+        _curve(above, 100 * p[:, k], colours[k], class_line(k))
     above.set(ylabel="probability (%)", ylim=(-2, 102), xlim=(-0.5, T - 0.5))
     above.tick_params(bottom=False)
     _name_curves(above, [(100 * p[-1, k], names[k], colours[k]) for k in shown])
@@ -181,16 +182,16 @@ def _columns(T: int) -> Array:
     return np.linspace(0, T, min(T, COLUMNS) + 1).astype(np.int64)
 
 
-def _curve(axes: Axes, values: Array, colour: str) -> None:
+def _curve(axes: Axes, values: Array, colour: str, dashes: tuple[float, ...]) -> None:
     T = len(values)
     if T <= 2 * COLUMNS:
-        axes.plot(np.arange(T), values, ".-" if T <= 80 else "-", ms=4, lw=1.4, color=colour)
+        axes.plot(np.arange(T), values, ".-" if T <= 80 else "-", ms=4, lw=1.4, color=colour, dashes=dashes)
         return
     edges = _columns(T)
     middles, starts = (edges[:-1] + edges[1:] - 1) / 2, edges[:-1]
     low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
     axes.fill_between(middles, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.plot(middles, np.add.reduceat(values, starts) / np.diff(edges), lw=1.2, color=colour)
+    axes.plot(middles, np.add.reduceat(values, starts) / np.diff(edges), lw=1.2, color=colour, dashes=dashes)
 
 
 def _name_curves(axes: Axes, ends: list[tuple[float, str, str]]) -> None:

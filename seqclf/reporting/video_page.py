@@ -17,6 +17,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE
 from seqclf.evaluation.segment_metrics import segments
 from seqclf.reporting.page_media import Media
+from seqclf.reporting.style import class_colour, class_line
 from seqclf.reporting.timeline import Array
 from seqclf.runtime.files import write_atomic
 
@@ -119,6 +120,8 @@ class VideoPage:
         head = {
             "about": about,
             "classes": self.classes,
+            "colours": [[class_colour(k, dark) for dark in (False, True)] for k in range(len(self.classes))],
+            "dashes": [class_line(k) for k in range(len(self.classes))],
             "multi_label": self.multi_label,
             "background": self.background,
             "videos": self._videos,
