@@ -54,6 +54,8 @@ def test_every_command_has_help_with_examples(command, tool):
         (["tain"], "train"),
         (["xyz"], "evaluate"),
         (["train", "--stepz"], "--stepz"),
+        (["evaluate"], "required: run ("),
+        (["export"], "required: run ("),
         (["train"], "--config"),
         (["train", "--workdir", "no_run", "--resume"], "no_run"),
         (["report", "no_run"], "no_run"),

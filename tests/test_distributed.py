@@ -167,7 +167,7 @@ def test_a_restart_needs_a_run_folder(torchrun, tmp_path):
     done = torchrun(
         2, ROOT / "tools" / "train.py", "--config", ROOT / "configs" / "mnist_perframe.py", "steps=1", restarts=1
     )
-    assert "error: torchrun --max-restarts needs --workdir DIR" in done.stderr
+    assert "error: torchrun --max-restarts needs workdir= (--workdir DIR)" in done.stderr
     assert done.stderr.count("error: ") == 2, "once by each of the two starts"
 
 

@@ -110,7 +110,10 @@ def test_a_missing_size_is_refused_by_the_name_of_its_argument(kwargs, words):
     ("build", "words"),
     [
         (partial(check_temporal, nn.GRU, input_size=3), r"GRU\(3\) .*hidden_size"),
-        (partial(check_temporal, lambda size: size, input_size=3), "module, .* not 3"),
+        (partial(GRU, 3, "4"), "GRU: hidden .* '4'"),
+        (partial(FrameSequenceClassifier, temporal=partial(GRU, hiden=4), frame_shape=(7,)), r"GRU\(7\) .*'hiden'"),
+        (partial(FrameSequenceClassifier, encoder=lambda shape: 3, frame_shape=(7,)), "encoder: .* module"),
+        (partial(check_temporal, lambda size: size, input_size=3), "must return a module, not int"),
         (partial(TemporalChain, 4, parts=[TCN]), "TemporalChain: parts"),
         (partial(TemporalChain, 4, parts={"a.b": TCN}), "'a.b'"),
         (partial(TemporalChain, 4, parts={"forward": TCN}), "'forward'"),

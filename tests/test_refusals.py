@@ -173,11 +173,11 @@ from seqclf import Clips, Data, Experiment, FrameSequenceClassifier
 def read(path):
     return [len(line) for line in open(path)]
 
-def data(path="there.csv", key="x"):
+def data(path="there.csv", key="x", clips=4):
     {"x": 0}[key]
     read(path)
-    clips = Clips(torch.zeros(4, 2, 3), torch.arange(4) % 2)
-    return Data(clips, clips, ["a", "b"], "own")
+    part = Clips(list(torch.zeros(clips, 2, 3)), torch.arange(clips) % 2)
+    return Data(part, part, ["a", "b"], "own")
 
 def falling(step, steps):
     return 1 / (1 - step)
@@ -194,6 +194,7 @@ def get_config():
     [
         ("data.path=none.csv", ("setting data: FileNotFoundError", "'none.csv'", "own.py, line 6)")),
         ("data.key=y", ("setting data: KeyError: 'y'", "own.py, line 9)")),
+        ("data.clips=0", ("at least one clip", "own.py, line 11)")),
     ],
 )
 def test_an_error_in_a_function_of_data_is_named_by_its_line(refused, tool, tmp_path, monkeypatch, override, named):

@@ -30,7 +30,7 @@ def main(words: Sequence[str]) -> int:
     add("--pool", action="store_true", help="make the folds from all clips, not only from the training part")
     add("--workdir", metavar="DIR", help="the folder of the runs (default: runs/<config>_folds)")
     add("--device", default="auto", metavar="D", help="auto (default), cpu, cuda or cuda:<n>")
-    add("settings", nargs="*", metavar="key=value", help="settings of the config, as in seqclf train")
+    add("settings", nargs="*", default=[], metavar="key=value", help="settings of the config, as in seqclf train")
     args = parser.parse_intermixed_args(words)
 
     from seqclf.reporting.cross_validation import print_summary

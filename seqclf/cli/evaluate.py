@@ -20,7 +20,7 @@ def main(words: Sequence[str]) -> int:
     parser = make_parser("evaluate", __doc__)
     add = parser.add_argument
     add("run", help="the run folder")
-    add("settings", nargs="*", metavar="key=value", help="changes of the run's config, as in training")
+    add("settings", nargs="*", default=[], metavar="key=value", help="changes of the run's config, as in training")
     add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--part", default="test", choices=("test", "validation", "train"), help="default: test")
     add(

@@ -48,6 +48,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument(
         "settings",
         nargs="*",
+        default=[],
         metavar="key=value",
         help="settings of the config by dotted name, such as steps=500 optimizer.lr=0.01 data.root=DIR",
     )

@@ -35,7 +35,7 @@ def as_frames(frames: Array | Sequence[Array]) -> tuple[Tensor, Tensor | None, l
     if isinstance(frames, (list, tuple)) or (isinstance(frames, np.ndarray) and frames.dtype == object):
         clips = [as_tensor(clip, f"clip {i}") for i, clip in enumerate(frames)]
         if not clips:
-            raise SeqclfError("the data set is empty: the list of clips has none")
+            raise SeqclfError("the list of clips is empty, expected at least one clip (T, *frame_shape)")
         if all(clip.dim() == 0 for clip in clips):
             raise SeqclfError("frames are a list of numbers, expected a list of clips (T, *frame_shape)")
         clips = [clip[:, None] if clip.dim() == 1 else clip for clip in clips]

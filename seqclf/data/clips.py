@@ -15,6 +15,7 @@ from seqclf.data.labelling import Labelled, Labelling, last_frame
 from seqclf.data.multi_label import as_multi_labels, check_columns, frame_labels
 from seqclf.data.order import sample_order
 from seqclf.data.source import Source
+from seqclf.runtime.text import class_range
 
 
 class Clips:
@@ -141,7 +142,7 @@ class Clips:
             from_1 = int(known.min()) == 1 and int(known.max()) == num_classes
             raise SeqclfError(
                 f"{name}: label {int(self.labels[at])} of sample {at[0]} is out of range: "
-                f"there are {num_classes} classes, 0 to {num_classes - 1}"
+                + class_range(num_classes)
                 + ("; labels seem to count from 1: subtract 1" if from_1 else "")
             )
 

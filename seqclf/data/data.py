@@ -139,7 +139,7 @@ class Data:
             if clips.frame_shape != self.train.frame_shape:
                 raise SeqclfError(
                     f"{self.source}: train clips have frames of shape {self.train.frame_shape}, but {name} clips have "
-                    f"{clips.frame_shape}: {one_shape(clips.frame_shape)}"
+                    f"{clips.frame_shape}: {one_shape(clips.frame_shape, isinstance(clips, Clips))}"
                 )
         return {
             "source": self.source,

@@ -79,8 +79,10 @@ class Video:
     labels: int | Tensor | None = None
 
 
-def one_shape(shape: Sequence[int]) -> str:
-    """How to give frames of different shapes one shape, for errors."""
+def one_shape(shape: Sequence[int], in_memory: bool = False) -> str:
+    """How to give frames of different shapes one shape, for errors about clips in memory or videos."""
+    if in_memory:
+        return "all clips must have frames of one shape"
     if len(shape) == 1:
         return "all videos must have the same number of features; layout= names the axes of arrays"
     return "resize or crop them to one shape (transform=)"

@@ -24,6 +24,7 @@ from seqclf.data.source import NewArray, Video, one_shape
 from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
 from seqclf.runtime.random import random_state, seeded
+from seqclf.runtime.text import class_range
 
 Sample = tuple[int, Tensor, Tensor | int]
 """The sample number, the frames ``(t, *frame_shape)``, and the label, or labels ``(t,)`` or ``(t, K)``."""
@@ -320,7 +321,7 @@ class Videos:
                 check_columns(labels, num_classes, f"{name}, {video.name}")
             wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= (2 if self.multi_label else num_classes)))]
             if len(wrong):
-                classes = f"there are {num_classes} classes, 0 to {num_classes - 1}"
+                classes = class_range(num_classes)
                 raise SeqclfError(
                     f"{name}: label {int(wrong[0])} of {video.name} is out of range: "
                     f"{'multi-label labels are 0, 1 or IGNORE' if self.multi_label else classes}"

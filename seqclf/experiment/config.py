@@ -175,8 +175,11 @@ def build(name: str, part: Callable[..., Any], *args: Any, **keywords: Any) -> A
     """
     try:
         return part(*args, **keywords)
-    except SeqclfError:
-        raise
+    except SeqclfError as error:
+        line = _line(part, error)
+        if not line or type(error) is not SeqclfError:
+            raise
+        raise SeqclfError(f"{error}{line}") from error
     except Exception as error:  # user code
         reason = " ".join(str(error).split())
         raise SeqclfError(f"setting {name}: {type(error).__name__}: {reason}{_line(part, error)}") from error

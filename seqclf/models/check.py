@@ -10,7 +10,7 @@ from torch import nn
 
 from seqclf.batch import SeqclfError
 from seqclf.models.classifier import FrameSequenceClassifier
-from seqclf.models.contract import declared_size
+from seqclf.models.contract import build_part, declared_size
 from seqclf.models.laws import LAWS, Subject
 
 
@@ -103,7 +103,7 @@ def check_temporal(
         raise SeqclfError(f"check_temporal: frames must be at least 8, not {frames}")
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
-        subject = _subject(_built(module, input_size), input_size, frames)
+        subject = _subject(build_part("check_temporal", module, input_size), input_size, frames)
         results = tuple(_check(subject, name, tolerance) for name in names)
     report = TemporalReport(subject.name, results)
     if raise_error and not report.passed:
@@ -154,25 +154,6 @@ def _broken(report: TemporalReport) -> str:
     broken = [result for result in report.results if not result.passed]
     laws = "; ".join(f"{r.law} ({r.statement}), largest difference {r.difference:.2g}" for r in broken)
     return f"{report.name} breaks {'a law' if len(broken) == 1 else f'{len(broken)} laws'} of temporal models: {laws}"
-
-
-def _built(module: nn.Module | Callable[[int], nn.Module], input_size: int) -> nn.Module:
-    """The module, built with ``input_size`` if it is a class or a function."""
-    if isinstance(module, nn.Module):
-        return module
-    try:
-        built = module(input_size)
-    except SeqclfError:
-        raise
-    except Exception as error:  # user code
-        name = getattr(getattr(module, "func", module), "__name__", type(module).__name__)
-        raise SeqclfError(
-            f"check_temporal: {name}({input_size}) fails: {type(error).__name__}: {error} (functools.partial gives it "
-            "further arguments)"
-        ) from error
-    if not isinstance(built, nn.Module):
-        raise SeqclfError(f"check_temporal: expected a module, or a function that returns one, not {built!r}")
-    return built
 
 
 def _subject(module: nn.Module, input_size: int, frames: int) -> Subject:

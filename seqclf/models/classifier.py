@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqclf.batch import SeqclfError, valid_frames
-from seqclf.models.contract import State, can_stream, check_encoded, check_result, check_sequences, declares
+from seqclf.models.contract import State, build_part, can_stream, check_encoded, check_result, check_sequences, declares
 from seqclf.models.encoder import Flatten
 from seqclf.models.identity import Identity
 from seqclf.models.preprocess import Normalize
@@ -77,13 +77,13 @@ class FrameSequenceClassifier(nn.Module):
         if not isinstance(encoder, nn.Module):
             if frame_shape is None:
                 raise SeqclfError("FrameSequenceClassifier needs frame_shape= to build its encoder")
-            encoder = encoder(self.frame_shape)
+            encoder = build_part("encoder", encoder, tuple(frame_shape))
         self.encoder = encoder
         self.channels_last = channels_last
         if channels_last:
             encoder.to(memory_format=torch.channels_last)
-        if not isinstance(temporal, nn.Module):
-            temporal = temporal(self.feature_size())
+        if not isinstance(temporal, nn.Module):  # an encoder whose size is unknown needs it only here
+            temporal = build_part("temporal", temporal, self.feature_size())
         self.temporal = temporal
         self.head = _head(head, temporal, self.feature_size, num_classes)
         if not isinstance(refine, (list, tuple)):
@@ -243,5 +243,5 @@ def _stage(temporal: Part, head: Part, num_classes: int | None, activation: Call
     """A refinement stage, which reads the classes."""
     if isinstance(head, nn.Module) or num_classes is None:
         raise SeqclfError("FrameSequenceClassifier: refine= needs head= as a class or function, and num_classes=")
-    temporal = temporal if isinstance(temporal, nn.Module) else temporal(num_classes)
+    temporal = build_part("refine", temporal, num_classes)
     return Stage(temporal, _head(head, temporal, lambda: num_classes, num_classes), num_classes, activation)

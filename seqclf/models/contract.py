@@ -15,7 +15,7 @@ An undeclared flag counts as False: such a module always gets whole sequences, a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -51,6 +51,31 @@ def declared_size(module: nn.Module) -> int | None:
     """The module's ``out_features``; None where it declares none."""
     size = getattr(module, "out_features", None)
     return size if isinstance(size, int) else None
+
+
+def build_part(owner: str, part: nn.Module | Callable[..., nn.Module], size: int | Sequence[int]) -> nn.Module:
+    """A part of a model, built with the size of its input if it is a class or a function.
+
+    Args:
+        owner: what the part is given to; the first word of errors.
+        part: a module, or a class, function or ``functools.partial`` that returns one.
+        size: the argument of the call.
+
+    Raises:
+        SeqclfError: the call fails, or returns no module.
+    """
+    if isinstance(part, nn.Module):
+        return part
+    name = getattr(getattr(part, "func", part), "__name__", type(part).__name__)
+    try:
+        module = part(size)
+    except SeqclfError:
+        raise
+    except Exception as error:  # user code
+        raise SeqclfError(f"{owner}: {name}({size}) fails: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise SeqclfError(f"{owner}: {name}({size}) must return a module, not {_describe(module)}")
+    return module
 
 
 def check_arguments(model: nn.Module) -> None:

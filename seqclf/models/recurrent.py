@@ -36,8 +36,8 @@ class _Recurrent(nn.RNNBase):
         projection: bool = False,
     ) -> None:
         name = type(self).__name__
-        if hidden < 1 or layers < 1:
-            raise SeqclfError(f"{name}: hidden and layers must be at least 1, not {hidden} and {layers}")
+        if not all(isinstance(count, int) and count >= 1 for count in (hidden, layers)):
+            raise SeqclfError(f"{name}: hidden and layers must be integers from 1, not {hidden!r} and {layers!r}")
         for argument, p in (("dropout", dropout), ("dropout_after", dropout_after)):
             if not 0 <= p < 1:
                 raise SeqclfError(f"{name}: {argument} must be at least 0 and below 1, not {p}")

@@ -58,7 +58,9 @@ def default_workdir(experiment: Experiment, resume: bool = False, name: str | No
     if resume:
         raise SeqclfError("resume=True needs workdir=, the folder of the run to resume")
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0:
-        raise SeqclfError("torchrun --max-restarts needs --workdir DIR, where a restarted process finds its run")
+        raise SeqclfError(
+            "torchrun --max-restarts needs workdir= (--workdir DIR), where a restarted process finds its run"
+        )
     data = getattr(experiment.data, "func", experiment.data)
     path = Path("runs", f"{name or getattr(data, '__name__', 'run')}_{datetime.now():%Y%m%d-%H%M%S}")
     return next(free for n in itertools.count(1) if not (free := Path(f"{path}_{n}" if n > 1 else path)).exists())
@@ -95,7 +97,10 @@ def open_run(
     if folder.is_empty(resuming=resume or world.restarts > 0):
         return Start()
     if not resume:
-        raise SeqclfError(f"run folder {folder.path} is not empty: use another --workdir, or --resume to continue it")
+        raise SeqclfError(
+            f"run folder {folder.path} is not empty: use another workdir= (--workdir), or resume=True (--resume) to "
+            "continue it"
+        )
     if not folder.record.exists():
         raise SeqclfError(f"run folder {folder.path} holds no run to resume (it has no run.json)")
     run = folder.read_record("settings")
@@ -129,8 +134,9 @@ def _allowed_changes(
     if refused:
         what = "; ".join(f"{name} was {changed[name][0]} and is now {changed[name][1]}" for name in refused)
         possible = [name for name in refused if may_change(name)]
-        ways = [f"to change it in this run, add {' '.join(f'--allow {name}' for name in possible)}"] if possible else []
-        ways.append(f"to start a new run from its weights, use --init {path} with another --workdir")
+        options = " ".join(f"--allow {name}" for name in possible)
+        ways = [f"to change it in this run, add allow={possible} ({options})"] if possible else []
+        ways.append(f"to start a new run from its weights, use init= (--init {path}) with another workdir= (--workdir)")
         raise SeqclfError(f"cannot resume {path}: {what} ({', or '.join(ways)})")
     return changed
 

@@ -85,7 +85,7 @@ def _run_fold(experiment: Experiment, path: Path, device: str, world: World) -> 
         changed = changed_settings(folder.read_record("settings")["settings"], resume_fingerprint(experiment))
         if changed:
             name, (before, now) = next(iter(changed.items()))
-            raise SeqclfError(f"{path}: {name} was {before} and is now {now}: use another --workdir")
+            raise SeqclfError(f"{path}: {name} was {before} and is now {now}: use another workdir= (--workdir)")
         return folder.read_results()
 
     done: dict[str, Any] | None = world.lead(finished)
