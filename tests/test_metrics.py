@@ -50,8 +50,13 @@ def test_metrics_equal_scikit_learns(K, pairs):
 def test_clips_are_counted_by_the_decision_rule(decision):
     logits = torch.tensor([[[3.0, 0.0], [3.0, 0.0], [0.0, 1.0]]])  # class 0 by the mean, 1 by the last frame
     metrics = Metrics(2, decision=decision)
-    metrics.update(logits, Batch(torch.zeros(1, 3, 1), torch.tensor([[IGNORE, IGNORE, 0]])))
-    assert metrics.result()["clip_confusion"] == ([[0, 1], [0, 0]] if decision == "last" else [[1, 0], [0, 0]])
+    for truth in (0, 1):
+        labels = torch.tensor([[IGNORE, IGNORE, truth]])
+        metrics.update(logits, Batch(torch.zeros(1, 3, 1), labels, indices=torch.tensor([truth])))
+    (sample, true, predicted, p, _), *others = metrics.result()["most_wrong"]
+    by_rule = [1, 0.7311] if decision == "last" else [0, (2 * 0.9526 + 0.2689) / 3]
+    assert [predicted, p] == pytest.approx(by_rule, abs=1e-4) and sample == true == 1 - predicted and not others
+    assert metrics.result()["clip_confusion"] == ([[0, 1], [0, 1]] if decision == "last" else [[1, 0], [1, 0]])
 
 
 def test_no_top_k_accuracy_of_as_many_classes():

@@ -300,14 +300,14 @@ def test_clips_are_counted_by_their_last_frame_and_by_the_mean():
     labels = every_frame(torch.tensor([1, 0]), torch.tensor([2, 3]), 3)[..., None]
     logits = torch.tensor([[2.0, -1.0, 9.0], [-3.0, 1.0, -0.5]])[..., None]  # 9 is padding
     batch = Batch(logits, labels, torch.tensor([2, 3]), indices=torch.tensor([8, 9]))
-    for decision, f1 in (("last", 0), ("mean", 1)):
+    for decision, f1, wrong in (("last", 0, [[8, [0], []]]), ("mean", 1, [])):
         metrics = MultiLabelMetrics(1, decision=decision)
         metrics.update(logits, batch)
         found = metrics.result()
         assert found["clip_micro_f1"] == f1
+        assert [row[:3] for row in found["most_wrong"]] == wrong
     assert (found["frames"], found["clips"], found["labels"]) == (5, 2, 5)
     assert (found["clip_last_map"], found["clip_mean_map"]) == (0.5, 1)
-    assert [row[:3] for row in found["most_wrong"]] == [[8, [0], []]]
     mixed = labels.clone()
     mixed[1, 0] = 1 - mixed[1, 0]  # its frames differ: no label of the clip
     metrics = MultiLabelMetrics(1)

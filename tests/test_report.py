@@ -19,6 +19,8 @@ from seqclf.batch import Batch, SeqclfError
 from seqclf.evaluation.metrics import Metrics
 from seqclf.reporting.html import report
 from seqclf.reporting.metrics import print_results
+from seqclf.reporting.pictures import most_wrong_picture
+from seqclf.runs.folder import RunFolder
 
 ROWS = {"frame accuracy": "frame_accuracy", "clip by last frame": "clip_last", "clip by mean of softmax": "clip_mean"}
 
@@ -77,7 +79,8 @@ def make_run(
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "config.py").write_text("steps = 4  # <config> & co\n")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics_lines[:lines]))
-    np.savez_compressed(folder / "most_wrong.npz", frames=frames, sample=np.array(wrong, dtype=np.int64))
+    length, sample = np.full(len(wrong), T), np.array(wrong, dtype=np.int64)
+    np.savez_compressed(folder / "most_wrong.npz", frames=frames, length=length, sample=sample)
     return results
 
 
@@ -251,9 +254,26 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, name: str, how: str)
         report(tmp_path)
 
 
+@pytest.mark.parametrize(("frame_shape", "across"), [((5,), False), ((1, 4, 4), True)])
+def test_clips_of_the_highest_loss_are_drawn_without_padding(tmp_path: Path, frame_shape, across) -> None:
+    metrics = make_run(tmp_path, ["a", "b"], frame_shape)["parts"]["test"]
+    with np.load(tmp_path / "most_wrong.npz") as file:
+        content = {**file}
+    content["length"][1] = 2  # of 6 frames
+    np.savez(tmp_path / "most_wrong.npz", **content)
+    for decision, words in (("last", "last frame"), ("mean", "mean over frames")):
+        _, caption, figure = most_wrong_picture(RunFolder(tmp_path), metrics, decision, ["a", "b"])
+        assert words in caption
+    whole, short = (image.get_extent() for image in figure.axes[0].images[:2])
+    sizes = [(right - left, top - bottom) for left, right, bottom, top in (whole, short)]
+    ratios = np.divide(sizes[1], sizes[0])
+    frames = 9 / 29 if across else 1 / 3  # pictures are 4 columns wide, with a white column between them
+    assert ratios == pytest.approx([frames, 1] if across else [1, frames])
+
+
 def test_frames_of_other_samples_are_refused(tmp_path: Path) -> None:
     make_run(tmp_path, ["a", "b"])
     with np.load(tmp_path / "most_wrong.npz") as file:
-        np.savez(tmp_path / "most_wrong.npz", frames=file["frames"], sample=file["sample"] + 1)
+        np.savez(tmp_path / "most_wrong.npz", **{**file, "sample": file["sample"] + 1})
     with pytest.raises(SeqclfError, match=r"most_wrong\.npz"):
         report(tmp_path)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_videos import noise, write_folder, write_video
 from torch import nn
 
-from seqclf import IGNORE, LSTM, Batch, Data, Experiment, FrameSequenceClassifier, SeqclfError, video_set
+from seqclf import IGNORE, LSTM, Batch, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, video_set
 from seqclf.data import Video, Videos, batches, mix, open_video, sample_order
 from seqclf.data.batch_memory import Memory, Rows
 from seqclf.data.digit_videos import make_moving_digits
@@ -371,11 +371,17 @@ def test_sixteen_frames_of_a_long_misclassified_video_are_kept_evenly():
     videos = Videos(some_videos((20, 5), shape=(3, 4, 4)))
     data = Data(train=videos, test=videos, classes=["a", "b", "c"], source="numbers")
     assert data.warning == "the videos of train and of test are the same"
-    frames = most_wrong_frames(data, [1, 0])
-    assert frames.shape == (2, 16, 3, 4, 4)
+    frames, lengths = most_wrong_frames(data, [1, 0])
+    assert frames.shape == (2, 16, 3, 4, 4) and lengths == [5, 16]
     long, short = (videos.batch(torch.tensor([i])).frames[0].numpy() for i in (0, 1))
     assert np.array_equal(frames[0], np.concatenate([short, np.zeros((11, 3, 4, 4), np.uint8)]))
     assert np.array_equal(frames[1, [0, -1]], long[[0, -1]])
+
+
+def test_the_padding_of_a_misclassified_clip_is_not_kept():
+    clips = Clips(torch.ones(2, 6, 3), [0, 1], lengths=torch.tensor([2, 5]))
+    frames, lengths = most_wrong_frames(Data(clips, clips, "abc", "ones"), [1, 0])
+    assert lengths == [5, 2] and frames.sum((1, 2)).tolist() == [15, 6]
 
 
 def test_videos_are_evaluated_sixteen_at_a_time_by_default():

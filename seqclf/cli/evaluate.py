@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> int:
     args = parser.parse_intermixed_args(words)
 
     from seqclf.prediction import evaluate
-    from seqclf.reporting.metrics import print_results
+    from seqclf.reporting.metrics import RULES, print_results
     from seqclf.runs.folder import RunFolder
     from seqclf.runtime.allocator import keep_freed_memory
     from seqclf.runtime.distributed import joined
@@ -59,9 +59,8 @@ def main(words: Sequence[str]) -> int:
             print_results(results)
             name = "map" if "map" in results else "accuracy"
             if results[name] is not None:
-                rule = {"last": "last frame", "mean": "mean over frames"}[results["decision"]]
                 title = "mean average precision" if name == "map" else name
-                display.say(f"{title} of clips by their {rule}: {results[name]:.2%}")
+                display.say(f"{title} of clips by their {RULES[results['decision']]}: {results[name]:.2%}")
             path = RunFolder(args.run).write_evaluation(args.part, results["step"], results)
             display.say(f"all metrics: {path}")
     return 0

@@ -93,12 +93,11 @@ class Metrics:
 
         if batch.indices is not None and self.worst:
             clip_loss = frame_loss.sum(1) / labelled.sum(1).clamp(min=1)
-            last_p = log_p.gather(1, last[:, None, None].expand(-1, 1, self.k))[:, 0].exp().amax(-1)
-            missed = one_label & (by_last != highest)
-            rows = torch.stack(
-                [batch.indices.double(), highest.double(), by_last.double(), last_p.double(), clip_loss.double()], 1
-            )
-            self._keep_worst(rows[missed])
+            last_p = log_p.gather(1, last[:, None, None].expand(-1, 1, self.k))[:, 0].exp()
+            highest_p = (last_p if self.decision == "last" else mean_p / valid.sum(1, keepdim=True)).amax(-1)
+            missed = one_label & (decided != highest)
+            columns = (batch.indices, highest, decided, highest_p, clip_loss)
+            self._keep_worst(torch.stack([column.double() for column in columns], 1)[missed])
 
     def _table(self, truth: Tensor, predicted: Tensor) -> Tensor:
         """The confusion matrix of classes ``(N,)`` and ``(N,)``."""
@@ -148,7 +147,7 @@ class Metrics:
             - the metrics of ``classification_metrics`` over frames ("frame_...") and over clips ("clip_...");
             - ``accuracy_by_frame``: T numbers, the accuracy of labelled frames at each index;
             - ``known_by_frame``: T numbers, the share of clips whose label is predicted at each index;
-            - ``most_wrong``: the clips misclassified at their last frame with the highest loss, as
+            - ``most_wrong``: the clips misclassified by the decision rule with the highest loss, as
                 [sample, true class, predicted class, its probability, loss].
         """
         confusion = self.confusion.cpu()

@@ -73,7 +73,7 @@ class MultiLabelMetrics:
             self.clips[rule].append((scores[counted].cpu(), truth[counted].to(torch.int8).cpu()))
         if batch.indices is not None and self.worst:
             mean_loss = loss.sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
-            columns = (batch.indices, truth, by_rule["last"], mean_loss, counted)
+            columns = (batch.indices, truth, by_rule[self.decision], mean_loss, counted)
             self._keep_worst(*(column.cpu() for column in columns))
 
     def _keep_worst(self, indices: Tensor, truth: Tensor, scores: Tensor, loss: Tensor, counted: Tensor) -> None:
@@ -119,7 +119,7 @@ class MultiLabelMetrics:
             - ``frame_positive_classes``, ``clip_positive_classes``: the number of classes with a positive label;
             - ``class_labels``, ``class_positives``: the number of known and of positive labels of frames, by class;
             - ``threshold``: K numbers;
-            - ``most_wrong``: the clips with wrong classes at their last frame and the highest loss, as
+            - ``most_wrong``: the clips with wrong classes by the decision rule and the highest loss, as
                 [sample, true classes, predicted classes, loss].
         """
         scores, labels = _joined(self.frames, self.k)

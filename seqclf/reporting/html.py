@@ -74,7 +74,7 @@ def _pictures(folder: RunFolder, results: dict[str, Any], classes: list[str]) ->
             if is_multi_label(test)
             else {"known": known_picture(test), "confusion": confusion_picture(test["confusion"], classes)}
         ),
-        "most_wrong": most_wrong_picture(folder, test["most_wrong"], classes),
+        "most_wrong": most_wrong_picture(folder, test, results["decision"], classes),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}
 

@@ -30,6 +30,8 @@ OF_CLASSES = {
 """Metrics for classes of unequal size; their names in results begin with "clip_" or "frame_"."""
 SEGMENTAL = {"edit": "edit score", "f1_10": "F1@10", "f1_25": "F1@25", "f1_50": "F1@50"}
 """Segment metrics, from 0 to 100. Only runs on whole annotated videos have them."""
+RULES = {"last": "last frame", "mean": "mean over frames"}
+"""The decision rules in words: what a clip is classified by."""
 
 
 def metric_title(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqclf.batch import SeqclfError
 from seqclf.evaluation.metrics import clips_have_one_label
-from seqclf.reporting.metrics import MULTI_LABEL, TITLES, ranked_labels
+from seqclf.reporting.metrics import MULTI_LABEL, RULES, TITLES, ranked_labels
 from seqclf.reporting.style import add_axes, drawable, new_figure, text_width
 from seqclf.runs.folder import RunFolder
 
@@ -151,33 +151,37 @@ def average_precision_picture(metrics: dict[str, Any], classes: Sequence[str]) -
     return "Average precision", caption + (f" {without} classes are in no test frame." if without else ""), figure
 
 
-def most_wrong_picture(run: RunFolder, rows: list[list[Any]], classes: Sequence[str]) -> Picture | None:
-    """The misclassified test clips with the highest loss."""
-    if not rows:
+def most_wrong_picture(
+    run: RunFolder, metrics: dict[str, Any], decision: str, classes: Sequence[str]
+) -> Picture | None:
+    """The misclassified test clips with the highest loss, if each clip has one label."""
+    rows = metrics["most_wrong"]
+    if not (rows and clips_have_one_label(metrics)):
         return None
-    frames, samples = run.read_most_wrong()
+    clips, samples = run.read_most_wrong()
     if samples != [row[0] for row in rows]:
         raise SeqclfError(f"{run.most_wrong}: its samples are not those of results.json")
-    clips = [_tile(clip) for clip in frames]
-    tall, wide = clips[0].shape[:2]
+    way = "from top to bottom" if clips[0].ndim == 2 else "from left to right"
+    clips = [_tile(clip) for clip in clips]
+    tall, wide = (max(clip.shape[axis] for clip in clips) for axis in (0, 1))
     shape = min(max(wide / tall, 0.25), 8.0)  # longer ones are stretched
     columns = 2 if shape > 3 else 4 if shape > 1.5 else 6
     names = drawable(classes, 28 if columns == 2 else 16)
     cell, lines = 10 / columns, math.ceil(len(clips) / columns)
     captions = [_caption(row, names, round(14 * cell)) for row in rows]
     high = min((cell - 0.2) / shape, 3)
-    wide, gap = high * shape, 0.52 if any("\n" in caption for caption in captions) else 0.34
+    across, gap = high * shape, 0.52 if any("\n" in caption for caption in captions) else 0.34
     figure = new_figure(10, lines * (high + gap) + 0.1)
     axes = add_axes(figure, 0, 0, 10, lines * (high + gap) + 0.1)  # a unit is an inch
     axes.axis("off")
     for place, (clip, caption) in enumerate(zip(clips, captions, strict=True)):
         middle, bottom = (place % columns + 0.5) * cell, (lines - 1 - place // columns) * (high + gap) + 0.1
-        extent = (middle - wide / 2, middle + wide / 2, bottom, bottom + high)
-        axes.imshow(clip, cmap="gray", extent=extent, aspect="auto")
-        axes.text(middle, bottom + high + 0.06, caption, ha="center", size=8, parse_math=False)
+        left, top = middle - across / 2, bottom + high
+        right, end = left + across * clip.shape[1] / wide, top - high * clip.shape[0] / tall
+        axes.imshow(clip, cmap="gray", extent=(left, right, end, top), aspect="auto")
+        axes.text(middle, top + 0.06, caption, ha="center", size=8, parse_math=False)
     axes.set(xlim=(0, 10), ylim=(0, lines * (high + gap) + 0.1))
-    way = "from top to bottom" if frames.ndim == 3 else "from left to right"
-    caption = f"Test clips that are misclassified at their last frame, highest loss first. Time runs {way}."
+    caption = f"Test clips that are misclassified by their {RULES[decision]}, highest loss first. Time runs {way}."
     return "Highest loss", caption, figure
 
 

@@ -169,24 +169,26 @@ class RunFolder:
         """Writes the metrics of a checkpoint on a part of the data; returns the file's path."""
         return write_json(self.path / f"evaluation_{part}_step_{step}.json", results)
 
-    def read_most_wrong(self) -> tuple[NDArray[Any], list[int]]:
-        """The frames ``(N, T, *frame_shape)`` of ``most_wrong.npz``, and their sample numbers.
+    def read_most_wrong(self) -> tuple[list[NDArray[Any]], list[int]]:
+        """The clips of ``most_wrong.npz``, each ``(T, *frame_shape)`` without padding, and their sample numbers.
 
         Raises:
             SeqclfError: the file is missing or damaged.
         """
         try:
             with self.most_wrong.open("rb") as stream, np.load(stream) as file:
-                return file["frames"], file["sample"].tolist()
+                clips = zip(file["frames"], file["length"], strict=False)  # without clips there is one empty row
+                return [clip[:length] for clip, length in clips], file["sample"].tolist()
         except FileNotFoundError:
             raise SeqclfError(f"{self.most_wrong}: no such file") from None
         except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise SeqclfError(f"{self.most_wrong}: damaged ({error})") from None
 
-    def write_most_wrong(self, frames: NDArray[Any], samples: Sequence[int]) -> None:
-        """Writes ``most_wrong.npz``."""
+    def write_most_wrong(self, frames: NDArray[Any], lengths: Sequence[int], samples: Sequence[int]) -> None:
+        """Writes ``most_wrong.npz``: padded clips ``(N, T, *frame_shape)``, their lengths and their sample numbers."""
         stream = io.BytesIO()
-        np.savez_compressed(stream, frames=frames, sample=np.array(samples, np.int64))
+        length, sample = np.array(lengths, np.int64), np.array(samples, np.int64)
+        np.savez_compressed(stream, frames=frames, length=length, sample=sample)
         write_atomic(self.most_wrong, stream.getvalue())
 
     # ---- checkpoints

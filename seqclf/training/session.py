@@ -174,7 +174,7 @@ class Session:
         def write() -> None:
             samples = [row[0] for row in test_metrics(results)["most_wrong"]]
             self.folder.write_results(results)
-            self.folder.write_most_wrong(most_wrong_frames(self.data, samples), samples)
+            self.folder.write_most_wrong(*most_wrong_frames(self.data, samples), samples)
             self.folder.update_record(finished=now(), seconds=seconds, skipped=skipped)
 
         self.world.lead(write)
