@@ -82,7 +82,7 @@ class FrameSequenceClassifier(nn.Module):
         self.channels_last = channels_last
         if channels_last:
             encoder.to(memory_format=torch.channels_last)
-        if not isinstance(temporal, nn.Module):  # an encoder whose size is unknown needs it only here
+        if not isinstance(temporal, nn.Module):  # a built module needs no size of the encoder
             temporal = build_part("temporal", temporal, self.feature_size())
         self.temporal = temporal
         self.head = _head(head, temporal, self.feature_size, num_classes)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.models.contract import State, can_stream, check_result, declares
+from seqclf.models.contract import State, build_part, can_stream, check_result, declares
 from seqclf.models.refinement import join_states, split_state
 from seqclf.models.trial import hidden_size, state_example
 
@@ -39,7 +39,7 @@ class TemporalChain(nn.Module):
         self.out_features = input_size
         self.state_examples: list[State] = []
         for name, build in parts.items():
-            self._append(name, build(self.out_features))
+            self._append(name, build_part(f"TemporalChain: {name}", build, self.out_features))
         models = list(self.children())
         self.causal = all(declares(part, "causal") for part in models)
         self.frame_wise = all(declares(part, "frame_wise") for part in models)
