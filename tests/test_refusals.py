@@ -171,7 +171,7 @@ import torch
 from seqclf import Clips, Data, Experiment, FrameSequenceClassifier
 
 def read(path):
-    return [len(line) for line in open(path)]
+    with open(path) as file: return [len(line) for line in file]
 
 def data(path="there.csv", key="x", clips=4):
     {"x": 0}[key]
