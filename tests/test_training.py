@@ -31,6 +31,7 @@ from seqclf.runtime.determinism import deterministic
 from seqclf.runtime.profiling import covered
 from seqclf.runtime.progress import Display
 from seqclf.training.loop import train
+from seqclf.training.state import PENDING, Window
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = mnist(source="digits")
@@ -486,3 +487,13 @@ def test_compile_compiles_the_encoder(tmp_path):
             train(replace(TINY, compile=True), tmp_path / "compiled", "cpu")
     with torch.compiler.set_stance("force_eager"):
         train(replace(TINY, compile=True), tmp_path / "eager", "cpu")
+
+
+def test_a_window_of_many_steps_keeps_few_measurements_and_loses_none():
+    window, steps = Window(), PENDING + 5
+    for k in range(steps):
+        window.add(torch.tensor([k, 1, 2, 4], dtype=torch.float64))
+        assert len(window.pending) < PENDING
+    sums = {"loss": sum(range(steps)), "norm": steps, "right": 2 * steps, "labelled": 4 * steps, "steps": steps}
+    assert window.state_dict() == sums
+    assert window.means()["accuracy"] == 0.5
