@@ -35,7 +35,7 @@ def test_a_dropout_out_of_range_is_refused(name, p):
 
 @pytest.mark.parametrize(("hidden", "layers"), [(0, 1), (4, 0)])
 def test_a_net_without_units_or_layers_is_refused(hidden, layers):
-    with pytest.raises(SeqclfError, match=f"not {hidden} and {layers}"):
+    with pytest.raises(SeqclfError, match=r"(hidden|layers) .*not 0"):
         GRU(3, hidden, layers)
 
 
@@ -111,7 +111,13 @@ def test_a_missing_size_is_refused_by_the_name_of_its_argument(kwargs, words):
     [
         (partial(check_temporal, nn.GRU, input_size=3), r"GRU\(3\) .*hidden_size"),
         (partial(GRU, 3, "4"), "GRU: hidden .* '4'"),
-        (partial(FrameSequenceClassifier, temporal=partial(GRU, hiden=4), frame_shape=(7,)), r"GRU\(7\) .*'hiden'"),
+        (
+            partial(FrameSequenceClassifier, temporal=partial(GRU, hiden=4), frame_shape=(7,)),
+            "temporal: GRU .*'hiden'",
+        ),
+        (partial(Attention, 4, hidden="8"), "Attention: hidden .*'8'"),
+        (partial(GRU, 4, hidden=8, dropout="0.5"), "GRU: dropout .*'0.5'"),
+        (partial(TCN, 4, dropout=1), "TCN: dropout .*1"),
         (partial(FrameSequenceClassifier, encoder=lambda shape: 3, frame_shape=(7,)), "encoder: .* module"),
         (partial(check_temporal, lambda size: size, input_size=3), "must return a module, not int"),
         (partial(TemporalChain, 4, parts=[TCN]), "TemporalChain: parts"),

@@ -20,6 +20,7 @@ from seqclf.experiment.losses import cross_entropy
 from seqclf.experiment.schedules import Schedule, constant
 from seqclf.experiment.sources import Sources
 from seqclf.runtime.random import seeded
+from seqclf.runtime.text import unknown_argument
 
 _COUNTS = (
     "steps",
@@ -181,8 +182,8 @@ def build(name: str, part: Callable[..., Any], *args: Any, **keywords: Any) -> A
             raise
         raise SeqclfError(f"{error}{line}") from error
     except Exception as error:  # user code
-        reason = " ".join(str(error).split())
-        raise SeqclfError(f"setting {name}: {type(error).__name__}: {reason}{_line(part, error)}") from error
+        reason = unknown_argument(part) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SeqclfError(f"setting {name}: {reason}{_line(part, error)}") from error
 
 
 def _line(part: Callable[..., Any], error: Exception) -> str:

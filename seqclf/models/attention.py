@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError, valid_frames
-from seqclf.models.contract import State, check_features
+from seqclf.models.contract import State, check_counts, check_dropout, check_features
 
 PADDING, EMPTY = -2, -1
 """The sequence numbers of padding, and of an empty place in the cache."""
@@ -53,7 +53,10 @@ class Attention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_sizes(hidden, layers, heads, mlp_ratio, dropout)
+        check_counts("Attention", hidden=hidden, layers=layers, heads=heads, mlp_ratio=mlp_ratio)
+        check_dropout("Attention", dropout=dropout)
+        if hidden % (2 * heads):
+            raise SeqclfError(f"Attention: hidden must be a multiple of 2 * heads = {2 * heads}, not {hidden}")
         _check_window(window, causal)
         self.causal = self.carries_state = causal
         self.input_size, self.out_features, self.window = input_size, hidden, window
@@ -224,17 +227,6 @@ def rotate(x: Tensor, positions: Tensor) -> Tensor:
     angle = positions[:, None] * frequency
     a, b = x.chunk(2, -1)
     return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1).type_as(x)
-
-
-def _check_sizes(hidden: int, layers: int, heads: int, mlp_ratio: int, dropout: float) -> None:
-    sizes = {"hidden": hidden, "layers": layers, "heads": heads, "mlp_ratio": mlp_ratio}
-    for name, value in sizes.items():
-        if value < 1:
-            raise SeqclfError(f"Attention: {name} must be at least 1, not {value}")
-    if hidden % (2 * heads):
-        raise SeqclfError(f"Attention: hidden must be a multiple of 2 * heads = {2 * heads}, not {hidden}")
-    if not 0 <= dropout < 1:
-        raise SeqclfError(f"Attention: dropout must be at least 0 and below 1, not {dropout}")
 
 
 def _check_window(window: int | None, causal: bool) -> None:

@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from seqclf.batch import SeqclfError, valid_frames
-from seqclf.models.contract import State, build_part, can_stream, check_encoded, check_result, check_sequences, declares
+from seqclf.models.contract import (
+    State,
+    build_part,
+    can_stream,
+    check_counts,
+    check_encoded,
+    check_result,
+    check_sequences,
+    declares,
+)
 from seqclf.models.encoder import Flatten
 from seqclf.models.identity import Identity
 from seqclf.models.preprocess import Normalize
@@ -67,8 +76,8 @@ class FrameSequenceClassifier(nn.Module):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        if chunk is not None and chunk < 1:
-            raise SeqclfError(f"FrameSequenceClassifier: chunk must be at least 1 or None, not {chunk}")
+        if chunk is not None:
+            check_counts("FrameSequenceClassifier", chunk=chunk)
         self.chunk = chunk
         self.frame_shape = None if frame_shape is None else tuple(frame_shape)
         self.preprocess = preprocess if isinstance(preprocess, nn.Module) else preprocess()

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
+from seqclf.runtime.text import unknown_argument
 
 State: TypeAlias = "Tensor | tuple[Tensor, ...] | None"
 """What a temporal model remembers: a tensor or several, each ``(N, B, ...)`` with any N, such as h and c of
@@ -72,10 +73,25 @@ def build_part(owner: str, part: nn.Module | Callable[..., nn.Module], size: int
     except SeqclfError:
         raise
     except Exception as error:  # user code
-        raise SeqclfError(f"{owner}: {name}({size}) fails: {type(error).__name__}: {error}") from error
+        reason = unknown_argument(part) or f"{name}({size}) fails: {type(error).__name__}: {error}"
+        raise SeqclfError(f"{owner}: {reason}") from error
     if not isinstance(module, nn.Module):
         raise SeqclfError(f"{owner}: {name}({size}) must return a module, not {_describe(module)}")
     return module
+
+
+def check_counts(owner: str, **counts: object) -> None:
+    """Raises SeqclfError unless these arguments of ``owner`` are integers of at least 1."""
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise SeqclfError(f"{owner}: {name} must be an integer of at least 1, not {count!r}")
+
+
+def check_dropout(owner: str, **probabilities: object) -> None:
+    """Raises SeqclfError unless these arguments of ``owner`` are probabilities below 1."""
+    for name, p in probabilities.items():
+        if not isinstance(p, int | float) or not 0 <= p < 1:
+            raise SeqclfError(f"{owner}: {name} must be a number of at least 0 and below 1, not {p!r}")
 
 
 def check_arguments(model: nn.Module) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.models.contract import State, check_features
+from seqclf.models.contract import State, check_counts, check_dropout, check_features
 from seqclf.models.kernels import Layers, one_frame, run_layers
 
 Init = Callable[[nn.RNNBase], None]
@@ -36,11 +36,8 @@ class _Recurrent(nn.RNNBase):
         projection: bool = False,
     ) -> None:
         name = type(self).__name__
-        if not all(isinstance(count, int) and count >= 1 for count in (hidden, layers)):
-            raise SeqclfError(f"{name}: hidden and layers must be integers from 1, not {hidden!r} and {layers!r}")
-        for argument, p in (("dropout", dropout), ("dropout_after", dropout_after)):
-            if not 0 <= p < 1:
-                raise SeqclfError(f"{name}: {argument} must be at least 0 and below 1, not {p}")
+        check_counts(name, hidden=hidden, layers=layers)
+        check_dropout(name, dropout=dropout, dropout_after=dropout_after)
         if residual and layers == 1 and not projection:
             raise SeqclfError(
                 f"{name}: residual=True needs layers=2 or more, or projection=True, as layer 0 adds no input"

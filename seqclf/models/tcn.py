@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.models.contract import State, check_features
+from seqclf.models.contract import State, check_dropout, check_features
 from seqclf.models.segments import Take
 from seqclf.models.time_conv import Sequences, TimeConv
 
@@ -69,8 +69,7 @@ class TCN(nn.Module):
             raise SeqclfError(f"TCN: block must be one of {', '.join(map(repr, _BLOCKS))}, not {block!r}")
         if norm not in (None, "batch", "layer"):
             raise SeqclfError(f'TCN: norm must be None, "batch" or "layer", not {norm!r}')
-        if not 0 <= dropout < 1:
-            raise SeqclfError(f"TCN: dropout must be at least 0 and below 1, not {dropout}")
+        check_dropout("TCN", dropout=dropout)
         if not isinstance(channels, Sequence):
             raise SeqclfError(f"TCN: channels must be a sequence with one number per block, not {channels}")
         channels = _per_block("channels", channels, len(channels))

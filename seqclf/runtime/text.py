@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 
 def counted(count: int, noun: str) -> str:
     """A number with its noun in singular or plural: "1 class", "2 classes", "3,000 videos"."""
@@ -12,3 +17,18 @@ def counted(count: int, noun: str) -> str:
 def class_range(classes: int) -> str:
     """Which class indices there are: "there is 1 class, 0", "there are 3 classes, 0 to 2"."""
     return "there is 1 class, 0" if classes == 1 else f"there are {classes} classes, 0 to {classes - 1}"
+
+
+def unknown_argument(part: Callable[..., Any]) -> str | None:
+    """Which argument of a ``partial`` its function does not take, as a sentence; None if there is none."""
+    if not isinstance(part, partial):
+        return None
+    try:
+        known = inspect.signature(part.func).parameters
+    except (TypeError, ValueError):  # not a Python function
+        return None
+    unknown = [name for name in part.keywords if name not in known]
+    if not unknown or any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return None
+    name = getattr(part.func, "__name__", type(part.func).__name__)
+    return f"{name} has no argument {unknown[0]!r}, only {', '.join(known)}"

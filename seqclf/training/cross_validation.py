@@ -47,6 +47,8 @@ def cross_validate(
         Stopped: SIGINT or SIGTERM arrived. The same call resumes.
     """
     check_is_experiment(experiment)
+    if folds is not None and not isinstance(folds, int):
+        raise SeqclfError(f"folds={folds!r}: expected an integer of at least 2, or None for one fold per group")
     workdir = Path(workdir)
     with joined(device) as world:
         names = world.everywhere(lambda: _names(experiment, folds, pool))
