@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seqclf import caffe, labelling, losses, samplers, sampling, schedules, transforms
+    from seqclf import caffe, data, labelling, losses, samplers, sampling, schedules, transforms
     from seqclf.batch import IGNORE, Batch
     from seqclf.data import (
         Clips,
@@ -122,7 +122,7 @@ _MODULES = {
     "seqclf.training.cross_validation": ("cross_validate",),
     "seqclf.training.loop": ("train",),
 }
-_NAMESPACES = ("caffe", "labelling", "losses", "samplers", "sampling", "schedules", "transforms")
+_NAMESPACES = ("caffe", "data", "labelling", "losses", "samplers", "sampling", "schedules", "transforms")
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
@@ -156,6 +156,7 @@ __all__ = [
     "check_videos",
     "compare",
     "cross_validate",
+    "data",
     "evaluate",
     "export",
     "feature_set",
