@@ -94,8 +94,11 @@ def test_the_layouts_of_lrcn_and_mmaction2(tmp_path):
     both = frames(tmp_path / "both", [f"{kind}_{i:05d}.jpg" for i in (1, 2, 3) for kind in kinds])
     assert FrameFolder(both, "flow_x_*").names == [f"flow_x_0000{i}.jpg" for i in (1, 2, 3)]
     message = refused(len, FrameFolder(both))
-    assert str(both) in message and "'img_*'" in message
+    assert str(both) in message and "'img_[0-9]*'" in message
     assert len(FrameFolder(both, "*")) == 9
+    cover = frames(tmp_path / "cover", ["0001.jpg", "0002.jpg", "cover.jpg"])
+    advised = re.search(r"pattern='(.*?)'", refused(len, FrameFolder(cover)))[1]
+    assert FrameFolder(cover, advised).names == ["0001.jpg", "0002.jpg"]
 
 
 def test_a_folder_is_listed_once_and_not_before_it_is_used(tmp_path):

@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader
 
 from seqclf import SeqclfError
 from seqclf.data import video_decoder, video_file, video_index
+from seqclf.data.find import find_videos, open_video
+from seqclf.data.lists import read_list
 from seqclf.data.video_container import Place, open_container
 from seqclf.data.video_file import VideoFile
 from seqclf.data.video_references import is_disposable, length_bytes
@@ -435,6 +437,13 @@ def test_the_rotation_in_a_file_is_applied(angle, tmp_path):
     turned.write_bytes(data[:place] + packed + data[place + 36 :])
     source, expected = VideoFile(turned), torch.rot90(VideoFile(plain).read([1, 0]), angle // 90, (2, 3))
     assert source.frame_shape == expected.shape[1:] and torch.equal(source.read([1, 0]), expected)
+
+
+def test_a_gif_file_is_a_video(video, tmp_path):
+    (tmp_path / "a.gif").write_bytes(video("a.gif").read_bytes())
+    (tmp_path / "l.csv").write_text("path,label\na,walk\n")
+    assert find_videos([tmp_path]) == [tmp_path / "a.gif"] == [read_list(tmp_path / "l.csv", tmp_path).videos[0].path]
+    assert len(open_video(tmp_path / "a.gif")) == 40
 
 
 def test_the_first_video_stream_is_read_if_there_are_sound_and_a_cover(tmp_path, video):

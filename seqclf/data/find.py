@@ -112,7 +112,7 @@ def _inside(folder: Path, above: tuple[str, ...]) -> list[Path]:
 def _expect_video(path: Path) -> None:
     if not path.exists():
         raise SeqclfError(f"{path}: no such file or folder")
-    if is_picture(path.name):
+    if is_picture(path.name) and not is_video(path.name):
         raise SeqclfError(f"{path}: is a single picture, expected a video or a folder of pictures")
 
 

@@ -187,6 +187,6 @@ def _in_order(folder: str, stems: dict[str, str], pattern: str | None) -> list[s
         shown = ", ".join(kinds[:3]) + (", ..." if len(kinds) > 3 else "")
         raise SeqclfError(
             f"{folder}: pictures have {len(kinds)} kinds of names ({shown}): choose the frames with pattern=, such as "
-            f"pattern={numbered[-1]!r} ('*' for all)"
+            f"pattern={numbered[-1].replace('*', '[0-9]*', 1)!r} ('*' for all)"
         )
     return [stems[stem] for _, stem in keys]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 
 from seqclf.batch import SeqclfError
 from seqclf.data.find import names_in
 from seqclf.data.list_lines import Row
 from seqclf.data.pictures import is_picture
-from seqclf.data.source import is_video, without_suffix
+from seqclf.data.source import is_video, unicode_forms, without_suffix
 
 
 class Folders:
@@ -23,7 +25,7 @@ class Folders:
 
     def find(self, row: Row) -> Path | None:
         """The path of a row's video; None if it does not exist."""
-        for place in row.places:
+        for place in chain.from_iterable(map(unicode_forms, row.places)):
             folder, name = posixpath.split(posixpath.join(self.top, place))
             names = self._listing(folder).get(without_suffix(name), [])
             if name in names or (not is_picture(place) and os.path.isfile(posixpath.join(self.top, place))):
@@ -43,6 +45,18 @@ class Folders:
         return self.listings[folder]
 
 
+def _nearest(place: str, root: Path) -> str:
+    """The path under a folder that is most like ``place``; "" if there is none."""
+    found = root
+    for part in place.split("/"):
+        names = {name.casefold(): name for name, _ in names_in(found)} if found.is_dir() else {}
+        near = [part] if part in names.values() else get_close_matches(part.casefold(), names, 1, 0.7)
+        if not near:
+            return ""
+        found /= names.get(near[0], part)
+    return found.relative_to(root).as_posix()
+
+
 def missing_video(row: Row, root: Path) -> str:
     """The error message for a missing video."""
     picture = next((place for place in row.places if is_picture(place) and (root / place).is_file()), None)
@@ -50,6 +64,6 @@ def missing_video(row: Row, root: Path) -> str:
         return f"{row.where}: {picture!r} is a single picture, expected a video or a folder of pictures"
     header = " (if this line is a header, set columns={'path': <name>, 'label': <name>})"
     absolute = "; paths must be relative to root=" if re.match(r"[A-Za-z]:[\\/]|/", row.name) else ""
-    return (
-        f"{row.where}: video {row.name!r} is not in {root}{absolute}{header if row.where.endswith(', line 1') else ''}"
-    )
+    near = _nearest(row.places[0], root) if row.places and not absolute else ""
+    hint = f"; did you mean {near!r}?" if near else header if row.where.endswith(", line 1") else absolute
+    return f"{row.where}: video {row.name!r} is not in {root}{hint}"

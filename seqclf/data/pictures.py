@@ -27,7 +27,7 @@ _JPEG, _EXIF = b"\xff\xd8\xff", b"Exif\0\0"
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file name has the suffix of a picture, supported or not."""
+    """Whether a file name has the suffix of a picture, supported or not. A GIF file may also be a video."""
     return name.lower().endswith(PICTURES + OTHER_PICTURES)
 
 

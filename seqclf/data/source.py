@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from torch import Tensor
 VIDEOS = (
     *(".avi", ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".mpg", ".mpeg"),
     *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".ts", ".mts", ".m2ts", ".vob", ".mxf", ".dv", ".divx", ".y4m"),
-    *(".h264", ".264", ".h265", ".265", ".hevc"),
+    *(".h264", ".264", ".h265", ".265", ".hevc", ".gif"),
 )
 """The suffixes of video files when a folder is searched. A file given by path may have any suffix."""
 FEATURES = ".npy"
@@ -96,3 +98,13 @@ def is_video(name: str) -> bool:
 def without_suffix(name: str) -> str:
     """A name without the suffix of a video or of features; other dots are kept."""
     return os.path.splitext(name)[0] if is_video(name) else name
+
+
+def unicode_forms(name: str) -> list[str]:
+    """A name as written, composed, and decomposed: macOS may write "ü" as two characters."""
+    return list(dict.fromkeys((name, normalize("NFC", name), normalize("NFD", name))))
+
+
+def plain_path(name: str) -> str:
+    """A path as written in a list or table, in normal form: also if it was written on Windows or macOS."""
+    return posixpath.normpath(normalize("NFC", name if "/" in name else name.replace("\\", "/")))
