@@ -77,6 +77,8 @@ VIA = """# Exported using VGG Image Annotator
         ("a 0 15 walk\na 20 40 run\nb 10 30 walk\n", {"columns": {"video": 0, "start": 1, "end": 2, "label": 3}}),
         ("a\t0-14\twalk\na\t20-39\trun\nb\t10-29\twalk\n",
          {"inclusive": True, "columns": {"video": 0, "start": 1, "end": 1, "label": 2}}),
+        ("walk a (0-14) [2]\nrun a (20-39)\nwalk b (10-29)\n",
+         {"inclusive": True, "columns": {"video": 1, "start": 2, "end": 2, "label": 0}}),
     ],
 )  # fmt: skip
 def test_exports_of_annotation_tools_give_their_labels(tmp_path, text, keywords):

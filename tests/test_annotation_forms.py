@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 import torch
@@ -141,6 +143,17 @@ def test_several_labels_without_the_setting_are_refused_with_the_way_out(root, t
         listed(root, text)
 
 
+@pytest.mark.parametrize(
+    "text", ["path,label\na.mp4,walk;talk\n", "a.mp4 walk;talk\n", 'path,label\na.mp4,"walk,talk"\n']
+)
+def test_another_separator_than_the_set_one_is_asked_for(root, text):
+    with pytest.raises(SeqclfError, match=r"line \d: 'walk.talk'.*separator="):
+        listed(root, text, separator="|")
+    mark = ";" if ";" in text else ","
+    assert listed(root, text, separator=mark)[0] == [("a.mp4", (1, 1))]
+    assert listed(root, text, separator="|", classes=[f"walk{mark}talk"])[0] == [("a.mp4", (1,))]
+
+
 def test_a_set_with_several_labels(tmp_path):
     for name in "abc":
         np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32))
@@ -187,6 +200,8 @@ def test_something_something_has_its_classes_in_the_template(root):
     )
     videos, classes, description = listed(root, text)
     assert classes == ["Holding [something]"] and "Something-Something" in description and len(videos) == 2
+    (root / "labels.json").write_text('{"Dropping something": "0", "Holding something": "1"}')
+    assert listed(root, text, class_index="labels.json")[0] == [("78687.webm", 1), ("1.webm", 1)]
 
 
 def test_hmdb51_is_read_from_the_files_of_its_classes(root):
@@ -333,6 +348,17 @@ def test_files_of_videos_that_are_missing_or_ambiguous_are_named(two_videos):
         on_all(str(two_videos), "phases/*-phase.txt", None)
     data = on_all(str(two_videos), "phases/*-phase.txt", None, on_error="skip")
     assert "video10" in data.skipped() and len(data.test.videos) == 1
+
+
+def test_a_file_of_a_video_may_have_no_suffix_and_any_form_of_its_letters(tmp_path):
+    for name in ("Übung", "b"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((3, 2), np.float32))
+    (tmp_path / "l.txt").write_text("Übung.npy\nb.npy\n")
+    (tmp_path / "phases").mkdir()
+    for name in (normalize("NFD", "Übung"), "b"):
+        (tmp_path / "phases" / name).write_text("x\nx\ny\n")
+    for segments in ("phases", "phases/*"):
+        assert on_all(str(tmp_path), segments).test.videos[0].labels.tolist() == [0, 0, 1]
 
 
 def test_a_file_per_video_may_be_a_class_per_line_or_a_table_without_a_header(two_videos):

@@ -97,6 +97,7 @@ def test_any_usual_table_gives_the_same_labels(csv, text, encoding):
     [
         HEADER + "a,1,3.5,run\n",
         HEADER + "a,0:01,00:00:03.500,run\n",
+        HEADER + 'a,"00:00:01,000","00:00:03,500",run\n',
         "video;start;end;label\na;1,0;3,5;run\n",
         "Media file name,Behavior,Start (s),Stop (s)\na,run,1,3.5\n",
         "video_id,start_frame,stop_frame,start_timestamp,stop_timestamp,verb\na,9,10,00:00:01,00:00:03.5,run\n",
@@ -120,6 +121,10 @@ def test_columns_may_be_mapped_by_name_and_by_number(csv):
 @pytest.mark.parametrize(
     ("text", "unit", "way_out"),
     [
+        ("video start end label\na 0 1 x\n", "frames", "commas"),
+        ("Begin Time - msec\tEnd Time - msec\tlabel\n0\t1\tx\n", "frames", "annotation_fps=1000"),
+        ("Media file name,Behavior,Behavior type,Time\na,x,START,0.5\n", "seconds", "start and end"),
+        (HEADER + "a,0,1,Walk\nb,0,1,walk\n", "frames", "line 3.*'walk'.*'Walk'.*classes="),
         ("Frame\tPhase\n0\twalk\n", "frames", r"video, start, end, label.*columns="),
         ("tier\t0.5\t1.5\t1.0\twalk\n", "seconds", r"columns="),
         ("video,start_frame,end_frame,label\na,1,2,x\n", "seconds", r"unit="),
@@ -149,13 +154,15 @@ def test_a_table_that_could_mean_several_things_is_refused_with_the_way_out(csv,
         (HEADER + "a,0,1,x\na,zero,1,x\n", "line 3.*'zero'"),
         (HEADER + "a,-1,1,x\n", "line 2.*'-1'"),
         (HEADER + "a,0,1.5,x\n", "line 2.*'1.5'"),
-        (HEADER + "a,0,nan,x\n", "line 2.*'nan'"),
+        (HEADER + "a,0,nan,x\n", "line 2.*''"),
         (HEADER + "a,0,1e999999999,x\n", "line 2.*'1e999999999'"),
         (HEADER + "a,0,,x\n", "line 2.*''"),
         (HEADER + "a,3,2,x\n", "line 2.*2.*3"),
         (HEADER + "a,0,1,\n", "line 2.*''"),
         (HEADER + 'a,0,1,"x\n', "line 2"),
         (b"video,start,end,label\na,0,1,\xff\n", "UTF-8"),
+        (b"PK\x03\x04xl/workbook", "CSV"),
+        ("<?xml version='1.0'?>\n<annotation>\n", "XML.*CSV"),
         ('[["a", 0, 1, "x"]]', "entry 1"),
     ],
 )
@@ -242,6 +249,11 @@ def test_videos_are_named_by_paths_with_suffix_and_folders_or_without(csv):
         name_of(segments, "3.b")
     with pytest.raises(SeqclfError, match="video 3 "):
         name_of(segments, "3")  # other dots belong to the name
+
+
+def test_paths_written_on_windows_or_macos_name_the_same_video(csv):
+    for name in (r"C:\data\walks\Übung.mp4", "walks/U\u0308bung.mp4", r"walks\Übung"):
+        assert name_of(read_segments(csv(f"{HEADER}{name},0,1,run\nother.mp4,0,1,run\n")), "walks/Übung.mp4") == name
 
 
 def test_a_video_without_a_row_is_refused_with_the_nearest_name(csv):

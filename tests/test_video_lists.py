@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -210,6 +211,15 @@ def test_columns_may_be_mapped_by_name_and_by_number(tmp_path, root):
         ([KINETICS, ",a,1,2,train,0"], "line 2"),
         ([KINETICS], "no row"),
         (["youtube_id,time_start,time_end", "a,1,2"], "label"),
+        (["path,label", "a.avi,Walk", "b.avi,walk"], "line 3.*'walk'.*'Walk'.*classes="),
+        (["path,label", "a.avi,walk", "b.avi,NaN"], "line 3.*'label'"),
+        (["path,label,class_name", "a.avi,3,walk", "b.avi,3,run"], "line 3.*class 3.*'run'.*'walk'.*class_name"),
+        (["path,start,duration,label", "a.avi,1.5,2,x"], "'start'.*'end'"),
+        (["a.avi,walk,train", "b.avi,run,train"], r"line 1.*columns="),
+        (["a.avi\twalk\t3.5"], r"line 1.*columns="),
+        (["a.avi,nan"], "line 1.*no label"),
+        (["a.avi,,"], "line 1"),
+        (['<?xml version="1.0"?>', "<annotations/>"], "XML.*CSV"),
     ],
 )
 def test_tables_that_cannot_be_a_label_per_video_are_refused(tmp_path, lines, names):
@@ -438,6 +448,40 @@ def test_rows_with_start_and_end_are_clips(tmp_path, root, lines, unit, spans):
     assert message.startswith(str(path)) and "whole videos" in message
     other = "frames" if unit == "seconds" else "seconds"
     assert str(path) in refused(read_list, path, root, clips=other)
+
+
+def test_ends_of_clips_that_seem_to_be_inclusive_are_asked_for(tmp_path, root):
+    rows = [f"{PATHS[0]},{start},{start + 9},a" for start in (20, 0, 10)]
+    path = write(tmp_path / "l.csv", ["path,start_frame,end_frame,label", *rows])
+    with pytest.raises(SeqclfError, match=r"line 4: starts at 10, and line 3 ends at 9: set inclusive="):
+        read_list(path, root, clips="auto")
+    for inclusive, length in ((True, 10), (False, 9)):
+        spans = [video.span for video in read_list(path, root, clips="auto", inclusive=inclusive).videos]
+        assert spans == [(start, start + length) for start in (20, 0, 10)]
+    with pytest.raises(SeqclfError, match="inclusive=True"):
+        write(path, ["path,start,end,label", f"{PATHS[0]},0.5,1.5,a"])
+        read_list(path, root, clips="auto", inclusive=True)
+
+
+def test_cells_may_be_quoted_or_end_with_a_separator(tmp_path):
+    touch(tmp_path, "a.avi", "b.avi")
+    path = write(tmp_path / "l.csv", ["a.avi,walk,,", 'b.avi,"run, fast"'])
+    assert read_list(path, tmp_path).classes == ["run, fast", "walk"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("other", ["NFC", "NFD"])
+def test_letters_may_be_composed_or_decomposed(tmp_path, form, other):
+    name = "übung/ä.mp4"
+    touch(tmp_path, normalize(form, name))
+    path = write(tmp_path / "l.csv", ["path,label", f"{normalize(other, name)},walk"])
+    assert read_list(path, tmp_path).videos[0].path == tmp_path / normalize(form, name)
+
+
+def test_the_nearest_name_of_a_missing_video_is_shown(tmp_path, root):
+    for wrong in (PATHS[0].replace("Archery/v", "archery/V"), PATHS[0].replace("Archery_", "Achery_")):
+        path = write(tmp_path / "l.csv", ["path,label", f"{wrong}.avi,x"])
+        assert f"did you mean '{PATHS[0]}.avi'" in refused(read_list, path, root)
 
 
 def test_clips_in_whole_numbers_need_their_unit(tmp_path, root):

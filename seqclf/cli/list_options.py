@@ -29,7 +29,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--background": {"metavar": "NAME", "help": "segments: the class of frames outside all of them"},
     "--unit": {"choices": ("frames", "seconds"), "help": "the unit of start and end (segments: frames; else detected)"},
-    "--inclusive": {"action": BooleanOptionalAction, "help": "segments: whether the end is the last frame"},
+    "--inclusive": {
+        "action": BooleanOptionalAction,
+        "help": "whether ends of clips or segments are last frames",
+    },
     "--annotation-fps": {"type": float, "metavar": "RATE", "help": "segments: the rate of their frame numbers"},
     "--first-frame": {"type": int, "choices": (0, 1), "help": "segments: the number of the first frame"},
     "--frame-numbers": {"choices": ("names", "order"), "help": "segments: how they number the frames of folders"},

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.frame_numbers import natural_key
+from seqclf.data.label_cells import check_case
 from seqclf.data.list_lines import Row, Rows
 from seqclf.data.paths import resolve_path
 from seqclf.data.tables import numbered_lines, whole_number
@@ -17,6 +18,10 @@ from seqclf.runtime.files import read_json
 
 MOST = 1_000_000
 """The largest label accepted as a class number; larger numbers are dates or ids."""
+
+
+_BRACKETS = str.maketrans("", "", "[]")
+"""Something-Something writes "Holding [something]" in lists, and "Holding something" in its class index."""
 
 
 @dataclass
@@ -196,9 +201,12 @@ def named_labels(rows: Sequence[Row], classes: Sequence[str] | None, source: str
         numeric = next((row for row in rows if re.fullmatch(r"-?\d*[.,]\d+", str(row.label))), None)
         if numeric is not None:
             raise SeqclfError(f"{numeric.where}: label {numeric.label!r}: expected a whole number or a class name")
+        check_case((str(row.label), row.where) for row in rows)
         classes = sorted({str(row.label) for row in rows}, key=natural_key)
     index = {name: number for number, name in enumerate(classes)}
     for row in rows:
+        if row.label not in index and str(row.label).translate(_BRACKETS) in index:
+            row.label = str(row.label).translate(_BRACKETS)
         if row.label not in index:
             near = get_close_matches(str(row.label), classes, 1)
             hint = f"; did you mean {near[0]!r}?" if near else " (list all classes with class_index=)"
@@ -267,7 +275,13 @@ def _from_list(rows: Sequence[Row]) -> Labels:
     by_name: dict[int, set[str]] = {n: set() for n in used}
     by_folder: dict[int, set[str]] = {n: set() for n in used}
     for row in rows:
-        by_name[int(row.label)].add(row.class_name)
+        number, name = int(row.label), row.class_name
+        if name and by_name[number] - {name}:
+            raise SeqclfError(
+                f"{row.where}: class {number} is {name!r}, but above it is {min(by_name[number])!r}; "
+                "columns={'class_name': None} ignores the names"
+            )
+        by_name[number].add(name)
         by_folder[int(row.label)].add(row.folder)
     classes, source = [written[n] for n in used], "named by number"
     for names, by in ((by_folder, "named by folder"), (by_name, "named in the list")):

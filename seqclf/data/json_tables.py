@@ -75,8 +75,9 @@ def json_rows(path: Path, objects: list[Any], times: Collection[str]) -> list[tu
     return [(number, row) for number, entry in enumerate(objects, 1) for row in _flat(entry, times)]
 
 
-def json_cell(value: Any) -> str:
-    """A value as the text of a cell."""
+def cell_text(value: Any) -> str:
+    """A value as the text of a cell. Missing values are empty, also NaN, as other programs write them."""
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else str(value).strip()
+    text = "" if value is None else str(value).strip()
+    return "" if text.lower() == "nan" else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from seqclf.batch import SeqclfError
@@ -31,9 +32,19 @@ def timed_labels(cell: str) -> list[TimedLabel] | None:
     return [TimedLabel(*match.groups()) for match in matches if match] if all(matches) else None
 
 
-def labels_in(cell: str, separator: str) -> list[str]:
-    """The labels of a cell: ``walk|run``, ``1 3 5``, ``["walk", "run"]``, or those of ``timed_labels``."""
+def labels_in(cell: str, separator: str, where: str, known: bool = False) -> list[str]:
+    """The labels of a cell: ``walk|run``, ``1 3 5``, ``["walk", "run"]``, or those of ``timed_labels``.
+
+    Raises:
+        SeqclfError: the cell seems to have another separator, and the class names are not known.
+    """
     timed, listed = timed_labels(cell), _listed(cell)
+    other = next((mark for mark in "|;," if mark in cell), "")
+    if other and separator not in cell and not (timed or listed is not None or known):
+        raise SeqclfError(
+            f"{where}: {cell!r} has no {separator!r}: set separator={other!r} if it has several labels, or list the "
+            "names of all classes if it is one"
+        )
     parts = [one.label for one in timed] if timed else cell.split(separator) if listed is None else listed
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
@@ -100,6 +111,18 @@ def classes_of(record: Record, columns: list[int], header: list[str]) -> tuple[l
     """The classes whose columns are 1 in a row, and those whose columns are empty and so unknown."""
     values = {header[k]: _hot(record.cells[k]) for k in columns}
     return [name for name, value in values.items() if value == "1"], [n for n, value in values.items() if value == ""]
+
+
+def check_case(labels: Iterable[tuple[str, str]]) -> None:
+    """Raises a ``SeqclfError`` if two labels, each with its location, differ only in upper and lower case."""
+    first: dict[str, str] = {}
+    for label, where in labels:
+        other = first.setdefault(label.casefold(), label)
+        if other != label:
+            raise SeqclfError(
+                f"{where}: labels {label!r} and {other!r} differ only in case: write one of them, or list the names of "
+                "all classes (class_index= or classes=)"
+            )
 
 
 def _hot(cell: str) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seqclf.batch import SeqclfError
+from seqclf.data.label_cells import labels_in
 from seqclf.data.source import VIDEOS
 from seqclf.data.spans import Unit
 from seqclf.data.tables import numbered_lines, read_text, whole_number
@@ -19,8 +20,8 @@ _SHAPES = (  # what a line has after the path, and its pattern, by precedence
     ("frames and a number", rf"(?P<path>.+?){_GAP}(?P<frames>{_NUMBER}){_GAP}(?P<label>-?{_NUMBER})"),
     ("a number", rf"(?P<path>.+?){_GAP}\"?(?P<label>-?{_NUMBER}(?:\.0*)?)\"?"),
     ("no label", rf"(?P<path>{_VIDEO}|[^\s,;]+)"),
-    ("a name", rf"(?P<path>{_VIDEO}){_GAP}(?P<label>.+)"),
-    ("a name", r"(?P<path>[^,;\t]+?)\s*[,;\t]\s*(?P<label>.+)"),
+    ("a name", rf"(?P<path>{_VIDEO})(?P<gap>{_GAP})(?P<label>[^,;\s].*)"),
+    ("a name", r"(?P<path>[^,;\t]+?)(?P<gap>\s*[,;\t]\s*)(?P<label>[^,;\s].*)"),
     ("a name", r"(?P<path>\S+)\s+(?P<label>\S+)"),
 )
 _SHAPES_OF = {
@@ -100,13 +101,14 @@ class Rows:
     classes: list[str] | None = None
 
 
-def line_rows(path: Path, form: str, separator: str | None) -> Rows:
+def line_rows(path: Path, form: str, separator: str | None, known: bool = False) -> Rows:
     """The rows of a list without a header.
 
     Args:
         path: the list.
         form: "auto", "lrcn", "ucf101", "rawframes" or "plain".
         separator: what separates the class names of a video with several; None if it has one class.
+        known: whether the class names are known, so that any text may be one.
 
     Raises:
         SeqclfError: a line can't be read, or differs in shape from the first. The message names file and line.
@@ -120,9 +122,9 @@ def line_rows(path: Path, form: str, separator: str | None) -> Rows:
     first = ""
     for line, text in _checked_lines(path):
         where = f"{path}, line {line}"
-        shape, row = _line_row(where, line, text, form) if separator is None else _several(where, line, text, form)
+        shape, row = (_line_row if separator is None else _several)(where, line, text, form, separator)
         if separator is not None and shape == "a name":
-            row.labels = [part.strip() for part in row.written.split(separator) if part.strip()]
+            row.labels = labels_in(row.written, separator, where, known)
         first = first or shape
         if shape != first:
             raise SeqclfError(
@@ -184,7 +186,7 @@ def comment_note(path: Path) -> list[str]:
     return [counted(count, "comment line")] if count else []
 
 
-def _line_row(where: str, line: int, text: str, form: str) -> tuple[str, Row]:
+def _line_row(where: str, line: int, text: str, form: str, separator: str | None) -> tuple[str, Row]:
     """The shape and the row of a line with one label."""
     if _SEVERAL.fullmatch(text):
         raise SeqclfError(
@@ -197,23 +199,29 @@ def _line_row(where: str, line: int, text: str, form: str) -> tuple[str, Row]:
         raise SeqclfError(f"{where}: {text!r} is not in the form {form}: expected a path and its label")
     parts = match.groupdict()
     label: int | str | None = None
-    written = _unquoted(parts.get("label") or "")
+    cell, gap = (parts.get("label") or "").rstrip(",;"), (parts.get("gap") or "").strip(" ")
+    written = _unquoted(cell)
+    if gap and gap in cell and written == cell and gap != separator:
+        raise SeqclfError(
+            f"{where}: {text!r} has more than two cells: set columns= to their numbers from 0, such as "
+            "{'path': 0, 'label': 1}, or quote the label"
+        )
     if "label" in parts:
         number = None if shape == "a name" else whole_number(written)
         label = written if number is None else number
     row = make_row(where, line, _unquoted(parts["path"]), label, written)
     row.frames = int(parts["frames"]) if "frames" in parts else None
-    if row.label == "":
+    if row.label == "" or str(row.label).lower() == "nan":
         raise SeqclfError(f"{where}: {text!r} has no label and no parent folder that names its class")
     return shape, row
 
 
-def _several(where: str, line: int, text: str, form: str) -> tuple[str, Row]:
+def _several(where: str, line: int, text: str, form: str, separator: str | None) -> tuple[str, Row]:
     """The shape and the row of a line with any number of labels: numbers, or names in one word."""
     match = re.fullmatch(_NUMBERS, text)
     numbers = re.findall(_NUMBER, match["labels"]) if match else []
     if match is None or (not numbers and re.fullmatch(_VIDEO, text) is None):
-        return _line_row(where, line, text, "plain")
+        return _line_row(where, line, text, "plain", separator)
     counted = form == "rawframes"
     if form == "auto" and len(numbers) > 1 and re.fullmatch(_VIDEO, match["path"]) is None:
         raise SeqclfError(

@@ -10,8 +10,8 @@ from typing import Literal
 from seqclf.batch import SeqclfError
 from seqclf.data.columns import GROUP, LABEL, LABEL_NAME, PATH, SPLIT, START, START_FRAME, START_SECONDS, Columns
 from seqclf.data.label_cells import class_columns, classes_of, labels_in, only_label, only_video
-from seqclf.data.list_lines import Rows, hmdb51_rows, line_rows, make_row, path_lines
-from seqclf.data.spans import Unit, read_span, span_columns
+from seqclf.data.list_lines import Row, Rows, hmdb51_rows, line_rows, make_row, path_lines
+from seqclf.data.spans import Unit, check_inclusive, expect_ends, read_span, span_columns
 from seqclf.data.tables import Record, Table, header_of, named_columns, read_table, whole_number
 from seqclf.runtime.text import counted
 
@@ -25,6 +25,7 @@ def read_rows(
     clips: Unit | Literal["auto"] | None = None,
     separator: str | None = None,
     known: bool = False,
+    inclusive: bool | None = None,
 ) -> Rows:
     """Reads the rows of a list.
 
@@ -37,6 +38,7 @@ def read_rows(
             such rows.
         separator: what separates the class names of a video with several; None if every video has one class.
         known: whether the class names are known, so that any text may be one.
+        inclusive: whether the end of a clip is its last frame; None expects that it is not.
 
     Raises:
         SeqclfError: a line can't be read, or differs in shape from the first. The message names file and line.
@@ -52,8 +54,8 @@ def read_rows(
     named = named_columns(columns)
     kinetics = form == "kinetics" or (form == "auto" and not named and header.find("", ("youtubeid",)) is not None)
     if kinetics or form == "csv" or named or header.records or (form == "auto" and usual):
-        return _table_rows(read_table(path, columns), kinetics, clips, separator, known)
-    return line_rows(path, form, separator)
+        return _table_rows(read_table(path, columns), kinetics, clips, separator, known, inclusive)
+    return line_rows(path, form, separator, known)
 
 
 def read_path_rows(path: Path, columns: Columns | None = None) -> Rows:
@@ -81,7 +83,12 @@ def read_path_rows(path: Path, columns: Columns | None = None) -> Rows:
 
 
 def _table_rows(
-    table: Table, kinetics: bool, clips: Unit | Literal["auto"] | None, separator: str | None, known: bool
+    table: Table,
+    kinetics: bool,
+    clips: Unit | Literal["auto"] | None,
+    separator: str | None,
+    known: bool,
+    inclusive: bool | None,
 ) -> Rows:
     """The rows of a table with a header. Labels are numbers if all of them are."""
     video = _need(table, "path", ("youtubeid",) if kinetics else PATH)
@@ -107,20 +114,32 @@ def _table_rows(
         if hot:
             row.labels, row.unknown = classes_of(record, hot, table.header)
         elif separator is not None:
-            row.labels = labels_in(row.written, separator)
+            row.labels = labels_in(row.written, separator, record.where, known)
         elif not known:
             row.label = row.written = only_label(row.written, record.where)
         row.class_name = "" if name is None or name == label else cells[name]
         if span is not None:
-            row.span = read_span(record, cells[span[0]], cells[span[1]], span[2], table.delimiter)
-            found.unit = span[2]
+            row.span = read_span(record, cells[span[0]], cells[span[1]], span[2], table.delimiter, bool(inclusive))
         found.rows.append(row)
+    if span is not None:
+        found.unit = span[2]
+        check_inclusive(inclusive, found.unit)
+        if inclusive is None and found.unit == "frames":
+            _expect_ends(found.rows)
     _fill(found, table, video, label, *(span or times)[:2], *hot)
     if separator is None and all(whole_number(row.written) is not None for row in found.rows):
         found.shape = "a number"
         for row in found.rows:
             row.label, row.written = whole_number(row.written) or 0, re.sub(r"\.0*$", "", row.written)
     return found
+
+
+def _expect_ends(rows: list[Row]) -> None:
+    """Raises a ``SeqclfError`` if the ends of clips seem to be inclusive."""
+    videos: dict[str, list[tuple[float, float, int, str]]] = {}
+    for row in rows:
+        videos.setdefault(row.name, []).append((*(row.span or (0, 0)), row.line, row.where))
+    expect_ends(videos.values())
 
 
 def _rows_of(table: Table, form: str, shape: str) -> Rows:
@@ -146,6 +165,12 @@ def _fill(found: Rows, table: Table, *columns: int | None) -> None:
 def _span_columns(table: Table, clips: Unit | Literal["auto"] | None) -> tuple[int, int, Unit] | None:
     """The columns of start and end of clips inside videos."""
     any_span = span_columns(table, "seconds") or span_columns(table, "frames")
+    start = table.find("start", START, START_FRAME, START_SECONDS)
+    if any_span is None and start is not None:
+        raise SeqclfError(
+            f"{table.path}: column {table.header[start]!r} is the start of a clip, but there is no column for its end: "
+            "set columns={'end': <name>}, or columns={'start': None} for whole videos"
+        )
     span = None if clips is None or any_span is None else span_columns(table, clips)
     if any_span is not None and span is None:
         shown = " and ".join(repr(table.header[column]) for column in any_span[:2])

@@ -135,6 +135,7 @@ def read_list(
     select: Selection | None = None,
     clips: Unit | Literal["auto"] | None = None,
     separator: str | None = None,
+    inclusive: bool | None = None,
 ) -> VideoList:
     """Reads a list and finds its videos under ``root``, with or without suffix and class folder.
 
@@ -156,6 +157,8 @@ def read_list(
         clips: the unit of start and end of rows that are clips inside videos. "auto" detects it by the header and the
             times; None refuses such rows.
         separator: what separates the labels of a video with several, such as "|"; None if each video has one label.
+        inclusive: whether the end of a clip in frames is its last frame. None reads it as the frame after the last, and
+            refuses a list in which most clips end one frame before the next.
 
     Raises:
         SeqclfError: the list can't be read or is ambiguous; its lines have different forms; a label is not a class or
@@ -167,7 +170,8 @@ def read_list(
     if first_label not in (None, 0, 1):
         raise SeqclfError(f"first_label={first_label!r}: expected 0 or 1")
     path, root = Path(path), _checked(path, root, missing)
-    found = read_rows(path, form, _with_split(columns, select), clips, separator, bool(classes or class_index))
+    known = bool(classes or class_index)
+    found = read_rows(path, form, _with_split(columns, select), clips, separator, known, inclusive)
     chosen, split = _selected(path, found, select)
     several = separator is not None
     labels = row_labels(path, root, form, found, chosen, classes, class_index, numbers, first_label, several)

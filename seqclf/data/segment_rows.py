@@ -11,7 +11,7 @@ from pathlib import Path
 from seqclf.batch import SeqclfError
 from seqclf.data.columns import FRAME, LABEL, PATH, Columns
 from seqclf.data.label_cells import class_columns, classes_of, labels_in, only_label, only_video, timed_labels
-from seqclf.data.source import without_suffix
+from seqclf.data.source import plain_path, unicode_forms, without_suffix
 from seqclf.data.spans import Unit, read_span, span_columns
 from seqclf.data.tables import Record, Table, numbered_lines, read_table, read_text, whole_number
 
@@ -109,21 +109,21 @@ def annotation_files(path: Path, names: Iterable[str], missing: dict[str, str] |
     Raises:
         SeqclfError: a video has no file, or several.
     """
-    there = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else []
+    there = {plain_path(file.name): file for file in sorted(path.iterdir()) if file.is_file()} if path.is_dir() else {}
     files = {}
     for name in names:
-        stem = posixpath.basename(without_suffix(posixpath.normpath(name)))
+        stem = posixpath.basename(without_suffix(plain_path(name)))
         if there or path.is_dir():
-            begin = [file for file in there if file.name.startswith(stem) and not file.name[len(stem)].isalnum()]
-            same = [file for file in begin if file.stem == stem] or begin
+            begin = [there[n] for n in there if n.startswith(stem) and not n[len(stem) : len(stem) + 1].isalnum()]
+            same = [file for file in begin if plain_path(file.stem) == stem] or begin
             if len(same) > 1:
                 shown = f"{path / same[0].name.replace(stem, '*', 1)}"
                 raise SeqclfError(
                     f"{path}: {same[0].name} and {same[1].name} match video {name}: set a pattern, such as {shown!r}"
                 )
         else:
-            file = Path(str(path).replace("*", stem))
-            same = [file] if file.is_file() else []
+            files_of = [Path(str(path).replace("*", one)) for one in unicode_forms(stem)]
+            same = [file for file in files_of if file.is_file()][:1]
         if same:
             files[name] = same[0]
         elif missing is None:
@@ -184,7 +184,7 @@ def _read_row(
     if found.hot:
         row.labels, row.unknown = classes_of(record, found.hot, table.header)
     elif separator is not None:
-        row.labels = labels_in(label, separator)
+        row.labels = labels_in(label, separator, record.where, known)
     elif label:
         row.labels = [label if known else only_label(label, record.where)]
     if found.span is not None:

@@ -20,16 +20,16 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.columns import Columns
 from seqclf.data.frame_numbers import natural_key
+from seqclf.data.label_cells import check_case
 from seqclf.data.segment_rows import SegmentRow, annotation_files, segment_rows
-from seqclf.data.source import without_suffix
-from seqclf.data.spans import Unit, resolution
+from seqclf.data.source import plain_path, without_suffix
+from seqclf.data.spans import Unit, check_inclusive, expect_ends, resolution
 from seqclf.data.tables import whole_number
 
 
@@ -136,7 +136,9 @@ def read_segments(
         read = [segment_rows(path, *how)]
     rows = [row for found in read for row in found.rows]
     known = list(classes) if classes is not None else read[0].classes if read else None
-    known = _classes((label for row in rows for label in row.labels), background) if known is None else known
+    if known is None:
+        check_case((label, row.where) for row in rows for label in row.labels)
+        known = _classes((label for row in rows for label in row.labels), background)
     elsewhere = _elsewhere(background, known)
     first = first_label if first_label is not None else _first_number(rows, known)
     found = Segments(str(path), unit, known, elsewhere, {v: [] for v in bad}, bad, multi_label=several, files=files)
@@ -150,7 +152,10 @@ def read_segments(
                 raise
             found.bad.setdefault(row.video, str(error))
     if inclusive is None and unit == "frames":
-        _expect_ends(found)
+        expect_ends(
+            [(*segment[:2], segment.line, found.where(name, segment)) for segment in segments]
+            for name, segments in found.videos.items()
+        )
     found.step = resolution([bound for video in found.videos.values() for s in video for bound in s[:2]], unit)
     return found
 
@@ -162,24 +167,11 @@ def _elsewhere(background: str | None, classes: Sequence[str]) -> int:
     return IGNORE if background is None else classes.index(background)
 
 
-def _expect_ends(found: Segments) -> None:
-    """Raises a ``SeqclfError`` if ends seem to be inclusive, such as 30 before a start of 31."""
-    pairs = [(name, one, other) for name, rows in found.videos.items() for one, other in pairwise(sorted(rows))]
-    after = [pair for pair in pairs if pair[2].start == pair[1].end + 1]
-    if len(after) > 1 and 2 * len(after) > len(pairs) and not any(one.end == other.start for _, one, other in pairs):
-        name, one, other = after[0]
-        raise SeqclfError(
-            f"{found.where(name, other)}: starts at {other.start:g}, and line {one.line} ends at {one.end:g}: set "
-            "inclusive=True if this is its last frame, or inclusive=False"
-        )
-
-
 def _check(unit: str, inclusive: bool | None, background: str | None, separator: str | None) -> None:
     """Raises a ``SeqclfError`` for arguments of ``read_segments`` that are wrong or do not go together."""
     if unit not in ("frames", "seconds"):
         raise SeqclfError(f'unit={unit!r}: expected "frames" or "seconds"')
-    if inclusive and unit == "seconds":
-        raise SeqclfError("inclusive=True is for frames; in seconds a segment ends where the next begins")
+    check_inclusive(inclusive, unit)
     if separator is not None and background is not None:
         raise SeqclfError(
             f"background={background!r}: with several labels per frame, no class applies outside all segments"
@@ -266,7 +258,7 @@ def _index(label: str, classes: list[str], first: int, where: str) -> int:
 
 
 def _stem(name: str) -> str:
-    return without_suffix(posixpath.normpath(name))
+    return without_suffix(plain_path(name))
 
 
 def _listed(names: Sequence[str]) -> str:

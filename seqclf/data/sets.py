@@ -55,6 +55,7 @@ def video_set(
     layout: Layout = "time_first",
     multi_label: bool = False,
     separator: str = "|",
+    inclusive: bool | None = None,
 ) -> Data:
     """Videos with one label each, or several, from lists in common formats (see ``seqclf.data.lists``).
 
@@ -94,6 +95,8 @@ def video_set(
         multi_label: whether a video may have several labels: ``walk|run``, several numbers or names per line, a row for
             each label, or a column of 0 and 1 for each class, in which an empty cell is unknown.
         separator: what separates the labels of a video.
+        inclusive: whether the end of a clip in frames is its last frame. None reads it as the frame after the last, and
+            refuses a list in which most clips end one frame before the next.
 
     Raises:
         SeqclfError: a list or a video is missing or invalid. The message names the file and line.
@@ -115,6 +118,7 @@ def video_set(
             select=select,
             clips=unit,
             separator=parts.label_separator(),
+            inclusive=inclusive,
         )
         first = first or {"classes": found.classes, "numbers": found.numbers}
         videos = videos_of(found, reader, past_end)

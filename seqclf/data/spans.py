@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ ROUNDING = 0.001  # seconds; annotation tools round to milliseconds
 CLOSE = 1e-6  # seconds; tolerance for rounding of floats
 
 
-_BOTH = re.compile(r"\[?\s*([\d.:]+)\s*[-,]\s*([\d.:]+)\s*\]?")
+_BOTH = re.compile(r"[\[(]?\s*([\d.:]+)\s*[-,]\s*([\d.:]+)\s*[\])]?")
 
 
 class VideoSpan(Source):
@@ -166,7 +167,8 @@ def read_span(
         record: the row, for errors.
         start, end: the texts; equal ones may hold both, as in ``[1.5, 3]`` or ``31-150``.
         unit: their unit.
-        delimiter: the delimiter of the table. If it is not a comma, times may have a decimal comma.
+        delimiter: the delimiter of the table. If it is not a comma, or in ``hh:mm:ss,fff``, times may have a decimal
+            comma.
         inclusive: whether the end is the last frame.
 
     Raises:
@@ -178,7 +180,7 @@ def read_span(
     bounds: list[float] = []
     for name, text in (("start", start), ("end", end)):
         thousands = delimiter != ";" and re.fullmatch(r"\d{1,3}(,\d{3})+", text)  # 1,500 may be 1.5 or 1500
-        comma = delimiter in (";", "\t") and not thousands
+        comma = ":" in text or (delimiter in (";", "\t") and not thousands)
         number: float | None = whole_number(text) if unit == "frames" else number_of_seconds(text, comma)
         if number is None or number < 0:
             kind = "a frame number" if unit == "frames" else "a number of seconds, mm:ss or hh:mm:ss"
@@ -191,6 +193,28 @@ def read_span(
         hint = hint if start == end else ""
         raise SeqclfError(f"{record.where}: ends at {end}, not after its start at {start}{hint}")
     return bounds[0], bounds[1] + inclusive
+
+
+def check_inclusive(inclusive: bool | None, unit: str) -> None:
+    """Raises a ``SeqclfError`` for inclusive ends in seconds."""
+    if inclusive and unit == "seconds":
+        raise SeqclfError("inclusive=True is for frames; in seconds a segment ends where the next begins")
+
+
+def expect_ends(videos: Iterable[list[tuple[float, float, int, str]]]) -> None:
+    """Raises a ``SeqclfError`` if ends in frames seem to be inclusive, such as 30 before a start of 31.
+
+    Args:
+        videos: start, end, line and location of the spans of each video.
+    """
+    pairs = [pair for spans in videos for pair in pairwise(sorted(spans))]
+    after = [(one, other) for one, other in pairs if other[0] == one[1] + 1]
+    if len(after) > 1 and 2 * len(after) > len(pairs) and not any(one[1] == other[0] for one, other in pairs):
+        (_, end, line, _), (start, _, _, where) = after[0]
+        raise SeqclfError(
+            f"{where}: starts at {start:g}, and line {line} ends at {end:g}: set inclusive=True if this is its last "
+            "frame, or inclusive=False"
+        )
 
 
 def resolution(times: Sequence[float], unit: Unit | None) -> float:

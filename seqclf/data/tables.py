@@ -17,9 +17,10 @@ from typing import Any
 
 from seqclf.batch import SeqclfError
 from seqclf.data.columns import PURPOSES, TIMES, Columns, known_header, normal
-from seqclf.data.json_tables import json_cell, json_objects, json_rows
+from seqclf.data.json_tables import cell_text, json_objects, json_rows
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls
 _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d\d?)?"
 
 
@@ -90,9 +91,13 @@ class Table:
         return number
 
     def advice(self) -> str:
-        """Advice if columns are missing: there may be no header, or rows may be single times. "" if there is none."""
+        """Advice if columns are missing, by the signs of a table in another form. "" if there is none."""
         names = [normal(name) for name in self.header]
-        if {"time", "status"} <= set(names):
+        if len(names) == 1 and " " in self.header[0]:
+            return "separate the cells by commas, semicolons or tabs"
+        if any(re.fullmatch(r"(start|begin|end|stop|onset|offset)(time)?(ms|msec)", name) for name in names):
+            return "convert milliseconds to seconds, or name their columns with columns= and set annotation_fps=1000"
+        if "time" in names and {"status", "behaviortype"} & set(names):
             return "its rows are single times, export segments with start and end (BORIS: aggregated events)"
         times = sum(number_of_seconds(name) is not None for name in self.header)
         if times > 1 or any(name.startswith(("[", "{")) for name in self.header):
@@ -115,6 +120,8 @@ def read_text(path: str | Path) -> str:
     path = Path(path)
     try:
         content = path.read_bytes()
+        if content.startswith(_SPREADSHEETS):
+            raise SeqclfError(f"{path}: is a spreadsheet or an archive, expected text: export it as CSV")
         text = content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
     except FileNotFoundError:
         raise SeqclfError(f"{path}: no such file") from None
@@ -126,6 +133,8 @@ def read_text(path: str | Path) -> str:
         raise SeqclfError(f"{path}: can't be read ({error.strerror})") from None
     if not text.strip():
         raise SeqclfError(f"{path}: is empty")
+    if text.lstrip()[:9].lower().startswith(("<?xml", "<!doctype")):
+        raise SeqclfError(f"{path}: is XML, expected a table: export it as tab-separated text, CSV or JSON")
     if "\0" in text:
         raise SeqclfError(
             f"{path}: has zero bytes, as a binary file or UTF-16 without its mark; save the file as UTF-8"
@@ -175,8 +184,10 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
     head = next((line for line in lines if line.strip()), "")
     delimiter, named = delimiter_of(head), named_columns(columns)
     headless = bool(named) and all(isinstance(column, int) for column in named)
-    if headless and delimiter not in head:  # cells between spaces
-        lines, delimiter = ["\t".join(line.split(None, max(named))) for line in lines], "\t"
+    if headless and delimiter not in head:  # cells between spaces; only a label in the last one may have spaces
+        last = max(named)
+        most = last if last in (columns.get("label"), columns.get("video")) else last + 1
+        lines, delimiter = ["\t".join(line.split(None, most)[: last + 1]) for line in lines], "\t"
         head = next((line for line in lines if line), "")
     reader = csv.reader(
         io.StringIO("\n".join(lines), newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
@@ -187,7 +198,7 @@ def read_table(path: str | Path, columns: Columns | None = None) -> Table:
     records: list[Record] = []
     try:
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            cells = [cell_text(cell) for cell in row]
             where = f"{path}, line {reader.line_num}"
             if not any(cells):
                 continue
@@ -271,7 +282,7 @@ def _json_table(path: Path, objects: list[Any], columns: Columns) -> Table:
     rows = json_rows(path, objects, times)
     header = list(dict.fromkeys(key for _, row in rows for key in row))
     records = [
-        Record(f"{path}, entry {number}", number, [json_cell(row.get(key)) for key in header]) for number, row in rows
+        Record(f"{path}, entry {number}", number, [cell_text(row.get(key)) for key in header]) for number, row in rows
     ]
     if not records:
         raise SeqclfError(f"{path}: has no entry")

@@ -62,6 +62,7 @@ def read_listed(
         columns={**(how["columns"] or {}), **split},
         clips=how["unit"],
         separator=how["separator"] if how["multi_label"] else None,
+        inclusive=how["inclusive"],
     )
 
 
