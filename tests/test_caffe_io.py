@@ -219,7 +219,7 @@ def test_oversample_equals_pycaffe(flavour):
         assert_near(flow[:, ::4, ::4], expected("small.32x40.flow.sub4"))
 
 
-@quick(max_examples=100)
+@quick(max_examples=40)
 @given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.data())
 def test_oversample_mirrors(N, H, W, K, data):
     h, w = data.draw(st.integers(1, H)), data.draw(st.integers(1, W))
@@ -613,7 +613,7 @@ def test_a_declared_size_allocates_no_memory(tmp_path):
             tracemalloc.stop()
 
 
-@quick(max_examples=400)
+@quick(max_examples=150)
 @given(
     st.sampled_from([*golden("meanfile."), "npy", "nothing"]),
     st.lists(st.tuples(st.integers(0, 160), st.binary(min_size=1, max_size=3)), min_size=1, max_size=4),

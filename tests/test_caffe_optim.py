@@ -171,7 +171,7 @@ def numpy_step(kind, w, g, h, k, t, s, mult) -> tuple[np.ndarray, np.ndarray, np
     return w - rate * np.sqrt(1 - b**t) / (1 - a**t) * h / (np.sqrt(k) + delta), h, k
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     kind=st.sampled_from(list(OPTIMIZERS)),
     lr=st.floats(1e-4, 0.5),

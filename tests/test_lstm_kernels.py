@@ -96,7 +96,7 @@ def layouts(draw):
     return is_first, lengths
 
 
-@quick(max_examples=150)
+@quick(max_examples=80)
 @given(layouts())
 def test_segments_equal_a_plain_implementation(layout):
     is_first, lengths = layout

@@ -114,7 +114,7 @@ def test_one_video_has_the_metrics_of_the_definition(pair, background):
     assert measured([pair], background) == pytest.approx(plain_figures([pair], background), abs=1e-9)
 
 
-@quick(max_examples=100)
+@quick(max_examples=40)
 @given_cases(st.lists(pairs(classes=2), min_size=2, max_size=5))
 def test_of_many_videos_the_edit_is_the_mean_and_f1_comes_from_pooled_counts(videos):
     assume(all(both_have_segments(pair, [0]) for pair in videos))
@@ -126,7 +126,7 @@ def test_of_many_videos_the_edit_is_the_mean_and_f1_comes_from_pooled_counts(vid
 PERFECT = {"frame_accuracy": 100, "edit": 100, "f1_10": 100, "f1_25": 100, "f1_50": 100}
 
 
-@quick(max_examples=100)
+@quick(max_examples=40)
 @given_cases(pairs(), st.sampled_from([(), (0,)]))
 def test_a_perfect_prediction_gives_100_everywhere_and_none_gives_more(pair, background):
     predicted, labels = pair
@@ -136,7 +136,7 @@ def test_a_perfect_prediction_gives_100_everywhere_and_none_gives_more(pair, bac
     assert figures["f1_10"] >= figures["f1_25"] >= figures["f1_50"]
 
 
-@quick(max_examples=100)
+@quick(max_examples=40)
 @given_cases(st.lists(pairs(), min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_the_order_of_videos_and_the_numbers_of_classes_change_nothing(videos, random):
     figures = measured(videos, [0])
@@ -146,7 +146,7 @@ def test_the_order_of_videos_and_the_numbers_of_classes_change_nothing(videos, r
     assert measured([([other[k] for k in p], [other[k] for k in y]) for p, y in videos], [0]) == figures
 
 
-@quick(max_examples=100)
+@quick(max_examples=40)
 @given_cases(pairs())
 def test_joined_segments_are_the_labels(pair):
     labels = pair[0]
@@ -156,7 +156,7 @@ def test_joined_segments_are_the_labels(pair):
     assert segments(labels, background=[0]) == [run for run in found if run[0] != 0]
 
 
-@quick(max_examples=100)
+@quick(max_examples=40)
 @given_cases(pairs(), st.integers(0, 80), st.integers(1, 20))
 def test_frames_without_label_count_as_background_on_both_sides(pair, start, length):
     """The prediction there has no influence. Frame accuracy does not count these frames."""

@@ -1,7 +1,9 @@
 """Video files that are joined, damaged in the middle, or have several video streams."""
 
 import subprocess
-from functools import partial
+import tempfile
+from functools import cache, partial
+from pathlib import Path
 
 import av
 import numpy as np
@@ -24,10 +26,17 @@ ENCODERS = {
 
 
 def make(path, encoder, frames=40, size="160x120", start=0):
-    source = f"testsrc2=s={size}:r=25:d=9,trim=start_frame={start}:end_frame={start + frames},setpts=PTS-STARTPTS"
-    args = ["-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", *ENCODERS[encoder], str(path)]
-    subprocess.run(["ffmpeg", "-v", "error", "-y", *args], check=True)
+    path.write_bytes(content_of(path.suffix, encoder, frames, size, start))
     return path
+
+
+@cache
+def content_of(suffix, encoder, frames, size, start):
+    source = f"testsrc2=s={size}:r=25:d=9,trim=start_frame={start}:end_frame={start + frames},setpts=PTS-STARTPTS"
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        args = ["-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", *ENCODERS[encoder], file.name]
+        subprocess.run(["ffmpeg", "-v", "error", "-y", *args], check=True)
+        return Path(file.name).read_bytes()
 
 
 def joined(folder, encoder, suffix, *pieces):

@@ -226,7 +226,7 @@ def test_all_frames_are_those_of_a_decoding_of_the_whole_file(name, video, monke
         assert frames.dtype == torch.uint8 and frames.is_contiguous() and torch.equal(frames, whole[list(order)])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_frames_are_those_of_a_decoding_of_the_whole_file(video, data):
     path = video(data.draw(st.sampled_from(ALL), "file"))

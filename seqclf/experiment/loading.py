@@ -17,6 +17,9 @@ from seqclf.experiment.find_config import find_config
 from seqclf.experiment.settings import change
 from seqclf.experiment.sources import LOCK, Sources, search_path
 
+_OF_CONFIGS = set[str]()
+"""The names of all modules that were imported for a config."""
+
 
 def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
     """Loads the experiment of a config file.
@@ -59,9 +62,10 @@ def _import_config(path: Path) -> Experiment:
         line = next((f" (line {f.lineno})" for f in reversed(inspect.trace()) if Path(f.filename) == path), "")
         raise SeqclfError(f"config {path}{line}: {type(error).__name__}: {error}") from None
     finally:
-        sources = _sources_in(folder)
+        sources = _sources_in(folder, known)
         for loaded in sources.modules.keys() - known:
             sources.modules[loaded].__config__ = True  # type: ignore[attr-defined]
+            _OF_CONFIGS.add(loaded)
         sys.modules.update(hidden)
     if not isinstance(experiment, Experiment):
         raise SeqclfError(
@@ -78,7 +82,8 @@ def _hide_namesakes(folder: Path) -> dict[str, ModuleType]:
     """
     names = {path.stem for path in _files_in(folder)} - set(sys.stdlib_module_names)
     hidden = {}
-    for name, module in list(sys.modules.items()):
+    for name in (names | _OF_CONFIGS) & sys.modules.keys():
+        module = sys.modules[name]
         if getattr(module, "__dict__", {}).get("__config__") is True:  # a module's own __getattr__ may import much
             del sys.modules[name]
         elif name in names:
@@ -88,15 +93,19 @@ def _hide_namesakes(folder: Path) -> dict[str, ModuleType]:
     return hidden
 
 
-def _sources_in(folder: Path) -> Sources:
-    """The imported modules whose files are in a config's folder."""
-    names = {path.name for path in _files_in(folder)}
+def _sources_in(folder: Path, before: set[str]) -> Sources:
+    """The imported modules whose files are in a config's folder.
+
+    Of modules imported ``before``, only those with a name of such a file are looked at, as all would take long.
+    """
+    names = {path.stem for path in _files_in(folder)} | {"__main__", folder.name}
     found = {}
-    for name, module in list(sys.modules.items()):
-        file = str(getattr(module, "__file__", None) or "")
-        may_be_there = os.path.basename(file) in names and os.path.isabs(file)  # resolve() is slow for all modules
-        if may_be_there and Path(file).resolve().parent in (folder, folder / "sources"):
-            found[name] = module
+    for name in [name for name in list(sys.modules) if name not in before or name.rpartition(".")[2] in names]:
+        file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
+        if isinstance(file, str) and os.path.isabs(file):
+            path = Path(file).resolve()
+            if path.suffix == ".py" and path.parent in (folder, folder / "sources"):
+                found[name] = sys.modules[name]
     return Sources(folder, found)
 
 
