@@ -1,7 +1,9 @@
 """Preparation of videos: exact frames, features of an encoder, interrupted work."""
 
 import json
+import re
 import shutil
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -11,7 +13,16 @@ import pytest
 import torch
 from made_videos import noise, write_folder, write_streams
 
-from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, annotated_set, check_videos, feature_set
+from seqclf import (
+    LSTM,
+    Experiment,
+    FrameSequenceClassifier,
+    SeqclfError,
+    annotated_set,
+    check_videos,
+    feature_set,
+    video_set,
+)
 from seqclf.data import open_video
 from seqclf.data.digit_videos import make_moving_digits
 from seqclf.data.extract import write_features, write_frames
@@ -364,6 +375,27 @@ def test_a_check_compares_annotations_with_their_videos(listed):
     (listed / "clips.csv").write_text("path,start_frame,end_frame,label\na,0,5,x\nb,2,9,y\n")
     found = check_videos(listed / "clips.csv", listed / "set")
     assert len(found.problems) == 1 and "line 3" in found.problems[0] and "1 clip cut" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ("a,x,train\nb,y,test\nc,x,test\n", "line 3.*'y'"),  # training knows the classes of its own rows only
+        ("a,x,0\nb,x,1\n", "'split'.*test_split="),
+        ("a,x,train\nb,x,test\n", ""),
+    ],
+)
+def test_a_check_reads_each_part_of_a_list_as_training_does(listed, rows, problem):
+    (listed / "l.csv").write_text("path,label,split\n" + rows)
+    with pytest.raises(SeqclfError, match=problem) if problem else nullcontext():
+        video_set(str(listed / "set"), str(listed / "l.csv"), str(listed / "l.csv"))
+    found = check_videos(listed / "l.csv", listed / "set").problems
+    assert re.search(problem, found[0]) and len(found) == 1 if problem else found == []
+
+
+def test_a_check_compares_numbers_of_frames_with_the_list(listed):
+    (listed / "l.txt").write_text("a 4 0\nb 7 1\n")
+    assert any("b (4, not 7)" in one for one in check_videos(listed / "l.txt", listed / "set").warnings)
 
 
 def test_a_check_has_a_part_for_each_list(listed, prepare):

@@ -16,7 +16,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data.annotated import annotate_lists
 from seqclf.data.find import open_video
 from seqclf.data.frame_times import frame_times
-from seqclf.data.lists import Entry, VideoList
+from seqclf.data.lists import Entry, Selection, VideoList
 from seqclf.data.paths import as_list, resolve_path
 from seqclf.data.segments import Segments, read_segments
 from seqclf.data.sets import class_names
@@ -96,7 +96,27 @@ def _read(
     for path, one in zip(paths, found, strict=True):
         rows += [(_part(entry, path, paths, how["test_split"]), one, entry) for entry in one.videos]
         out.problems += [f"{path}, line {line}: video {name!r} does not exist" for line, name in one.missing]
+        out.problems += _part_problems(path, Path(root).expanduser(), how, only_paths, one)
     return out, rows
+
+
+def _part_problems(
+    path: str | Path, root: Path, how: Mapping[str, Any], only_paths: bool, whole: VideoList
+) -> list[str]:
+    """Why the parts of a list with a split column can't be read as in training, where classes are those of one part."""
+    values = dict.fromkeys(entry.split for entry in whole.videos if entry.split is not None)
+    present = {part_of(value, how["test_split"]) or "train" for value in values} if len(values) > 1 else set()
+    first: VideoList | None = None
+    problems: dict[str, None] = {}
+    for part in ("train", "validation", "test"):
+        if part in present:
+            select = Selection(part, True, how["split_column"], how["test_split"])
+            try:
+                listed = read_listed(path, root, how, only_paths, first, select)
+                first = first or listed
+            except SeqclfError as error:
+                problems[str(error)] = None
+    return list(problems)
 
 
 def _part(entry: Entry, path: str | Path, paths: Sequence[str | Path], test_split: str | None) -> str:
@@ -150,7 +170,7 @@ def _thumbnail(frame: Tensor) -> bytes:
 
 def _add_clips(out: VideoCheck, rows: Iterable[Row], sources: dict[str, Source], past_end: float | None) -> None:
     """Adds the rows of lists; clips inside videos are compared with their video."""
-    clipped = 0
+    clipped, other = 0, list[str]()
     for part, found, entry in rows:
         path, labels = str(entry.path), entry.label
         names = (
@@ -159,6 +179,8 @@ def _add_clips(out: VideoCheck, rows: Iterable[Row], sources: dict[str, Source],
             else [name for name, value in zip(out.classes, labels, strict=True) if value == 1]
         )
         frames = out.files[path].frames
+        if entry.frames not in (None, frames) and not out.files[path].error:
+            other.append(f"{entry.name} ({frames:,}, not {entry.frames:,})")
         if entry.span is not None and found.unit is not None and not out.files[path].error:
             step = resolution([bound for one in found.videos for bound in one.span or ()], found.unit)
             span = VideoSpan(sources[path], *entry.span, found.unit, past_end, step)
@@ -169,6 +191,8 @@ def _add_clips(out: VideoCheck, rows: Iterable[Row], sources: dict[str, Source],
         out.clips.append(Clip(part, entry.name, path, names, entry.group, dict.fromkeys(names, frames), entry.span))
     if clipped:
         out.warnings.append(f"{counted(clipped, 'clip')} cut at the end of the video")
+    if other:
+        out.warnings.append(f"{counted(len(other), 'video')} without the listed number of frames, such as {other[0]}")
 
 
 def _add_segments(

@@ -9,7 +9,7 @@ from typing import Any
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Data, annotated_set, video_set
-from seqclf.data.lists import VideoList, read_list, read_paths
+from seqclf.data.lists import Selection, VideoList, read_list, read_paths
 from seqclf.data.paths import resolve_path
 from seqclf.data.sets import of_lists
 
@@ -40,7 +40,12 @@ def reading_settings(segments: str | Path | None, given: Mapping[str, Any]) -> d
 
 
 def read_listed(
-    path: str | Path, root: Path, how: Mapping[str, Any], only_paths: bool, first: VideoList | None = None
+    path: str | Path,
+    root: Path,
+    how: Mapping[str, Any],
+    only_paths: bool,
+    first: VideoList | None = None,
+    select: Selection | None = None,
 ) -> VideoList:
     """Reads a list and skips missing videos.
 
@@ -50,16 +55,18 @@ def read_listed(
         how: what ``reading_settings`` returns.
         only_paths: whether the list has no labels, as with segments.
         first: the list for training, whose classes are those of all lists; None if this is the first.
+        select: which rows to take; None for all.
     """
     place = resolve_path(path, root)
     if only_paths:
-        return read_paths(place, root, "skip", columns=of_lists(how["columns"]))
+        return read_paths(place, root, "skip", columns=of_lists(how["columns"]), select=select)
     split = {} if how["split_column"] is None else {"split": how["split_column"]}
     return read_list(
         *(place, root, how["form"], None if first is None else first.classes, how["class_index"], "skip"),
         numbers=None if first is None else first.numbers,
         first_label=how["first_label"],
         columns={**(how["columns"] or {}), **split},
+        select=select,
         clips=how["unit"],
         separator=how["separator"] if how["multi_label"] else None,
         inclusive=how["inclusive"],
