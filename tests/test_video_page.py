@@ -153,6 +153,13 @@ def test_a_file_that_does_not_begin_at_0_is_copied(tmp_path):
     assert page.add("a", "a", predicted(source), source).startswith("embedded small copy")
 
 
+def test_a_file_of_another_container_than_its_name_says_is_copied(tmp_path):
+    matroska = write_greys(tmp_path / "a.mkv", IRREGULAR).rename(tmp_path / "a.mp4")
+    page = PredictionPage(tmp_path / "p.html", "t", CLASSES)
+    source = VideoFile(matroska)
+    assert page.add("a", "a", predicted(source), source).startswith("embedded small copy")
+
+
 def test_a_clip_of_a_longer_video_starts_at_its_own_time(tmp_path):
     path = write_greys(tmp_path / "a.mp4", np.arange(30) / 10)
     page = PredictionPage(tmp_path / "p.html", "t", CLASSES)

@@ -117,9 +117,10 @@ def _playable(source: Source) -> str | None:
     container, stream = open_container(Place(file.path))
     with container:
         codec, pixels = stream.codec_context.name, stream.codec_context.pix_fmt
+        is_named = suffix in container.format.name.split(",")  # a Matroska file may be named .mp4
         begins_at_0 = abs(container.start_time or 0) < 1000  # microseconds; browsers disagree with players about others
     known = any(codec.startswith(name) or codec.endswith(name) for name in PLAYABLE[suffix])  # libvpx-vp9
-    return f"video/{suffix}" if known and pixels in PIXELS and begins_at_0 else None
+    return f"video/{suffix}" if known and is_named and pixels in PIXELS and begins_at_0 else None
 
 
 def _megabytes(size: int) -> str:
