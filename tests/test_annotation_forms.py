@@ -350,6 +350,16 @@ def test_files_of_videos_that_are_missing_or_ambiguous_are_named(two_videos):
     assert "video10" in data.skipped() and len(data.test.videos) == 1
 
 
+@pytest.mark.parametrize("first", ["Phase", "# exported"])
+def test_a_header_above_a_class_per_line_is_no_class(two_videos, first):
+    (two_videos / "phases" / "video1.txt").write_text(f"{first}\n" + "x\n" * 6)
+    (two_videos / "phases" / "video10.txt").write_text("x\n" * 4)
+    with pytest.raises(SeqclfError, match=rf"video1\.txt, line 1: '{first}'"):
+        on_all(str(two_videos), "phases/*.txt")
+    (two_videos / "phases" / "video1.txt").write_text(f"{first}\n" * 3 + "x\n" * 3)  # a class of several frames
+    assert on_all(str(two_videos), "phases/*.txt").classes == [first, "x"]
+
+
 def test_a_file_of_a_video_may_have_no_suffix_and_any_form_of_its_letters(tmp_path):
     for name in ("Übung", "b"):
         np.save(tmp_path / f"{name}.npy", np.zeros((3, 2), np.float32))

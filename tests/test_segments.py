@@ -226,6 +226,11 @@ def test_frames_outside_all_segments_have_the_background(csv):
         read_segments(path, classes=["walk", "run"], background="rest")
 
 
+def test_a_background_in_other_letters_than_the_table_has_is_refused(csv):
+    with pytest.raises(SeqclfError, match=r"line 2: .*'Background'.*'background'"):
+        read_segments(csv(HEADER + "a,1,3,Background\na,4,5,run\n"), background="background")
+
+
 def test_a_label_outside_the_classes_is_named_by_line(csv):
     for label in ("jump", "7", "-1", "0.5"):
         path = csv(HEADER + f"a,0,1,run\na,1,2,{label}\n")

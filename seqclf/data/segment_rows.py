@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seqclf.batch import SeqclfError
-from seqclf.data.columns import FRAME, LABEL, PATH, Columns
+from seqclf.data.columns import FRAME, LABEL, PATH, Columns, normal
 from seqclf.data.label_cells import class_columns, classes_of, labels_in, only_label, only_video, timed_labels
 from seqclf.data.source import plain_path, unicode_forms, without_suffix
 from seqclf.data.spans import Unit, read_span, span_columns
@@ -229,6 +229,8 @@ def _lines_of_frames(path: Path) -> list[str] | None:
     names = [line.strip() for line in read_text(path).rstrip().split("\n")]
     if "" in names:
         raise SeqclfError(f"{path}, line {names.index('') + 1}: is empty, expected a class name")
+    if (names[0].startswith("#") or normal(names[0]) in LABEL) and names[0] not in names[1:]:
+        raise SeqclfError(f"{path}, line 1: {names[0]!r} seems to be a comment or a header: remove the line")
     if match := re.fullmatch(r"[\d.:]+(-|\s+)[\d.:]+\s+\S.*", names[0]):
         columns = "{'start': 0, 'end': 0, 'label': 1}" if match[1] == "-" else "{'start': 0, 'end': 1, 'label': 2}"
         raise SeqclfError(f"{path}, line 1: {names[0]!r} seems to be a segment, not a class: set columns={columns}")

@@ -137,8 +137,9 @@ def read_segments(
     rows = [row for found in read for row in found.rows]
     known = list(classes) if classes is not None else read[0].classes if read else None
     if known is None:
-        check_case((label, row.where) for row in rows for label in row.labels)
-        known = _classes((label for row in rows for label in row.labels), background)
+        named = [(label, row.where) for row in rows for label in row.labels]
+        check_case(named if background is None else [(background, "background="), *named])
+        known = _classes((label for label, _ in named), background)
     elsewhere = _elsewhere(background, known)
     first = first_label if first_label is not None else _first_number(rows, known)
     found = Segments(str(path), unit, known, elsewhere, {v: [] for v in bad}, bad, multi_label=several, files=files)
@@ -197,8 +198,9 @@ def name_of(segments: Segments, path: str) -> str:
         raise SeqclfError(f"{segments.path}: video {path} matches several names: {', '.join(names[:4])}")
     if names:
         return names[0]
-    near = difflib.get_close_matches(path, segments.videos, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"it has rows for {_listed(list(segments.videos)[:2])}"
+    names_of = {name.casefold(): name for name in segments.videos}
+    near = difflib.get_close_matches(path.casefold(), names_of, n=1, cutoff=0.5)
+    hint = f"did you mean {names_of[near[0]]}?" if near else f"it has rows for {_listed(list(segments.videos)[:2])}"
     raise SeqclfError(
         f"{segments.path}: has no row for video {path} (add a row with only the video if it has no segments); {hint}"
     )
