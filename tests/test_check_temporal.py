@@ -251,6 +251,15 @@ def test_a_module_that_fails_or_cannot_be_copied_is_named():
         check_temporal(module, 4)
 
 
+def test_outputs_of_another_dtype_than_the_features_are_refused():
+    class Doubles(Stateful):
+        def inputs(self, features):
+            return features.double()
+
+    with pytest.raises(SeqclfError, match=r"^Doubles .*float32.*float64"):
+        check_user_temporal(FrameSequenceClassifier(temporal=Doubles, frame_shape=(4,), num_classes=3))
+
+
 def test_training_checks_a_user_written_model_before_it_starts():
     torch.manual_seed(0)
     model = FrameSequenceClassifier(temporal=Convolution, frame_shape=(4,), num_classes=3)

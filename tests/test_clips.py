@@ -60,6 +60,20 @@ def test_clips_of_unequal_length_are_padded_and_their_lengths_known():
 _ = IGNORE
 
 
+def test_frames_that_need_gradients_are_read_without_them():
+    frames = X.clone().requires_grad_()
+    assert Clips(frames, Y).fingerprint() == Clips(list(frames), Y).fingerprint() == Clips(X, Y).fingerprint()
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_bytes_in_one_part_and_floats_in_another_are_refused(part):
+    """Sensor values that are whole numbers in one part only would be read as bytes there, and divided by 255."""
+    parts = {name: Clips(X + i, Y) for i, name in enumerate(("train", "validation", "test"))}
+    parts[part] = Clips(parts[part].frames.long(), Y)
+    with pytest.raises(SeqclfError, match=f"mine.*{part} part.*float32"):
+        Data(**parts, classes="ab", source="mine")
+
+
 def test_one_feature_per_frame_needs_no_axis():
     assert torch.equal(Clips(X[..., 0], Y).frames, X[..., :1])
 
@@ -79,6 +93,15 @@ def test_one_feature_per_frame_needs_no_axis():
         (X.to(torch.complex64), Y, {}, "complex64"),
         (np.full((4, 5, 3), "a"), Y, {}, "numbers"),
         (X, ["cat", "dog", "cat", "dog"], {}, "labels.*numpy.unique"),
+        (X, np.array(["cat", "dog", "cat", "dog"], dtype=object), {}, "labels.*numpy.unique"),
+        (X, (label for label in Y), {}, "labels: .*generator"),
+        (np.ma.masked_greater(X.numpy(), 5), Y, {}, "frames: .*masked"),
+        (X, np.ma.masked_equal(Y.numpy(), 1), {}, "labels: .*masked"),
+        (X[0, 0], Y, {}, r"frames \(3,\): expected \(N, T"),
+        (X, Y, {"labelling": "every_frame"}, "labelling .*'every_frame'"),
+        (X, Y, {"labelling": partial(labelling.last_frames, n="3")}, "n='3'"),
+        (X, Y, {"groups": ["a", None, "b", "c"]}, "clip 1 has no group"),
+        (X, Y, {"groups": np.array([1, 2, 3, np.nan])}, "clip 3 has no group"),
         (X, Y + 0.5, {}, "labels are not whole"),
         (X, Y[:3], {}, r"labels \(3,\)"),
         (X, torch.eye(4).long(), {}, r"labels \(4, 4\)"),
@@ -116,6 +139,7 @@ def test_a_value_that_is_not_finite_is_named_by_clip_and_frame(value):
         (torch.full((4,), IGNORE), "ab", "IGNORE"),
         (Y, ["a", "a"], "'a' is named twice"),
         (Y, [], "classes= is empty"),
+        (Y, 2, "classes=2"),
     ],
 )
 def test_labels_outside_the_classes_are_refused_before_training(labels, classes, named):

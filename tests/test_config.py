@@ -332,6 +332,19 @@ def test_functions_are_found_beside_the_one_that_they_replace():
         change(EXAMPLE, "loss=binary_crossentropy")
 
 
+def test_an_argument_without_a_default_is_left_to_the_config():
+    weighted = change(EXAMPLE, "sampler=weighted")
+    for experiment, override in ((weighted, "sampler.weights=(1,2)"), (EXAMPLE, "model.temporal.input_size=3")):
+        name = override.partition("=")[0].rpartition(".")[2]
+        with pytest.raises(SeqclfError, match=f"'{name}' has no default in .* config"):
+            change(experiment, override)
+
+
+def test_errors_name_functions_without_their_addresses():
+    with pytest.raises(SeqclfError, match=r"setting metrics=5: .*<function constant>\} now"):
+        change(replace(EXAMPLE, metrics={"own": constant}), "metrics=5")
+
+
 def test_the_fingerprint_holds_what_a_resumed_run_must_share():
     same = resume_fingerprint(EXAMPLE)
     for override in ("steps=9", "eval_every=9", "log_every=9", "checkpoint_every=9", "keep=9", "data.root=x"):

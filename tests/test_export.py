@@ -40,9 +40,10 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("safetensors")
 
 from seqclf import exporting  # noqa: E402
-from seqclf.exporting import check, export, graph, program  # noqa: E402
+from seqclf.exporting import check, export, files, graph, program  # noqa: E402
 from seqclf.exporting.memory import CannotExport, Memory  # noqa: E402
 from seqclf.exporting.parts import Parts, require_classifier, trace_step  # noqa: E402
+from seqclf.exporting.sample import Sample  # noqa: E402
 
 keeps_loops = pytest.mark.skipif(
     tuple(map(int, torch.__version__.split(".")[:2])) < (2, 8), reason="its programs hold no loop over time"
@@ -365,6 +366,25 @@ def test_a_model_of_the_user_is_exported_frame_by_frame(tmp_path):
     about = export(make_run(tmp_path / "run", features, Leaky), formats=["onnx"])
     assert about["files"].keys() == {"model.onnx", "stream.onnx"} and about["not_written"] == {}
     assert about["forms"]["stream"]["inputs"]["state_0"] == ["float32", [1, "B", D]]
+
+
+class BatchFirst(Leaky):
+    """A model of a user whose state is ``(B, D)``."""
+
+    def forward(self, x, is_first=None, state=None, lengths=None):
+        outputs, h = super().forward(x, is_first, None if state is None else state[None], lengths)
+        return outputs, h[0]
+
+
+def test_a_state_that_files_cannot_hold_leaves_out_the_stream(tmp_path):
+    model = make_model(BatchFirst)
+    about = {name: [] for name in files.METADATA} | {"frame_shape": (D,), "input": {"multi_label": False}}
+    sample = Sample(uint8(9, D), "made frames")
+    written, missing = files.write_files(tmp_path, model, sample, ["onnx", "safetensors"], 18, about)
+    assert written.keys() == {"model.safetensors"}
+    assert re.search(r"BatchFirst must be tensors \(n, B, \.\.\.\).*\(2, 5\)", missing["stream.onnx"])
+    assert "cannot trace BatchFirst" in missing["model.onnx"]
+    assert files.measure_latencies(tmp_path, model, "model", sample, written)["PyTorch"]
 
 
 @pytest.mark.slow

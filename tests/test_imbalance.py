@@ -123,6 +123,8 @@ def test_class_counts(tmp_path):
         assert class_counts(clips, 3).tolist() == [2, 3, 3]
     padded = Clips(frames, PER_FRAME, lengths, labelling=labelling.given)
     assert class_counts(padded, 3).tolist() == [2, 3, 1]
+    last = Clips(frames, PER_FRAME, labelling=partial(labelling.last_frames, n=1))
+    assert class_counts(last, 3).tolist() == [0, 1, 1]
 
 
 def toy(labels, **settings):
@@ -281,6 +283,14 @@ def test_clips_with_labels_per_frame_count_by_their_most_frequent_class(tmp_path
         assert drawn(data, samplers.balanced, 3, 4).bincount(minlength=4).tolist() == [4, 4, 0, 4]
 
 
+def test_clips_count_by_the_frames_that_the_labelling_keeps():
+    """Clip 0 has class 1 in its last frame only, and clip 1 has a label before its last frame only."""
+    last = partial(labelling.last_frames, n=1)
+    for labels in ([[0, 0, 1], [0, 0, IGNORE], [2, 2, 2]], [[0, 1, 1], [2, 2, IGNORE], [0, 0, 2]]):
+        clips = Clips(torch.zeros(3, 3, 2), labels, labelling=last)
+        assert drawn(clips, samplers.balanced, 2, 3).bincount(minlength=3).tolist() == [3, 0, 3]
+
+
 def test_weights_are_shares_of_the_draws():
     clips = toy([*LABELS, IGNORE]).train
     rows = drawn(clips, partial(samplers.weighted, weights=(1, 3, 0)), 16, 40)
@@ -332,6 +342,12 @@ def test_a_wrong_sampler_is_refused_before_the_run_begins(sampler, words, tmp_pa
     with pytest.raises(SeqclfError, match=f"setting sampler: .*{words}"):
         seqclf.train(run_of(toy(LABELS), sampler=sampler), tmp_path, "cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_module_is_no_loss_of_multi_label_data(tmp_path):
+    data = toy(np.eye(3, dtype=int)[LABELS], multi_label=True)
+    with pytest.raises(SeqclfError, match=r"setting loss: BCEWithLogitsLoss .*binary_cross_entropy"):
+        seqclf.train(run_of(data, nn.BCEWithLogitsLoss), tmp_path, "cpu")
 
 
 @pytest.mark.parametrize(

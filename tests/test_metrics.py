@@ -117,6 +117,20 @@ def test_a_metric_without_a_value_is_null_with_a_warning_and_does_not_stop_the_r
     assert found["mine"] is None
 
 
+def test_a_metric_may_change_its_arrays():
+    def changes(truth, predicted, probabilities):
+        for array in (truth, predicted, probabilities):
+            array[:] = 0
+        return 1
+
+    def first(truth, predicted, probabilities):
+        return truth[0] + probabilities[0, 1]
+
+    clips = Clips(torch.tensor([[[0.0, 9.0]]]).expand(2, 1, 2), [1, 0])
+    found = evaluate(Answers(), clips, 2, metrics={"a": changes, "b": first})
+    assert found["b"] > 1.9
+
+
 def area(truth, predicted, probabilities):
     return sklearn.metrics.roc_auc_score(truth, probabilities[:, 1])
 
@@ -149,6 +163,8 @@ def test_a_users_metric_is_in_the_results_the_lines_the_report_and_the_compariso
     [
         ([area], "not a list"),
         ({"loss": area}, "'loss'"),
+        ({"step": area}, "'step'"),
+        ({"part": area}, "'part'"),
         ({"mine": lambda truth, predicted: 0.0}, "mine.*TypeError"),
         ({"mine": lambda truth, predicted, probabilities: probabilities}, "mine.*TypeError"),
         ({"mine": lambda truth, predicted, probabilities: 1 / 0}, "mine.*ZeroDivisionError"),

@@ -177,6 +177,29 @@ def test_arrays_as_opencv_loops_have_them_are_taken():
     close(predictor.stream()(read_only[0]), predictor(frames[:1]).probabilities[0])
 
 
+class Table:
+    """Like a table of pandas, it has an array, but its items are columns."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __len__(self):
+        return len(self.array)
+
+    def __getitem__(self, name):
+        raise KeyError(name)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+def test_tables_and_any_iterable_of_clips_are_taken():
+    predictor, features = make_predictor(shape=(7,)), torch.randn(9, 7)
+    close(predictor(Table(features.numpy())).probabilities, predictor(features).probabilities)
+    for found in predictor.batch(clip for clip in (features, features)):
+        close(found.probabilities, predictor(features).probabilities)
+
+
 def test_lists_of_frames_and_paths_are_taken(tmp_path):
     predictor, frames = make_predictor(), noise(4, 3, 8, 10)
     expected = predictor(frames).probabilities
@@ -204,6 +227,7 @@ def test_lists_of_frames_and_paths_are_taken(tmp_path):
         (noise(2, 3, 8, 10).to(torch.int16) - 200, "-200"),
         (torch.ones(2, 3, 8, 10, dtype=torch.bool), "bool"),
         (torch.full((2, 3, 8, 10), torch.nan), "finite"),
+        (np.ma.masked_greater(np.ones((2, 3, 8, 10), "float32"), 0), "masked"),
         ("video.mp4", "array"),
         (None, "array"),
     ],

@@ -135,6 +135,7 @@ WRONG_RESULTS = {
     "time first": lambda x: (x.transpose(0, 1), None),
     "integers": lambda x: (x.long(), None),
     "a dict for a state": lambda x: (x, {"h": x}),
+    "a named tuple for a state": lambda x: (x, torch.max(x, 1)),
 }
 
 

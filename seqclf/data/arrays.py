@@ -56,7 +56,7 @@ def as_frames(frames: Array | Sequence[Array]) -> tuple[Tensor, Tensor | None, l
         if tensor.dim() == 2:
             tensor = tensor[..., None]
     if tensor.dim() < 3 or not tensor.numel():
-        raise SeqclfError(f"the data set is empty: frames {tuple(tensor.shape)}, expected (N, T, *frame_shape)")
+        raise SeqclfError(f"frames {tuple(tensor.shape)}: expected (N, T, *frame_shape), not empty")
     before = tensor.dtype
     tensor = _converted(tensor)
     _expect_finite(tensor, lengths)
@@ -119,30 +119,43 @@ def as_groups(groups: Sequence[Any] | None, clips: int) -> list[str] | None:
     """The names of the groups of clips as strings; None for none.
 
     Raises:
-        SeqclfError: there is not one name per clip.
+        SeqclfError: there is not one name per clip, or a name is None or NaN.
     """
     if groups is None:
         return None
-    names = [str(group) for group in (groups.tolist() if hasattr(groups, "tolist") else groups)]
+    names = list(groups.tolist() if hasattr(groups, "tolist") else groups)
     if len(names) != clips:
         raise SeqclfError(f"groups: {len(names):,} names, expected {clips:,}, one per clip")
-    return names
+    missing = next((i for i, name in enumerate(names) if name is None or name != name), None)
+    if missing is not None:
+        raise SeqclfError(f"groups: clip {missing} has no group ({names[missing]}): name one for each clip")
+    return [str(name) for name in names]
 
 
 def as_tensor(values: Array, name: str) -> Tensor:
     """Converts values to a tensor that shares their memory if possible."""
     if isinstance(values, Tensor):
-        return values
+        return values.detach()
+    if np.ma.is_masked(values):
+        raise SeqclfError(f"{name}: some values are masked; fill them first (filled())")
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "fiub":
-            hint = ": use numpy.unique(labels, return_inverse=True)" if array.dtype.kind in "US" else ""
-            raise SeqclfError(f"{name}: holds {array.dtype}, expected numbers{hint}")
+            raise SeqclfError(f"{name}: {_not_numbers(array)}")
         if not array.dtype.isnative:
             array = array.astype(array.dtype.newbyteorder("="))
         return torch.from_numpy(np.require(array, requirements=["C", "W"]))
     except (TypeError, ValueError) as error:
         raise SeqclfError(f"{name}: expected an array of numbers ({error})") from None
+
+
+def _not_numbers(array: np.ndarray[Any, Any]) -> str:
+    """What an array holds in place of numbers, and how to convert it."""
+    if array.ndim == 0:
+        return f"expected an array or a list of numbers, not {type(array.item()).__name__}"
+    if array.dtype.kind in "US" or any(isinstance(value, str) for value in array.flat):
+        return "expected numbers, not strings: use numpy.unique(labels, return_inverse=True)"
+    return f"expected real numbers, not {array.dtype}"
 
 
 def _converted(frames: Tensor) -> Tensor:

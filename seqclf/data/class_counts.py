@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqclf.batch import IGNORE, valid_frames
+from seqclf.batch import IGNORE
 from seqclf.data.clips import Clips
 from seqclf.data.videos import Videos
 
@@ -26,9 +26,7 @@ def class_counts(clips: Clips | Videos, num_classes: int) -> Tensor:
         each = (torch.as_tensor(video.labels) for video in clips.videos)
         labels = torch.cat([x.view(-1, num_classes) if clips.multi_label else x.view(-1) for x in each])
     else:
-        labels = clips.labels.cpu()
-        if labels.dim() == 2 + clips.multi_label and clips.lengths is not None:
-            labels = labels[valid_frames(clips.lengths, labels.shape, labels.device)]
+        labels = (clips.frame_labels() if clips.per_frame else clips.labels).cpu()
     if clips.multi_label:
         return (labels == 1).view(-1, num_classes).sum(0)
     return labels[labels != IGNORE].bincount(minlength=num_classes)

@@ -55,6 +55,8 @@ class Clips:
         multi_label: bool = False,
         groups: Sequence[Any] | None = None,
     ) -> None:
+        if not callable(labelling):
+            raise SeqclfError(f"labelling must be a function such as seqclf.labelling.every_frame, not {labelling!r}")
         self.frames, known, self.notes = as_frames(frames)
         if known is not None and lengths is not None:
             raise SeqclfError("lengths: a list of clips has its own lengths, leave this argument out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,6 +57,8 @@ class Data:
 
     def __post_init__(self) -> None:
         check_decision(self.decision)
+        if not isinstance(self.classes, Iterable):
+            raise SeqclfError(f"{self.source}: classes={self.classes!r}: expected the name of each class")
         self.classes = [str(name) for name in self.classes]
         if not self.classes:
             raise SeqclfError(f"{self.source}: classes= is empty")
@@ -70,6 +72,7 @@ class Data:
             clips.check_labels(len(self.classes), f"{self.source}, {name} part")
             if clips.multi_label != self.multi_label:
                 raise SeqclfError(f"{self.source}: multi_label differs between the train and the {name} part")
+            _check_scale(self.train, clips, name, self.source)
         self._check_background()
         same, near = leaks(self.parts())
         if same and not self.allow_shared:
@@ -157,6 +160,17 @@ class Data:
             },
             **self.details,
         }
+
+
+def _check_scale(train: Clips | Videos, clips: Clips | Videos, name: str, source: str) -> None:
+    """Raises SeqclfError if one part holds bytes, which are scaled to 0 to 1, and the other floats, which are not."""
+    if not isinstance(train, Clips) or not isinstance(clips, Clips) or train.frames.dtype == clips.frames.dtype:
+        return
+    kinds = (str(part.frames.dtype).removeprefix("torch.") for part in (train, clips))
+    raise SeqclfError(
+        f"{source}: the frames of the train part are {next(kinds)}, but those of the {name} part {next(kinds)}: "
+        "convert both to float32, because integers are read as bytes and scaled to 0 to 1"
+    )
 
 
 def no_data(reason: str) -> Data:

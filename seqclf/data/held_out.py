@@ -83,12 +83,12 @@ def class_of_clips(clips: Clips | Videos, background: Sequence[int]) -> list[int
     """
     if isinstance(clips, Videos):
         labels = [torch.as_tensor(video.labels) for video in clips.videos]
-    elif clips.labels.dim() == 1:
-        return [int(label) for label in clips.labels.tolist()]
-    else:
+    elif clips.per_frame:
+        labels = list(clips.frame_labels().cpu())
+    elif clips.multi_label:
         labels = list(clips.labels.cpu())
-        if clips.lengths is not None and not (clips.multi_label and clips.labels.dim() == 2):
-            labels = [of_clip[:length] for of_clip, length in zip(labels, clips.lengths.tolist(), strict=True)]
+    else:
+        return [int(label) for label in clips.labels.tolist()]
     if clips.multi_label:
         return _rarest(labels)
     return [_most_frequent(of_clip.view(-1), background) for of_clip in labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral
 from typing import Protocol
 
 import torch
@@ -70,8 +71,8 @@ def last_frames(labels: Tensor, lengths: Tensor | None, frames: int, n: int = 5)
     Raises:
         SeqclfError: ``n`` is not an integer of at least 1.
     """
-    if n < 1 or n != int(n):
-        raise SeqclfError(f"labelling last_frames: n={n}: expected an integer of at least 1")
+    if not isinstance(n, Integral) or n < 1:
+        raise SeqclfError(f"labelling last_frames: n={n!r}: expected an integer of at least 1")
     per_frame = (given if labels.dim() == 2 else every_frame)(labels, lengths, frames)
     ends = torch.full((len(labels),), frames) if lengths is None else lengths
     first = ends.to(labels.device)[:, None] - n

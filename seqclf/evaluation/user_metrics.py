@@ -80,7 +80,7 @@ class UserMetrics:
         arrays = tuple(x[order].numpy() for x in (truth, predicted, probabilities))
         found: dict[str, float | None] = {}
         for name, metric in self.metrics.items():
-            value, reason = metric_value(metric, *arrays)
+            value, reason = metric_value(metric, *(array.copy() for array in arrays))  # it may change them
             if reason is not None:
                 warnings.warn(f"metric {name}: {reason}; it is recorded as null", stacklevel=2)
             found[name] = value

@@ -108,8 +108,13 @@ class ModuleLoss:
         """The loss of logits ``(B, T, K)`` and labels ``(B, T)``; arguments as in ``cross_entropy``.
 
         Raises:
-            SeqclfError: the module does not return one loss per frame.
+            SeqclfError: the labels are multi-label, or the module does not return one loss per frame.
         """
+        if labels.dim() == 3:
+            raise SeqclfError(
+                f"{self.name} is a module, which takes one class per frame: for multi-label data use "
+                "binary_cross_entropy, or write the loss as a function"
+            )
         total = divisor(total, labels)
         logits, labels = labelled_rows(logits, labels)
         losses = self.module(logits, labels.clamp(min=0))

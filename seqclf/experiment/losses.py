@@ -22,7 +22,8 @@ def cross_entropy(
 ) -> Tensor:
     """Mean cross-entropy over labelled frames. Frames with the label ``IGNORE`` have no loss and no gradient.
 
-    With ``weights``, the loss of each frame is multiplied by the weight of its class. The sum is still divided by the
+    With ``weights``, the loss of each frame is multiplied by the weight of its class. With ``smoothing``, the part of a
+    label that goes to another class has the weight of that class, as in PyTorch. The sum is still divided by the
     number of labelled frames, while PyTorch divides by the sum of the weights in the batch. A frame therefore has the
     same weight in every batch, and the losses of the parts of a batch add up to the loss of the batch.
 
@@ -110,10 +111,8 @@ def weight_tensor(weights: Weights, logits: Tensor, name: str = "weights") -> Te
     if weights is None:
         return None
     if isinstance(weights, str):
-        raise SeqclfError(
-            f'weights={weights!r}: expected K numbers; "balanced" works as the setting loss.weights of an experiment, '
-            "elsewhere pass seqclf.losses.balanced_weights(data)"
-        )
+        hint = '; "balanced" is a setting (loss.weights) of an experiment, elsewhere pass losses.balanced_weights(data)'
+        raise SeqclfError(f"{name}={weights!r}: expected K numbers{hint if name == 'weights' else ''}")
     if len(weights) != logits.shape[-1]:
         raise SeqclfError(f"{name} has {len(weights)} numbers, but there are {logits.shape[-1]} classes")
     return _on_device(tuple(map(float, weights)), logits.device)

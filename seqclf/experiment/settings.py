@@ -112,7 +112,7 @@ def _change(node: Any, path: list[str], raw: str, key: str) -> Any:
     annotation, current = settings[name]
     if not rest:
         value = _value(raw, annotation, current, key)
-    elif isinstance(current, (str, bytes)) or not settings_of(current):
+    elif not callable(current) and (isinstance(current, (str, bytes)) or not settings_of(current)):
         raise SeqclfError(f"setting {key}: {name} is {current!r} and has no settings of its own")
     else:
         value = _change(current, rest, raw, key)
@@ -122,9 +122,20 @@ def _change(node: Any, path: list[str], raw: str, key: str) -> Any:
 def _no_setting(above: str, name: str, node: Any, settings: Mapping[str, Any]) -> str:
     if isinstance(node, (list, tuple)):
         return f"{above} has items 0 to {len(node) - 1}, not {name!r}"
+    if name in _parameters(node):
+        function = getattr(getattr(node, "func", node), "__name__", above)
+        return f"{name!r} has no default in {function}, and the config does not set it"
     near = get_close_matches(name, settings, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(settings) or 'none'}"
     return f"{above or 'the experiment'} has no setting {name!r}; {hint}"
+
+
+def _parameters(node: Any) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function, class or partial; none of another value."""
+    try:
+        return inspect.signature(node.func if isinstance(node, partial) else node).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def _with_setting(node: Any, name: str, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import types
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,7 +44,8 @@ def parse(raw: str, annotation: Any, current: Any, key: str) -> Any:
         if _accepts(value, annotation):
             with suppress(OverflowError):  # an integer above the largest float
                 return float(value) if type(value) is int and not _accepts_int(annotation) else value
-    raise SeqclfError(f"setting {key}={raw}: expected {_describe(annotation)} (it is {current!r} now)")
+    now = re.sub(" at 0x[0-9a-f]+>", ">", repr(current))  # of functions
+    raise SeqclfError(f"setting {key}={raw}: expected {_describe(annotation)} (it is {now} now)")
 
 
 def is_callable_type(annotation: Any) -> bool:

@@ -24,8 +24,9 @@ METADATA = ("run", "step", "classes", "frame_shape", "frames", "input", "version
 
 
 def forms_of(model: Any) -> tuple[str, ...]:
-    """ "model" (whole clips), and "stream" if the model has a memory to carry."""
-    return ("model", "stream") if Memory(model).names else ("model",)
+    """ "model" (whole clips), and "stream" if the model carries a memory that files can hold."""
+    memory = Memory(model)
+    return ("model", "stream") if memory.names and memory.problem() is None else ("model",)
 
 
 def signature(model: Any, shape: Sequence[int], K: int, dtype: torch.dtype, form: str) -> dict[str, Any]:
@@ -59,12 +60,13 @@ def write_files(
     onnx_files = _OnnxFiles(model, several, shape, dtype, opset, metadata)
     files: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
+    forms, problem = forms_of(model), Memory(model).problem()
     for kind, suffix in (("onnx", ".onnx"), ("program", ".pt2")):
-        for form in forms_of(model) if kind in formats else ():
+        if kind in formats and problem is not None:
+            failed[f"stream{suffix}"] = problem
+        for form in forms if kind in formats else ():
             path = folder / f"{form}{suffix}"
             try:
-                if form == "stream":
-                    Memory(model).check()
                 if kind == "onnx":
                     onnx_files.write(path, form)
                 else:

@@ -94,7 +94,7 @@ def _core(parts: Parts, form: str, opset: int) -> tuple[Any, list[Any], list[Any
         whole = _onnx(trace_whole(parts), opset, ["features"], OUTPUTS, "core.", parts.name)
         return whole, list(whole.graph.node), list(whole.graph.initializer)
     except CannotExport:
-        if not parts.memory.names:
+        if not parts.streams:
             raise
     step = _step_model(parts, opset)
     nodes, constants, zeros = _blank_memory(parts)

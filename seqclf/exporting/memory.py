@@ -51,25 +51,27 @@ class Memory:
         """The tensors of a state by name."""
         return dict(zip(self.names, parts_of(state), strict=True)) if self.names else {}
 
-    def check(self) -> None:
-        """Checks what files of streams rely on.
+    def problem(self) -> str | None:
+        """Why files of streams cannot hold this memory; None if they can, or if there is none.
 
-        Raises:
-            CannotExport: the batch of a tensor is not at dimension 1, a tensor grows with the number of frames, or a
-                state of zeros does not begin a sequence.
+        The batch of each tensor must be at dimension 1, its size must not depend on the number of frames, and a state
+        of zeros must begin a sequence.
         """
+        if not self.names:
+            return None
         name = type(self.model.temporal).__name__
         shapes = [[tuple(part.shape) for part in parts_of(_run(self.model, 2, T)[1])] for T in (1, 3)]
         expected = [(part.shape[0], 2, *part.shape[2:]) for part in self.parts]
         if shapes != [expected, expected]:
-            raise CannotExport(
+            return (
                 f"the state of {name} must be tensors (n, B, ...) of a fixed size; for B = 2 it is {shapes[0]} "
                 f"after 1 frame and {shapes[1]} after 3"
             )
         fresh, _ = _run(self.model, 2, 3)
         zeros, _ = _run(self.model, 2, 3, self.state(list(self.zeros(2).values())))
         if not torch.allclose(fresh, zeros, rtol=1e-4, atol=1e-4):
-            raise CannotExport(f"a state of zeros must begin a sequence, but {name} gives other outputs for it")
+            return f"a state of zeros must begin a sequence, but {name} gives other outputs for it"
+        return None
 
 
 def parts_of(state: State) -> tuple[Tensor, ...]:

@@ -31,6 +31,7 @@ class Parts:
     Attributes:
         name: the class of the temporal model.
         memory: the memory of its streams.
+        streams: whether files can hold this memory.
         feature_size: D.
         encode: frames ``(M, *frame_shape)`` to features ``(M, D)``.
         core: what follows, see ``Core``.
@@ -48,12 +49,14 @@ class Parts:
         require_classifier(model)
         model = copy.deepcopy(model).float().requires_grad_(False).eval()
         self.name, self.memory, self.feature_size = type(model.temporal).__name__, Memory(model), model.feature_size()
+        self.streams = bool(self.memory.names) and self.memory.problem() is None
         for module in model.modules():
             module.__class__ = _AS_GRAPH.get(type(module), type(module))
         self.encode = nn.Sequential(model.preprocess, model.encoder)
         model.preprocess, model.encoder = nn.Identity(), nn.Identity()
         self.core = Core(model, self.memory, multi_label)
-        self.core.step(torch.zeros(1, self.feature_size), *self.memory.zeros(1).values())  # it remembers state sizes
+        if self.streams:  # it remembers state sizes
+            self.core.step(torch.zeros(1, self.feature_size), *self.memory.zeros(1).values())
         replace_recurrent(model, recurrent)
 
 

@@ -81,7 +81,7 @@ def _program(parts: Parts, form: str) -> nn.Module:
     try:
         return Clips(parts)
     except CannotExport:
-        if not parts.memory.names:
+        if not parts.streams:
             raise
         return StreamedClips(parts)
 

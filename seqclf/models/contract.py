@@ -178,9 +178,11 @@ def check_result(module: nn.Module, result: object, shape: Sequence[int]) -> tup
         raise SeqclfError(
             f"{name} must return outputs {expected}{reason}, not {tuple(outputs.shape)}, for features {tuple(shape)}"
         )
-    parts = state if isinstance(state, tuple) else () if state is None else (state,)
+    parts = state if type(state) is tuple else () if state is None else (state,)  # a named tuple would lose its names
     if not all(isinstance(part, Tensor) for part in parts):
-        raise SeqclfError(f"{name} must return a state that is a tensor, a tuple of tensors or None")
+        raise SeqclfError(
+            f"{name} must return a state that is a tensor, a plain tuple of tensors or None, not {_describe(state)}"
+        )
     if not parts and declares(module, "carries_state"):
         raise SeqclfError(f"{name} declares carries_state = True, but returns no state")
     return outputs, state
@@ -205,5 +207,6 @@ def _describe(value: object) -> str:
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
     if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
+        kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in value))
+        return f"{'a tuple' if type(value) is tuple else type(value).__name__} of {len(value)} ({kinds})"
     return f"{type(value).__name__}"

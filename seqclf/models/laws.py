@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from seqclf.batch import valid_frames
+from seqclf.batch import SeqclfError, valid_frames
 from seqclf.models.contract import State, can_stream, check_result, declares
 
 CLIPS = 3
@@ -36,7 +36,10 @@ class Subject:
     def __call__(
         self, x: Tensor, is_first: Tensor | None = None, state: State = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        return check_result(self.module, self.module(x, is_first, state, lengths), x.shape)
+        outputs, after = check_result(self.module, self.module(x, is_first, state, lengths), x.shape)
+        if outputs.dtype != x.dtype:
+            raise SeqclfError(f"{self.name} must return {x.dtype} outputs for {x.dtype} features, not {outputs.dtype}")
+        return outputs, after
 
     def gradients(self, outputs: Tensor, x: Tensor, start: int = 0, clip: slice = slice(None)) -> list[Tensor]:
         """Gradients of x and the parameters for outputs ``(b, t, H)``: those of frames from ``start`` of some clips."""

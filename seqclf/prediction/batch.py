@@ -87,6 +87,7 @@ class BatchPredictor:
             clips: the frames of each clip, as in a call.
             names: the names of the clips, for errors.
         """
+        clips = list(clips)
         tensors = [
             self.check(clip, "the clip" if len(clips) == 1 else f"clip {k}" if names is None else names[k])
             for k, clip in enumerate(clips)

@@ -47,7 +47,10 @@ def to_tensor(frames: Frames) -> Tensor:
         if len({frame.shape for frame in frames}) > 1:
             raise SeqclfError("the frames of the list have different shapes: resize or crop them to one")
         return torch.stack(frames)
-    if isinstance(frames, np.ndarray):  # copies where strides are negative (BGR made RGB) or the array is read-only
+    if np.ma.is_masked(frames):
+        raise SeqclfError("some frames are masked; fill them first (filled())")
+    if hasattr(frames, "__array__") and not isinstance(frames, Tensor):  # NumPy and pandas
+        # copies where strides are negative (BGR made RGB) or the array is read-only
         frames = np.require(frames, requirements=["C", "W"])
     try:
         tensor = torch.as_tensor(frames)

@@ -160,7 +160,13 @@ def check_metrics(metrics: Mapping[str, Metric], num_classes: int, multi_label: 
         raise SeqclfError(
             f'setting metrics: expected functions by name, such as {{"brier": brier_score}}, not a {kind}'
         )
-    known = {*Metrics(num_classes).result(), *MultiLabelMetrics(num_classes).result(), *SegmentMetrics().result()}
+    known = {
+        "step",
+        "part",
+        *Metrics(num_classes).result(),
+        *MultiLabelMetrics(num_classes).result(),
+        *SegmentMetrics().result(),
+    }
     truth = np.arange(num_classes).repeat(3)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(num_classes), len(truth)).astype(np.float32)
     predicted, shape = probabilities.argmax(1), "(N,), (N,) and (N, K)"
