@@ -60,6 +60,18 @@ def test_a_row_holds_the_settings_that_differ_and_the_metrics_of_results_json(tm
     assert (second["model.temporal.hidden"], second["model.temporal.layers"]) == ("16", "2")
 
 
+@pytest.mark.parametrize("mixed", [0, 1])
+def test_metrics_of_clips_are_compared_only_if_each_clip_has_one_label(mixed, tmp_path):
+    run = make_run(tmp_path / "a", 0.25)
+    results = json.loads((run / "results.json").read_text())
+    results["parts"]["test"] |= {"clips": 4, "mixed_clips": mixed, "clip_macro_f1": 0.2, "frame_macro_f1": 0.3}
+    (run / "results.json").write_text(json.dumps(results))
+    (row,) = seqclf.compare([run])
+    of_clips, of_frames = {"test.clip_last", "test.clip_mean", "test.clip_macro_f1"}, {"test.frame_macro_f1"}
+    shown, left_out = (of_frames, of_clips) if mixed else (of_clips, of_frames)
+    assert shown <= row.keys() and not left_out & row.keys()
+
+
 def test_runs_that_differ_only_in_their_seed_have_a_mean_and_a_standard_deviation(tmp_path):
     values = [0.25, 0.5, 0.625]
     runs = [make_run(tmp_path / f"s{seed}", value, seed=seed) for seed, value in enumerate(values)]

@@ -176,6 +176,14 @@ def test_bf16_learns_as_fp32_does_and_keeps_weights_in_fp32(tmp_path):
     assert {x.dtype for x in checkpoint_of(tmp_path / "bf16", 40)["model"].values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("clips", [4, 8])
+def test_a_batch_of_more_clips_than_there_are_is_noted(clips, tmp_path, capsys):
+    train(
+        replace(TINY, data=replace(DIGITS, train=DIGITS.train.subset(range(clips))), steps=1), tmp_path / "run", "cpu"
+    )
+    assert ("batch_size=8" in capsys.readouterr().out) == (clips < 8)
+
+
 def test_augmentation_applies_to_training_only(tmp_path):
     for name, augment in (("plain", None), ("blank", torch.zeros_like)):
         experiment = replace(TINY, steps=1, augment=augment and _blank, optimizer=partial(torch.optim.SGD, lr=0.0))

@@ -262,6 +262,18 @@ def test_the_filter_leaves_videos_and_errors_of_a_class(opened):
 
 
 @pytest.mark.slow
+def test_a_page_without_true_labels_has_no_buttons_for_errors(chromium, tmp_path):
+    source = VideoFile(write_video(tmp_path / "a.mp4", noise(8, 3, 32, 32)))
+    page = PredictionPage(tmp_path / "p.html", "t", CLASSES, multi_label=True)
+    page.add("a", "a", predicted(source, multi_label=True), source)
+    page.write("")
+    chromium.open(page.path.as_uri())
+    shown = "['play', 'before', 'after', 'only'].map(id => $(id).offsetParent !== null)"
+    assert chromium.run(shown) == [True, False, False, False]
+    assert chromium.run("$('canvas').clientHeight") > 3 * 60  # three classes have high rows
+
+
+@pytest.mark.slow
 def test_a_page_of_200_videos_opens_quickly_and_reads_one(chromium, tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((2000, 4), np.float32))
     from seqclf.data.array_file import ArrayFile

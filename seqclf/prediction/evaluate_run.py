@@ -16,7 +16,6 @@ from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment, build_data
 from seqclf.prediction.part import ClipRow, ClipRows, write_rows
 from seqclf.prediction.run import load_run
-from seqclf.reporting.metrics import RULES
 from seqclf.runs.checkpoint import step_of
 from seqclf.runtime.devices import pick_device
 from seqclf.runtime.distributed import ALONE, World
@@ -131,7 +130,7 @@ def _evaluate(
     if not changed and trained is not None and trained["sha256"] != identity[part]["sha256"]:
         warn(f"{run}: its {part} data has changed since training ({data.source})", stacklevel=3)
     average = "" if experiment.ema is None else f" (averaged weights, ema={experiment.ema:g})"
-    say(f"{path}{average} on {part}: {data.source}; clips are classified by their {RULES[rule]}")
+    say(f"{path}{average} on {part}: {data.source}")
     mine = ClipRows(clips, rule)
     metrics = evaluate_clips(
         model.to(where),

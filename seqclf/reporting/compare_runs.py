@@ -21,7 +21,7 @@ from seqclf.reporting.comparison import (
 from seqclf.reporting.comparison_table import is_metric, table_of
 from seqclf.reporting.metrics import metric_title
 from seqclf.reporting.page import html_figure, html_page, html_table
-from seqclf.reporting.style import PALETTE, drawable, new_figure, picture_style, png_of
+from seqclf.reporting.style import PALETTE, drawable, new_figure, picture_style, png_of, point_size
 from seqclf.runtime.files import write_atomic, write_csv
 
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ def curves_picture(runs: Sequence[Run]) -> Figure:
         style: dict[str, Any] = {"color": PALETTE[n % len(PALETTE)], "ls": line, "lw": 1.3}
         for run in group:
             steps, values = _curve(run, "train", "loss")
-            left.plot(steps, values, marker="." if len(steps) <= 30 else None, ms=4, **style)
+            left.plot(steps, values, marker="." if len(steps) <= 30 else None, ms=point_size(len(steps)), **style)
             steps, values = _curve(run, _measured_part(run), name)
             shares = [100 * value for value in values]
-            right.plot(steps, shares, marker=".", ms=4, **style)
+            right.plot(steps, shares, marker=".", ms=point_size(len(steps)), **style)
             best = [(step, share) for step, share in zip(steps, shares, strict=True) if step == run.best_step]
             right.plot(*zip(*best, strict=True), marker="o", ms=8, mfc="none", **style)
         right.plot([], [], label=label, **style)

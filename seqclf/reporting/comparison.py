@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
+from seqclf.evaluation.metrics import clips_have_one_label
 from seqclf.reporting.metrics import TITLES, metric_title
 from seqclf.reporting.pictures import curves_by_part
 from seqclf.runs.folder import RunFolder
@@ -25,7 +26,7 @@ METRICS = (
     "f1_50",
     "loss",
 )
-"""The metrics of a comparison, by their names in ``results.json``; those of frames only where clips have none."""
+"""The metrics of a comparison, by their names in ``results.json``."""
 
 PARTS = ("validation", "test")
 BEST = "best_"
@@ -83,16 +84,19 @@ def read_run(path: str | Path, name: str) -> Run:
         step = max((line["step"] for line in last.values()), default=0)
         parts = {part: line for part, line in last.items() if line["step"] == step}
     own = folder.read_record().get("metrics", ())
-    metrics = {
-        f"{part}.{name}": values[name]
-        for part, values in parts.items()
-        for name in (*METRICS, *own)
-        if values.get(name) is not None and not (name == "frame_macro_f1" and values.get("clip_macro_f1") is not None)
-    }
+    metrics = {f"{part}.{name}": values[name] for part, values in parts.items() for name in _compared(values, own)}
     if not metrics:
         raise SeqclfError(f"{path} has no metrics yet: it stopped before its first evaluation")
     settings = settings_of_config(folder.read_config(), folder.config)
     return Run(name, settings, step, best["step"] if best else None, folder.has_results(), metrics, curves)
+
+
+def _compared(values: dict[str, Any], own: Sequence[str]) -> list[str]:
+    """The names of a part's metrics that are compared: those of clips only if each clip has one label."""
+    names = [name for name in (*METRICS, *own) if values.get(name) is not None]
+    if "clips" in values and not clips_have_one_label(values):  # a line of metrics.jsonl has only what is meaningful
+        return [name for name in names if name in own or not name.startswith("clip_")]
+    return [name for name in names if name != "frame_macro_f1" or "clip_macro_f1" not in names]
 
 
 def settings_of_config(text: str, name: str | Path = "config.py") -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 from seqclf.batch import SeqclfError
 from seqclf.evaluation.metrics import clips_have_one_label
 from seqclf.reporting.metrics import MULTI_LABEL, RULES, TITLES, ranked_labels
-from seqclf.reporting.style import add_axes, drawable, new_figure, text_width
+from seqclf.reporting.style import add_axes, drawable, new_figure, point_size, text_width
 from seqclf.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def learning_picture(parts: dict[str, list[dict[str, Any]]], best: dict[str, Any
                 colour = COLOURS["train" if part == "train" else name]
                 label = f"{part}, {names[name]}" if axes is right else part
                 scaled = 100 * values if axes is right else values
-                axes.plot([line["step"] for line in lines], scaled, ".-", ms=4, color=colour, label=label)
+                axes.plot(
+                    [line["step"] for line in lines], scaled, ".-", ms=point_size(len(lines)), color=colour, label=label
+                )
     measured = "mAP and accuracy (%)" if any("frame_map" in lines[0] for lines in parts.values()) else "accuracy (%)"
     for axes, title in ((left, "loss (nats)"), (right, measured)):
         axes.set(title=title, xlabel="step")

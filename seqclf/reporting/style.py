@@ -71,6 +71,11 @@ def class_line(k: int) -> tuple[float, ...]:
     return DASHES[k // (len(PALETTE) * len(SHADES[False])) % len(DASHES)]
 
 
+def point_size(points: int) -> float:
+    """The size of the points of a curve; a single point has no line, and needs a larger one."""
+    return 4 if points > 1 else 12
+
+
 def text_width(texts: Iterable[str], size: float) -> float:
     """The width of the widest text, in inches."""
     font = _font()

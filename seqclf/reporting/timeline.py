@@ -13,7 +13,16 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.evaluation.segment_metrics import Labels, segments
-from seqclf.reporting.style import PALETTE, class_colour, class_line, drawable, drawable_text, picture_style, text_width
+from seqclf.reporting.style import (
+    PALETTE,
+    class_colour,
+    class_line,
+    drawable,
+    drawable_text,
+    picture_style,
+    point_size,
+    text_width,
+)
 from seqclf.runtime.files import replacing
 
 if TYPE_CHECKING:
@@ -185,7 +194,7 @@ def _columns(T: int) -> Array:
 def _curve(axes: Axes, values: Array, colour: str, dashes: tuple[float, ...]) -> None:
     T = len(values)
     if T <= 2 * COLUMNS:
-        axes.plot(np.arange(T), values, ".-" if T <= 80 else "-", ms=4, lw=1.4, color=colour, dashes=dashes)
+        axes.plot(np.arange(T), values, ".-" if T <= 80 else "-", ms=point_size(T), lw=1.4, color=colour, dashes=dashes)
         return
     edges = _columns(T)
     middles, starts = (edges[:-1] + edges[1:] - 1) / 2, edges[:-1]

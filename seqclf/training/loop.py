@@ -131,6 +131,8 @@ def _start(
         display.say(message)
     sizes = ", ".join(f"{len(clips):,} {name}" for name, clips in data.parts().items())
     display.say(f"{data.source}: {sizes} clips; run {folder.path}")
+    if experiment.batch_size > len(data.train):
+        display.say(f"batch_size={experiment.batch_size:,} is more than all training clips: a batch repeats clips")
     for text in label_warnings(data):
         display.warn(text)
     if world.size > 1:
