@@ -232,7 +232,7 @@ class OneNumber(nn.Module):
         (Counting, "buffer calls"),
         (Trained, "Trained has parameters"),
         (OneNumber, "one loss per frame"),
-        (partial(nn.CrossEntropyLoss, smoothing=0.1), "TypeError"),
+        (partial(nn.CrossEntropyLoss, smoothing=0.1), "'smoothing'"),
         (partial(losses.cross_entropy, weights=np.ones(2)), "weights has 2 numbers.*3 classes"),
     ],
 )

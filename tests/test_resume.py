@@ -503,10 +503,10 @@ def test_a_command_killed_twice_and_stopped_once_equals_an_uninterrupted_run(pro
 def test_a_second_signal_has_its_usual_effect_except_under_torchrun():
     with stop_signals(repeated=True) as seen:
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         assert seen == [signal.SIGINT] * 2
     with stop_signals() as seen:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         assert seen == [signal.SIGINT]
