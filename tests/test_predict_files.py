@@ -2,7 +2,7 @@
 
 import csv
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,19 @@ import torch
 from made_videos import noise, write_folder, write_streams, write_video
 from PIL import Image
 
-from seqclf import IGNORE, SeqclfError, load, load_experiment, predict, predict_part
+from seqclf import (
+    IGNORE,
+    LSTM,
+    Experiment,
+    FrameSequenceClassifier,
+    SeqclfError,
+    annotated_set,
+    load,
+    load_experiment,
+    predict,
+    predict_part,
+    train,
+)
 from seqclf.data.transforms import mirror, resize, ten_crops
 from seqclf.data.video_file import VideoFile
 from seqclf.prediction import Prediction, fuse
@@ -228,6 +240,40 @@ def test_a_bad_video_is_reported_and_the_others_are_classified(command, runs, tm
     _, rows, content = read_out(out, "good")
     assert len(rows) == 3 and len(content["videos"]) == 1
     assert set(content["failed"]) == {str(small), str(large), str(tmp_path / "absent"), str(damaged)}
+
+
+@pytest.mark.parametrize(
+    ("table", "keywords"),
+    [
+        (
+            {"s.csv": "clip;from;to;what\na;1;2;x\na;3;3;y\na;4;5;x\na;6;6;y\n"},
+            {"segments": "s.csv", "columns": {"video": "clip", "start": "from", "end": "to", "label": "what"},
+             "inclusive": True, "first_frame": 1},
+        ),
+        (
+            {"phases/a-phase.txt": "Frame\tPhase\n" + "".join(f"{25 * n}\t{k}\n" for n, k in enumerate("xxyxxy"))},
+            {"segments": "phases/*-phase.txt", "annotation_fps": 25, "fps": 1},
+        ),
+        ({"s.csv": "video,start,end,label\na,0,1.0,x\na,1.0,1.5,y\na,1.5,2.5,x\na,2.5,3.0,y\n"},
+         {"segments": "s.csv", "unit": "seconds", "fps": 2}),
+    ],
+)  # fmt: skip
+def test_true_segments_are_read_as_the_run_read_its_own(tmp_path, monkeypatch, table, keywords):
+    write_folder(tmp_path / "a", noise(6, 3, 4, 4))
+    (tmp_path / "phases").mkdir()
+    for name, text in ({"l.txt": "a\n"} | table).items():
+        (tmp_path / name).write_text(text)
+    keywords |= {"frame_numbers": "order"}
+    data = annotated_set(str(tmp_path), "l.txt", "l.txt", classes=None, split="l.txt", **keywords)
+    model = partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=2))
+    train(Experiment(data, model, partial(torch.optim.SGD, lr=0.1), steps=1, batch_size=1), tmp_path / "run")
+    seen = []
+    monkeypatch.setattr(
+        "seqclf.prediction.output.timeline", lambda p, classes, path, truth, *_, **__: seen.append(truth)
+    )
+    segments = tmp_path / keywords["segments"]
+    predict(tmp_path / "run", tmp_path / "a", device="cpu", out=tmp_path / "out", segments=segments)
+    assert seen[0].tolist() == data.test.videos[0].labels.tolist() == [0, 0, 1, 0, 0, 1]
 
 
 def test_a_page_shows_what_was_predicted(tool, runs, tmp_path):

@@ -118,7 +118,9 @@ def _parser() -> Parser:
     add("--list-unit", choices=("auto", "frames", "seconds"), default="auto", help="the unit of times in the list")
     add("--segments", metavar="CSV", help="true segments for timelines, or a folder of <video>.txt, one class per line")
     add(
-        "--unit", choices=("frames", "seconds"), default="frames", help="the unit of times in the CSV (default: frames)"
+        "--unit",
+        choices=("frames", "seconds"),
+        help="the unit of times in a table with the usual columns (default: read it as the run read its own table)",
     )
     add("--out", help="folder for the output (default: predictions/ in the first run)")
     add("--no-timelines", action="store_true", help="draw no timelines")

@@ -60,7 +60,7 @@ def _parser() -> Parser:
     add("--part", default="test", choices=("test", "validation", "train"), help="the part of the run's data")
     add("--most", type=int, default=200, metavar="N", help="the first N videos of the part (default: 200)")
     add("--segments", metavar="CSV", help="true segments of the files, as in predict")
-    add("--unit", choices=("frames", "seconds"), default="frames", help="the unit of times in --segments")
+    add("--unit", choices=("frames", "seconds"), help="the unit of times in --segments, as in predict")
     add("--embed", type=float, default=EMBED, metavar="MB", help=EMBED_HELP)
     add("--html", metavar="FILE", help="the page (default: report/videos.html in the run)")
     add("--checkpoint", default="auto", help=CHECKPOINT)

@@ -38,6 +38,7 @@ class Annotated:
         notes: lines about choices and adjustments.
         adjusted: the notes about segments that were clipped or not used.
         details: the notes as plain values, for the record of a run.
+        first_frame: the number of the first frame of a video in the table.
     """
 
     videos: dict[str, list[Video]] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Annotated:
     notes: list[str] = field(default_factory=list)
     adjusted: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    first_frame: int = 0
 
 
 def annotate_lists(
@@ -95,10 +97,11 @@ def annotate_lists(
         out.notes.append("frames are numbered from 1, as the last row of a video shows")
     if rate is None:
         _expect_own_rate(table, [one for videos in opened.values() for one in videos])
+    out.first_frame = first_frame or 0
     adjusted: list[Annotation] = []
     for part, videos in opened.items():
         out.videos[part], out.damaged[part], annotations = _annotate(
-            table, videos, on_error, past_end, rate, first_frame or 0
+            table, videos, on_error, past_end, rate, out.first_frame
         )
         adjusted += annotations
         labels = torch.cat([annotation.labels for annotation in annotations])
@@ -254,11 +257,10 @@ def _annotate(
     """The labelled videos of a list, the skipped ones with reasons, and the annotations."""
     labelled, damaged, annotations = [], {}, []
     for name, source, times in videos:
-        named = isinstance(source, FrameFolder) and source.frame_numbers == "names"
         try:
             if isinstance(times, SeqclfError):
                 raise times
-            found = annotate(table, name, times, past_end, rate, 0 if named else first_frame)
+            found = annotate(table, name, times, past_end, rate, first_of(source, first_frame))
         except SeqclfError as error:
             if on_error == "raise":
                 raise
@@ -269,6 +271,11 @@ def _annotate(
     if not labelled:
         raise SeqclfError(f"no video can be used: {next(iter(damaged.values()))}")
     return labelled, damaged, annotations
+
+
+def first_of(source: Source, first_frame: int) -> int:
+    """The number of the first frame of a source in a table. Folders may have numbers of their own."""
+    return 0 if isinstance(source, FrameFolder) and source.frame_numbers == "names" else first_frame
 
 
 def _names(table: Segments, lists: Mapping[str, VideoList], on_error: str) -> set[str]:

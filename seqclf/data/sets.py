@@ -217,11 +217,16 @@ def annotated_set(
     for part, videos in found.videos.items():
         clips = parts.add(part, videos, lists[part], lists[part].groups([video.name for video in videos]))
         clips.skipped.update(found.damaged[part])
+    annotation = {  # how prediction reads other tables like this one
+        **{"unit": unit, "inclusive": inclusive, "first_label": first_label, "separator": parts.label_separator()},
+        **{"columns": dict(columns or {}), "past_end": past_end, "annotation_fps": annotation_fps},
+        "first_frame": found.first_frame,
+    }
     over_videos = reads_whole(test_sampling) and not multi_label
     return parts.data(
         table.classes,
         [*found.descriptions, counted(len(table.classes), "class"), *found.notes],
-        details=found.details,
+        details={**found.details, "annotation": annotation},
         background=None if not over_videos else [] if background is None else [table.classes.index(background)],
         decision=decision,
     )

@@ -65,7 +65,7 @@ def predict(
     fps: float | None = None,
     video_stream: int | None = None,
     segments: str | Path | None = None,
-    unit: Literal["frames", "seconds"] = "frames",
+    unit: Unit | None = None,
     out: str | Path | None = None,
     timelines: bool = True,
     progress: Progress | None = None,
@@ -86,7 +86,8 @@ def predict(
         device: "auto", "cpu", "cuda" or "cuda:<n>".
         decision, sampling, transform, resize, crop, crops, fps, video_stream: replace the recorded settings; see
             ``RunReader.load``.
-        segments, unit: the true segments for timelines; see ``Truth``.
+        segments, unit: the true segments for timelines, read as the run's own table; if ``unit`` is given, or the run
+            has no table, its columns are the usual ones. See ``Truth``.
         out: the folder to write ``predictions.json`` to, and a CSV and a timeline for each file; None to write nothing.
         timelines, progress: whether to draw timelines; callbacks.
         experiment: the experiment of a single run, if its config could not be written completely.
@@ -107,7 +108,11 @@ def predict(
     clips: dict[str, Any] = {"decision": decision, "sampling": sampling, "threshold": threshold}
     runs = FusedRuns.load(as_list(run), weights, roots, checkpoint, device, experiment, **frames, **clips)
     several, background = runs.readers[0].predictor.multi_label, next(iter(runs.background), None)
-    truth = None if segments is None else Truth(segments, runs.classes, background, unit, several)
+    truth = (
+        None
+        if segments is None
+        else Truth(segments, runs.classes, background, unit, several, runs.readers[0].annotation)
+    )
     page = None if html is None else _page(html, runs, embed)
     files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress(), page)
     listed = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit, several)
@@ -204,7 +209,7 @@ class _Files:
             **({} if changes is None else {"changes": changes}),
         }
         self.videos.append(plain)
-        truth = self._truth(file, prediction)
+        truth = self._truth(file, prediction, sources[0])
         is_video = getattr(sources[0], "kind", None) != "image"
         if self.out is not None:
             self._wrote(write_frames(self.out / f"{name}.csv", prediction))
@@ -248,12 +253,12 @@ class _Files:
             files = f"{counted(len(stale), 'file')} of an earlier prediction, such as {stale[0].name}"
             self.progress.note(f"{out}: has {files}: predictions.json no longer lists them")
 
-    def _truth(self, file: Path, prediction: FilePrediction) -> Tensor | None:
+    def _truth(self, file: Path, prediction: FilePrediction, source: Source) -> Tensor | None:
         """The true labels of a file's frames; None if unknown. Errors do not affect the prediction."""
         if self.truth is None:
             return None
         try:
-            return self.truth.of(file, prediction.frames)[: len(prediction.prediction.probabilities)]
+            return self.truth.of(file, prediction.frames, source)[: len(prediction.prediction.probabilities)]
         except SeqclfError as error:
             self._fail(file, error)
             return None

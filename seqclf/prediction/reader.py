@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class RunReader:
         fps: the frame rate to read files at; None: what the run recorded.
         root: the folder of the videos.
         video_stream: which video stream of a file to read; None for the recorded one.
+        annotation: how the run read its table of segments, as arguments; empty if it had none.
     """
 
     folder: str
@@ -63,6 +64,7 @@ class RunReader:
     fps: float | None = None
     root: str | None = None
     video_stream: int | None = None
+    annotation: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def load(
@@ -111,7 +113,9 @@ class RunReader:
             model, spec.classes, device, rule, spec, files.sources, loaded.precision, threshold=threshold
         )
         fit = Fit(transform, resize, crop, crops, spec.flow)
-        return RunReader(str(folder), path, predictor, files, fit, sampling, fps, root or spec.root, video_stream)
+        annotation = (record.get("data") or {}).get("annotation", {})
+        root = root or spec.root
+        return RunReader(str(folder), path, predictor, files, fit, sampling, fps, root, video_stream, annotation)
 
     @property
     def spec(self) -> InputSpec:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from seqclf.data.annotate import annotate
+from seqclf.data.annotated import first_of
 from seqclf.data.segments import read_segments
+from seqclf.data.source import Source
 from seqclf.data.spans import Unit
 from seqclf.prediction.file_frames import FileFrames
 
@@ -22,8 +25,9 @@ class Truth:
             ``seqclf.data.segments``.
         classes: the names of the classes.
         background: the class of frames outside all segments; None leaves them without a label.
-        unit: the unit of start and end.
+        unit: the unit of start and end; None reads the table as ``recorded`` says.
         multi_label: whether frames can have several classes, so that segments may overlap.
+        recorded: how the run read its own table; see ``annotated_set``. Empty for a table with the usual columns.
 
     Raises:
         SeqclfError: the file is missing or invalid. The message names the file and line.
@@ -34,13 +38,18 @@ class Truth:
         path: str | Path,
         classes: Sequence[str],
         background: str | None = None,
-        unit: Unit = "frames",
+        unit: Unit | None = None,
         multi_label: bool = False,
+        recorded: Mapping[str, Any] | None = None,
     ) -> None:
-        self.read = partial(read_segments, path, unit, classes, background, separator="|" if multi_label else None)
+        how: dict[str, Any] = {"unit": unit or "frames", "separator": "|" if multi_label else None}
+        how |= (recorded or {}) if unit is None else {}
+        self.rate, self.first_frame = how.pop("annotation_fps", None), how.pop("first_frame", 0)
+        self.past_end = how.pop("past_end", None)
+        self.read = partial(read_segments, path, classes=classes, background=background, **how)
         self.table = None if Path(path).is_dir() or "*" in str(path) else self.read()
 
-    def of(self, video: Path, frames: FileFrames) -> Tensor:
+    def of(self, video: Path, frames: FileFrames, source: Source) -> Tensor:
         """The labels ``(N,)`` of the frames of a file, or ``(N, K)`` with ``multi_label``; ``IGNORE`` if unknown.
 
         In the file of one video, rows after its last frame are left out.
@@ -48,7 +57,6 @@ class Truth:
         Raises:
             SeqclfError: as in ``read_segments`` and ``annotate``.
         """
-        name = video.as_posix()
-        if self.table is not None:
-            return annotate(self.table, name, frames.times()).labels
-        return annotate(self.read(names=[name]), name, frames.times(), past_end=float("inf")).labels
+        name, first = video.as_posix(), first_of(source, self.first_frame)
+        table, past_end = (self.table, self.past_end) if self.table else (self.read(names=[name]), float("inf"))
+        return annotate(table, name, frames.times(), past_end, self.rate, first).labels
