@@ -155,10 +155,8 @@ def segmentation_set(
             most = max(most, abs(frames - len(y)))
         source = FeatureFile(path, sample_rate, chosen, size, min(frames, len(y)))
         videos.append(Video(name, source, y[: min(frames, len(y)) : sample_rate].clone()))
-    total = sum(len(video.source) for video in videos)
-    every = f", one frame of {sample_rate}" if sample_rate > 1 else ""
+    what = f"{_content(videos, sample_rate, size)}, {len(classes)} classes"
     axes = "(D, T)" if chosen == "features_first" else "(T, D)"
-    what = f"{len(videos):,} videos, {total:,} frames of {size} features{every}, {len(classes)} classes"
     notes = [f"{root}, split {split}: {what}, files {axes} (layout={chosen})"]
     if differing:
         notes.append(
@@ -166,6 +164,12 @@ def segmentation_set(
             f"by up to {most:,} frames; both are cut to the shorter. The first is {differing[0]}"
         )
     return videos, classes, notes
+
+
+def _content(videos: Sequence[Video], sample_rate: int, size: int) -> str:
+    total = sum(len(video.source) for video in videos)
+    every = f", one frame of {sample_rate}" if sample_rate > 1 else ""
+    return f"{len(videos):,} videos, {total:,} frames of {size} features{every}"
 
 
 def _expect_similar(features: Path, frames: int, labels: Path, count: int, on_length: str) -> str:

@@ -144,14 +144,7 @@ def read_segments(
     first = first_label if first_label is not None else _first_number(rows, known)
     found = Segments(str(path), unit, known, elsewhere, {v: [] for v in bad}, bad, multi_label=several, files=files)
     found.by_frame, found.header = any(one.by_frame for one in read), read[0].header if read else ""
-    for row in rows:
-        segments = found.videos.setdefault(row.video, [])
-        try:
-            segments += _segments(row, known, first, several)
-        except SeqclfError as error:
-            if on_error == "raise":
-                raise
-            found.bad.setdefault(row.video, str(error))
+    _add(found, rows, first, on_error)
     if inclusive is None and unit == "frames":
         expect_ends(
             [(*segment[:2], segment.line, found.where(name, segment)) for segment in segments]
@@ -159,6 +152,18 @@ def read_segments(
         )
     found.step = resolution([bound for video in found.videos.values() for s in video for bound in s[:2]], unit)
     return found
+
+
+def _add(found: Segments, rows: Iterable[SegmentRow], first: int, on_error: str) -> None:
+    """Adds the segments of rows; with ``on_error="skip"`` the videos of invalid rows to ``bad``."""
+    for row in rows:
+        segments = found.videos.setdefault(row.video, [])
+        try:
+            segments += _segments(row, found.classes, first, found.multi_label)
+        except SeqclfError as error:
+            if on_error == "raise":
+                raise
+            found.bad.setdefault(row.video, str(error))
 
 
 def _elsewhere(background: str | None, classes: Sequence[str]) -> int:

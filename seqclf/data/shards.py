@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,6 @@ def shard_set(
         fps: the frame rate to resample video files to; None for each file's own. With labels per frame it must be the
             rate of the labels, which is the default.
         labelling: which frames of a clip are labelled; None for every frame, or the labelled ones.
-        decision: how a clip is classified; see ``video_set``.
         lanes: the number of shards to read in parallel. With several processes, use a multiple of their number, so that
             each reads its own shards.
 
@@ -84,16 +83,22 @@ def shard_set(
             workers=workers,
             on_error=on_error,
         )
-    background = background or next((part.background for part in parts.values() if part.background), None)
-    if background is not None and background not in names:
-        raise SeqclfError(f"{root}: background {background!r} is not one of the classes {', '.join(names[:8])}")
-    segmental = data["test"].per_frame and not data["test"].multi_label and reads_whole(test_sampling)
-    marked = [] if background is None else [names.index(background)]
+    marked: list[int] | None = _background(background, parts.values(), names, root)
+    if not data["test"].per_frame or data["test"].multi_label or not reads_whole(test_sampling):
+        marked = None  # no segments are measured
     counts = (
         f"{name}: {len(data[name].videos):,} videos in {len(part.shards):,} shards" for name, part in parts.items()
     )
-    source, marked_if = f"{root} ({'; '.join(counts)})", marked if segmental else None
-    return Data(data["train"], data["test"], names, source, data.get("validation"), None, {}, marked_if, decision)
+    source = f"{root} ({'; '.join(counts)})"
+    return Data(data["train"], data["test"], names, source, data.get("validation"), None, {}, marked, decision)
+
+
+def _background(given: str | None, parts: Iterable[Part], classes: list[str], root: str) -> list[int]:
+    """The index of the background class, as given or as in the shards; empty if there is none."""
+    name = given or next((part.background for part in parts if part.background), None)
+    if name is not None and name not in classes:
+        raise SeqclfError(f"{root}: background {name!r} is not one of the classes {', '.join(classes[:8])}")
+    return [] if name is None else [classes.index(name)]
 
 
 def _shards(part: Part, fps: float | None, num_classes: int, lanes: int, **how: Any) -> Shards:

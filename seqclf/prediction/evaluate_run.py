@@ -133,16 +133,8 @@ def _evaluate(
     say(f"{path}{average} on {part}: {data.source}")
     mine = ClipRows(clips, rule)
     metrics = evaluate_clips(
-        model.to(where),
-        clips.to(where),
-        data.num_classes,
-        experiment.eval_batch,
-        experiment.precision,
-        data.background,
-        world,
-        None if rows is None else mine.update,
-        rule,
-        experiment.metrics,
+        *(model.to(where), clips.to(where), data.num_classes, experiment.eval_batch, experiment.precision),
+        *(data.background, world, None if rows is None else mine.update, rule, experiment.metrics),
         0.5 if threshold is None else threshold,
     )
     skipped = {name: why for each in world.gather(data.skipped()) for name, why in each.items()}

@@ -82,18 +82,15 @@ def predict(
         run: a run folder, or several (see ``fuse``).
         paths: videos, folders of frames, ``.npy`` files, or folders of them; images for a run that reads images.
         weights, roots: one for each run, if there are several; see ``FusedRuns.load``.
-        checkpoint: "auto" (the best one, or the newest without validation), "best", "newest", or a step.
-        device: "auto", "cpu", "cuda" or "cuda:<n>".
-        decision, sampling, transform, resize, crop, crops, fps, video_stream: replace the recorded settings; see
-            ``RunReader.load``.
+        checkpoint, device: as in ``evaluate``.
+        decision, sampling, transform, resize, crop, crops, fps, video_stream, threshold, experiment: in place of what
+            the run recorded; see ``RunReader.load``.
         segments, unit: the true segments for timelines, read as the run's own table; if ``unit`` is given, or the run
             has no table, its columns are the usual ones. See ``Truth``.
         out: the folder to write ``predictions.json`` to, and a CSV and a timeline for each file; None to write nothing.
         timelines, progress: whether to draw timelines; callbacks.
-        experiment: the experiment of a single run, if its config could not be written completely.
         list_file, list_unit: a list of videos under the root of the run (or the first of ``roots``), classified after
             ``paths``, and the unit of start and end in it; "auto" as in ``video_set``. A split column gives test rows.
-        threshold: of multi-label runs; see ``evaluate``.
         html, embed: a page to write that plays the videos above their timelines; None for none. See ``report_videos``.
 
     Returns:
@@ -103,20 +100,12 @@ def predict(
         SeqclfError: a run can't be loaded; runs do not fit; an argument is wrong; there are no files, or none could be
             predicted and no ``progress`` reports why. Errors of single files are in ``failed``.
     """
-    frames: dict[str, Any] = {"transform": transform, "resize": resize, "crop": crop, "crops": crops, "fps": fps}
-    frames["video_stream"] = video_stream
-    clips: dict[str, Any] = {"decision": decision, "sampling": sampling, "threshold": threshold}
-    runs = FusedRuns.load(as_list(run), weights, roots, checkpoint, device, experiment, **frames, **clips)
-    several, background = runs.readers[0].predictor.multi_label, next(iter(runs.background), None)
-    truth = (
-        None
-        if segments is None
-        else Truth(segments, runs.classes, background, unit, several, runs.readers[0].annotation)
-    )
-    page = None if html is None else _page(html, runs, embed)
+    how: dict[str, Any] = {"decision": decision, "sampling": sampling, "transform": transform, "resize": resize}
+    how |= {"crop": crop, "crops": crops, "fps": fps, "video_stream": video_stream, "threshold": threshold}
+    runs = FusedRuns.load(as_list(run), weights, roots, checkpoint, device, experiment, **how)
+    truth, page = _truth(segments, unit, runs), None if html is None else _page(html, runs, embed)
     files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress(), page)
-    listed = [] if list_file is None else _read_list(list_file, runs.readers[0].root, list_unit, several)
-    result = files.predict(as_list(paths), listed)
+    result = files.predict(as_list(paths), [] if list_file is None else _read_list(list_file, list_unit, runs))
     if progress is None and not result["videos"]:
         raise SeqclfError(_none_predicted(result["failed"]))
     return result
@@ -139,10 +128,17 @@ def _page(path: str | Path, runs: FusedRuns, embed: float) -> PredictionPage:
     return PredictionPage(path, title, runs.classes, first.predictor.multi_label, runs.background, embed)
 
 
-def _read_list(
-    path: str | Path, root: str | None, unit: Unit | Literal["auto"], multi_label: bool
-) -> list[tuple[Path, Span | None]]:
+def _truth(segments: str | Path | None, unit: Unit | None, runs: FusedRuns) -> Truth | None:
+    """The true segments of the files that runs predict, if they are known."""
+    if segments is None:
+        return None
+    first, background = runs.readers[0], next(iter(runs.background), None)
+    return Truth(segments, runs.classes, background, unit, first.predictor.multi_label, first.annotation)
+
+
+def _read_list(path: str | Path, unit: Unit | Literal["auto"], runs: FusedRuns) -> list[tuple[Path, Span | None]]:
     """The videos of a list, each with its span if it is a clip inside a video."""
+    root, multi_label = runs.readers[0].root, runs.readers[0].predictor.multi_label
     if root is None:
         raise SeqclfError(f"{path}: the run recorded no folder of videos; roots= (--roots) names it")
     found = read_list(

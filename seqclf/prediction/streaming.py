@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from seqclf.batch import SeqclfError
 from seqclf.data.live_input import live_input
@@ -60,7 +61,7 @@ def stream(
         run: the run folder.
         source: the number of a camera, a device such as ``/dev/video0``, an address such as ``rtsp://…``, ``udp://…``
             or ``http://…``, a named pipe, "-" for a video on standard input, or a file or folder.
-        checkpoint, device: as in ``predict``.
+        checkpoint, device: as in ``evaluate``.
         resize, crop, fps, threshold, experiment: see ``RunReader.load``.
         follow: whether the file is still being written. It ends when it has not grown for ``timeout`` seconds.
         video_stream: which video stream, from 0; None for that of the run's files, or FFmpeg's choice.
@@ -86,25 +87,23 @@ def stream(
     live = live_input(source, follow, video_stream, timeout, options)
     if live is not None and out is not None:
         raise SeqclfError(f"{source}: out= (--out) is for files; for live video, save the printed lines")
-    loaded = RunReader.load(
-        run,
-        checkpoint,
-        pick_device(device),
-        resize=resize,
-        crop=crop,
-        fps=fps,
-        threshold=threshold,
-        experiment=experiment,
-    )
+    how: dict[str, Any] = {"resize": resize, "crop": crop, "fps": fps, "threshold": threshold}
+    loaded = RunReader.load(run, checkpoint, pick_device(device), experiment=experiment, **how)
     frames: StreamSource
     if live is None:
         frames = FileStream(loaded, open_file(loaded, str(source), video_stream, note))
     else:
         if video_stream is None:
             live = replace(live, stream=loaded.setting("video", "stream"))
-        rate, step = live_rate(loaded), sampling_step(loaded.input.sampling())
-        if "video" not in loaded.spec.readers:
-            at = "the rate of the source" if rate is None else f"{rate:g} fps"
-            note(f"{loaded.folder} was not trained on video files: frames are read at {at} (fps=, --fps)")
-        frames = LiveStream(LiveReader(live, rate, step, drop, queue, retries, note))
+        rate = _rate(loaded, note)
+        frames = LiveStream(LiveReader(live, rate, sampling_step(loaded.input.sampling()), drop, queue, retries, note))
     return StreamedFrames(loaded, frames, Outputs(out, record, display), stopped)
+
+
+def _rate(run: RunReader, note: Callable[[str], None]) -> float | None:
+    """The frame rate at which a run reads live video, with a note if that was not the rate in training."""
+    rate = live_rate(run)
+    if "video" not in run.spec.readers:
+        at = "the rate of the source" if rate is None else f"{rate:g} fps"
+        note(f"{run.folder} was not trained on video files: frames are read at {at} (fps=, --fps)")
+    return rate

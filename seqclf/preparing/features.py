@@ -51,11 +51,9 @@ def prepare_features(
         videos: video files, folders of frames, and folders of either; empty with lists.
         out: the folder for the features. ``prepare.json`` in it records the settings. A finished video is skipped.
         run: the folder of a run. Frames are transformed as in its evaluation.
-        checkpoint: the checkpoint of the run: "auto" (the best one, or the newest without validation), "best",
-            "newest", or a step.
+        checkpoint: the checkpoint of the run, as in ``evaluate``.
         backbone: the torchvision name of a model, or "timm:" and a name of timm, in place of a run.
-        weights: the weights of the backbone: a file, a torchvision name, or None to draw them. "DEFAULT" are the
-            pretrained ones.
+        weights: of the backbone: a file, a torchvision name, "DEFAULT" for the pretrained ones, or None to draw them.
         resize: for a backbone: the shorter side, or height and width, to scale frames to; None for 256.
         crop: for a backbone: the size of the center crop; None for 224.
         chunk: the number of frames that are encoded together.
@@ -78,15 +76,28 @@ def prepare_features(
         raise SeqclfError(f"chunk={chunk}: expected at least 1")
     encoder = _encoder(run, checkpoint, backbone, weights, resize, crop, fps, device)
     pattern = reading.pop("pattern", None) or encoder.pattern
-    lists = {"root": root, "train": train, "test": test, "validation": validation, "segments": segments}
-    if all(value is None for value in (lists | reading).values()):
+    lists = (root, train, test, validation, segments)
+    if all(value is None for value in (*lists, *reading.values())):
         return _write_given(as_list(videos), Path(out), encoder, pattern, chunk, workers)
+    data = _listed(as_list(videos), *lists, reading | {"fps": encoder.fps, "pattern": pattern})
+    return _write_listed(data, Path(out), encoder, chunk, workers)
+
+
+def _listed(
+    others: list[str | Path],
+    root: str | Path | None,
+    train: str | Path | None,
+    test: str | Path | None,
+    validation: str | Path | None,
+    segments: str | Path | None,
+    reading: Mapping[str, Any],
+) -> Data:
+    """The data set of lists."""
     if root is None or train is None or test is None:
         raise SeqclfError("lists of videos need root, train and test")
-    if as_list(videos):
+    if others:
         raise SeqclfError("with lists of videos, no other videos can be named")
-    data = listed_data(root, train, test, validation, segments, reading | {"fps": encoder.fps, "pattern": pattern})
-    return _write_listed(data, Path(out), encoder, chunk, workers)
+    return listed_data(root, train, test, validation, segments, reading)
 
 
 def _write_given(

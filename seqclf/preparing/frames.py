@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -63,10 +63,7 @@ def prepare_frames(
         SeqclfError: an argument is out of range; there is no video; the folder was made with other settings.
     """
     check_workers(workers, fps)
-    if form not in ("jpg", "png"):
-        raise SeqclfError(f'form={form!r}: expected "jpg" or "png"')
-    if not 1 <= quality <= 100:
-        raise SeqclfError(f"quality={quality}: expected 1 to 100")
+    _check_pictures(form, quality)
     reading |= {"form": list_form} if segments is None else {}
     out = Path(out)
     found = _found(as_list(videos), out, list_file, root, segments, reading)
@@ -75,16 +72,25 @@ def prepare_frames(
         settings["video_stream"] = video_stream
     todo = not_done(found, out, settings)
     sources = {str(video): VideoFile(video, fps, video_stream) for video in todo}
-    jobs = {
-        str(video): partial(write_frames, sources[str(video)], place, size, form, quality)
-        for video, place in todo.items()
-    }
+    jobs = {str(v): partial(write_frames, sources[str(v)], place, size, form, quality) for v, place in todo.items()}
     summary = run_jobs(jobs, workers)
-    for name, source in sources.items():
-        if name not in summary.failed and (streams := source.streams())[0] > 1:
-            print(several_streams(name, *streams), file=sys.stderr)
+    _print_streams({name: source for name, source in sources.items() if name not in summary.failed})
     summary.out, summary.skipped = out, len(found) - len(todo)
     return summary
+
+
+def _check_pictures(form: str, quality: int) -> None:
+    if form not in ("jpg", "png"):
+        raise SeqclfError(f'form={form!r}: expected "jpg" or "png"')
+    if not 1 <= quality <= 100:
+        raise SeqclfError(f"quality={quality}: expected 1 to 100")
+
+
+def _print_streams(sources: Mapping[str, VideoFile]) -> None:
+    """Prints which stream was read of each file that has several."""
+    for name, source in sources.items():
+        if (streams := source.streams())[0] > 1:
+            print(several_streams(name, *streams), file=sys.stderr)
 
 
 def _found(
