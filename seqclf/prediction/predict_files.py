@@ -85,8 +85,7 @@ def predict(
         checkpoint, device: as in ``evaluate``.
         decision, sampling, transform, resize, crop, crops, fps, video_stream, threshold, experiment: in place of what
             the run recorded; see ``RunReader.load``.
-        segments, unit: the true segments for timelines, read as the run's own table; if ``unit`` is given, or the run
-            has no table, its columns are the usual ones. See ``Truth``.
+        segments, unit: the true segments for timelines, read as the run's own unless ``unit`` is given; see ``Truth``.
         out: the folder to write ``predictions.json`` to, and a CSV and a timeline for each file; None to write nothing.
         timelines, progress: whether to draw timelines; callbacks.
         list_file, list_unit: a list of videos under the root of the run (or the first of ``roots``), classified after
