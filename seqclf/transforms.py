@@ -13,6 +13,7 @@ from seqclf.data.transforms import (
     resize,
     shift,
 )
+from seqclf.data.warp import warp
 
 __all__ = [
     "center_crop",
@@ -26,4 +27,5 @@ __all__ = [
     "random_crop",
     "resize",
     "shift",
+    "warp",
 ]

@@ -29,6 +29,7 @@ from seqclf.data.transforms import (
     shift,
     ten_crops,
 )
+from seqclf.data.warp import warp
 from seqclf.experiment.rendering import render
 
 
@@ -51,6 +52,7 @@ STEPS = {
     "colour": partial(colour, brightness=0.4, contrast=0.4, saturation=0.4),
     "lrcn": partial(lrcn_crop, size=200, negate_x=True),
     "lrcn_faithful": partial(lrcn_crop, size=200, faithful=True),
+    "warp": warp,
 }
 STEPS["composed"] = compose(STEPS["resize_short"], STEPS["random_crop"], STEPS["flip"], STEPS["colour"])
 
@@ -72,7 +74,7 @@ def test_the_same_key_changes_every_frame_alike_and_evaluation_never_draws(step,
     assert torch.equal(clip, before), "the clip that was given is left as it is"
 
 
-@pytest.mark.parametrize("name", ["resize", "random_crop", "flip_flow", "colour", "lrcn"])
+@pytest.mark.parametrize("name", ["resize", "random_crop", "flip_flow", "colour", "lrcn", "warp"])
 def test_a_batch_is_transformed_clip_by_clip_each_with_its_own_draws(name):
     batch = torch.stack([clip_of(seed=seed) for seed in range(8)])
     generator = key(4)
@@ -153,6 +155,30 @@ def test_shift_moves_the_frames_of_a_clip_alike_and_clips_apart():
     assert torch.equal(shift(batch, None), batch)
     rows = torch.arange(12.0).view(1, 3, 4)  # frames that are the rows of an image
     assert (shift(rows.repeat(20, 1, 1), key(0)) == 0).any(2).any(1).sum() > 10
+
+
+def test_warp_reads_each_pixel_from_a_place_nearby():
+    rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(32.0), indexing="ij")
+    clip = torch.stack([rows, columns])[None]  # each pixel holds its position
+    draws = key(0)
+    warped = [warp(clip, draws, p=1.0, affine=0.0, pixels=0.5)[0] - clip[0] for _ in range(30)]
+    inner = torch.stack(warped)[:, :, 4:-4, 4:-4]
+    assert 0.2 < float(inner.std()) < 0.6 and float(inner.abs().max()) < 3
+    assert float(inner.diff(dim=-1).abs().max()) < 0.6, "neighbors stay neighbors"
+    assert torch.equal(warp(clip, key(0), p=1.0, affine=0.0, pixels=0.0).round(), clip)
+    turned = warp(clip, key(1), p=1.0, affine=0.1, pixels=0.0)[0, :, 6:-6, 6:-6]
+    assert float(turned.diff(n=2, dim=-1).abs().max()) < 1e-4, "an affine map is linear in the position"
+    changed = sum(not torch.equal(warp(clip, draws, p=0.5), clip) for _ in range(100))
+    assert 30 < changed < 70 and torch.equal(warp(clip, draws, p=0.0), clip)
+
+
+@pytest.mark.parametrize("wrong", [{"p": 1.5}, {"affine": -1}, {"pixels": -1}, {"points": 1}])
+def test_warp_names_an_argument_that_is_out_of_range(wrong):
+    (name,) = wrong
+    with pytest.raises(SeqclfError, match=f"warp: .*{name}={wrong[name]}"):
+        warp(clip_of(), None, **wrong)
+    with pytest.raises(SeqclfError, match=r"warp: .*\(3, 20\)"):
+        warp(torch.zeros(3, 20), None)
 
 
 @pytest.mark.parametrize("name", ["random_crop", "corner_crop", "flip", "colour", "lrcn", "lrcn_faithful", "composed"])
