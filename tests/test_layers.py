@@ -1,4 +1,7 @@
-"""The packages form layers: a file imports only from layers below its own, and no two files import each other."""
+"""The packages form layers: a file imports only from layers below its own, and no two files import each other.
+
+Functions are short.
+"""
 
 import ast
 from functools import cache
@@ -85,3 +88,17 @@ def test_files_import_only_from_layers_below():
 def test_no_import_cycles():
     graph = {module_of(f): imports_of(f) - {module_of(f), PUBLIC} for f in FILES if module_of(f) != PUBLIC}
     assert set(TopologicalSorter(graph).static_order()) >= set(graph)  # raises CycleError for a cycle
+
+
+ARGUMENTS = {"video_set", "annotated_set", "stream"}
+"""Functions whose many arguments alone, with their documentation, fill the limit."""
+
+
+def test_functions_have_at_most_60_lines():
+    long = []
+    for file in (file for file in FILES if module_of(file).startswith(PUBLIC)):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name not in ARGUMENTS:
+                lines = node.end_lineno - node.lineno + 1
+                long += [f"{file}:{node.lineno}: {node.name} has {lines} lines"] * (lines > 60)
+    assert long == []

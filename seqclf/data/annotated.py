@@ -104,13 +104,16 @@ def annotate_lists(
             table, videos, on_error, past_end, rate, out.first_frame
         )
         adjusted += annotations
-        labels = torch.cat([annotation.labels for annotation in annotations])
-        inside = (labels == 1).any(1) if table.multi_label else labels != table.elsewhere
-        out.descriptions.append(
-            f"{lists[part].description}, {len(labels):,} frames, {int(inside.sum()):,} of them in segments"
-        )
+        out.descriptions.append(f"{lists[part].description}, {_counts(table, annotations)}")
     _report(out, table, adjusted, len(table.videos.keys() - names))
     return out
+
+
+def _counts(table: Segments, annotations: Sequence[Annotation]) -> str:
+    """How many frames there are, and how many of them are in segments."""
+    labels = torch.cat([annotation.labels for annotation in annotations])
+    inside = (labels == 1).any(1) if table.multi_label else labels != table.elsewhere
+    return f"{len(labels):,} frames, {int(inside.sum()):,} of them in segments"
 
 
 def _report(out: Annotated, table: Segments, adjusted: Sequence[Annotation], unused: int) -> None:
