@@ -345,7 +345,7 @@ def test_damage_in_a_frame_that_no_other_needs_affects_no_other(video, tmp_path)
         stream = file.streams.video[0]
         width = length_bytes(stream.codec_context.extradata)
         packets = [packet for packet in file.demux(stream) if packet.size]
-        number = next(k for k in range(15, 40) if is_disposable("h264", width, packets[k]))
+        number = next(k for k in range(15, 40) if is_disposable(width, packets[k]))
     source = VideoFile(overwrite(video("h264.mp4"), tmp_path / "damaged.mp4", number, keep=8))
     frame = int(source._indexed().number_of[number])
     with pytest.raises(SeqclfError, match=rf"damaged.mp4: frame {frame} "):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from seqclf.batch import SeqclfError
@@ -56,11 +57,13 @@ def open_container(place: Place) -> Opened:
         import av
     except ImportError:
         raise SeqclfError(f"{place}: reading video files needs PyAV: pip install 'seqclf[video]'") from None
-    if not os.path.exists(place.file):
-        raise SeqclfError(f"{place}: no such file")
-    if not os.path.isfile(place.file):
+    try:
+        found = os.stat(place.file)
+    except (OSError, ValueError):
+        raise SeqclfError(f"{place}: no such file") from None
+    if not S_ISREG(found.st_mode):
         raise SeqclfError(f"{place}: not a file; a video file was expected")
-    if (os.path.getsize(place.file) if place.size is None else place.size) == 0:
+    if (found.st_size if place.size is None else place.size) == 0:
         raise SeqclfError(f"{place}: the file is empty; a video was expected")
     url = f"file:{place.file}"  # without the prefix, a colon in a name would end the name of a protocol
     if place.size is not None:
@@ -101,7 +104,8 @@ def choose_stream(place: str, container: InputContainer, number: int | None) -> 
         raise SeqclfError(f"{place}: has no video stream ({form})")
     if number is not None and not 0 <= number < len(streams):
         raise SeqclfError(f"{place}: stream={number}: the file has {len(streams)} video streams, from 0")
-    stream = max(streams, key=_preference) if number is None else streams[number]
+    choice = streams if number is None else streams[number : number + 1]
+    stream = max(choice, key=_preference) if len(choice) > 1 else choice[0]
     if stream.codec_context is None:
         raise SeqclfError(f"{place}: FFmpeg has no decoder for this video")
     return stream

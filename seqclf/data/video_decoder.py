@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,15 +42,12 @@ class Decoder:
     """
 
     def __init__(self, place: Place, index: FrameIndex, opened: Opened | None = None) -> None:
-        from av.video.reformatter import VideoReformatter
-
         self.place, self.index = place, index
-        self.number_of = index.number_of.tolist()  # of each packet, the number of its frame, or -1
+        self.number_of = index.number_of.item  # of a packet, the number of its frame, or -1
         self.frames: Frames = iter(())
         self.newest = self.wanted = -1  # the last decoded frame, and the requested one
         self._open(opened)
         self.size = self.stream.codec_context.width, self.stream.codec_context.height
-        self.reformatter = VideoReformatter()
 
     def close(self) -> None:
         """Closes the file."""
@@ -67,7 +63,7 @@ class Decoder:
         frame = self._frame(number)
         if self.size != (size := (frame.width, frame.height)):
             self._check_size(number, size)
-        return upright_planes(self.reformatter, frame)
+        return upright_planes(frame)
 
     def _check_size(self, number: int, size: tuple[int, int]) -> None:
         """Refuses a frame that differs from the first one. The header's size is no proof: it may be wrong."""
@@ -82,7 +78,7 @@ class Decoder:
         self.size = size
 
     def _frame(self, number: int) -> VideoFrame:
-        packet, start = int(self.index.packet[number]), int(self.index.start[number])
+        packet, start = self.index.packet.item(number), self.index.start.item(number)
         if self.index.doubtful is not None and self.index.doubtful[number]:
             raise SeqclfError(
                 f"{self.place}: frame {number} can't be decoded: the file is damaged near it, and does not say in "
@@ -106,14 +102,15 @@ class Decoder:
         for came_from, frame in self.frames:
             if frame is None:
                 self.damaged.append(came_from)
-            self._expect_intact(number, packet, start)
+            if self.damaged:
+                self._expect_intact(number, packet, start)
             if frame is None:  # damage is reported before frames that are shown earlier
                 continue
             if self.sought and came_from == self.start and frame.pict_type not in I_PICTURES:
                 return None
-            now = -1 if came_from < 0 else self.number_of[came_from]
+            now = -1 if came_from < 0 else self.number_of(came_from)
             if now > self.newest:  # the first frames after a seek may be shown before the keyframe
-                explained = bool(self.damaged) or self.index.intact is not None
+                explained = now == self.newest + 1 or self.damaged or self.index.intact is not None
                 if not explained and not self.skipped.issuperset(range(self.newest + 1, now)):
                     return None
                 self.newest = now
@@ -125,7 +122,7 @@ class Decoder:
         """Raises an error where a packet that a frame needs is damaged."""
         for damaged in self.damaged:
             if damaged == packet or (start <= damaged < packet and damaged not in self.disposable):
-                other = self.number_of[damaged]
+                other = self.number_of(damaged)
                 which = "it" if other == number else f"frame {other}" if other >= 0 else "a frame it is built on"
                 raise SeqclfError(f"{self.place}: frame {number} can't be decoded, {which} is damaged")
 
@@ -133,7 +130,7 @@ class Decoder:
         """Goes to the beginning of the file."""
         self.container, self.stream = opened or open_container(self.place)
         codec = self.stream.codec_context
-        self.is_disposable = partial(is_disposable, codec.name, length_bytes(codec.extradata))
+        self.may_skip, self.width = codec.name == "h264", length_bytes(codec.extradata)
         self._begin(0, sought=False)
 
     def _seek(self, start: int) -> None:
@@ -169,14 +166,14 @@ class Decoder:
             if names is not None:
                 if self.fed == len(names):
                     return
-                if names[self.fed] != (packet.dts if self.index.by_dts else packet.pts):
+                if names.item(self.fed) != (packet.dts if self.index.by_dts else packet.pts):
                     if self.fed > self.start:
                         return
                     continue  # a seek may end some packets early
             at, self.fed = self.fed, self.fed + 1
-            if self.is_disposable(packet):
+            if self.may_skip and is_disposable(self.width, packet):
                 self.disposable.add(at)
-                if self.number_of[at] < self.wanted:
-                    self.skipped.add(self.number_of[at])
+                if (number := self.number_of(at)) < self.wanted:
+                    self.skipped.add(number)
                     continue
             yield at, packet

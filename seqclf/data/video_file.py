@@ -188,17 +188,16 @@ class VideoFile(Source):
 
 def _decode_in_order(decoder: Decoder, numbers: Ints, new: NewArray) -> NDArray[np.uint8]:
     """Decodes frames of a file in ascending order, each once: ``(n, 3, H, W)``."""
-    rows = np.argsort(numbers, kind="stable").tolist()
+    rows, wanted = np.argsort(numbers, kind="stable").tolist(), numbers.tolist()
     out = np.empty(0, np.uint8)
     for before, row in zip([None, *rows], rows, strict=False):
-        if before is not None and numbers[before] == numbers[row]:
+        if before is not None and wanted[before] == wanted[row]:
             out[row] = out[before]
             continue
-        planes = decoder.planes(int(numbers[row]))
+        planes = decoder.planes(wanted[row])
         if before is None:
             out = new((len(rows), 3, *planes[0].shape))
-        for channel, plane in enumerate(planes):
-            out[row, channel] = plane
+        out[row, 0], out[row, 1], out[row, 2] = planes
     return out
 
 

@@ -20,16 +20,13 @@ def length_bytes(extradata: bytes | None) -> int | None:
     return (extradata[4] & 3) + 1 if extradata and len(extradata) > 4 and extradata[0] == 1 else None
 
 
-def is_disposable(codec: str, width: int | None, packet: Packet[VideoStream]) -> bool:
-    """Whether no other frame refers to the frame of a packet; False if this is not known.
+def is_disposable(width: int | None, packet: Packet[VideoStream]) -> bool:
+    """Whether no other frame refers to the frame of a packet of H.264; False if this is not known.
 
     Args:
-        codec: the name of the codec. The result is False for all codecs except "h264".
         width: what ``length_bytes`` returns.
         packet: the packet.
     """
-    if codec != "h264":
-        return False
     content = bytes(packet)
     if width is None:
         heads = [head[0] for head in UNIT.findall(content)]

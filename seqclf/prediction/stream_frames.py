@@ -107,11 +107,8 @@ class LiveStream:
         return self.reader.damaged
 
     def frames(self, stopped: Stopped) -> Iterator[RawFrame]:
-        from av.video.reformatter import VideoReformatter
-
-        reformatter = VideoReformatter()
         for item in self.reader.frames(stopped):
-            planes = upright_planes(reformatter, item.frame.picture)
+            planes = upright_planes(item.frame.picture)
             pixels = torch.from_numpy(np.stack(planes))
             yield RawFrame(item.number, item.frame.seconds, item.sequence, item.frame.arrived, pixels)
 
