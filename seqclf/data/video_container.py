@@ -43,8 +43,12 @@ class Place:
         return self.name or self.file
 
 
-def open_container(place: Place) -> Opened:
+def open_container(place: Place, known: tuple[str, int] | None = None) -> Opened:
     """Opens a file.
+
+    Args:
+        place: the file.
+        known: what ``format_and_stream`` returned, which saves finding the format and choosing the stream again.
 
     Returns:
         the open file, and its chosen video stream.
@@ -69,7 +73,7 @@ def open_container(place: Place) -> Opened:
     if place.size is not None:
         url = f"subfile,,start,{place.start},end,{place.start + place.size},,:{url}"
     try:
-        container = open_input(url)
+        container = open_input(url, known and known[0])
     except (av.FFmpegError, OSError) as error:
         with open(place.file, "rb") as file:
             file.seek(place.start)
@@ -77,9 +81,15 @@ def open_container(place: Place) -> Opened:
         is_video = head[4:8] == b"ftyp" or head.startswith((b"\x1aE\xdf\xa3", b"RIFF"))
         hint = "; it begins like a video, and is cut off or damaged" if is_video else ""
         raise SeqclfError(f"{place}: can't be read as a video ({error.strerror}){hint}") from None
-    stream = choose_stream(str(place), container, place.stream)
+    stream = container.streams.video[known[1]] if known else choose_stream(str(place), container, place.stream)
     stream.codec_context.thread_count = 1  # readers are threads themselves, and a fork is safe without others
     return container, stream
+
+
+def format_and_stream(opened: Opened) -> tuple[str, int]:
+    """The name of the format of an open file, and the number of the chosen stream among all video streams."""
+    container, stream = opened
+    return container.format.name.split(",")[0], container.streams.video.index(stream)
 
 
 def open_input(place: Any, *args: Any, **kwargs: Any) -> InputContainer:

@@ -128,7 +128,7 @@ class Decoder:
 
     def _open(self, opened: Opened | None = None) -> None:
         """Goes to the beginning of the file."""
-        self.container, self.stream = opened or open_container(self.place)
+        self.container, self.stream = opened or open_container(self.place, self.index.known)
         codec = self.stream.codec_context
         self.may_skip, self.width = codec.name == "h264", length_bytes(codec.extradata)
         self._begin(0, sought=False)

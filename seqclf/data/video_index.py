@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqclf.batch import SeqclfError
-from seqclf.data.video_container import Opened, Place, begin_of, decode_all, number_of_stream
+from seqclf.data.video_container import Opened, Place, begin_of, decode_all, format_and_stream, number_of_stream
 from seqclf.data.video_scan import Scan, scan_packets
 from seqclf.data.video_table import read_table
 
@@ -41,6 +41,7 @@ class FrameIndex:
         streams: the number of video streams in the file.
         stream: the number of the one that is read.
         by_table: whether the index is from the header of the file, without reading packets.
+        known: the format of the file, and which stream is read, see ``format_and_stream``.
     """
 
     packet: Ints
@@ -56,6 +57,7 @@ class FrameIndex:
     streams: int = 1
     stream: int = 0
     by_table: bool = False
+    known: tuple[str, int] | None = None
 
     @cached_property
     def number_of(self) -> Ints:
@@ -83,6 +85,7 @@ def index_of_table(place: Place, opened: Opened) -> FrameIndex | None:
         streams=streams,
         stream=number,
         by_table=True,
+        known=format_and_stream(opened),
     )
 
 
@@ -126,6 +129,7 @@ def index_frames(place: Place, skip_damaged: bool = False, opened: Opened | None
         _doubtful(starts, faults),
         streams=scan.streams,
         stream=scan.stream,
+        known=scan.known,
     )
     return replace(index, intact=_intact(place, index), fault=scan.fault) if skip_damaged else index
 

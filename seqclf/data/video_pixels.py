@@ -17,20 +17,20 @@ _KEPT = local()
 
 
 def upright_planes(frame: VideoFrame) -> list[NDArray[np.uint8]]:
-    """Red, green and blue ``(H, W)`` of a frame, rotated by quarter turns as its file says."""
-    planes = to_planes(frame)
-    turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
-    return [np.rot90(plane, turns) for plane in planes] if turns else planes
+    """Red, green and blue ``(H, W)`` of a frame, rotated by quarter turns as its file says.
 
-
-def to_planes(frame: VideoFrame) -> list[NDArray[np.uint8]]:
-    """Converts a frame to red, green and blue ``(H, W)``, bit for bit as FFmpeg converts it to ``rgb24``."""
+    They are bit for bit those of FFmpeg's conversion to ``rgb24``.
+    """
     shape = frame.height, frame.width
     if _planes_are_exact(frame.format.name, *shape, int(frame.colorspace), int(frame.color_range)):
-        planes: Any = _convert(frame, "gbrp").planes
-        return [np.ndarray(shape, np.uint8, planes[k], strides=(planes[k].line_size, 1)) for k in (2, 0, 1)]
-    rgb: Any = _convert(frame, "rgb24").to_ndarray()
-    return [rgb[:, :, channel] for channel in range(3)]
+        gbr: Any = _convert(frame, "gbrp").planes
+        green, blue, red = gbr
+        planes = [np.ndarray(shape, np.uint8, plane, 0, (plane.line_size, 1)) for plane in (red, green, blue)]
+    else:
+        rgb: Any = _convert(frame, "rgb24").to_ndarray()
+        planes = [rgb[:, :, channel] for channel in range(3)]
+    turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
+    return [np.rot90(plane, turns) for plane in planes] if turns else planes
 
 
 def _convert(frame: VideoFrame, pixels: str) -> VideoFrame:

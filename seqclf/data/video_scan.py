@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from seqclf.batch import SeqclfError
 from seqclf.data.matroska import matroska_structure
-from seqclf.data.video_container import Opened, Place, begin_of, number_of_stream, open_container, packets_of
+from seqclf.data.video_container import (
+    Opened,
+    Place,
+    begin_of,
+    format_and_stream,
+    number_of_stream,
+    open_container,
+    packets_of,
+)
 
 if TYPE_CHECKING:
     from av import Packet
@@ -43,6 +51,7 @@ class Scan:
         lost: why packets are missing at unknown places; None where none are.
         streams: the number of video streams in the file.
         stream: the number of this one among them.
+        known: the format of the file, and which stream is read, see ``format_and_stream``.
     """
 
     forms: set[str]
@@ -60,6 +69,7 @@ class Scan:
     lost: str | None = None
     streams: int = 1
     stream: int = 0
+    known: tuple[str, int] | None = None
 
     def add(self, packet: Packet[VideoStream]) -> None:
         """Notes a packet."""
@@ -120,6 +130,7 @@ def scan_packets(place: Place, opened: Opened | None = None) -> Scan:
 def _describe(scan: Scan, container: InputContainer, stream: VideoStream) -> None:
     scan.tick, scan.rate = float(stream.time_base or 0), float(stream.guessed_rate or 25)
     scan.streams, scan.stream = number_of_stream(container, stream)
+    scan.known = format_and_stream((container, stream))
     scan.begin = begin_of(container)
 
 
