@@ -488,6 +488,24 @@ def test_clips_inside_videos_are_predicted_from_their_list(tmp_path, unit, fps):
         assert numbers == list(range(numbers[0], numbers[-1] + 1)) and abs(numbers[0] - start) <= (2 if fps else 0)
 
 
+def test_a_list_for_prediction_needs_no_labels_and_is_read_as_those_of_the_run(tmp_path):
+    make_videos(tmp_path, (40, 33))
+    rows = [(0, 0, 9), (0, 10, 19), (1, 0, 14)]
+    for part in ("train", "test"):
+        lines = "".join(f"{part}_{k}.mp4;{start};{end};{k}\n" for k, start, end in rows)
+        (tmp_path / f"{part}.csv").write_text(f"clip;a;b;what\n{lines}")
+    columns = {"path": "clip", "start": "a", "end": "b", "label": "what"}
+    settings = f"root='{tmp_path}', train='train.csv', test='test.csv', unit='frames', inclusive=True, workers=0"
+    run, _ = trained(tmp_path, Row(f"data = partial(video_set, {settings}, columns={columns})", lambda folder: []))
+    (tmp_path / "new.csv").write_text("clip;a;b\n" + "".join(f"test_{k}.mp4;{a};{b}\n" for k, a, b in rows))
+    found = predict(run, [], device="cpu", list_file=tmp_path / "new.csv")
+    assert [video["span"] for video in found["videos"]] == [
+        {"start": a, "end": b + 1, "unit": "frames"} for _, a, b in rows
+    ]
+    (tmp_path / "paths.txt").write_text("test_0.mp4\ntest_1.mp4\n")
+    assert len(predict(run, [], device="cpu", list_file=tmp_path / "paths.txt")["videos"]) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["annotated frames", "features"])
 def test_the_frames_of_the_files_equal_those_of_evaluate(tmp_path, name):

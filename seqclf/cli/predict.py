@@ -114,7 +114,11 @@ def _parser() -> Parser:
     add("--video-stream", type=int, metavar="N", help="the video stream of files with several, from 0")
     add("--weights", nargs="+", metavar="N", help="the weight of each run, if there are several (default: equal)")
     add("--roots", nargs="+", metavar="DIR", help="the folder of the videos of each run, if there are several")
-    add("--list", metavar="FILE", help="a list of videos under the run's root (or --roots), or of clips inside them")
+    add(
+        "--list",
+        metavar="FILE",
+        help="a list of videos, or clips, under the run's root (or --roots); labels are ignored",
+    )
     add("--list-unit", choices=("auto", "frames", "seconds"), default="auto", help="the unit of times in the list")
     add("--segments", metavar="CSV", help="true segments for timelines, or a folder of <video>.txt, one class per line")
     add(

@@ -10,7 +10,7 @@ from typing import Literal
 from seqclf.batch import SeqclfError
 from seqclf.data.columns import GROUP, LABEL, LABEL_NAME, PATH, SPLIT, START, START_FRAME, START_SECONDS, Columns
 from seqclf.data.label_cells import class_columns, classes_of, labels_in, only_label, only_video
-from seqclf.data.list_lines import Row, Rows, hmdb51_rows, line_rows, make_row, path_lines
+from seqclf.data.list_lines import Rows, hmdb51_rows, line_rows, make_row, path_lines
 from seqclf.data.spans import Unit, check_inclusive, expect_ends, read_span, span_columns
 from seqclf.data.tables import Record, Table, header_of, named_columns, read_table, whole_number
 from seqclf.runtime.text import counted
@@ -58,8 +58,16 @@ def read_rows(
     return line_rows(path, form, separator, known)
 
 
-def read_path_rows(path: Path, columns: Columns | None = None) -> Rows:
-    """Reads a list of paths. Without a header, the video is the longest prefix of a line that exists."""
+def read_path_rows(
+    path: Path,
+    columns: Columns | None = None,
+    clips: Unit | Literal["auto"] | None = None,
+    inclusive: bool | None = None,
+) -> Rows:
+    """Reads a list of paths. Without a header, the video is the longest prefix of a line that exists.
+
+    Arguments are those of ``read_rows``, but without ``clips`` start and end are ignored.
+    """
     if "*" in path.name:
         return hmdb51_rows(path)
     header = header_of(path, columns)
@@ -72,11 +80,16 @@ def read_path_rows(path: Path, columns: Columns | None = None) -> Rows:
     ):
         table = read_table(path, columns)
         found = _rows_of(table, "csv", "no label")
-        video = _need(table, "path", PATH)
-        found.rows = [
-            make_row(record.where, record.line, only_video(record.cells[video], record.where), "")
-            for record in table.records
-        ]
+        video, label = _need(table, "path", PATH), table.find("label", LABEL)
+        times = None if named_columns(columns) else _kinetics_times(table)
+        for record in table.records:
+            row = make_row(record.where, record.line, only_video(record.cells[video], record.where), "")
+            if times is not None:
+                written = "" if label is None else record.cells[label]
+                row.name, row.places = _kinetics_places(record, row.name, written, times)
+            found.rows.append(row)
+        if clips is not None and times is None:
+            _add_spans(found, table, _span_columns(table, clips), inclusive)
         _fill(found, table, video)
         return found
     return path_lines(path)
@@ -95,7 +108,7 @@ def _table_rows(
     label = table.find("label", LABEL) if "labels" not in table.columns else None
     found = _rows_of(table, "kinetics" if kinetics else "csv", "a name")
     span = None if kinetics else _span_columns(table, clips)
-    times = [table.find("", (name,)) if kinetics else None for name in ("timestart", "timeend")]
+    times = _kinetics_times(table) if kinetics else None
     name = table.find("class_name", LABEL_NAME)
     hot = class_columns(table, separator is not None) if label is None else []
     if label is None and not hot:
@@ -109,7 +122,7 @@ def _table_rows(
         if not row.name or (row.written == "" and label is not None and separator is None):
             empty = table.header[video if not row.name or label is None else label]
             raise SeqclfError(f"{record.where}: the column {empty!r} is empty")
-        if kinetics:
+        if times is not None:
             row.name, row.places, row.folder = *_kinetics_places(record, cells[video], row.written, times), ""
         if hot:
             row.labels, row.unknown = classes_of(record, hot, table.header)
@@ -118,15 +131,9 @@ def _table_rows(
         elif not known:
             row.label = row.written = only_label(row.written, record.where)
         row.class_name = "" if name is None or name == label else cells[name]
-        if span is not None:
-            row.span = read_span(record, cells[span[0]], cells[span[1]], span[2], table.delimiter, bool(inclusive))
         found.rows.append(row)
-    if span is not None:
-        found.unit = span[2]
-        check_inclusive(inclusive, found.unit)
-        if inclusive is None and found.unit == "frames":
-            _expect_ends(found.rows)
-    _fill(found, table, video, label, *(span or times)[:2], *hot)
+    _add_spans(found, table, span, inclusive)
+    _fill(found, table, video, label, *(times or span or ())[:2], *hot)
     if separator is None and all(whole_number(row.written) is not None for row in found.rows):
         found.shape = "a number"
         for row in found.rows:
@@ -134,12 +141,23 @@ def _table_rows(
     return found
 
 
-def _expect_ends(rows: list[Row]) -> None:
-    """Raises a ``SeqclfError`` if the ends of clips seem to be inclusive."""
+def _add_spans(found: Rows, table: Table, span: tuple[int, int, Unit] | None, inclusive: bool | None) -> None:
+    """Fills in start and end of each row, from these columns.
+
+    Raises:
+        SeqclfError: as in ``read_span``; or the ends seem to be inclusive, and that is not set.
+    """
+    if span is None:
+        return
+    start, end, found.unit = span
+    check_inclusive(inclusive, found.unit)
     videos: dict[str, list[tuple[float, float, int, str]]] = {}
-    for row in rows:
-        videos.setdefault(row.name, []).append((*(row.span or (0, 0)), row.line, row.where))
-    expect_ends(videos.values())
+    for row, record in zip(found.rows, table.records, strict=True):
+        cells = record.cells
+        row.span = read_span(record, cells[start], cells[end], found.unit, table.delimiter, bool(inclusive))
+        videos.setdefault(row.name, []).append((*row.span, row.line, row.where))
+    if inclusive is None and found.unit == "frames":
+        expect_ends(videos.values())
 
 
 def _rows_of(table: Table, form: str, shape: str) -> Rows:
@@ -177,6 +195,13 @@ def _span_columns(table: Table, clips: Unit | Literal["auto"] | None) -> tuple[i
         expected = "only whole videos can be used here" if clips is None else f"they are not in {clips} (set unit=)"
         raise SeqclfError(f"{table.path}: columns {shown} define clips inside videos, but {expected}")
     return span
+
+
+def _kinetics_times(table: Table) -> list[int | None] | None:
+    """The columns of start and end of a list of Kinetics, which name its files; None for other lists."""
+    if table.find("", ("youtubeid",)) is None:
+        return None
+    return [table.find("", (name,)) for name in ("timestart", "timeend")]
 
 
 def _kinetics_places(record: Record, name: str, label: str, times: list[int | None]) -> tuple[str, list[str]]:

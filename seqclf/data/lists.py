@@ -190,18 +190,20 @@ def read_paths(
     *,
     columns: Columns | None = None,
     select: Selection | None = None,
+    clips: Unit | Literal["auto"] | None = None,
+    inclusive: bool | None = None,
 ) -> VideoList:
-    """Reads only the paths of a list, and finds its videos.
+    """Reads only the paths of a list, and with ``clips`` start and end of clips, and finds its videos.
 
     In a file without a header, the path is the longest prefix of a line that is a video; the rest of the line is
     ignored. Videos are named by their paths from ``root`` and have no class. Repeated videos are read once. Arguments
     and errors are those of ``read_list``.
     """
     path, root = Path(path), _checked(path, root, missing)
-    listed = read_path_rows(path, _with_split(columns, select))
+    listed = read_path_rows(path, _with_split(columns, select), clips, inclusive)
     chosen, split = _selected(path, listed, select, refuse_shared=False)
     found, absent = _find_all(path, root, chosen, [0] * len(chosen), [], missing)
-    videos = {(entry.path, entry.split if select is None else None): entry for entry in found}
+    videos = {(entry.path, entry.span, entry.split if select is None else None): entry for entry in found}
     groups = {entry.path: entry.group for entry in found}
     if any(groups[entry.path] != entry.group for entry in found):
         listed.group_column = None  # such as the subject of each action
@@ -210,7 +212,7 @@ def read_paths(
             os.path.relpath(entry.path, root) if entry.path.is_relative_to(root) else entry.path
         ).as_posix()
     description = f"{path.name}: {counted(len(videos), 'video')}{split}"
-    out = VideoList(list(videos.values()), [], "paths", description, missing=absent)
+    out = VideoList(list(videos.values()), [], "paths", description, missing=absent, unit=listed.unit)
     return _with_groups(out, listed, absent)
 
 

@@ -126,7 +126,8 @@ def video_set(
         descriptions.append(found.description)
         if part != "train" or all(isinstance(video.source, FrameFolder) for video in videos):  # these open quickly
             descriptions[-1] += f", {clips.open():,} frames{choices(videos, stream)}"
-    return parts.data(first["classes"], descriptions, decision=decision)
+    listing = {"unit": unit, "inclusive": inclusive, "columns": dict(columns or {})}
+    return parts.data(first["classes"], descriptions, decision=decision, details={"listing": listing})
 
 
 def annotated_set(

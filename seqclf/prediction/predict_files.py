@@ -11,11 +11,12 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.input_spec import DecisionRule
-from seqclf.data.lists import Selection, read_list
+from seqclf.data.lists import Selection, read_paths
 from seqclf.data.paths import as_list
 from seqclf.data.sampling import Sampling
 from seqclf.data.source import Source
 from seqclf.data.spans import Unit, span_text
+from seqclf.data.tables import header_of
 from seqclf.data.transforms import Size, Transform
 from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment
@@ -89,7 +90,8 @@ def predict(
         out: the folder to write ``predictions.json`` to, and a CSV and a timeline for each file; None to write nothing.
         timelines, progress: whether to draw timelines; callbacks.
         list_file, list_unit: a list of videos under the root of the run (or the first of ``roots``), classified after
-            ``paths``, and the unit of start and end in it; "auto" as in ``video_set``. A split column gives test rows.
+            ``paths``, and the unit of start and end in it; "auto" reads the list as those of the run. Labels are
+            ignored. A split column gives test rows.
         html, embed: a page to write that plays the videos above their timelines; None for none. See ``report_videos``.
 
     Returns:
@@ -137,11 +139,21 @@ def _truth(segments: str | Path | None, unit: Unit | None, runs: FusedRuns) -> T
 
 def _read_list(path: str | Path, unit: Unit | Literal["auto"], runs: FusedRuns) -> list[tuple[Path, Span | None]]:
     """The videos of a list, each with its span if it is a clip inside a video."""
-    root, multi_label = runs.readers[0].root, runs.readers[0].predictor.multi_label
-    if root is None:
+    run = runs.readers[0]
+    if run.root is None:
         raise SeqclfError(f"{path}: the run recorded no folder of videos; roots= (--roots) names it")
-    found = read_list(
-        path, Path(root).expanduser(), select=Selection("test"), clips=unit, separator="|" if multi_label else None
+    how = {**run.listing, **({} if unit == "auto" else {"unit": unit})}
+    columns = {use: name for use, name in how.get("columns", {}).items() if use in ("path", "start", "end")}
+    header = header_of(path).header if columns else []
+    if any(isinstance(name, str) and name not in header for name in columns.values()):
+        columns = {}  # a list of another form
+    found = read_paths(
+        path,
+        Path(run.root).expanduser(),
+        columns=columns,
+        select=Selection("test"),
+        clips=how.get("unit", "auto"),
+        inclusive=how.get("inclusive") if how.get("unit") != "seconds" else None,
     )
     spans = [None if e.span is None or found.unit is None else (*e.span, found.unit) for e in found.videos]
     return [(entry.path, span) for entry, span in zip(found.videos, spans, strict=True)]

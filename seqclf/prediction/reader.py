@@ -53,6 +53,7 @@ class RunReader:
         root: the folder of the videos.
         video_stream: which video stream of a file to read; None for the recorded one.
         annotation: how the run read its table of segments, as arguments; empty if it had none.
+        listing: how it read its lists, as arguments of ``read_paths``.
     """
 
     folder: str
@@ -65,6 +66,7 @@ class RunReader:
     root: str | None = None
     video_stream: int | None = None
     annotation: Mapping[str, Any] = field(default_factory=dict)
+    listing: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def load(
@@ -113,9 +115,9 @@ class RunReader:
             model, spec.classes, device, rule, spec, files.sources, loaded.precision, threshold=threshold
         )
         fit = Fit(transform, resize, crop, crops, spec.flow)
-        annotation = (record.get("data") or {}).get("annotation", {})
+        tables = [(record.get("data") or {}).get(name, {}) for name in ("annotation", "listing")]
         root = root or spec.root
-        return RunReader(str(folder), path, predictor, files, fit, sampling, fps, root, video_stream, annotation)
+        return RunReader(str(folder), path, predictor, files, fit, sampling, fps, root, video_stream, *tables)
 
     @property
     def spec(self) -> InputSpec:
