@@ -248,6 +248,8 @@ def test_kinetics_lists_and_the_names_of_their_videos(tmp_path):
         assert labels_of(found) == [1, 1, 2, 0]
         assert [video.name for video in found.videos][:2] == ["-a1_000012_000022", "b2_000000_000010"]
         assert [video.path.name for video in found.videos][2:] == ["c3.webm", "d4.mp4"]
+        assert "4 videos (2 of them without times in their names, read whole)" in found.description
+    assert [video.path for video in read_paths(path, root).videos] == [video.path for video in found.videos]
     short = write(tmp_path / "short.csv", ["youtube_id,label", "d4,abseiling"])
     assert labels_of(read_list(short, root, classes=found.classes)) == [0]
 

@@ -32,6 +32,7 @@ from seqclf.data.columns import Columns
 from seqclf.data.list_lines import Row, Rows
 from seqclf.data.list_places import Folders, missing_video
 from seqclf.data.list_tables import FORMS, read_path_rows, read_rows
+from seqclf.data.source import without_suffix
 from seqclf.data.spans import Unit
 from seqclf.data.splits import rows_of_part
 from seqclf.runtime.text import counted
@@ -246,6 +247,9 @@ def _described(found: VideoList) -> str:
         text += f" of {sum(video.frames or 0 for video in videos):,} frames"
     repeated = len(videos) - len({(video.path, video.span) for video in videos})
     text += f" ({repeated:,} of them repeated)" if repeated else ""
+    if found.form == "kinetics":
+        whole = sum(Path(video.name).name != without_suffix(video.path.name) for video in videos)
+        text += f" ({whole:,} of them without times in their names, read whole)" if whole else ""
     return f"{text}, {counted(len(found.classes), 'class')}"
 
 
