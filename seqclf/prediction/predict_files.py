@@ -90,8 +90,7 @@ def predict(
         out: the folder to write ``predictions.json`` to, and a CSV and a timeline for each file; None to write nothing.
         timelines, progress: whether to draw timelines; callbacks.
         list_file, list_unit: a list of videos under the root of the run (or the first of ``roots``), classified after
-            ``paths``, and the unit of start and end in it; "auto" reads the list as those of the run. Labels are
-            ignored. A split column gives test rows.
+            ``paths``; labels are ignored. "auto" reads it as the run's own lists. A split column gives test rows.
         html, embed: a page to write that plays the videos above their timelines; None for none. See ``report_videos``.
 
     Returns:
