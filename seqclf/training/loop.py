@@ -25,6 +25,7 @@ from seqclf.runtime.distributed import World, joined
 from seqclf.runtime.progress import Display
 from seqclf.runtime.random import seeded
 from seqclf.runtime.signals import stop_signals
+from seqclf.runtime.text import counted
 from seqclf.training.checks import check_experiment, check_processes, label_warnings
 from seqclf.training.fitting import fit_normalization, normalization_text
 from seqclf.training.selection import OnEvaluation, selection_metric, stays_stopped
@@ -132,7 +133,8 @@ def _start(
     sizes = ", ".join(f"{len(clips):,} {name}" for name, clips in data.parts().items())
     display.say(f"{data.source}: {sizes} clips; run {folder.path}")
     if experiment.batch_size > len(data.train):
-        display.say(f"batch_size={experiment.batch_size:,} is more than all training clips: a batch repeats clips")
+        clips = counted(len(data.train), "training clip")
+        display.say(f"batch_size={experiment.batch_size} is larger than the data ({clips}): each batch repeats clips")
     for text in label_warnings(data):
         display.warn(text)
     if world.size > 1:
