@@ -187,9 +187,9 @@ def test_a_pattern_chooses_among_pictures_and_flow(tmp_path):
             Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(tmp_path / "v" / f"{kind}_{n:05}.png")
     for name in ("l.txt", "m.txt"):
         (tmp_path / name).write_text("v 0\n")
-    with pytest.raises(SeqclfError, match=r"flow_x_\*, img_\*.* pattern='img_\*'"):
+    with pytest.raises(SeqclfError, match=r"flow_x_\*, img_\*.* pattern='img_\[0-9\]\*'"):
         video_set(str(tmp_path), "l.txt", "m.txt")
-    data = video_set(str(tmp_path), "l.txt", "m.txt", pattern="img_*", split="m.txt")
+    data = video_set(str(tmp_path), "l.txt", "m.txt", pattern="img_[0-9]*", split="m.txt")
     assert data.test.batch(torch.arange(1)).frames.unique().tolist() == [200]
 
 
