@@ -71,8 +71,8 @@ def test_threads_change_no_bit(monkeypatch):
         torch.set_num_threads(threads)
         try:
             tensors = random_layer(sizes, 6, 20, "h0 c0")
-            h, c, _, _, d_c0, *_ = results(fused_lstm.lstm_layer, sizes, tensors, torch.float32, "hc")
-            seen.append((h, c, d_c0))  # the others are products of PyTorch
+            h, c, d_x, _, d_c0, d_w_ih, *_ = results(fused_lstm.lstm_layer, sizes, tensors, torch.float32, "hc")
+            seen.append((h, c, d_x, d_c0, d_w_ih))  # the others are products of PyTorch
         finally:
             torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
@@ -104,6 +104,30 @@ def test_the_environment_variable_turns_it_off(value, monkeypatch):
     monkeypatch.setattr(fused_lstm, "lstm_layer", lambda *args: calls.append(args) or cpu_lstm.lstm_layer(*args))
     LSTM(3, 4)(torch.randn(2, 5, 3), lengths=torch.tensor([5, 2]))
     assert bool(calls) == (value == "1")
+
+
+@pytest.mark.parametrize(
+    ("frames", "threads", "used"), [((16, 4), 1, True), ((16, 3), 1, False), ((64, 1), 1, False), ((16, 4), 2, False)]
+)
+def test_large_batches_of_equal_length_use_the_kernel(frames, threads, used, monkeypatch):
+    monkeypatch.setenv("SEQCLF_FUSED", "1")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    calls = []
+    monkeypatch.setattr(fused_lstm, "lstm_layer", lambda *args: calls.append(args) or cpu_lstm.lstm_layer(*args))
+    LSTM(3, 4)(torch.randn(*frames, 3))
+    assert bool(calls) == used
+
+
+def test_without_gradients_the_gates_are_not_kept(monkeypatch):
+    kept = []
+    forward = fused_lstm._forward
+    monkeypatch.setattr(fused_lstm, "_forward", lambda *args, keep: kept.append(keep) or forward(*args, keep=keep))
+    tensors, sizes = random_layer([4, 3], 3, 2), [4, 3]
+    with_gradients = results(fused_lstm.lstm_layer, sizes, tensors, torch.float32, "h")[:2]
+    with torch.no_grad():
+        without = fused_lstm.lstm_layer(tensors[0], sizes, *tensors[1:])
+    assert kept == [True, False]
+    assert all(torch.equal(a, b.double()) for a, b in zip(with_gradients, without, strict=True))
 
 
 def test_other_dtypes_and_traced_graphs_use_operators(monkeypatch):

@@ -1,8 +1,9 @@
-"""The loops over time of an LSTM layer, compiled by numba. Import this file only if numba is installed.
+"""An LSTM layer compiled by numba. Import this file only if numba is installed.
 
-A *tile* holds sums for a few rows and a few vectors of columns. It stays in registers from the product to the
-activations, so that gates are written once and read only by the backward pass. Rows are independent, so each block of
-rows runs through all steps separately.
+A product of matrices is computed tile by tile. The sums of a *tile*, a few rows and a few vectors of columns, stay in
+registers. Weights are first copied to *panels*, one per vector of columns, so that a tile reads them in order. Rows are
+independent, so each block of rows runs through all steps separately. A block is small enough that the sums of a step
+stay in the cache until the activations read them.
 
 Everything is in one file, because numba compiles a function again if its file changes, but not if an imported file
 does.
@@ -24,11 +25,10 @@ from numba.extending import intrinsic, models, overload, register_model
 _WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
 LANES = 16 if _WIDE else 8
 """The number of floats in a vector."""
-ROWS = (0, 1, 2, 3) if _WIDE else (0, 1)
-"""The rows of a tile, as many as fit in the registers."""
-_TWO_ROWS, _ONE_ROW = (0, 1), (0,)
-BLOCK = 4
-"""The number of rows that run through all steps together."""
+ROWS, VECTORS = 8 if _WIDE else 4, 3
+"""The largest tile that fits in the registers."""
+FRAMES = 192
+"""The number of frames that are added to the gradients of weights together."""
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
@@ -96,6 +96,12 @@ def _load(builder: Any, pointer: Any, count: Any) -> Any:
     )
 
 
+def _store(builder: Any, pointer: Any, count: Any, x: Any) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [_FLOATS, _FLOATS.as_pointer(), _INT, _MASK])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{LANES}f32.p0")
+    builder.call(function, [x, builder.bitcast(pointer, _FLOATS.as_pointer()), _INT(4), _first(builder, count)])
+
+
 @intrinsic
 def repeat(typing, x):
     """The vector whose lanes are all x."""
@@ -119,11 +125,7 @@ def store(typing, array, index, count, x):
 
     def code(context, builder, signature, args):
         array, index, count, x = args
-        pointer = _pointer(context, builder, signature.args[0], array, index)
-        kind = ir.FunctionType(ir.VoidType(), [_FLOATS, _FLOATS.as_pointer(), _INT, _MASK])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{LANES}f32.p0")
-        to = builder.bitcast(pointer, _FLOATS.as_pointer())
-        builder.call(function, [x, to, _INT(4), _first(builder, count)])
+        _store(builder, _pointer(context, builder, signature.args[0], array, index), count, x)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, _vector), code
@@ -152,59 +154,80 @@ def power_of_two(typing, x):
     return _vector(_vector), code
 
 
+class Matrix(NamedTuple):
+    """A matrix in a flat array. Element (r, k) is ``array[start + r * row + k * column]``."""
+
+    array: Any
+    start: int
+    row: int
+    column: int
+
+
+def _tile(module: Any, R: int, C: int) -> Any:
+    """The LLVM function of ``tile`` for R rows and C vectors."""
+    name = f"seqclf_tile_{R}_{C}"
+    if name in module.globals:
+        return module.globals[name]
+    floats, whole = _FLOAT.as_pointer(), ir.IntType(64)
+    kinds = [floats, whole, floats, whole, whole, *[floats, whole, whole, whole, floats] * 2]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")  # compiled once
+    function.attributes.add("minsize")  # without unrolled loops: as fast, and compiled faster
+    out, out_row, init, init_row, left, *products = function.args
+    builder = ir.IRBuilder(function.append_basic_block())
+    counts = [whole(LANES)] * (C - 1) + [builder.sub(left, whole((C - 1) * LANES))]
+    places = [(r, c) for r in range(R) for c in range(C)]
+
+    def at(array: Any, row: Any, r: int, offset: Any) -> Any:
+        return builder.gep(array, [builder.add(builder.mul(row, whole(r)), offset)])
+
+    sums = {}
+    for r, c in places:
+        start = _load(builder, at(init, init_row, r, whole(c * LANES)), counts[c])
+        sums[r, c] = cgutils.alloca_once_value(builder, start)
+    for x, row, column, K, w in (products[:5], products[5:]):
+        panels = builder.bitcast(w, _FLOATS.as_pointer())
+        with cgutils.for_range(builder, K) as loop:
+            vectors = [builder.load(at(panels, K, c, loop.index), align=4) for c in range(C)]
+            offset = builder.mul(loop.index, column)
+            factors = [_repeat(builder, builder.load(at(x, row, r, offset))) for r in range(R)]
+            for r, c in places:
+                product = builder.fmul(factors[r], vectors[c], flags=_CONTRACT)
+                builder.store(builder.fadd(builder.load(sums[r, c]), product, flags=_CONTRACT), sums[r, c])
+    for r, c in places:
+        _store(builder, at(out, out_row, r, whole(c * LANES)), counts[c], builder.load(sums[r, c]))
+    builder.ret_void()
+    return function
+
+
 @intrinsic
-def load_tile(typing, array, rows, row, stride, columns, ends):
-    """The tile of rows ``row + rows`` and vectors that begin at ``columns``, each of which stops before its end."""
+def tile(typing, rows, vectors, left, out, init, x, K, w, h, L, v):
+    """``product`` for a tile of ``rows`` rows (a power of 2) and ``vectors`` vectors, of ``left`` columns in all."""
 
     def code(context, builder, signature, args):
-        array, rows, row, stride, columns, ends = args
-        tile = []
-        for r in range(signature.args[1].count):
-            base = builder.mul(builder.add(row, builder.extract_value(rows, r)), stride)
-            for c in range(signature.args[4].count):
-                column, end = builder.extract_value(columns, c), builder.extract_value(ends, c)
-                pointer = _pointer(context, builder, signature.args[0], array, builder.add(base, column))
-                tile.append(_load(builder, pointer, builder.sub(end, column)))
-        return context.make_tuple(builder, signature.return_type, tile)
+        def matrix(n):
+            array, start, *strides = (builder.extract_value(args[n], k) for k in range(4))
+            return [_pointer(context, builder, signature.args[n][0], array, start), *strides]
 
-    tile = types.UniTuple(_vector, rows.count * columns.count)
-    return tile(array, rows, types.intp, types.intp, columns, ends), code
+        rows, vectors, left, *_ = args
+        arguments = [*matrix(3)[:2], *matrix(4)[:2], left]
+        for n in (5, 8):
+            arguments += [*matrix(n), args[n + 1], matrix(n + 2)[0]]
+        whole, done = left.type, builder.append_basic_block()
+        switch = builder.switch(builder.add(builder.mul(rows, whole(VECTORS + 1)), vectors), done)
+        for R in (1, 2, 4, 8):
+            for C in range(1, VECTORS + 1) if R <= ROWS else ():
+                block = builder.append_basic_block()
+                switch.add_case(whole(R * (VECTORS + 1) + C), block)
+                with builder.goto_block(block):
+                    builder.call(_tile(builder.module, R, C), arguments)
+                    builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
 
-
-@intrinsic
-def add_product(typing, tile, array, rows, row, size, weights, at):
-    """The tile plus rows ``row + rows`` of an array with rows of this size, times the weights from ``at`` on."""
-
-    def code(context, builder, signature, args):
-        tile, array, rows, row, size, weights, at = args
-        R, C = signature.args[2].count, signature.args[0].count // signature.args[2].count
-        sums = [cgutils.alloca_once_value(builder, builder.extract_value(tile, k)) for k in range(R * C)]
-        a = [
-            _pointer(
-                context,
-                builder,
-                signature.args[1],
-                array,
-                builder.mul(builder.add(row, builder.extract_value(rows, r)), size),
-            )
-            for r in range(R)
-        ]
-        w = builder.bitcast(_pointer(context, builder, signature.args[5], weights, at), _FLOATS.as_pointer())
-        with cgutils.for_range(builder, size) as loop:
-            first = builder.mul(loop.index, ir.Constant(loop.index.type, C))
-            vectors = [
-                builder.load(builder.gep(w, [builder.add(first, ir.Constant(first.type, c))]), align=4)
-                for c in range(C)
-            ]
-            for r in range(R):
-                x = _repeat(builder, builder.load(builder.gep(a[r], [loop.index])))
-                for c, vector in enumerate(vectors):
-                    k = r * C + c
-                    product = builder.fmul(x, vector, flags=_CONTRACT)
-                    builder.store(builder.fadd(builder.load(sums[k]), product, flags=_CONTRACT), sums[k])
-        return context.make_tuple(builder, signature.return_type, [builder.load(total) for total in sums])
-
-    return tile(tile, array, rows, types.intp, types.intp, weights, types.intp), code
+    whole = types.intp
+    return types.void(whole, whole, whole, out, init, x, whole, w, h, whole, v), code
 
 
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
@@ -248,6 +271,34 @@ def tanh(x):
     return one - two / (one + exp(two * x))
 
 
+@_compiled
+def product(out, init, columns, count, x, K, w, h, L, v):
+    """``out = init + x @ w + h @ v``, for ``count`` rows. x has K columns, h has L. w and v are panels."""
+    for j in range(0, columns, VECTORS * LANES):
+        left = columns - j
+        vectors = min(VECTORS, (left + LANES - 1) // LANES)
+        w_j, v_j = Matrix(w, j * K, 0, 0), Matrix(v, j * L, 0, 0)
+        rows, r = ROWS, 0
+        while r < count:
+            while rows > count - r:
+                rows //= 2
+            tile(rows, vectors, left, _at(out, r, j), _at(init, r, j), _at(x, r, 0), K, w_j, _at(h, r, 0), L, v_j)
+            r += rows
+
+
+@_compiled
+def _at(matrix, r, j):
+    return Matrix(matrix.array, matrix.start + r * matrix.row + j, matrix.row, matrix.column)
+
+
+@_cached
+def panels(w, start, row, rows, columns, out):
+    """Copies weights ``(rows, columns)`` to panels ``(columns / LANES, rows, LANES)``, with zeros at the end."""
+    for k in range(rows):
+        for j in range(0, columns, LANES):
+            store(out, j * rows + k * LANES, LANES, load(w, start + k * row + j, min(LANES, columns - j)))
+
+
 class Layer(NamedTuple):
     """The forward pass of a layer on packed frames. Arrays are flat. ``forward`` fills the last three."""
 
@@ -255,131 +306,134 @@ class Layer(NamedTuple):
     D: int  # the number of inputs to multiply in each step; 0 if ``inputs`` has their products
     H: int
     x: Any  # (N, D)
-    w_ih: Any  # from ``by_units``
+    w_ih: Any  # panels of the transposed weights
     w_hh: Any
     inputs: Any  # what is added to the gates: the bias (4H,), or products and bias (N, 4H)
-    stride: int  # between rows of ``inputs``: 0 or 4H
+    row: int  # between rows of ``inputs``: 0 or 4H
     h0: Any  # (rows, H), or empty for zeros
     c0: Any
-    gates: Any  # (N, 4H)
+    gates: Any  # (N, 4H), or empty if there is no backward pass
     hidden: Any  # (N, H)
     cell: Any
 
 
 class Gradients(NamedTuple):
-    """The backward pass of a layer. Arrays are flat. ``backward`` fills the last two."""
+    """The backward pass of a layer. Arrays are flat. ``backward`` fills the last three."""
 
     starts: Any
+    D: int  # the number of inputs whose gradients are computed
     H: int
-    w_hh: Any  # from ``by_columns``
+    w_ih: Any  # panels
+    w_hh: Any
     c0: Any
     gates: Any
     cell: Any
     d_hidden: Any
     d_cell: Any  # or empty for zeros
     d_gates: Any
+    d_x: Any  # (N, D)
     d_c: Any  # (rows, H), zeros at first, then the gradient of c0
 
 
 @_cached
-def forward(layer, first, threads):
-    """Runs the blocks of one thread: number ``first`` and every ``threads``-th after it."""
-    starts = layer.starts
-    for block in range(BLOCK * first, starts[1], BLOCK * threads):
+def forward(layer, size, first, threads):
+    """Runs the blocks of ``size`` rows of one thread: number ``first`` and every ``threads``-th after it."""
+    starts, D, H = layer.starts, layer.D, layer.H
+    sums = np.empty(size * 4 * H, np.float32)
+    for block in range(size * first, starts[1], size * threads):
         for t in range(len(starts) - 1):
-            row, count = starts[t] + block, min(BLOCK, starts[t + 1] - starts[t] - block)
+            row, count = starts[t] + block, min(size, starts[t + 1] - starts[t] - block)
             if count <= 0:
                 break
             before = starts[t - 1] + block if t else block
             h, c = (layer.hidden, layer.cell) if t else (layer.h0, layer.c0)
-            r = 0
-            while r < count:
-                if count - r >= len(ROWS):
-                    _advance(layer, ROWS, row + r, before + r, h, c)
-                    r += len(ROWS)
-                elif count - r >= 2:
-                    _advance(layer, _TWO_ROWS, row + r, before + r, h, c)
-                    r += 2
-                else:
-                    _advance(layer, _ONE_ROW, row + r, before + r, h, c)
-                    r += 1
+            inputs, x = Matrix(layer.inputs, row * layer.row, layer.row, 1), Matrix(layer.x, row * D, D, 1)
+            h_before, L = Matrix(h, before * H, H, 1), H if len(h) else 0
+            product(Matrix(sums, 0, 4 * H, 1), inputs, 4 * H, count, x, D, layer.w_ih, h_before, L, layer.w_hh)
+            for r in range(count):
+                _advance(layer, sums, r, row + r, before + r, c)
 
 
 @_compiled
-def _advance(layer, rows, row, before, h_before, c_before):
-    """Runs one step for the frames ``row + rows``. Their previous states are in rows ``before + rows``."""
-    D, H = layer.D, layer.H
-    memory = H if len(h_before) else 0
+def _advance(layer, sums, r, row, before, c_before):
+    """Computes frame ``row`` from the sums of its gates in row r, and from its previous c in row ``before``."""
+    H = layer.H
     for j in range(0, H, LANES):
-        units = min(LANES, H - j)
-        a = load_tile(layer.inputs, rows, row, layer.stride, (j, H + j, 2 * H + j, 3 * H + j), (H, 2 * H, 3 * H, 4 * H))
-        a = add_product(a, layer.x, rows, row, D, layer.w_ih, j * 4 * D)
-        a = add_product(a, h_before, rows, before, memory, layer.w_hh, j * 4 * H)
-        for r in rows:
-            i, f, g, o = sigma(a[4 * r]), sigma(a[4 * r + 1]), tanh(a[4 * r + 2]), sigma(a[4 * r + 3])
-            c = i * g
-            if len(c_before):
-                c = c + f * load(c_before, (before + r) * H + j, units)
-            gate, state = (row + r) * 4 * H + j, (row + r) * H + j
+        units, a, gate, state = min(LANES, H - j), r * 4 * H + j, row * 4 * H + j, row * H + j
+        i, f = sigma(load(sums, a, units)), sigma(load(sums, a + H, units))
+        g, o = tanh(load(sums, a + 2 * H, units)), sigma(load(sums, a + 3 * H, units))
+        c = i * g
+        if len(c_before):
+            c = c + f * load(c_before, before * H + j, units)
+        if len(layer.gates):
             store(layer.gates, gate, units, i)
             store(layer.gates, gate + H, units, f)
             store(layer.gates, gate + 2 * H, units, g)
             store(layer.gates, gate + 3 * H, units, o)
-            store(layer.cell, state, units, c)
-            store(layer.hidden, state, units, o * tanh(c))
+        store(layer.cell, state, units, c)
+        store(layer.hidden, state, units, o * tanh(c))
 
 
 @_cached
-def backward(layer, first, threads):
+def backward(layer, size, first, threads):
     """Runs the blocks of one thread, as in ``forward``, from the last step to the first."""
-    starts = layer.starts
-    for block in range(BLOCK * first, starts[1], BLOCK * threads):
+    starts, D, H = layer.starts, layer.D, layer.H
+    dh, zeros = np.empty(size * H, np.float32), np.zeros(D, np.float32)
+    nothing = Matrix(zeros, 0, 0, 0)
+    for block in range(size * first, starts[1], size * threads):
         later, after = 0, 0  # at the next step: the number of rows of the block, and its first row
         for t in range(len(starts) - 2, -1, -1):
-            row, count = starts[t] + block, min(BLOCK, starts[t + 1] - starts[t] - block)
+            row, count = starts[t] + block, min(size, starts[t + 1] - starts[t] - block)
             if count <= 0:
                 continue
+            d_hidden, d_next = Matrix(layer.d_hidden, row * H, H, 1), Matrix(layer.d_gates, after * 4 * H, 4 * H, 1)
+            product(Matrix(dh, 0, H, 1), d_hidden, H, later, d_next, 4 * H, layer.w_hh, nothing, 0, zeros)
             before = starts[t - 1] + block if t else block
-            c = layer.cell if t else layer.c0
-            r = 0
-            while r < count:
-                limit = later if r < later else count
-                if limit - r >= len(ROWS):
-                    _retreat(layer, ROWS, row + r, before + r, after + r, r < later, block + r, c)
-                    r += len(ROWS)
-                elif limit - r >= 2:
-                    _retreat(layer, _TWO_ROWS, row + r, before + r, after + r, r < later, block + r, c)
-                    r += 2
-                else:
-                    _retreat(layer, _ONE_ROW, row + r, before + r, after + r, r < later, block + r, c)
-                    r += 1
+            for r in range(count):
+                d_h = Matrix(dh, r * H, H, 1) if r < later else _at(d_hidden, r, 0)
+                _retreat(layer, d_h, row + r, before + r, block + r, layer.cell if t else layer.c0)
+            d_x, d_sums = Matrix(layer.d_x, row * D, D, 1), Matrix(layer.d_gates, row * 4 * H, 4 * H, 1)
+            product(d_x, nothing, D, count, d_sums, 4 * H, layer.w_ih, nothing, 0, zeros)
             later, after = count, row
 
 
 @_compiled
-def _retreat(layer, rows, row, before, after, continues, block, c_before):
-    """Computes gradients of the frames ``row + rows`` from those of ``after + rows``, if their sequences continue."""
+def _retreat(layer, d_h, row, before, memory, c_before):
+    """Computes the gradients of frame ``row`` from those of its h, ``d_h``, and of its c, row ``memory`` of ``d_c``."""
     H, one = layer.H, repeat(f32(1))
-    for j in range(0, H, 2 * LANES):
-        dh = load_tile(layer.d_hidden, rows, row, H, (j, j + LANES), (H, H))
-        dh = add_product(dh, layer.d_gates, rows, after, 4 * H if continues else 0, layer.w_hh, j * 4 * H)
-        for k in range(len(dh)):
-            r, unit = k // 2, j + k % 2 * LANES
-            units = min(LANES, H - unit)
-            if units <= 0:
-                continue
-            gate, state, memory = (row + r) * 4 * H + unit, (row + r) * H + unit, (block + r) * H + unit
-            i, f = load(layer.gates, gate, units), load(layer.gates, gate + H, units)
-            g, o = load(layer.gates, gate + 2 * H, units), load(layer.gates, gate + 3 * H, units)
-            tanh_c = tanh(load(layer.cell, state, units))
-            dc = load(layer.d_c, memory, units) + dh[k] * o * (one - tanh_c * tanh_c)
-            if len(layer.d_cell):
-                dc = dc + load(layer.d_cell, state, units)
-            df = repeat(f32(0))
-            if len(c_before):
-                df = dc * load(c_before, (before + r) * H + unit, units) * f * (one - f)
-            store(layer.d_gates, gate, units, dc * g * i * (one - i))
-            store(layer.d_gates, gate + H, units, df)
-            store(layer.d_gates, gate + 2 * H, units, dc * i * (one - g * g))
-            store(layer.d_gates, gate + 3 * H, units, dh[k] * tanh_c * o * (one - o))
-            store(layer.d_c, memory, units, dc * f)
+    for j in range(0, H, LANES):
+        units, gate, state, at = min(LANES, H - j), row * 4 * H + j, row * H + j, memory * H + j
+        i, f = load(layer.gates, gate, units), load(layer.gates, gate + H, units)
+        g, o = load(layer.gates, gate + 2 * H, units), load(layer.gates, gate + 3 * H, units)
+        tanh_c, dh = tanh(load(layer.cell, state, units)), load(d_h.array, d_h.start + j, units)
+        dc = load(layer.d_c, at, units) + dh * o * (one - tanh_c * tanh_c)
+        if len(layer.d_cell):
+            dc = dc + load(layer.d_cell, state, units)
+        df = repeat(f32(0))
+        if len(c_before):
+            df = dc * load(c_before, before * H + j, units) * f * (one - f)
+        store(layer.d_gates, gate, units, dc * g * i * (one - i))
+        store(layer.d_gates, gate + H, units, df)
+        store(layer.d_gates, gate + 2 * H, units, dc * i * (one - g * g))
+        store(layer.d_gates, gate + 3 * H, units, dh * tanh_c * o * (one - o))
+        store(layer.d_c, at, units, dc * f)
+
+
+@_cached
+def weight_gradients(x, D, h, H, d_gates, widest, begin, end, d_w_ih, d_w_hh):
+    """Adds the gradients of columns ``begin`` to ``end`` of the transposed weights ``(D, 4H)`` and ``(H, 4H)``.
+
+    x is ``(N, D)``, ``d_gates`` is ``(N, 4H)``, and h is ``(N - widest, H)``: the h before each frame from step 1 on.
+    """
+    columns, N, none = end - begin, len(d_gates) // (4 * H), np.empty(0, np.float32)
+    g, nothing = np.empty(FRAMES * (columns + LANES), np.float32), Matrix(none, 0, 0, 0)
+    sums_ih, sums_hh = Matrix(d_w_ih, begin, 4 * H, 1), Matrix(d_w_hh, begin, 4 * H, 1)
+    n = 0
+    while n < N:
+        frames = min(FRAMES, (N if n >= widest else widest) - n)
+        panels(d_gates, n * 4 * H + begin, 4 * H, frames, columns, g)
+        product(sums_ih, sums_ih, columns, D, Matrix(x, n * D, 1, D), frames, g, nothing, 0, none)
+        if n >= widest:
+            h_before = Matrix(h, (n - widest) * H, 1, H)
+            product(sums_hh, sums_hh, columns, H, h_before, frames, g, nothing, 0, none)
+        n += frames

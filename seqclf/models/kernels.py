@@ -244,9 +244,10 @@ def _lstm_layer(x: Tensor, w_hh: Tensor, packed: bool) -> Callable[..., tuple[Te
         return None
     # oneDNN does not support packed frames, and is slower with wide inputs (measured on 2 cores over D, H, B and T).
     wide = x.shape[-1] >= 2048 and x.shape[1] * w_hh.shape[1] >= 1000
-    if not packed and not wide and torch.backends.mkldnn.is_available():
-        return None
-    return fused_lstm.lstm_layer if fused_lstm.runs(x) else cpu_lstm.lstm_layer
+    onednn = not packed and not wide and torch.backends.mkldnn.is_available()
+    if fused_lstm.runs(x) and (not onednn or fused_lstm.wins(*x.shape[:2])):
+        return fused_lstm.lstm_layer
+    return None if onednn else cpu_lstm.lstm_layer
 
 
 @contextmanager
