@@ -206,6 +206,8 @@ class _FusedLayer(torch.autograd.Function):
 def _weight_gradients(d_gates: Tensor, x: Tensor, h: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """The gradients of the weights ``(4H, D)`` and ``(4H, H)``; h are those before each frame from step 1 on."""
     kernels, (N, columns), D, H = _kernels(), d_gates.shape, x.shape[1], h.shape[1]
+    if N < FEWEST:
+        return d_gates.t() @ x, d_gates[rows:].t() @ h
     d_w_ih, d_w_hh = x.new_zeros(D, columns), x.new_zeros(H, columns)
     arrays = [_flat(t) for t in (x, h, d_gates, d_w_ih, d_w_hh)]
 
