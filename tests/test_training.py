@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 import seqclf
-from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, mnist
+from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, mnist
 from seqclf.data import sample_order
 from seqclf.data.labelling import last_frame
 from seqclf.evaluation.evaluator import evaluate
@@ -182,6 +182,32 @@ def test_a_batch_of_more_clips_than_there_are_is_noted(clips, tmp_path, capsys):
         replace(TINY, data=replace(DIGITS, train=DIGITS.train.subset(range(clips))), steps=1), tmp_path / "run", "cpu"
     )
     assert ("batch_size=8" in capsys.readouterr().out) == (clips < 8)
+
+
+@pytest.mark.parametrize(
+    ("setting", "function", "words"),
+    [
+        ("schedule", lambda step, steps: None, "None at step 0"),
+        ("schedule", lambda step, steps: -1.0, "-1.0 at step 0"),
+        ("schedule", lambda step, steps: float("nan"), "nan at step 0"),
+        ("augment", lambda frames: frames, "TypeError"),
+        ("augment", lambda frames, generator: None, "NoneType"),
+        ("augment", lambda frames, generator: frames[:1], r"\(8, 28, 28\), not \(1, 28, 28\)"),
+        ("augment", lambda frames, generator: frames[:, 1:], r"not \(8, 27, 28\)"),
+        ("loss", lambda logits, labels, total: torch.zeros(()), "without a gradient"),
+        ("loss", lambda logits, labels, total: logits.detach().sum(), "without a gradient"),
+        ("model", partial(FrameSequenceClassifier, head=lambda H, K: nn.Linear(H, K + 1)), r"\(1, 2, 11\).*10 classes"),
+        ("model", partial(FrameSequenceClassifier, head=lambda H, K: None), "head must return a module"),
+        ("model", partial(FrameSequenceClassifier, preprocess=lambda: None), "preprocess must return a module"),
+        ("model", partial(FrameSequenceClassifier, temporal="GRU"), "temporal must be a module.*'GRU'"),
+        ("model", partial(FrameSequenceClassifier, temporal=partial(nn.GRU, hidden_size=3)), "GRU .*is_first, state"),
+        ("model", partial(FrameSequenceClassifier, temporal=nn.Linear(28, 3)), "Linear .*is_first, state"),
+    ],
+)
+def test_a_function_that_returns_something_else_is_refused(tmp_path, setting, function, words):
+    prefix = "" if setting == "model" else f"setting {setting}: "
+    with pytest.raises(SeqclfError, match=f"{prefix}.*{words}"):
+        train(replace(TINY, **{setting: function}), tmp_path / "run", "cpu")
 
 
 def test_augmentation_applies_to_training_only(tmp_path):

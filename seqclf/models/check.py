@@ -145,8 +145,11 @@ def _check_user_temporal(temporal: nn.Module, input_size: int) -> None:
 
 
 def _made_of_our_parts(temporal: nn.Module) -> bool:
-    """Whether all classes of a temporal model and its parts are those of seqclf and PyTorch, which the tests check."""
-    return all(type(part).__module__.startswith(("seqclf.models.", "torch.nn.")) for part in temporal.modules())
+    """Whether a temporal model is of seqclf, and its parts of seqclf or PyTorch, so that the tests check it."""
+    ours = type(temporal).__module__.startswith("seqclf.models.")
+    return ours and all(
+        type(part).__module__.startswith(("seqclf.models.", "torch.nn.")) for part in temporal.modules()
+    )
 
 
 def _broken(report: TemporalReport) -> str:
@@ -170,5 +173,7 @@ def _check(subject: Subject, law: str, tolerance: float) -> LawResult:
     except SeqclfError:
         raise
     except Exception as error:  # user code
-        raise SeqclfError(f"{subject.name} fails while the law {law!r} is checked: {error}") from error
+        called = "; a temporal model is called as temporal(features, is_first, state, lengths)"
+        hint = called if isinstance(error, TypeError) else ""
+        raise SeqclfError(f"{subject.name} fails while the law {law!r} is checked: {error}{hint}") from error
     return LawResult(law, statement, difference, difference is None or difference <= tolerance)

@@ -80,7 +80,7 @@ class FrameSequenceClassifier(nn.Module):
             check_counts("FrameSequenceClassifier", chunk=chunk)
         self.chunk = chunk
         self.frame_shape = None if frame_shape is None else tuple(frame_shape)
-        self.preprocess = preprocess if isinstance(preprocess, nn.Module) else preprocess()
+        self.preprocess = preprocess if isinstance(preprocess, nn.Module) else _built("preprocess", preprocess())
         if isinstance(self.preprocess, Normalize) and self.frame_shape is not None:
             self.preprocess.resize_to(self.frame_shape)
         if not isinstance(encoder, nn.Module):
@@ -245,7 +245,13 @@ def _head(head: Part, temporal: nn.Module, input_size: Callable[[], int], num_cl
         return head
     if num_classes is None:
         raise SeqclfError("FrameSequenceClassifier needs num_classes= to build its head")
-    return head(hidden_size(temporal, input_size), num_classes)
+    return _built("head", head(hidden_size(temporal, input_size), num_classes))
+
+
+def _built(part: str, result: object) -> nn.Module:
+    if not isinstance(result, nn.Module):
+        raise SeqclfError(f"FrameSequenceClassifier: {part} must return a module, not {type(result).__name__}")
+    return result
 
 
 def _stage(temporal: Part, head: Part, num_classes: int | None, activation: Callable[[Tensor], Tensor]) -> Stage:

@@ -67,6 +67,8 @@ def build_part(owner: str, part: nn.Module | Callable[..., nn.Module], size: int
     """
     if isinstance(part, nn.Module):
         return part
+    if not callable(part):
+        raise SeqclfError(f"{owner} must be a module, or a class or function that returns one, not {part!r}")
     name = getattr(getattr(part, "func", part), "__name__", type(part).__name__)
     try:
         module = part(size)

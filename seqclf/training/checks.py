@@ -107,7 +107,9 @@ def _error_of(
             found = loss(logits, labels, torch.tensor(labels.numel(), device=device))
     except Exception as error:  # user code
         return error
-    return None if isinstance(found, Tensor) and not found.dim() else TypeError("it returned no scalar")
+    if not isinstance(found, Tensor) or found.dim():
+        return TypeError("it returned no scalar")
+    return None if found.requires_grad else TypeError("it returned a scalar without a gradient")
 
 
 def check_sampler(experiment: Experiment, clips: Clips | Videos) -> None:
@@ -183,7 +185,7 @@ def check_metrics(metrics: Mapping[str, Metric], num_classes: int, multi_label: 
             )
 
 
-def check_model(model: nn.Module, clips: Clips | Videos, device: torch.device) -> None:
+def check_model(model: nn.Module, clips: Clips | Videos, num_classes: int, device: torch.device) -> None:
     """Calls the model once in evaluation mode, and warns if it draws random numbers, as ``F.dropout`` does by default.
 
     Raises:
@@ -203,7 +205,12 @@ def check_model(model: nn.Module, clips: Clips | Videos, device: torch.device) -
         drawn = not torch.equal(generator.get_state(), before)
     model.train(training)
     if result is not None:
-        check_result(model, result, frames.shape)
+        logits, _ = check_result(model, result, frames.shape)
+        if logits.shape[2] != num_classes:
+            raise SeqclfError(
+                f"setting model: it returns logits {tuple(logits.shape)} for frames {tuple(frames.shape)}, but there "
+                f"are {num_classes} classes"
+            )
     if drawn:
         warnings.warn(
             f"{type(model).__name__} draws random numbers in evaluation, so its predictions differ from call to call "
@@ -254,6 +261,6 @@ def check_experiment(
     part_to_fit(model)
     check_user_temporal(model)
     check_equal_lengths(experiment, data, model)
-    check_model(model, data.test, device)
+    check_model(model, data.test, data.num_classes, device)
     if experiment.truncate is not None:
         require_streaming(model, f"setting truncate={experiment.truncate}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from seqclf.batch import SeqclfError
 from seqclf.data import Data
 from seqclf.experiment.config import Experiment, build, build_model
 from seqclf.runs.checkpoint import load_weights
@@ -109,7 +111,19 @@ class TrainState:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def set_rates(self, factor: float) -> None:
-        """Sets the learning rate of each group to its own rate times the schedule's factor."""
+        """Sets the learning rate of each group to its own rate times the schedule's factor.
+
+        Raises:
+            SeqclfError: the factor is no finite number of at least 0.
+        """
+        try:
+            usable = 0 <= float(factor) < inf
+        except (TypeError, ValueError):
+            usable = False
+        if not usable:
+            raise SeqclfError(
+                f"setting schedule: it returned {factor} at step {self.step}, expected a finite number of at least 0"
+            )
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
 

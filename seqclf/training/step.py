@@ -10,17 +10,17 @@ A step returns what it measured: ``(4,)`` float64 on the device, over the whole 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from seqclf.batch import IGNORE, Batch
+from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.data import Clips, Videos, mix
 from seqclf.evaluation.evaluator import autocast
 from seqclf.experiment.build_loss import Loss
-from seqclf.experiment.config import Experiment
+from seqclf.experiment.config import Experiment, build
 from seqclf.models import FrameSequenceClassifier, State, detached
 from seqclf.runtime.distributed import World, summed_gradients
 from seqclf.runtime.random import default_generator
@@ -28,6 +28,19 @@ from seqclf.training.capture import Captured
 
 Item = Batch | Tensor
 """What a step takes: a batch, or the sample numbers ``(B,)`` of clips in memory."""
+
+
+def _augment(augment: Callable[..., Tensor], frames: Tensor, generator: torch.Generator) -> Tensor:
+    """The augmented frames of a batch.
+
+    Raises:
+        SeqclfError: the function fails, or does not return frames of the same number of clips and frames.
+    """
+    found = build("augment", augment, frames, generator)
+    if not isinstance(found, Tensor) or found.shape[:2] != frames.shape[:2]:
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise SeqclfError(f"setting augment: it must return frames {tuple(frames.shape)}, not {shape}")
+    return found
 
 
 def _right(logits: Tensor, labels: Tensor) -> Tensor:
@@ -111,12 +124,12 @@ class EagerStep:
         shared_after = augment is not None and isinstance(self.clips, Clips)
         generator = default_generator(self.device)
         if augment is not None and shared_after:
-            batch.frames = augment(batch.frames, generator)
+            batch.frames = _augment(augment, batch.frames, generator)
             batch = batch[world.share(len(batch))]
         if world.rank > 0:  # the leading process continues with the numbers that one process alone would draw
             torch.manual_seed(mix(torch.initial_seed(), world.rank))
         if augment is not None and not shared_after:
-            batch.frames = augment(batch.frames, generator)
+            batch.frames = _augment(augment, batch.frames, generator)
         return batch
 
     def _clip_gradients(self) -> Tensor:
