@@ -247,7 +247,7 @@ def test_a_model_that_is_random_in_evaluation_gives_a_warning(tmp_path, temporal
     model = FrameSequenceClassifier(temporal=temporal, frame_shape=(3,), num_classes=2)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        check_model(model, data.test, torch.device("cpu"))
+        check_model(model, data.test, data.num_classes, torch.device("cpu"))
     assert any("FrameSequenceClassifier" in str(w.message) for w in found) == warned
     assert model.training
 
