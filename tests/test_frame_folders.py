@@ -187,7 +187,7 @@ def test_a_folder_describes_how_it_is_read_and_opens_others_alike(tmp_path):
 def test_every_mode_becomes_rgb_as_in_pil(tmp_path, mode):
     path = tmp_path / ("a.jpg" if mode in ("RGB", "L", "CMYK") else "a.png")
     picture().convert(mode).save(path)
-    assert torch.equal(torch.from_numpy(read_picture(path)).permute(2, 0, 1), stored(path))
+    assert torch.equal(torch.tensor(read_picture(path)).permute(2, 0, 1), stored(path))
 
 
 def test_jpegs_have_the_pixels_of_pil(tmp_path):

@@ -32,7 +32,7 @@ def is_picture(name: str) -> bool:
 
 
 def read_picture(path: str | Path) -> NDArray[np.uint8]:
-    """Reads a picture file as ``(H, W, 3)`` uint8 RGB.
+    """Reads a picture file as ``(H, W, 3)`` uint8 RGB; the array may be read-only.
 
     Pixels are as stored: EXIF orientation is not applied, grey becomes RGB, and transparency is dropped.
 
@@ -52,13 +52,18 @@ def decode_picture(content: bytearray, name: str | Path) -> NDArray[np.uint8]:
         with suppress(RuntimeError):  # PIL tries then, and reports what is wrong
             return decode(torch.frombuffer(content, dtype=torch.uint8)).permute(1, 2, 0).numpy()
     with _opened(BytesIO(content), name) as image:
-        if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):
-            raise SeqclfError(f"{name}: has more than 8 bits per channel ({image.mode}), expected 8")
-        if getattr(image, "n_frames", 1) > 1:
-            raise SeqclfError(f"{name}: has {image.n_frames} pictures in one file, expected one file per frame")
+        if image.format != "JPEG":  # a JPEG is one picture of 8 bits
+            _expect_plain(image, name)
         if image.mode == "P":  # PIL drops the transparency of a palette only through RGBA
             image = image.convert("RGBA")
-        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _expect_plain(image: Any, name: str | Path) -> None:
+    if image.mode.startswith(("I", "F")) or ";16" in str(image.tile):
+        raise SeqclfError(f"{name}: has more than 8 bits per channel ({image.mode}), expected 8")
+    if getattr(image, "n_frames", 1) > 1:
+        raise SeqclfError(f"{name}: has {image.n_frames} pictures in one file, expected one file per frame")
 
 
 def picture_size(path: str) -> tuple[int, int]:
