@@ -205,7 +205,7 @@ def _starts(packet_of: Ints, order: Ints, keys: NDArray[np.bool_]) -> Ints:
     rank = np.full(len(keys), len(keys))
     rank[order] = np.arange(len(order))
     rank[0] = -1
-    key = np.union1d(0, np.flatnonzero(keys))
+    key = np.flatnonzero(np.concatenate([[True], keys[1:]]))
     which = np.searchsorted(key, packet_of, side="right") - 1
     while (late := rank[key[which]] > rank[packet_of]).any():
         which -= late

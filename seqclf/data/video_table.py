@@ -66,7 +66,8 @@ def read_table(place: Place, container: InputContainer, stream: VideoStream) -> 
     if len(offsets) not in (0, len(entries)) or (offsets < 0).any():
         return None
     shown = decoded + offsets if len(offsets) else decoded
-    if shown[0] != shown.min() or len(np.unique(shown)) < len(shown):
+    in_order = np.sort(shown)
+    if shown[0] != in_order[0] or (np.diff(in_order) == 0).any():
         return None
     return Table(shown, decoded, (flags & KEY).astype(bool))
 
