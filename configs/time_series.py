@@ -66,37 +66,51 @@ def _tslearn(name: str) -> Any:
 class RandomConvolutions(nn.Module):
     """Features of random convolutions over time, which are not trained, as in ROCKET (Dempster et al. 2020).
 
-    There are two features of each convolution: whether it is above its threshold (1 or 0), and by how much (at least
-    0). Their means over time are the proportion of positive values of ROCKET, and a soft form of its maximum. Batch
-    norm adapts the thresholds to the data, and standardises the features.
+    Half of the convolutions read the series, half its differences from frame to frame, as in MultiRocket (Tan et al.
+    2022). There are two features of each: whether it is above its threshold (1 or 0), and by how much (at least 0).
+    Their means over time are the proportion of positive values of ROCKET, and a soft form of its maximum. Batch norm
+    adapts the thresholds to the data, and standardises the features.
 
     Args:
         input_size: D, the features per frame.
-        channels: the number of convolutions of each dilation.
+        channels: the number of convolutions of each dilation, of the series and of its differences.
         kernel: the number of frames that a convolution reads.
         dilations: the distances between these frames.
     """
 
     def __init__(
-        self, input_size: int, channels: int = 128, kernel: int = 9, dilations: Sequence[int] = (1, 2, 4, 8, 16, 32)
+        self, input_size: int, channels: int = 64, kernel: int = 9, dilations: Sequence[int] = (1, 2, 4, 8, 16, 32)
     ) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList(
-            TCN(input_size, (channels,), kernel, (dilation,), block="conv", causal=False, norm="batch")
-            for dilation in dilations
+        self.of_series, self.of_differences = (
+            nn.ModuleList(
+                TCN(input_size, (channels,), kernel, (dilation,), block="conv", causal=False, norm="batch")
+                for dilation in dilations
+            )
+            for _ in range(2)
         )
         for name, parameter in self.named_parameters():
             if name.endswith("norm.bias"):
                 nn.init.uniform_(parameter, -1, 1)
+            elif parameter.dim() == 3:  # the weights of each kernel sum to 0, so the level of the series has no effect
+                nn.init.normal_(parameter)
+                parameter.data -= parameter.data.mean(2, keepdim=True)
         self.requires_grad_(False)
-        self.out_features = 2 * channels * len(dilations)
+        self.out_features = 4 * channels * len(dilations)
         self.standardise = nn.BatchNorm1d(self.out_features, affine=False)
 
     def forward(
         self, features: Tensor, is_first: Tensor | None = None, state: None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, None]:
         """Returns the features ``(B, T, H)``, zero at padding; other arguments as for ``TCN.forward``."""
-        above = torch.cat([part(features, is_first, state, lengths)[0] for part in self.convolutions], -1)
+        differences = features.diff(dim=1, prepend=features[:, :1])
+        if is_first is not None:
+            differences = differences.masked_fill(is_first[..., None], 0)
+        above = torch.cat(
+            [part(features, is_first, state, lengths)[0] for part in self.of_series]
+            + [part(differences, is_first, state, lengths)[0] for part in self.of_differences],
+            -1,
+        )
         both = torch.cat([above.sign(), above], -1)
         if lengths is None:
             return self.standardise(both.flatten(0, 1)).view_as(both), None
@@ -104,6 +118,18 @@ class RandomConvolutions(nn.Module):
         outputs = torch.zeros_like(both)
         outputs[valid] = self.standardise(both[valid])
         return outputs, None
+
+
+def zero_linear(features: int, classes: int) -> nn.Linear:
+    """A linear head that starts at zero.
+
+    Gradient descent then only adds training features to its weights, and so tends to the smallest weights that fit
+    them, as the ridge regression of ROCKET does. The noise of random weights would remain.
+    """
+    head = nn.Linear(features, classes)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def get_config() -> Experiment:
@@ -116,11 +142,12 @@ def get_config() -> Experiment:
                 TemporalChain,
                 parts={"convolutions": RandomConvolutions, "pool": partial(Pool, kind="mean")},
             ),
+            head=zero_linear,
         ),
-        optimizer=partial(torch.optim.AdamW, lr=3e-3, weight_decay=1e-2),
+        optimizer=partial(torch.optim.SGD, lr=5e-2, momentum=0.9, nesterov=True),
         schedule=partial(schedules.one_cycle, warmup=0.3),
         loss=partial(losses.cross_entropy, smoothing=0.1),
-        steps=600,
+        steps=150,
         batch_size=16,
         eval_batch=50,
         seed=0,
