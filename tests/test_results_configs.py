@@ -53,6 +53,13 @@ def test_random_convolutions_are_not_trained_and_standardise_what_is_above_a_thr
     assert (soft.where(positive < 0, 0) == soft.amin(0).where(positive < 0, 0)).all()  # 0 below it
 
 
+def test_each_kernel_sums_to_0_and_the_head_starts_at_0():
+    kernels = [p for p in random_convolutions().parameters() if p.dim() == 3]
+    assert len(kernels) == 4 and all(kernel.sum(2).abs().max() < 1e-5 for kernel in kernels)
+    head = load_experiment("time_series", []).model.keywords["head"](5, 2)
+    assert head.weight.shape == (2, 5) and not any(p.any() for p in head.parameters())
+
+
 @pytest.mark.parametrize(("name", "package"), [("GunPoint", "aeon.datasets"), ("Trace", "tslearn.datasets")])
 def test_a_missing_package_names_the_extra(monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
