@@ -7,7 +7,7 @@ Needs: the extra "video". The config first makes its 3,200 videos, in ~/.cache/s
 A causal TCN classifies each frame, and two GRUs correct the classes one after the other (see refine in
 FrameSequenceClassifier). All read earlier frames only, so the model streams.
 
-Cost: about 9 minutes of CPU time on one virtual EPYC core with AVX-512 (OMP_NUM_THREADS=1),
+Cost: 9.7 minutes of CPU time on one virtual EPYC core with AVX-512 (OMP_NUM_THREADS=1),
 and 1 to 2 to make the videos.
 
 Scores: docs/results.md, which also says how the recipe was chosen.
