@@ -501,12 +501,16 @@ def test_a_command_killed_twice_and_stopped_once_equals_an_uninterrupted_run(pro
 
 
 def test_a_second_signal_has_its_usual_effect_except_under_torchrun():
-    with stop_signals(repeated=True) as seen:
-        for _ in range(2):
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores SIGINT
+    try:
+        with stop_signals(repeated=True) as seen:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+            assert seen == [signal.SIGINT] * 2
+        with stop_signals() as seen:
             signal.raise_signal(signal.SIGINT)
-        assert seen == [signal.SIGINT] * 2
-    with stop_signals() as seen:
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        assert seen == [signal.SIGINT]
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            assert seen == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, previous)
