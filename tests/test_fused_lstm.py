@@ -107,7 +107,7 @@ def test_the_environment_variable_turns_it_off(value, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("frames", "threads", "used"), [((16, 4), 1, True), ((16, 3), 1, False), ((64, 1), 1, False), ((16, 4), 2, False)]
+    ("frames", "threads", "used"), [((16, 4), 1, True), ((16, 3), 1, False), ((64, 1), 1, False), ((64, 4), 2, False)]
 )
 def test_large_batches_of_equal_length_use_the_kernel(frames, threads, used, monkeypatch):
     monkeypatch.setenv("SEQCLF_FUSED", "1")

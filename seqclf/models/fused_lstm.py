@@ -42,8 +42,8 @@ def runs(x: Tensor) -> bool:
 
 def wins(steps: int, rows: int) -> bool:
     """Whether ``lstm_layer`` is faster than oneDNN on clips of equal length, if it ``runs``."""
-    # oneDNN divides the units among threads, and needs no rows for each
-    return steps > 1 and steps * rows >= FEWEST and rows > ROWS * (torch.get_num_threads() - 1)
+    # with several threads, those of PyTorch wait for work on the cores that the threads of _in_threads need
+    return torch.get_num_threads() == 1 and steps > 1 and steps * rows >= FEWEST
 
 
 def available() -> bool:
