@@ -1,4 +1,4 @@
-"""Videos of moving digits, one label per frame, by MS-TCN: convolutions over whole videos and refinement stages.
+"""Videos of moving digits, one label per frame, by MS-TCN: convolutions over time and refinement stages.
 
     seqclf train --config moving_digits_mstcn
 

@@ -58,7 +58,7 @@ def _installed() -> bool:
 
 @cache
 def _kernels() -> ModuleType:
-    """Returns the compiled kernels. Loading them from the cache takes 0.3 s, compiling them about 5 s.
+    """Returns the compiled kernels, loaded from the cache, or compiled at the first use.
 
     Raises:
         SeqclfError: the installed numba does not work.
