@@ -162,6 +162,23 @@ def test_an_error_is_printed_once_and_one_report_is_written(torchrun, tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["environment"]["processes"] == 2
 
 
+def test_the_process_that_failed_has_time_to_print_its_error(torchrun, tmp_path):
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import sys, time\n"
+        "from seqclf import SeqclfError\n"
+        "from seqclf.cli.main import run\n"
+        "from seqclf.runtime.distributed import joined\n"
+        "def fail(): raise SeqclfError('of one process')\n"
+        "def command(words):\n"
+        "    with joined('cpu') as world:\n"
+        "        try: world.lead(fail)\n"
+        "        finally: time.sleep(2 * world.leads)\n"
+        "sys.exit(run(command, []))\n"
+    )
+    assert torchrun(2, script, timeout=60).stderr.count("error: of one process\n") == 1
+
+
 @pytest.mark.slow
 def test_a_restart_needs_a_run_folder(torchrun, tmp_path):
     done = torchrun(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -27,6 +29,9 @@ COMMANDS = {
     "caffe": "run, train, inspect, draw and convert Caffe nets",
 }
 """Every command is a module of ``seqclf.cli`` with ``main(words)``. It is imported only when the command runs."""
+
+PATIENCE = 10.0
+"""Seconds that a process leaves to the one that reports the error: torchrun stops all processes when the first ends."""
 
 HELP = f"""usage: seqclf COMMAND ...
 
@@ -81,6 +86,8 @@ def run(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
     try:
         return command(words)
     except PeerFailed:
+        with suppress(KeyboardInterrupt):
+            time.sleep(PATIENCE)
         return 2
     except SeqclfError as error:
         print(f"error: {error}", file=sys.stderr)
