@@ -52,6 +52,9 @@ def activitynet(rows):
     return {"version": "VERSION 1.3", "taxonomy": [{"nodeName": "walk"}], "database": database}
 
 
+BY_VIDEO = {name: found["annotations"] for name, found in activitynet(SECONDS)["database"].items()}
+
+
 def label_studio(rows):
     entries = {name: {"video": f"videos/{name}.mp4", "id": 1, "timeline": [], "annotator": 1} for name in ("a", "b")}
     for name, start, end, label in rows:
@@ -73,6 +76,11 @@ VIA = """# Exported using VGG Image Annotator
         (json.dumps(activitynet(SECONDS)), {"unit": "seconds"}),
         (json.dumps(activitynet(SECONDS)["database"]), {"unit": "seconds"}),
         (json.dumps(label_studio(SECONDS)), {"inclusive": True, "first_frame": 1}),
+        (json.dumps({f"{name}.mp4": rows for name, rows in BY_VIDEO.items()}),
+         {"unit": "seconds"}),
+        (json.dumps({"x": 1, "v": BY_VIDEO}),
+         {"unit": "seconds"}),
+        ("file,start,end,label\nx/a.eaf,0,15,walk\nx/a.eaf,20,40,run\nx/b.eaf,10,30,walk\n", {}),
         (VIA, {"unit": "seconds", "columns": {"video": 1, "start": 2, "end": 2, "label": 4}}),
         ("a 0 15 walk\na 20 40 run\nb 10 30 walk\n", {"columns": {"video": 0, "start": 1, "end": 2, "label": 3}}),
         ("a\t0-14\twalk\na\t20-39\trun\nb\t10-29\twalk\n",
@@ -83,6 +91,13 @@ VIA = """# Exported using VGG Image Annotator
 )  # fmt: skip
 def test_exports_of_annotation_tools_give_their_labels(tmp_path, text, keywords):
     assert exported(tmp_path / "s.csv", text, **keywords) == WALK_RUN
+
+
+@pytest.mark.parametrize("label", ["walk", {"annotations": {"label": "walk"}, "object": {"name": "cup"}}])
+def test_a_json_object_may_have_an_item_for_each_video(two_videos, label):
+    other = {"label": "run", "object": {"label": "cup"}} if isinstance(label, dict) else "run"
+    (two_videos / "l.json").write_text(json.dumps({"video1.mp4": label, "video10.mp4": other}))
+    assert [video.label for video in read_list(two_videos / "l.json", two_videos).videos] == [1, 0]
 
 
 def test_objects_without_times_are_no_rows(two_videos):

@@ -15,6 +15,7 @@ from seqclf.data.list_lines import Row, Rows
 from seqclf.data.paths import resolve_path
 from seqclf.data.tables import numbered_lines, whole_number
 from seqclf.runtime.files import read_json
+from seqclf.runtime.text import some
 
 MOST = 1_000_000
 """The largest label accepted as a class number; larger numbers are dates or ids."""
@@ -289,7 +290,7 @@ def _from_list(rows: Sequence[Row]) -> Labels:
         if len(single) == len(used) == len(set(single)) and all(single):
             classes, source = single, by
     absent = [n for n in range(used[0], used[-1]) if n not in used] if used[-1] < MOST else []
-    gap = "" if not absent else f", without {', '.join(map(str, absent[:5]))}{', ...' if len(absent) > 5 else ''}"
+    gap = "" if not absent else f", without {some(absent, 5)}"
     span = f"{used[0]} to {used[-1]}" if len(used) > 1 else str(used[0])
     numbers = {n: k for k, n in enumerate(used)}
     indices = [numbers[int(row.label)] for row in rows]

@@ -20,6 +20,7 @@ from seqclf.data.frame_numbers import Numbering, natural_key, numbers_in, summar
 from seqclf.data.frame_times import FrameTimes, Ints, at_rate
 from seqclf.data.pictures import KINDS, OTHER_PICTURES, is_picture, picture_size, read_picture
 from seqclf.data.source import NewArray, Source, new_array
+from seqclf.runtime.text import some
 
 _AS_ZEROS = str.maketrans("123456789", "0" * 9)
 
@@ -184,9 +185,8 @@ def _in_order(folder: str, stems: dict[str, str], pattern: str | None) -> list[s
     numbered = sorted({"*".join(parts[::2]) for parts, _ in keys if len(parts) > 1})
     kinds = [*numbered, *(stem for parts, stem in keys if len(parts) == 1)]
     if pattern is None and numbered and len(kinds) > 1:
-        shown = ", ".join(kinds[:3]) + (", ..." if len(kinds) > 3 else "")
         raise SeqclfError(
-            f"{folder}: pictures have {len(kinds)} kinds of names ({shown}): choose the frames with pattern=, such as "
-            f"pattern={numbered[-1].replace('*', '[0-9]*', 1)!r} ('*' for all)"
+            f"{folder}: pictures have {len(kinds)} kinds of names ({some(kinds, 3)}): choose the frames with "
+            f"pattern=, such as pattern={numbered[-1].replace('*', '[0-9]*', 1)!r} ('*' for all)"
         )
     return [stems[stem] for _, stem in keys]

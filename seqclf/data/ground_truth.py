@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.tables import numbered_lines, read_table, read_text
+from seqclf.runtime.text import some
 
 
 def read_mapping(path: str | Path) -> list[str]:
@@ -58,7 +59,7 @@ def read_groups(root: Path) -> dict[str, str]:
         return {}
     table = read_table(path)
     if table.header != ["video", "group"]:
-        raise SeqclfError(f"{path}: expected the columns video, group, not {', '.join(table.header)}")
+        raise SeqclfError(f"{path}: expected the columns video, group, not {some(table.header, 12)}")
     return {record.cells[0]: record.cells[1] for record in table.records}
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.data.columns import normal
+from seqclf.data.columns import LABEL, PATH, normal
+from seqclf.data.source import is_video
 
 
 def json_objects(path: Path, text: str) -> list[Any] | None:
@@ -28,19 +29,44 @@ def json_objects(path: Path, text: str) -> list[Any] | None:
 
 
 def _entries(whole: Any) -> list[Any]:
-    """The entries of a JSON value: a list, an object for each video by name, or either as an item of an object."""
+    """The entries of a JSON value: a list, an object with an item for each video, or either as an item of an object."""
     if not isinstance(whole, dict):
         return whole if isinstance(whole, list) else [whole]
-    if whole and all(isinstance(value, dict) for value in whole.values()):
-        return [{"path": name, **value} for name, value in whole.items()]
-    by_name = [value for value in whole.values() if isinstance(value, dict)]
-    return (
-        _entries(by_name[0]) if len(by_name) == 1 and all(isinstance(v, dict) for v in by_name[0].values()) else [whole]
+    inner = [value for value in whole.values() if isinstance(value, dict) and value]
+    if len(inner) == 1 and (_by_video(inner[0]) or (len(whole) > 1 and _objects([*inner[0].values()]))):
+        return _entries(inner[0])
+    if whole and (_by_video(whole) or len(inner) == len(whole)):
+        return [_entry(name, value) for name, value in whole.items()]
+    return [whole]
+
+
+def _by_video(whole: dict[str, Any]) -> bool:
+    """Whether the items of an object are named by videos: file names, or several names of lists without videos."""
+    listed = len(whole) > 1 and all(map(_objects, whole.values()))
+    return all(map(is_video, whole)) or (
+        listed and not any(normal(key) in PATH for value in whole.values() for inner in value for key in inner)
     )
 
 
+def _entry(name: str, value: Any) -> dict[str, Any]:
+    """The entry of a video: its items, a list of its segments, or its label."""
+    if isinstance(value, dict):
+        return {"path": name, **value}
+    return {"path": name, "" if _objects(value) else "label": value}
+
+
+def _objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(inner, dict) for inner in value)
+
+
 def _flat(entry: dict[str, Any], times: Collection[str]) -> list[dict[str, Any]]:
-    """The rows of an entry: one for each object with times in a list, such as annotations, or else the entry itself."""
+    """The rows of an entry: one for each object with times in a list, such as annotations, or else the entry itself.
+
+    The items of an inner object with a label or times, such as an annotation, become items of the entry.
+    """
+    inner = [key for key, value in entry.items() if isinstance(value, dict) and _known(value, {*times, *LABEL})]
+    if len(inner) == 1:
+        entry = entry[inner[0]] | {key: value for key, value in entry.items() if key != inner[0]}
     lists = [key for key, value in entry.items() if _have_times(value, times)]
     if len(lists) != 1:
         return [{key: "" if value == [] else value for key, value in entry.items()}]
@@ -50,11 +76,14 @@ def _flat(entry: dict[str, Any], times: Collection[str]) -> list[dict[str, Any]]
 
 def _have_times(values: Any, times: Collection[str]) -> bool:
     """Whether this is a list of objects with one of the keys ``times``, perhaps in an inner list of objects."""
-    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
+    if not values or not _objects(values):
         return False
-    return any(
-        key in times or normal(key) in times or _have_times(inner, times) for v in values for key, inner in v.items()
-    )
+    return any(_known(value, times) or any(_have_times(inner, times) for inner in value.values()) for value in values)
+
+
+def _known(value: dict[str, Any], names: Collection[str]) -> bool:
+    """Whether an object has a key of these names, as written or in normal form."""
+    return any(key in names or normal(key) in names for key in value)
 
 
 def json_rows(path: Path, objects: list[Any], times: Collection[str]) -> list[tuple[int, dict[str, Any]]]:

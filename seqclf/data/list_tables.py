@@ -13,7 +13,7 @@ from seqclf.data.label_cells import class_columns, classes_of, labels_in, only_l
 from seqclf.data.list_lines import Rows, hmdb51_rows, line_rows, make_row, path_lines
 from seqclf.data.spans import Unit, check_inclusive, expect_ends, read_span, span_columns
 from seqclf.data.tables import Record, Table, header_of, named_columns, read_table, whole_number
-from seqclf.runtime.text import counted
+from seqclf.runtime.text import counted, some
 
 FORMS = ("auto", "lrcn", "ucf101", "rawframes", "plain", "csv", "kinetics")
 
@@ -223,5 +223,5 @@ def _need(table: Table, purpose: str, names: tuple[str, ...]) -> int:
     found = table.find(purpose, names)
     if found is None:
         way = table.advice() or f"set columns={{{purpose!r}: <name>}}, or multi_label=True for one column per class"
-        raise SeqclfError(f"{table.path}: no column for the {purpose} in the header {', '.join(table.header)}: {way}")
+        raise SeqclfError(f"{table.path}: no column for the {purpose} in the header {some(table.header, 12)}: {way}")
     return found

@@ -14,6 +14,7 @@ from seqclf.data.label_cells import class_columns, classes_of, labels_in, only_l
 from seqclf.data.source import plain_path, unicode_forms, without_suffix
 from seqclf.data.spans import Unit, read_span, span_columns
 from seqclf.data.tables import Record, Table, numbered_lines, read_table, read_text, whole_number
+from seqclf.runtime.text import some
 
 
 @dataclass
@@ -156,7 +157,7 @@ def _find_columns(table: Table, unit: Unit, several: bool, one_video: bool) -> _
             way = f"its times are not in {unit}, set unit="
         needed = "start, end, label" if one_video else "video, start, end, label"
         way = table.advice() or way
-        raise SeqclfError(f"{table.path}: expected the columns {needed}, not {', '.join(table.header)}: {way}")
+        raise SeqclfError(f"{table.path}: expected the columns {needed}, not {some(table.header, 12)}: {way}")
     return _Columns(video, label, hot, None if span is None else span[:2], None if timed else frame)
 
 

@@ -31,6 +31,7 @@ from seqclf.data.segment_rows import SegmentRow, annotation_files, segment_rows
 from seqclf.data.source import plain_path, without_suffix
 from seqclf.data.spans import Unit, check_inclusive, expect_ends, resolution
 from seqclf.data.tables import whole_number
+from seqclf.runtime.text import some
 
 
 class Segment(NamedTuple):
@@ -169,7 +170,7 @@ def _add(found: Segments, rows: Iterable[SegmentRow], first: int, on_error: str)
 def _elsewhere(background: str | None, classes: Sequence[str]) -> int:
     """The label of frames outside all segments."""
     if background is not None and background not in classes:
-        raise SeqclfError(f"background={background!r} is not one of the classes {_listed(classes)}")
+        raise SeqclfError(f"background={background!r} is not one of the classes {some(classes)}")
     return IGNORE if background is None else classes.index(background)
 
 
@@ -200,12 +201,12 @@ def name_of(segments: Segments, path: str) -> str:
         both = {name: (f"/{_stem(name)}", f"/{stem}") for name in names}
         names = [name for name, (a, b) in both.items() if a.endswith(b) or b.endswith(a)] or names
     if len(names) > 1:
-        raise SeqclfError(f"{segments.path}: video {path} matches several names: {', '.join(names[:4])}")
+        raise SeqclfError(f"{segments.path}: video {path} matches several names: {some(names, 4)}")
     if names:
         return names[0]
     names_of = {name.casefold(): name for name in segments.videos}
     near = difflib.get_close_matches(path.casefold(), names_of, n=1, cutoff=0.5)
-    hint = f"did you mean {names_of[near[0]]}?" if near else f"it has rows for {_listed(list(segments.videos)[:2])}"
+    hint = f"did you mean {names_of[near[0]]}?" if near else f"it has rows for {some(segments.videos, 2)}"
     raise SeqclfError(
         f"{segments.path}: has no row for video {path} (add a row with only the video if it has no segments); {hint}"
     )
@@ -261,12 +262,8 @@ def _index(label: str, classes: list[str], first: int, where: str) -> int:
         return number - first
     near = difflib.get_close_matches(label.lower(), [name.lower() for name in classes], 1)
     hint = next((f"; did you mean {name!r}?" for name in classes if near and name.lower() == near[0]), "")
-    raise SeqclfError(f"{where}: label {label!r} is not one of the {len(classes)} classes {_listed(classes)}{hint}")
+    raise SeqclfError(f"{where}: label {label!r} is not one of the {len(classes)} classes {some(classes)}{hint}")
 
 
 def _stem(name: str) -> str:
-    return without_suffix(plain_path(name))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return without_suffix(plain_path(name.removesuffix(".eaf")))  # ELAN names its own file

@@ -26,6 +26,7 @@ from seqclf.data.transforms import Transform
 from seqclf.data.video_container import Place
 from seqclf.data.video_file import VideoFile
 from seqclf.data.videos import Videos
+from seqclf.runtime.text import some
 
 LANES = 8
 """The default number of shards read in parallel. The number of shards written is a multiple of it."""
@@ -97,7 +98,7 @@ def _background(given: str | None, parts: Iterable[Part], classes: list[str], ro
     """The index of the background class, as given or as in the shards; empty if there is none."""
     name = given or next((part.background for part in parts if part.background), None)
     if name is not None and name not in classes:
-        raise SeqclfError(f"{root}: background {name!r} is not one of the classes {', '.join(classes[:8])}")
+        raise SeqclfError(f"{root}: background {name!r} is not one of the classes {some(classes)}")
     return [] if name is None else [classes.index(name)]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seqclf.batch import SeqclfError
 from seqclf.data.list_lines import Row
+from seqclf.runtime.text import some
 
 NAMES = {
     "train": ("train", "training", "trn"),
@@ -39,14 +40,14 @@ def rows_of_part(
     unknown = [value for value in values if parts[value] is None]
     if unknown or (test_split is not None and test_split not in values):
         raise SeqclfError(
-            f"{path}: column {column!r} has the values {', '.join(map(repr, values[:8]))}, and "
+            f"{path}: column {column!r} has the values {some([*map(repr, values)])}, and "
             f"{(unknown[0] if unknown else test_split)!r} is not a known part: mark the test rows with "
             "test_split=<value>"
         )
     chosen = [row for row in rows if parts[str(row.split)] == part]
     if not chosen:
         raise SeqclfError(
-            f"{path}: no row is for {part}: column {column!r} has the values {', '.join(map(repr, values[:8]))}; mark "
+            f"{path}: no row is for {part}: column {column!r} has the values {some([*map(repr, values)])}; mark "
             "the test rows with test_split=<value>"
         )
     return chosen

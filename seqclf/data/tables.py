@@ -18,6 +18,7 @@ from typing import Any
 from seqclf.batch import SeqclfError
 from seqclf.data.columns import PURPOSES, TIMES, Columns, known_header, normal
 from seqclf.data.json_tables import cell_text, json_objects, json_rows
+from seqclf.runtime.text import some
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls
@@ -86,7 +87,7 @@ class Table:
         number = wanted if isinstance(wanted, int) else self.header.index(wanted) if wanted in self.header else -1
         if not 0 <= number < len(self.header):
             raise SeqclfError(
-                f"{self.path}: columns has {purpose!r}: {wanted!r}, but the columns are {', '.join(self.header)}"
+                f"{self.path}: columns has {purpose!r}: {wanted!r}, but the columns are {some(self.header, 12)}"
             )
         return number
 
@@ -99,6 +100,8 @@ class Table:
             return "convert milliseconds to seconds, or name their columns with columns= and set annotation_fps=1000"
         if "time" in names and {"status", "behaviortype"} & set(names):
             return "its rows are single times, export segments with start and end (BORIS: aggregated events)"
+        if not self.delimiter and any(cell[:1] in ("[", "{") for record in self.records[:1] for cell in record.cells):
+            return "write a list with an object for each row, whose keys are the columns"
         times = sum(number_of_seconds(name) is not None for name in self.header)
         if times > 1 or any(name.startswith(("[", "{")) for name in self.header):
             return "if it has no header, set columns= to numbers from 0, such as {'start': 1, 'end': 2, 'label': 3}"

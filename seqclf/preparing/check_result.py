@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.data.leaks import REGROUP
-from seqclf.runtime.text import counted
+from seqclf.runtime.text import counted, some
 
 
 @dataclass
@@ -136,8 +136,8 @@ def compare_parts(out: VideoCheck) -> None:
         counts = out.class_counts(part)
         absent = [name for name in out.classes if not counts[name]]
         if absent:
-            shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-            out.warnings.append(f"{len(absent):,} of {len(out.classes):,} classes have no video in {part}: {shown}")
+            of_all = f"{len(absent):,} of {len(out.classes):,} classes"
+            out.warnings.append(f"{of_all} have no video in {part}: {some(absent, 5)}")
 
 
 def _same_content(files: Iterable[File]) -> dict[str, str]:

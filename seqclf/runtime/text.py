@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
+from itertools import islice
 from typing import Any
 
 
@@ -12,6 +13,11 @@ def counted(count: int, noun: str) -> str:
     """A number with its noun in singular or plural: "1 class", "2 classes", "3,000 videos"."""
     plural = "" if count == 1 else "es" if noun.endswith("s") else "s"
     return f"{count:,} {noun}{plural}"
+
+
+def some(values: Collection[object], most: int = 8) -> str:
+    """The first ``most`` values, separated by commas, and "..." if there are more."""
+    return ", ".join(map(str, islice(values, most))) + (", ..." if len(values) > most else "")
 
 
 def class_range(classes: int) -> str:

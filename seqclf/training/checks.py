@@ -25,6 +25,7 @@ from seqclf.models import check_user_temporal, require_streaming
 from seqclf.models.contract import check_arguments, check_result, declares
 from seqclf.runtime.distributed import World
 from seqclf.runtime.random import default_generator, seeded
+from seqclf.runtime.text import some
 from seqclf.training.fitting import part_to_fit
 
 
@@ -142,9 +143,8 @@ def label_warnings(data: Data) -> list[str]:
     counts, found = class_counts(data.train, data.num_classes).tolist(), []
     absent = [name for name, count in zip(data.classes, counts, strict=True) if not count]
     if absent:
-        names = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
         label = "positive training label" if data.multi_label else "training label"
-        found.append(f"no {label} for {len(absent)} of {data.num_classes} classes: {names}")
+        found.append(f"no {label} for {len(absent)} of {data.num_classes} classes: {some(absent, 10)}")
     if data.num_classes == 1 and not data.multi_label:
         found.append(f"{data.classes[0]} is the only class, so there is nothing to learn")
     return found

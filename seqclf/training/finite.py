@@ -10,6 +10,7 @@ from seqclf.data import Data
 from seqclf.experiment.config import Experiment
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.distributed import World
+from seqclf.runtime.text import some
 
 
 class FiniteCheck:
@@ -54,11 +55,10 @@ class FiniteCheck:
         finite = torch.tensor(loss).isfinite()
         what = f"gradient norm is {norm}" if finite else f"loss is {loss}"
         rows = experiment.sampler(self.data.train, experiment.batch_size, experiment.seed, step).tolist()
-        shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
         rate = self.rate * experiment.schedule(step, experiment.steps)
         newest = self.folder.load_newest()
         kept = f"the last checkpoint is {newest[0]}" if newest else "no checkpoint was saved yet"
         return SeqclfError(
             f"step {step + 1}: the {what}, at learning rate {rate:.3g}, "
-            f"in the batch of samples {shown} (seed {experiment.seed}, step {step}); {kept}"
+            f"in the batch of samples {some(rows)} (seed {experiment.seed}, step {step}); {kept}"
         )

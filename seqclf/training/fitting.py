@@ -13,6 +13,7 @@ from seqclf.data import Clips, Videos, batches, mix, sample_order
 from seqclf.evaluation.evaluator import evaluation_batch
 from seqclf.models import Normalize
 from seqclf.runtime.distributed import World
+from seqclf.runtime.text import some
 
 FROM_VIDEOS = 1000
 """Training clips that are read from videos for the mean and standard deviation."""
@@ -78,9 +79,5 @@ def _valid_frames(clips: Clips | Videos, rows: Tensor, seed: int) -> Iterator[Te
 
 def normalization_text(found: dict[str, Any]) -> str:
     """One line about what was fitted."""
-    constant = f"; constant channels become 0: {_few(found['constant'])}" if found["constant"] else ""
+    constant = f"; constant channels become 0: {some(found['constant'], 10)}" if found["constant"] else ""
     return f"normalisation: computed from {found['frames']:,} frames of {found['clips']:,} training clips{constant}"
-
-
-def _few(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
