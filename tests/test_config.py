@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -132,6 +133,19 @@ def test_a_rendered_experiment_is_python_that_gives_the_same_experiment(config, 
     assert plain(again(text)) == plain(experiment)
     for setting in ("steps=", "batch_size=", "seed=", "precision=", "keep="):
         assert setting in text, "defaults are rendered too"
+
+
+def test_numpy_numbers_become_those_of_python():
+    mean, lr = (np.float32(0.5), 1), np.float64(1e-2)
+    model = partial(FrameSequenceClassifier, preprocess=partial(seqclf.Normalize, mean=mean))
+    optimizer, metrics = partial(torch.optim.Adam, lr=lr, betas=[0.5, np.float16(0.25)]), {"one": len}
+    experiment = Experiment(mnist, model, optimizer, np.int64(3), batch_size=1, seed=np.uint8(4), clip_norm=lr)
+    assert plain(experiment) == plain(again(render(experiment)))
+    assert {type(value) for value in (experiment.steps, experiment.seed, experiment.optimizer.keywords["lr"])} == {
+        int,
+        float,
+    }
+    assert replace(experiment, metrics=metrics).metrics is metrics, "other values are kept"
 
 
 def test_two_functions_of_one_name_are_imported_under_two_names():

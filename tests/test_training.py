@@ -161,6 +161,11 @@ def _head_faster(parameters: list) -> torch.optim.Optimizer:
     return torch.optim.SGD([{"params": parameters[:-2], "lr": 0.1}, {"params": parameters[-2:], "lr": 1.0}])
 
 
+def test_parameters_that_no_group_trains_are_named(tmp_path, capsys):
+    train(replace(TINY, steps=1, groups=lambda model: [{"params": model.head.parameters()}]), tmp_path / "run", "cpu")
+    assert "temporal.weight_ih_l0" in capsys.readouterr().out
+
+
 def test_bf16_learns_as_fp32_does_and_keeps_weights_in_fp32(tmp_path):
     experiment = replace(
         change(TINY, "model.temporal.hidden=32"), optimizer=partial(torch.optim.Adam, lr=0.01), steps=40, batch_size=64
@@ -196,6 +201,8 @@ def test_a_batch_of_more_clips_than_there_are_is_noted(clips, tmp_path, capsys):
         ("augment", lambda frames, generator: frames[:, 1:], r"not \(8, 27, 28\)"),
         ("loss", lambda logits, labels, total: torch.zeros(()), "without a gradient"),
         ("loss", lambda logits, labels, total: logits.detach().sum(), "without a gradient"),
+        ("optimizer", torch.optim.LBFGS, "LBFGS needs a closure"),
+        ("optimizer", lambda parameters: None, "NoneType"),
         ("model", partial(FrameSequenceClassifier, head=lambda H, K: nn.Linear(H, K + 1)), r"\(1, 2, 11\).*10 classes"),
         ("model", partial(FrameSequenceClassifier, head=lambda H, K: None), "head must return a module"),
         ("model", partial(FrameSequenceClassifier, preprocess=lambda: None), "preprocess must return a module"),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from operator import index
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from seqclf.data.samplers import Sampler, shuffled
 from seqclf.experiment.losses import cross_entropy
 from seqclf.experiment.schedules import Schedule, constant
 from seqclf.experiment.sources import Sources
+from seqclf.experiment.values import without_numpy
 from seqclf.runtime.random import seeded
 from seqclf.runtime.text import unknown_argument
 
@@ -129,24 +129,30 @@ class Experiment:
     sources: Sources = field(default_factory=Sources, repr=False, compare=False, metadata={"setting": False})
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            object.__setattr__(self, f.name, without_numpy(getattr(self, f.name)))
         for name in _COUNTS:
             value, optional = getattr(self, name), name in _OPTIONAL
-            if not (value is None and optional) and not (isinstance(value, SupportsIndex) and index(value) >= 1):
+            if not (value is None and optional) and not (isinstance(value, int) and value >= 1):
                 raise SeqclfError(
                     f"setting {name}={value!r}: expected an integer of at least 1{', or None' * optional}"
                 )
         for name in _FUNCTIONS:
-            if not callable(getattr(self, name)) and not (getattr(self, name) is None and name in _OPTIONAL):
-                raise SeqclfError(f"setting {name}={getattr(self, name)!r}: expected a function or class")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise SeqclfError(f"setting clip_norm={self.clip_norm}: must be above 0, or None")
+            value = getattr(self, name)
+            if not callable(value) and not (value is None and name in _OPTIONAL):
+                raise SeqclfError(f"setting {name}: expected a function or class, not {type(value).__name__}")
+        if self.clip_norm is not None and not (isinstance(self.clip_norm, int | float) and self.clip_norm > 0):
+            raise SeqclfError(f"setting clip_norm={self.clip_norm!r}: expected a number above 0, or None")
         for name in ("validation", "ema"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 < value < 1):
                 raise SeqclfError(f"setting {name}={value!r}: expected a number above 0 and below 1, or None")
+        for name in ("compile", "cuda_graph", "deterministic"):
+            if not isinstance(getattr(self, name), bool):
+                raise SeqclfError(f"setting {name}={getattr(self, name)!r}: expected True or False")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise SeqclfError(f"setting precision={self.precision}: one of fp32, bf16, fp16")
-        if not isinstance(self.seed, SupportsIndex) or not 0 <= index(self.seed) < 2**63:
+        if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
             raise SeqclfError(f"setting seed={self.seed!r}: expected an integer of at least 0 and below 2**63")
         if isinstance(self.model, nn.Module):
             raise SeqclfError(

@@ -9,8 +9,11 @@ import types
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from operator import is_not
 from typing import Any, Literal, Union, get_args, get_origin
 
+import numpy as np
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
@@ -46,6 +49,25 @@ def parse(raw: str, annotation: Any, current: Any, key: str) -> Any:
                 return float(value) if type(value) is int and not _accepts_int(annotation) else value
     now = re.sub(" at 0x[0-9a-f]+>", ">", repr(current))  # of functions
     raise SeqclfError(f"setting {key}={raw}: expected {_describe(annotation)} (it is {now} now)")
+
+
+def without_numpy(value: Any) -> Any:
+    """A setting in which NumPy's numbers are Python's, also inside partials and collections; itself if it has none.
+
+    Configs and checkpoints hold Python's numbers only.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is partial:
+        args, keywords = without_numpy(value.args), without_numpy(value.keywords)
+        return value if args is value.args and keywords is value.keywords else partial(value.func, *args, **keywords)
+    if type(value) is dict:
+        inner = without_numpy([*value.values()])
+        return dict(zip(value, inner, strict=True)) if any(map(is_not, inner, value.values())) else value
+    if type(value) in (list, tuple):
+        items = [without_numpy(item) for item in value]
+        return type(value)(items) if any(map(is_not, items, value)) else value
+    return value
 
 
 def is_callable_type(annotation: Any) -> bool:

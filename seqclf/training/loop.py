@@ -25,7 +25,7 @@ from seqclf.runtime.distributed import World, joined
 from seqclf.runtime.progress import Display
 from seqclf.runtime.random import seeded
 from seqclf.runtime.signals import stop_signals
-from seqclf.runtime.text import counted
+from seqclf.runtime.text import counted, some
 from seqclf.training.checks import check_experiment, check_processes, label_warnings
 from seqclf.training.fitting import fit_normalization, normalization_text
 from seqclf.training.selection import OnEvaluation, selection_metric, stays_stopped
@@ -137,6 +137,8 @@ def _start(
         display.say(f"batch_size={experiment.batch_size} is larger than the data ({clips}): each batch repeats clips")
     for text in label_warnings(data):
         display.warn(text)
+    if state.left_out:
+        display.warn(f"these trainable parameters are in no group of the optimizer: {some(state.left_out)}")
     if world.size > 1:
         display.say(f"{world.size} processes, each with {experiment.batch_size / world.size:g} clips per step")
     if experiment.ema is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from inspect import signature
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,16 @@ class TrainState:
         trained = [p for p in model.parameters() if p.requires_grad]
         groups = trained if experiment.groups is None else build("groups", experiment.groups, model)
         optimizer = build("optimizer", experiment.optimizer, groups)
+        _check_optimizer(optimizer)
         scaler = torch.amp.GradScaler(device.type, enabled=experiment.precision == "fp16")
         average = None if experiment.ema is None else WeightAverage(experiment.ema)
         return cls(model, optimizer, scaler, [group["lr"] for group in optimizer.param_groups], average=average)
+
+    @property
+    def left_out(self) -> list[str]:
+        """The names of trainable parameters that are in no group of the optimizer."""
+        grouped = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        return [name for name, p in self.model.named_parameters() if p.requires_grad and id(p) not in grouped]
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -188,3 +196,13 @@ class TrainState:
         self.step, self.best, self.skipped = content["step"], content["best"], content["skipped"]
         self.stale, self.stopped = content["stale"], content["stopped"]
         self.window = Window(**content["window"])
+
+
+def _check_optimizer(optimizer: object) -> None:
+    """Raises a ``SeqclfError`` unless this is an optimizer whose step needs no closure."""
+    kind = type(optimizer).__name__
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise SeqclfError(f"setting optimizer: expected a function that returns an optimizer, but it returned {kind}")
+    closure = signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise SeqclfError(f"setting optimizer: the step of {kind} needs a closure, which training does not pass")
