@@ -1,6 +1,7 @@
 """Clips in memory from tensors, NumPy arrays and lists: what is converted, padded or refused."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,12 +141,20 @@ def test_a_value_that_is_not_finite_is_named_by_clip_and_frame(value):
         (Y, ["a", "a"], "'a' is named twice"),
         (Y, [], "classes= is empty"),
         (Y, 2, "classes=2"),
+        (Y, {"a", "b"}, "classes={'.', '.'}"),
     ],
 )
 def test_labels_outside_the_classes_are_refused_before_training(labels, classes, named):
     clips = Clips(X, labels)
     with pytest.raises(SeqclfError, match=named):
         Data(train=clips, test=clips, classes=classes, source="mine")
+
+
+@pytest.mark.parametrize("part", [None, (X, Y)])
+def test_a_part_that_is_no_clips_is_refused(part):
+    for name in ("train", "test"):
+        with pytest.raises(SeqclfError, match=f"mine: {name}= is a {type(part).__name__}"):
+            Data(**{"train": Clips(X, Y), "test": Clips(X, Y), name: part}, classes="ab", source=Path("mine"))
 
 
 def test_a_labelling_that_labels_no_frame_is_refused():
@@ -192,5 +201,6 @@ def test_normalize_takes_a_mean_and_a_standard_deviation_per_feature():
 
 def test_the_same_clips_in_training_and_in_test_are_warned_of():
     clips = Clips(torch.randn(4, 3, 2), torch.tensor([0, 1, 0, 1]))
-    assert "train" in Data(clips, clips, "ab", "toy").warning
+    for same in (clips, Clips(clips.frames.clone(), clips.labels)):
+        assert "train" in Data(clips, same, "ab", "toy").warning
     assert Data(clips.subset([0, 1]), clips.subset([2, 3]), "ab", "toy").warning is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -57,14 +57,18 @@ class Data:
 
     def __post_init__(self) -> None:
         check_decision(self.decision)
-        if not isinstance(self.classes, Iterable):
-            raise SeqclfError(f"{self.source}: classes={self.classes!r}: expected the name of each class")
+        self.source = str(self.source)
+        if not isinstance(self.classes, Iterable) or isinstance(self.classes, Set):
+            raise SeqclfError(f"{self.source}: classes={self.classes!r}: expected a list with the name of each class")
         self.classes = [str(name) for name in self.classes]
         if not self.classes:
             raise SeqclfError(f"{self.source}: classes= is empty")
         twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
         if twice is not None:
             raise SeqclfError(f"{self.source}: class {twice!r} is named twice")
+        for name, part in (("train", self.train), ("test", self.test), ("validation", self.validation)):
+            if not isinstance(part, Clips | Videos) and not (part is None and name == "validation"):
+                raise SeqclfError(f"{self.source}: {name}= is a {type(part).__name__}, expected Clips or Videos")
         for name, clips in self.parts().items():
             notes = getattr(clips, "notes", [])
             note = f" ({name}: {', '.join(notes)})" if notes else ""

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any
 
+import torch
+
 from seqclf.data.clips import Clips
 from seqclf.data.source import Video
 from seqclf.data.spans import VideoSpan
@@ -40,7 +42,7 @@ def leaks(parts: Mapping[str, Clips | Videos]) -> tuple[list[str], list[str]]:
                 same.append(f"video {clips[both[0]]!r} {between}{_more(both)}: {REMOVE}")
             elif videos := sorted({path for path, _ in clips} & {path for path, _ in others}):
                 near.append(f"{counted(len(videos), 'video')} with clips in {one} and in {other}, such as {videos[0]}")
-        elif isinstance(first, Clips) and isinstance(second, Clips) and first.frames is second.frames:
+        elif isinstance(first, Clips) and isinstance(second, Clips) and torch.equal(first.frames, second.frames):
             near.append(f"the clips of {one} and of {other} are the same")
         if groups := sorted(set(map(str, first.groups or ())) & set(map(str, second.groups or ()))):
             same.append(f"group {groups[0]!r} {between}{_more(groups)}: {REGROUP}")
