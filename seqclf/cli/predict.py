@@ -182,6 +182,7 @@ def _show() -> tuple[Progress, Callable[[str], None]]:
     from seqclf.prediction.output import describe_rate
     from seqclf.prediction.predict_files import Progress
     from seqclf.runtime.progress import Display
+    from seqclf.runtime.text import UNBROKEN
 
     displays: list[Display] = []
     rows: list[list[str]] = []
@@ -225,7 +226,7 @@ def _show() -> tuple[Progress, Callable[[str], None]]:
             table.add_column(column, overflow="fold", justify="right" if column == "frames" else "left")
         for row in rows:
             table.add_row(*(row if has_notes else row[:-1]))
-        width = None if sys.stdout.isatty() else 160
+        width = None if sys.stdout.isatty() else UNBROKEN
         Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
     return Progress(begin, done, failed, note), finish

@@ -12,6 +12,7 @@ from seqclf.evaluation.metrics import clips_have_one_label
 from seqclf.reporting.metrics import metric_text, metric_title, test_metrics
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.files import write_csv, write_json
+from seqclf.runtime.text import UNBROKEN
 
 
 def summarise(rows: Sequence[tuple[str, dict[str, Any]]], own: Iterable[str] = ()) -> dict[str, Any]:
@@ -79,5 +80,5 @@ def print_summary(summary: dict[str, Any]) -> None:
         for name in names
     ]
     table.add_row("mean", "", "", "", *spread, style="bold")
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else UNBROKEN, highlight=False, markup=False)
     console.print(table)

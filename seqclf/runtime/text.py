@@ -8,6 +8,9 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+UNBROKEN = 10_000
+"""The width of tables outside a terminal: paths and names are not broken, so that a search finds them."""
+
 
 def counted(count: int, noun: str) -> str:
     """A number with its noun in singular or plural: "1 class", "2 classes", "3,000 videos"."""
