@@ -13,7 +13,7 @@ PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 class Browser:
     """One tab. ``timeout`` is the longest wait for an answer in seconds."""
 
-    def __init__(self, profile, timeout=30, *options):
+    def __init__(self, profile, timeout=120, *options):
         self.timeout, self.numbers, self.buffer = timeout, count(1), b""
         commands, self.commands = os.pipe()
         self.answers, answers = os.pipe()

@@ -40,15 +40,21 @@ def prepare(tool):
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory):
-    """A folder of the programs ``python``, ``seqclf`` and ``torchrun``, which start at once; see ``preloaded.py``."""
+    """A folder of the programs ``python``, ``seqclf`` and ``torchrun``, which start at once; see ``preloaded.py``.
+
+    Where that is impossible (not on Linux, or a temporary folder with a long name), they start as usual.
+    """
     folder = tmp_path_factory.mktemp("programs")
-    script = Path(__file__).with_name("preloaded.py")
+    script, socket = Path(__file__).with_name("preloaded.py"), folder / "socket"
+    preloaded = sys.platform == "linux" and len(str(socket)) <= 100  # a socket's name has at most 107 characters
+    start = f'-S -E "{script}" "{socket}"' if preloaded else ""
     for name, words in (("python", ""), ("seqclf", "-m seqclf"), ("torchrun", "-m torch.distributed.run")):
-        (folder / name).write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" -S -E "{script}" "{folder}/socket" {words} "$@"\n'
-        )
+        (folder / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {start} {words} "$@"\n')
         (folder / name).chmod(0o755)
-    with subprocess.Popen([sys.executable, script, folder / "socket", "serve"], stdin=subprocess.PIPE) as server:
+    if not preloaded:
+        yield folder
+        return
+    with subprocess.Popen([sys.executable, script, socket, "serve"], stdin=subprocess.PIPE) as server:
         yield folder
         server.stdin.close()  # the server ends
 

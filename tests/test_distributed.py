@@ -140,7 +140,7 @@ def test_a_script_can_form_groups_one_after_the_other(torchrun, tmp_path):
     script = tmp_path / "groups.py"
     block = "with joined('cpu') as world: print(len(world.gather(world.rank)))\n"
     script.write_text(f"from seqclf.runtime.distributed import joined\n{3 * block}")
-    done = torchrun(2, script, timeout=60)
+    done = torchrun(2, script)
     assert (done.returncode, done.stdout.count("2")) == (0, 6), done.stderr
 
 
@@ -176,7 +176,7 @@ def test_the_process_that_failed_has_time_to_print_its_error(torchrun, tmp_path)
         "        finally: time.sleep(2 * world.leads)\n"
         "sys.exit(run(command, []))\n"
     )
-    assert torchrun(2, script, timeout=60).stderr.count("error: of one process\n") == 1
+    assert torchrun(2, script).stderr.count("error: of one process\n") == 1
 
 
 @pytest.mark.slow

@@ -162,7 +162,7 @@ def test_an_interrupt_stops_all_work(capsys):
 
     with pytest.raises(KeyboardInterrupt):
         run_jobs({"b": endless, "a": interrupted, "c": endless}, 2)
-    assert ended.wait(10)
+    assert ended.wait(60)
 
 
 def test_progress_is_printed_in_lines_where_there_is_no_terminal(monkeypatch, capsys):

@@ -477,7 +477,7 @@ def test_a_command_killed_twice_and_stopped_once_equals_an_uninterrupted_run(pro
     process = start_tool(programs, run, "--resume")
     wait_for_step(process, run, first + 20)
     process.terminate()
-    shown, _ = process.communicate(timeout=30)
+    shown, _ = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM, shown
     stopped = re.search(r"stopped by SIGTERM after step (\d+); saved (\S+)\nto resume: (.*)\n$", shown)
     assert f"resuming from {run / 'checkpoints' / f'step_{first}.pt'} at step {first}" in shown
@@ -494,7 +494,7 @@ def test_a_command_killed_twice_and_stopped_once_equals_an_uninterrupted_run(pro
         stream.write('{"step": 5')
 
     process = start_tool(programs, run, "--resume")
-    shown, _ = process.communicate(timeout=60)
+    shown, _ = process.communicate(timeout=600)
     assert process.returncode == 0, shown
     assert_same_run(run, tmp_path / "whole")
     assert len(json.loads((run / "run.json").read_text())["resumed"]) == 3
