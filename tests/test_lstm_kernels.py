@@ -101,7 +101,7 @@ def layouts(draw):
 def test_segments_equal_a_plain_implementation(layout):
     is_first, lengths = layout
     B, T = len(is_first), len(is_first[0])
-    segments = find_segments(torch.tensor(is_first), None if lengths is None else torch.tensor(lengths))
+    segments = find_segments(lengths or [T] * B, T, np.array(is_first), torch.device("cpu"))
     runs, steps, packed = plain_segments(is_first, lengths or [T] * B, T)
     N = len(packed)
     at = {frame: i for i, frame in enumerate(packed)}
@@ -109,7 +109,7 @@ def test_segments_equal_a_plain_implementation(layout):
     assert segments.frames.tolist() == [b * T + t for b, t in packed]
     assert segments.positions.tolist() == [at.get((b, t), N) for b in range(B) for t in range(T)]
     assert segments.stream.tolist() == [run[0][0] for run in runs]
-    assert segments.carried.tolist() == [run[0][1] == 0 and not is_first[run[0][0]][0] for run in runs]
+    assert segments.carried.tolist() == [run[0][1] == 0 for run in runs]
     ends = [(b, (lengths or [T] * B)[b] - 1) for b in range(B)]
     assert segments.last.tolist() == [at[end] for end in ends]
     assert segments.final.tolist() == [next(i for i, run in enumerate(runs) if run[-1] == end) for end in ends]
@@ -120,7 +120,7 @@ def test_segments_equal_a_plain_implementation(layout):
 def test_unpacking_packed_features_gives_them_back_and_zero_at_padding(layout):
     is_first, lengths = layout
     B, T = len(is_first), len(is_first[0])
-    segments = find_segments(torch.tensor(is_first), None if lengths is None else torch.tensor(lengths))
+    segments = find_segments(lengths or [T] * B, T, np.array(is_first), torch.device("cpu"))
     _, _, packed = plain_segments(is_first, lengths or [T] * B, T)
     x = torch.randn(B, T, 3, dtype=torch.float64, requires_grad=True)
     flat = pack(x, segments)
@@ -134,7 +134,8 @@ def test_unpacking_packed_features_gives_them_back_and_zero_at_padding(layout):
 
 
 def test_pack_and_unpack_have_the_gradients_of_finite_differences():
-    segments = find_segments(torch.tensor([[0, 0, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]]).bool(), torch.tensor([4, 2, 3]))
+    is_first = np.array([[0, 0, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]], bool)
+    segments = find_segments([4, 2, 3], 4, is_first, torch.device("cpu"))
     x = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
     flat = torch.randn(9, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: pack(x, segments), x)
@@ -145,7 +146,7 @@ def test_pack_and_unpack_have_the_gradients_of_finite_differences():
 def test_a_whole_batch_is_packed_time_major():
     """Dropout is therefore the same for a batch with and without padding."""
     x = torch.randn(3, 4, 2)
-    segments = find_segments(torch.zeros(3, 4, dtype=torch.bool))
+    segments = find_segments([4, 4, 4], 4, None, torch.device("cpu"))
     assert torch.equal(pack(x, segments), x.transpose(0, 1).reshape(12, 2))
 
 

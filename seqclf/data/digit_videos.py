@@ -28,12 +28,13 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.data import Data
 from seqclf.data.digit_pictures import BACKGROUND, draw_video
-from seqclf.data.mnist_files import cache_folder, raw_files
+from seqclf.data.mnist_files import raw_files
 from seqclf.data.mnist_rows import mnist
 from seqclf.data.order import mix
 from seqclf.data.sampling import CLIP, Sampling
 from seqclf.data.sets import annotated_set, video_set
 from seqclf.data.transforms import Transform
+from seqclf.runtime.files import cache_folder
 
 RATE = 25
 VERSIONS = {"mp4": 1, "folders": 2}

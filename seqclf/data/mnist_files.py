@@ -11,7 +11,6 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from os import environ
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +25,6 @@ PROBE_SECONDS = 8.0
 """The time in which a mirror of MNIST must answer."""
 _PARTS = {"train": ("train", 60_000), "test": ("t10k", 10_000)}
 _MAGIC = {"images-idx3-ubyte": 2051, "labels-idx1-ubyte": 2049}
-
-
-def cache_folder() -> Path:
-    """The folder that data is downloaded to: ``~/.cache/seqclf``, or its place in ``$XDG_CACHE_HOME``."""
-    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqclf"
 
 
 def raw_files(folder: Path) -> list[Path]:

@@ -17,9 +17,10 @@ from seqclf.data.clips import Clips
 from seqclf.data.data import Data
 from seqclf.data.digits import TEST_EVERY, read_digits
 from seqclf.data.labelling import Labelling, labelling_text, last_frame
-from seqclf.data.mnist_files import SIZE, cache_folder, fetch, read_parts
+from seqclf.data.mnist_files import SIZE, fetch, read_parts
 from seqclf.data.pictures import read_picture
 from seqclf.data.source import Source
+from seqclf.runtime.files import cache_folder
 
 Axis = Literal["rows", "columns"]
 

@@ -1,28 +1,25 @@
-"""An LSTM layer in compiled code, for float32 on the CPU with the extra ``fast`` (numba).
+"""LSTM layers in compiled code, for float32 on the CPU with the extra ``fast`` (numba).
 
 The equations are those of ``seqclf/models/cpu_lstm.py``. With PyTorch's operators, each operation of a step is a pass
-over memory. Here, the sums of a step stay in the cache until its activations and states are computed.
+over memory. Here, the sums of a step stay in the cache until its activations and states are computed. All layers, and
+packing the frames, are one function for autograd, because in small batches its overhead takes most of the time.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
-from itertools import pairwise
-from threading import Timer
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqclf.batch import SeqclfError
+from seqclf.models.fused_code import load
+from seqclf.models.segments import Segments
 
 WIDEST = 512
 """The number of inputs from which PyTorch computes their products, over all frames: with less rounding, and as fast."""
@@ -30,18 +27,21 @@ FEWEST = 64
 """The number of frames from which the kernels are faster than oneDNN. With fewer, copying weights takes too long."""
 ROWS = 16
 """The number of rows that a thread runs together if there are several threads."""
+FRAMES = 192
+"""The number of frames that are added to the gradients of weights together."""
+LANES, COLUMNS = 16, 48
+"""The largest numbers of floats in a vector, and of columns in a tile of the kernels."""
 _ENOUGH = 1e6
 """The number of multiplications per thread: below it, starting another thread takes longer than it saves."""
-_NONE = np.empty(0, np.float32)
 
 
 def runs(x: Tensor) -> bool:
-    """Whether ``lstm_layer`` can run on these features: float32 on the CPU, numba available, no graph being traced."""
+    """Whether ``lstm_layers`` can run on these features: float32 on the CPU, numba available, no graph being traced."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling() and available()
 
 
 def wins(steps: int, rows: int) -> bool:
-    """Whether ``lstm_layer`` is faster than oneDNN on clips of equal length, if it ``runs``."""
+    """Whether ``lstm_layers`` is faster than oneDNN on clips of equal length, if it ``runs``."""
     # with several threads, those of PyTorch wait for work on the cores that the threads of _in_threads need
     return torch.get_num_threads() == 1 and steps > 1 and steps * rows >= FEWEST
 
@@ -56,213 +56,228 @@ def _installed() -> bool:
     return find_spec("numba") is not None
 
 
-@cache
-def _kernels() -> ModuleType:
-    """Returns the compiled kernels, loaded from the cache, or compiled at the first use.
+def lstm_layers(
+    x: Tensor, segments: Segments, weights: Sequence[Tensor], state: tuple[Tensor, ...] | None, packed: bool = False
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Runs LSTM layers over the segments of a batch. Differentiable once, in every tensor.
 
-    Raises:
-        SeqclfError: the installed numba does not work.
+    Args:
+        x: features ``(B, T, D)`` float32, or ``packed`` frames ``(N, D)``.
+        weights: ``w_ih, w_hh, b_ih, b_hh`` of each layer in turn, as in ``torch.nn.LSTM``.
+        state: h and c before each segment, ``(layers, sizes[0], H)``; None for zeros.
+
+    Returns:
+        outputs ``(B, T, H)``, zero at padding, or ``(N, H)``; and h and c after each stream's last valid frame,
+        ``(layers, B, H)``.
     """
-    message = "compiling the LSTM kernels for this CPU (a few seconds, kept for later runs)"
-    timer = Timer(2, print, [message], {"file": sys.stderr})
-    timer.start()
-    try:
-        from seqclf.models import fused_kernels
-
-        starts, flat = np.zeros(2, np.int64), _NONE
-        nothing = fused_kernels.Layer(starts, 1, 1, flat, flat, flat, flat, 0, flat, flat, flat, flat, flat)
-        no_gradients = fused_kernels.Gradients(starts, 1, 1, *[flat] * 10)
-        fused_kernels.panels(flat, 0, 0, 0, 0, flat)
-        fused_kernels.forward(nothing, 1, 0, 1)
-        fused_kernels.backward(no_gradients, 1, 0, 1)
-        fused_kernels.weight_gradients(flat, 0, flat, 1, flat, 0, 0, 0, flat, flat)
-    except ImportError as error:  # such as a numba that is too old for the installed NumPy
-        raise SeqclfError(
-            f"numba is installed but cannot be imported ({error}): update it, or set SEQCLF_FUSED=0 to disable it"
-        ) from None
-    finally:
-        timer.cancel()
-    return fused_kernels
-
-
-def lstm_layer(
-    x: Tensor,
-    sizes: list[int],
-    h0: Tensor | None,
-    c0: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    bias: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Runs an LSTM layer over a packed sequence, as ``seqclf.models.cpu_lstm.lstm_layer`` does, in float32 only."""
-    tensors = (x, h0, c0, w_ih, w_hh, bias)
+    h0, c0 = (None, None) if state is None else state
+    tensors = (x, h0, c0, *weights)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _FusedLayer.apply(x, sizes, h0, c0, w_ih, w_hh, bias)
-    hidden, cell, _ = _forward(x, sizes, h0, c0, w_ih, w_hh, bias, keep=False)
-    return hidden, cell
+        outputs, h, c = _Layers.apply(x, segments, packed, h0, c0, *weights)
+    else:
+        outputs, h, c = _forward(x, segments, packed, h0, c0, weights, None)
+    return outputs, (h, c)
+
+
+class _Kept(NamedTuple):
+    """A layer's packed inputs ``(N, D)``, its gates ``(N, 4H)`` if they are kept, and h and c after every frame."""
+
+    x: Tensor
+    gates: Tensor
+    hidden: Tensor
+    cell: Tensor
 
 
 def _forward(
     x: Tensor,
-    sizes: list[int],
+    segments: Segments,
+    packed: bool,
     h0: Tensor | None,
     c0: Tensor | None,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    bias: Tensor,
+    weights: Sequence[Tensor],
+    kept: list[_Kept] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns outputs, h and c. With ``kept``, adds there what the backward pass needs."""
+    shape = (len(weights) // 4, len(segments.last), weights[1].shape[1])
+    h, c = x.new_empty(shape), x.new_empty(shape)
+    y = x.contiguous() if packed else _take(x, segments.frames, (len(segments.frames), x.shape[-1]))
+    for k in range(len(h)):
+        layer = _forward_layer(y, segments, _of(h0, k), _of(c0, k), weights[4 * k : 4 * k + 4], kept is not None)
+        if kept is not None:
+            kept.append(layer)
+        y = layer.hidden
+        torch.index_select(y, 0, segments.last, out=h[k])
+        torch.index_select(layer.cell, 0, segments.last, out=c[k])
+    return y if packed else _take(y, segments.positions, (*x.shape[:2], y.shape[1])), h, c
+
+
+def _forward_layer(
+    x: Tensor,
+    segments: Segments,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: Sequence[Tensor],
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Returns h and c after every frame, and with ``keep`` the gates ``(N, 4H)``."""
-    kernels, (N, D), H = _kernels(), x.shape, w_hh.shape[1]
-    hidden, cell, inputs = x.new_empty(N, H), x.new_empty(N, H), bias
-    gates = x.new_empty(N, 4 * H) if keep else None
+) -> _Kept:
+    w_ih, w_hh, b_ih, b_hh = weights
+    (N, D), H = x.shape, w_hh.shape[1]
+    hidden, cell, gates = x.new_empty(N, H), x.new_empty(N, H), x.new_empty(N if keep else 0, 4 * H)
+    inputs, row = b_ih + b_hh, 0
     if D >= WIDEST:
-        inputs, D = torch.addmm(bias, x, w_ih.t(), out=gates), 0
-    layer = kernels.Layer(
-        _starts(sizes),
-        D,
-        H,
-        _flat(x),
-        _panels(w_ih.t()) if D else _NONE,
-        _panels(w_hh.t()),
-        _flat(inputs),
-        0 if D else 4 * H,
-        _flat(h0),
-        _flat(c0),
-        _flat(gates),
-        _flat(hidden),
-        _flat(cell),
-    )
-    _run(kernels.forward, layer, sizes[0], N * 4 * H * (D + H))
-    return hidden, cell, gates
+        inputs, row, D = torch.addmm(inputs, x, w_ih.t(), out=gates if keep else None), 4 * H, 0
+    panels = _transposed_panels(w_ih) if D else None, _transposed_panels(w_hh)
+    arguments = (D, H, x, *panels, inputs, row, h0, c0, gates, hidden, cell)
+    _run("forward", segments, arguments, 0 if keep else 4 * H, N * 4 * H * (D + H))
+    return _Kept(x, gates, hidden, cell)
 
 
-class _FusedLayer(torch.autograd.Function):
+class _Layers(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        sizes: list[int],
+        segments: Segments,
+        packed: bool,
         h0: Tensor | None,
         c0: Tensor | None,
-        w_ih: Tensor,
-        w_hh: Tensor,
-        bias: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        hidden, cell, gates = _forward(x, sizes, h0, c0, w_ih, w_hh, bias, keep=True)
-        ctx.sizes = sizes
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        kept: list[_Kept] = []
+        results = _forward(x, segments, packed, h0, c0, weights, kept)
+        ctx.segments, ctx.packed, ctx.shape, ctx.depth = segments, packed, x.shape, len(kept)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, h0, c0, w_ih, w_hh, gates, hidden, cell)
-        return hidden, cell
+        ctx.save_for_backward(h0, c0, *weights, *(t for layer in kept for t in layer))
+        return results
 
     @staticmethod
     @once_differentiable
     def backward(  # type: ignore[override]
-        ctx: Any, d_hidden: Tensor | None, d_cell: Tensor | None
+        ctx: Any, d_outputs: Tensor | None, d_h: Tensor | None, d_c: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        kernels = _kernels()
-        x, h0, c0, w_ih, w_hh, gates, hidden, cell = ctx.saved_tensors
-        sizes, need = ctx.sizes, ctx.needs_input_grad
-        (N, D), H, rows = x.shape, w_hh.shape[1], sizes[0]
-        wide = D >= WIDEST
-        d_gates, d_c0 = torch.empty_like(gates), x.new_zeros(rows, H)
-        d_x = torch.empty_like(x) if need[0] and not wide else None
-        layer = kernels.Gradients(
-            _starts(sizes),
-            0 if d_x is None else D,
-            H,
-            _NONE if d_x is None else _panels(w_ih),
-            _panels(w_hh),
-            _flat(c0),
-            _flat(gates),
-            _flat(cell),
-            _flat(torch.zeros_like(hidden) if d_hidden is None else d_hidden),
-            _flat(d_cell),
-            _flat(d_gates),
-            _flat(d_x),
-            _flat(d_c0),
-        )
-        _run(kernels.backward, layer, rows, N * 4 * H * (H + layer.D))
-        if need[0] and wide:
-            d_x = d_gates @ w_ih
-        d_w_ih = d_w_hh = None
-        if need[4] or need[5]:
-            d_w_ih, d_w_hh = _weight_gradients(d_gates, x[:, :0] if wide else x, _before(hidden, sizes), rows)
-            if wide:
-                d_w_ih = d_gates.t() @ x
-            if h0 is not None:
-                d_w_hh.addmm_(d_gates[:rows].t(), h0)
-        return (
-            d_x,
-            None,
-            d_gates[:rows] @ w_hh if need[2] else None,
-            d_c0 if need[3] else None,
-            d_w_ih,
-            d_w_hh,
-            d_gates.sum(0) if need[6] else None,
-        )
+        segments, depth, need = ctx.segments, ctx.depth, ctx.needs_input_grad
+        h0, c0, *tensors = ctx.saved_tensors
+        d_h0, d_c0 = (None if s is None else torch.empty_like(s) for s in (h0, c0))
+        d_weights: list[Tensor | None] = [None] * (4 * depth)
+        trained = [any(need[5 + 4 * k : 9 + 4 * k]) for k in range(depth)]
+        lowest = 0 if need[0] or need[3] or need[4] else trained.index(True)
+        d_y = d_outputs
+        for k in reversed(range(lowest, depth)):
+            w_ih, w_hh = tensors[4 * k : 4 * k + 2]
+            layer = _Kept(*tensors[4 * (depth + k) : 4 * (depth + k + 1)])
+            if d_y is None:
+                d_y = torch.zeros_like(layer.hidden)
+            elif k == depth - 1 and not ctx.packed:
+                d_y = _take(d_y, segments.frames, layer.hidden.shape)
+            if d_h is not None:
+                d_y = d_y.index_add(0, segments.last, d_h[k])
+            d_cell = None if d_c is None else torch.zeros_like(d_y).index_copy_(0, segments.last, d_c[k])
+            d_gates, d_state, d_y = _backward_layer(
+                layer, segments, _of(c0, k), w_ih, w_hh, d_y.contiguous(), d_cell, k > lowest or need[0]
+            )
+            if trained[k]:
+                d_weights[4 * k : 4 * k + 4] = _weight_gradients(layer, segments, _of(h0, k), d_gates)
+            if d_h0 is not None and d_c0 is not None:
+                torch.mm(d_gates[: len(d_state)], w_hh, out=d_h0[k])
+                d_c0[k] = d_state
+        if d_y is not None and not ctx.packed:
+            d_y = _take(d_y, segments.positions, ctx.shape)
+        return d_y, None, None, d_h0, d_c0, *d_weights
 
 
-def _weight_gradients(d_gates: Tensor, x: Tensor, h: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """The gradients of the weights ``(4H, D)`` and ``(4H, H)``; h are those before each frame from step 1 on."""
-    kernels, (N, columns), D, H = _kernels(), d_gates.shape, x.shape[1], h.shape[1]
-    if N < FEWEST:
-        return d_gates.t() @ x, d_gates[rows:].t() @ h
-    d_w_ih, d_w_hh = x.new_zeros(D, columns), x.new_zeros(H, columns)
-    arrays = [_flat(t) for t in (x, h, d_gates, d_w_ih, d_w_hh)]
-
-    def columns_from(begin: int, end: int) -> None:
-        x, h, d_gates, d_w_ih, d_w_hh = arrays
-        kernels.weight_gradients(x, D, h, H, d_gates, rows, begin, end, d_w_ih, d_w_hh)
-
-    width = kernels.LANES * kernels.VECTORS
-    parts = -(-columns // width)
-    threads = _threads(parts, N * columns * (D + H))
-    ends = [min(columns, width * (parts * k // threads)) for k in range(threads + 1)]
-    _in_threads(columns_from, list(pairwise(ends)))
-    return d_w_ih.t(), d_w_hh.t()
-
-
-def _flat(x: Tensor | None) -> np.ndarray[Any, Any]:
-    return _NONE if x is None else x.detach().contiguous().view(-1).numpy()
+def _backward_layer(
+    layer: _Kept,
+    segments: Segments,
+    c0: Tensor | None,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    d_hidden: Tensor,
+    d_cell: Tensor | None,
+    inputs: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Returns the gradients of the gates, of c0 ``(sizes[0], H)``, and of the ``inputs`` if wanted."""
+    (N, D), H = layer.x.shape, w_hh.shape[1]
+    d_gates, d_c = torch.empty_like(layer.gates), w_hh.new_zeros(segments.sizes[0], H)
+    narrow = inputs and D < WIDEST
+    d_x = torch.empty_like(layer.x) if narrow else None
+    weights = _panels(w_ih) if narrow else None, _panels(w_hh)
+    arguments = (D if narrow else 0, H, *weights, c0, layer.gates, layer.cell, d_hidden, d_cell, d_gates, d_x, d_c)
+    _run("backward", segments, arguments, H, N * 4 * H * (D + H))
+    return d_gates, d_c, d_gates @ w_ih if inputs and not narrow else d_x
 
 
-def _panels(w: Tensor) -> np.ndarray[Any, Any]:
-    """Weights ``(K, columns)`` in the order in which the kernels use them."""
-    kernels, (K, columns) = _kernels(), w.shape
-    out = np.empty(-(-columns // kernels.LANES) * kernels.LANES * K, np.float32)
-    kernels.panels(_flat(w), 0, columns, K, columns, out)
+def _weight_gradients(layer: _Kept, segments: Segments, h0: Tensor | None, d_gates: Tensor) -> list[Tensor]:
+    """The gradients of ``w_ih``, ``w_hh`` and both biases."""
+    (N, columns), D, H = d_gates.shape, layer.x.shape[1], layer.hidden.shape[1]
+    narrow = D if D < WIDEST else 0
+    d_w_ih, d_w_hh, d_bias = d_gates.new_empty(columns, D), d_gates.new_empty(columns, H), d_gates.new_zeros(columns)
+    sums = d_gates.new_zeros(narrow + H, columns)
+    arguments = (narrow, H, layer.x, layer.hidden, h0, d_gates, sums, d_w_ih, d_w_hh, d_bias)
+    parts = -(-columns // COLUMNS)
+    threads = _threads(parts, N * columns * (narrow + H))
+    ends = [min(columns, COLUMNS * (parts * k // threads)) for k in range(threads + 1)]
+    memory = d_gates.new_empty(threads, FRAMES * (-(-parts // threads) * COLUMNS + H))
+
+    def run(k: int) -> None:
+        _call("weight_gradients", segments, *arguments, FRAMES, memory[k], ends[k], ends[k + 1])
+
+    _in_threads(run, threads)
+    if not narrow:
+        torch.mm(d_gates.t(), layer.x, out=d_w_ih)
+    return [d_w_ih, d_w_hh, d_bias, d_bias]
+
+
+def _of(states: Tensor | None, layer: int) -> Tensor | None:
+    return None if states is None else states[layer].contiguous()
+
+
+def _take(x: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
+    """Rows of x by index, in a tensor of this shape; zeros for the index after the last row."""
+    x, out = x.contiguous(), x.new_empty(shape)
+    load().take(_number(x), shape[-1], x.numel() // shape[-1], _number(index), len(index), _number(out))
     return out
 
 
-def _before(hidden: Tensor, sizes: list[int]) -> Tensor:
-    """The packed h before each frame from step 1 on, ``(N - sizes[0], H)``."""
-    if sizes[0] == sizes[-1]:
-        return hidden[: -sizes[0]]
-    rows = np.arange(sizes[0], len(hidden)) - np.repeat(sizes[:-1], sizes[1:])
-    return hidden.index_select(0, torch.from_numpy(rows))
+def _panels(w: Tensor) -> Tensor:
+    """Weights ``(K, columns)`` in the order in which the kernels use them."""
+    w, (K, columns) = w.contiguous(), w.shape
+    out = w.new_empty(-(-columns // LANES) * LANES * K)
+    load().panels(_number(w), columns, K, columns, _number(out))
+    return out
 
 
-def _starts(sizes: list[int]) -> np.ndarray[Any, Any]:
-    return np.cumsum([0, *sizes])
+def _transposed_panels(w: Tensor) -> Tensor:
+    w, (columns, K) = w.contiguous(), w.shape
+    out = w.new_empty(-(-columns // LANES) * LANES * K)
+    load().panels_of_transpose(_number(w), K, columns, _number(out))
+    return out
 
 
-def _run(kernel: Callable[..., None], layer: Any, rows: int, work: float) -> None:
-    """Distributes blocks of rows over threads."""
+def _number(x: Tensor | int | None) -> int:
+    """What the kernels get: the address of a tensor, 0 for None, or a number as it is."""
+    return x.data_ptr() if isinstance(x, Tensor) else x or 0
+
+
+def _call(name: str, segments: Segments, *arguments: Tensor | int | None) -> None:
+    getattr(load(), name)(segments.starts.data_ptr(), len(segments.sizes), *map(_number, arguments))
+
+
+def _run(name: str, segments: Segments, arguments: Sequence[Tensor | int | None], floats: int, work: float) -> None:
+    """Distributes blocks of rows over threads, each with memory for this number of floats per row."""
     size = ROWS if torch.get_num_threads() > 1 else 4 * ROWS  # smaller blocks are more even, larger ones 4 % faster
-    threads = _threads(-(-rows // size), work)
-    _in_threads(partial(kernel, layer, size), [(k, threads) for k in range(threads)])
+    threads = _threads(-(-segments.sizes[0] // size), work)
+    memory = torch.empty(threads * size * floats)
+    _in_threads(lambda first: _call(name, segments, *arguments, memory, size, first, threads), threads)
 
 
 def _threads(parts: int, work: float) -> int:
     return min(torch.get_num_threads(), parts, int(work / _ENOUGH) + 1)
 
 
-def _in_threads(function: Callable[..., None], parts: list[tuple[int, int]]) -> None:
-    if len(parts) == 1:
-        function(*parts[0])
+def _in_threads(function: Callable[[int], None], threads: int) -> None:
+    if threads == 1:
+        function(0)
     else:
-        list(_pool(os.getpid(), len(parts)).map(lambda part: function(*part), parts))
+        list(_pool(os.getpid(), threads).map(function, range(threads)))
 
 
 @cache

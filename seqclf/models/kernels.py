@@ -19,7 +19,6 @@ from torch import Tensor
 
 from seqclf.models import cpu_lstm, fused_lstm
 from seqclf.models.padded_lstm import (
-    Mask,
     PaddedSteps,
     SpreadSteps,
     Steps,
@@ -27,7 +26,7 @@ from seqclf.models.padded_lstm import (
     padded_lstm_wins,
     steps_win_on_gpu,
 )
-from seqclf.models.segments import Segments, find_segments, pack, unpack
+from seqclf.models.segments import Mask, Segments, find_segments, pack, unpack, whole_segments
 
 Memory = tuple[Tensor, ...]
 """The state as a tuple: (h, c) for LSTM, (h,) for the others, each ``(layers, B, H)``."""
@@ -72,6 +71,16 @@ class Layers:
     before: Callable[[Tensor], Tensor] | None = None
     after: Callable[[int, Tensor, Tensor], Tensor] | None = None
 
+    @property
+    def separate(self) -> bool:
+        """Whether something lies between layers, so that a kernel can run one at a time only."""
+        return self.dropout > 0 or self.bidirectional or self.after is not None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the layers are all there is."""
+        return not self.separate and self.dropout_after == 0 and self.before is None
+
 
 def run_layers(
     layers: Layers,
@@ -102,18 +111,22 @@ def run_layers(
         return F.pad(outputs, (0, 0, 0, T - T_max)), final
     mode = layers.mode
     resets = None if is_first is None else _resets_inside(is_first, counts)
-    padded = _as_steps(layers, features, counts, resets)
-    if padded is None and (resets is not None or min(counts) < T):
-        segments = find_segments(_flags(features) if is_first is None else is_first, lengths)
+    if state is not None and is_first is not None:
+        state = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in state)
+    whole = resets is None and min(counts) == T
+    fused = mode == "LSTM" and _fused(features, layers.weights[1], whole)
+    padded = None if fused or whole else _as_steps(layers, features, counts, resets)
+    if fused or not (whole or padded):
+        segments = whole_segments(len(counts), T) if whole else find_segments(counts, T, resets, features.device)
         if state is not None:
             state = tuple(h[:, segments.stream].masked_fill(~segments.carried[:, None], 0) for h in state)
+        if fused and layers.plain:
+            return fused_lstm.lstm_layers(features, segments, layers.weights, state)
         packed, final = _stack(
             layers, partial(_kernel, mode, segments), segments.reverse, pack(features, segments), state
         )
         return unpack(packed, segments, T), final
 
-    if state is not None and is_first is not None:
-        state = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in state)
     if padded is not None:
         steps, final = _stack(layers, partial(padded_lstm, padded), padded.reverse, padded.steps(features), state)
         return padded.outputs(steps), final
@@ -131,23 +144,17 @@ def _resets_inside(is_first: Tensor, counts: list[int]) -> Mask | None:
 def _as_steps(layers: Layers, features: Tensor, counts: list[int], resets: Mask | None) -> Steps | None:
     """The steps of a batch with padding or resets, if ``padded_lstm`` is faster than packing; None otherwise."""
     device = features.device
-    if layers.mode != "LSTM" or (resets is None and min(counts) == features.shape[1]):
+    if layers.mode != "LSTM":
         return None
     if device.type == "cuda":
         backwards = layers.bidirectional and resets is not None  # in reverse, a reset would come after its frame
         if backwards or not steps_win_on_gpu(layers.weights[1].shape[1], counts, resets):
             return None
         return PaddedSteps(counts, features.shape[1], device) if resets is None else SpreadSteps(counts, resets, device)
-    if fused_lstm.runs(features):
-        return None
     onednn = device.type == "cpu" and torch.backends.mkldnn.is_available() and features.dtype == torch.float32
     if resets is None and onednn and padded_lstm_wins(layers.weights, counts):
         return PaddedSteps(counts, features.shape[1], device)
     return None
-
-
-def _flags(features: Tensor) -> Tensor:
-    return torch.zeros(features.shape[:2], dtype=torch.bool, device=features.device)
 
 
 def _reverse(steps: Tensor) -> Tensor:
@@ -168,8 +175,7 @@ def _stack(
     x = x if layers.before is None else layers.before(x)
     size = 8 if layers.bidirectional else 4  # tensors of a layer
     number = len(layers.weights) // size
-    alone = layers.dropout > 0 or layers.bidirectional or layers.after is not None
-    depth = 1 if alone else number  # layers per call of the kernel
+    depth = 1 if layers.separate else number  # layers per call of the kernel
     finals = []
     for start in range(0, number, depth):
         part = None if state is None else tuple(h[start : start + depth] for h in state)
@@ -193,9 +199,10 @@ def _kernel(
 ) -> tuple[Tensor, Memory]:
     """Layers without dropout on a whole batch ``(T, B, D)`` or packed frames ``(N, D)``, by the fastest kernel."""
     cpu = x.device.type == "cpu"
-    layer = _lstm_layer(x, weights[1], segments is not None) if mode == "LSTM" else None
-    if layer is not None:
-        return _cpu_lstm(layer, x, weights, state, segments)
+    if mode == "LSTM" and segments is not None and fused_lstm.runs(x):
+        return fused_lstm.lstm_layers(x, segments, weights, state, packed=True)
+    if mode == "LSTM" and cpu and (segments is not None or _operators_win(x.shape[1], x.shape[2], weights[1])):
+        return _cpu_lstm(x, weights, state, segments)
     depth, hidden = len(weights) // 4, weights[1].shape[1]
     if state is None:
         rows = x.shape[1] if segments is None else segments.sizes[0]
@@ -238,16 +245,16 @@ def one_frame(
     return x, tuple(map(torch.stack, zip(*finals, strict=True))) if pairs else (torch.stack(finals),)
 
 
-def _lstm_layer(x: Tensor, w_hh: Tensor, packed: bool) -> Callable[..., tuple[Tensor, Tensor]] | None:
-    """Our kernel for an LSTM layer on these frames; None if PyTorch's is faster."""
-    if x.device.type != "cpu":
-        return None
-    # oneDNN does not support packed frames, and is slower with wide inputs (measured on 2 cores over D, H, B and T).
-    wide = x.shape[-1] >= 2048 and x.shape[1] * w_hh.shape[1] >= 1000
-    onednn = not packed and not wide and torch.backends.mkldnn.is_available()
-    if fused_lstm.runs(x) and (not onednn or fused_lstm.wins(*x.shape[:2])):
-        return fused_lstm.lstm_layer
-    return None if onednn else cpu_lstm.lstm_layer
+def _fused(features: Tensor, w_hh: Tensor, whole: bool) -> bool:
+    """Whether ``fused_lstm`` can run a batch, and is faster than oneDNN if the batch is ``whole``."""
+    B, T, D = features.shape
+    return fused_lstm.runs(features) and (not whole or fused_lstm.wins(T, B) or _operators_win(B, D, w_hh))
+
+
+def _operators_win(rows: int, D: int, w_hh: Tensor) -> bool:
+    """Whether ``cpu_lstm`` is faster than PyTorch's kernel for a whole batch."""
+    # oneDNN is slower with wide inputs (measured on 2 cores over D, H, B and T)
+    return (D >= 2048 and rows * w_hh.shape[1] >= 1000) or not torch.backends.mkldnn.is_available()
 
 
 @contextmanager
@@ -259,13 +266,12 @@ def _separate_weights() -> Iterator[None]:
 
 
 def _cpu_lstm(
-    lstm_layer: Callable[..., tuple[Tensor, Tensor]],
     x: Tensor,
     weights: list[Tensor],
     state: Memory | None,
     segments: Segments | None,
 ) -> tuple[Tensor, Memory]:
-    """Runs LSTM layers with one of our kernels, on ``(T, B, D)`` or packed ``(N, D)``."""
+    """Runs LSTM layers by operators, on ``(T, B, D)`` or packed ``(N, D)``."""
     shape = x.shape
     sizes = [shape[1]] * shape[0] if segments is None else segments.sizes
     flat = x.reshape(-1, shape[-1])
@@ -274,7 +280,7 @@ def _cpu_lstm(
     for layer in range(len(weights) // 4):
         w_ih, w_hh, b_ih, b_hh = weights[4 * layer : 4 * layer + 4]
         h0, c0 = (None, None) if state is None else (state[0][layer], state[1][layer])
-        flat, cell = lstm_layer(flat, sizes, h0, c0, w_ih, w_hh, b_ih + b_hh)
+        flat, cell = cpu_lstm.lstm_layer(flat, sizes, h0, c0, w_ih, w_hh, b_ih + b_hh)
         finals.append((flat[last], cell[last]))
     h, c = (torch.stack(parts) for parts in zip(*finals, strict=True))
     return (flat if segments is not None else flat.view(*shape[:2], -1)), (h, c)

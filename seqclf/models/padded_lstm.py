@@ -13,16 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from seqclf.models.cudnn_lstm import cudnn_lstm
-from seqclf.models.segments import Take
+from seqclf.models.segments import Mask, Take
 
-Mask = np.ndarray[Any, Any]
 SATURATE = 1e4
 """The gate input at which the logistic function is exactly 0 or 1, and its derivative is 0."""
 

@@ -8,13 +8,17 @@ segment that is long enough. A recurrent layer needs no masks on it, and compute
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
+
+Mask = np.ndarray[Any, Any]
 
 
 @dataclass
@@ -23,15 +27,17 @@ class Segments:
 
     Attributes:
         sizes: the number of segments at each step, not increasing, with sum N.
+        starts: ``(len(sizes) + 1,)`` int64 on the CPU, the packed position of each step's first frame, and N.
         frames: ``(N,)`` int64, the index ``b * T + t`` of each packed frame.
         positions: ``(B * T,)`` int64, the packed position of each frame; N for padding.
         stream: ``(sizes[0],)`` int64, the index b of the stream of each segment.
-        carried: ``(sizes[0],)`` bool, True if the segment continues from the stream's state.
+        carried: ``(sizes[0],)`` bool, True if the segment continues from the stream's state: it begins at frame 0.
         last: ``(B,)`` int64, the packed position of each stream's last valid frame.
         final: ``(B,)`` int64, the segment (a row of step 0) that contains this frame.
     """
 
     sizes: list[int]
+    starts: Tensor
     frames: Tensor
     positions: Tensor
     stream: Tensor
@@ -41,61 +47,70 @@ class Segments:
 
     def reverse(self, packed: Tensor) -> Tensor:
         """The packed frames ``(N, D)`` with those of each segment in the opposite order."""
-        sizes = np.array(self.sizes)
-        starts = np.cumsum(sizes) - sizes
-        step = np.repeat(np.arange(len(sizes)), sizes)
+        starts = self.starts.numpy()
+        step = np.repeat(np.arange(len(self.sizes)), self.sizes)
         segment = np.arange(len(step)) - starts[step]
         opposite = np.bincount(segment)[segment] - 1 - step
         rows = torch.from_numpy(starts[opposite] + segment).to(packed.device, non_blocking=True)
         return Take.apply(packed, rows, rows)
 
 
-def find_segments(is_first: Tensor, lengths: Tensor | None = None) -> Segments:
+def find_segments(counts: Sequence[int], T: int, is_first: Mask | None, device: torch.device) -> Segments:
     """Finds the segments of a batch.
 
     Segments of equal length keep the order of their streams. A batch without resets and padding is therefore packed
     time-major.
 
     Args:
-        is_first: ``(B, T)`` bool, True where a frame begins a new sequence.
-        lengths: ``(B,)`` int64 from 1 to T, the number of valid frames; None for T.
+        counts: the number of valid frames of each of the B clips, from 1 to T.
+        T: the number of frames.
+        is_first: ``(B, T)`` bool, True where a frame begins a new sequence; None for nowhere. Frame 0 does not matter.
+        device: the device of the result.
     """
-    B, T = is_first.shape
     # NumPy is four times as fast as PyTorch on these small arrays, and a GPU needs only one transfer each way.
-    starts = is_first.cpu().numpy().copy()
-    starts[:, 0] = True
-    counts = np.full(B, T) if lengths is None else lengths.cpu().numpy()
-    frames = np.flatnonzero(np.arange(T) < counts[:, None])
-    begin = np.flatnonzero(starts.ravel()[frames])
-    length = np.diff(begin, append=len(frames))
+    valid, clips = np.array(counts), np.arange(len(counts))
+    if is_first is None:
+        begin, length = clips * T, valid
+    else:
+        frames = np.flatnonzero(np.arange(T) < valid[:, None])
+        begins = is_first.copy()
+        begins[:, 0] = True
+        first = np.flatnonzero(begins.ravel()[frames])
+        begin, length = frames[first], np.diff(first, append=len(frames))
 
     order = np.argsort(-length, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    segment = np.repeat(np.arange(len(begin)), length)
-    offset = np.arange(len(frames)) - begin[segment]
-    sizes = np.bincount(offset)
-    packed = (np.cumsum(sizes) - sizes)[offset] + rank[segment]
-
-    positions = np.full(B * T, len(frames))
+    begin = begin[order]
+    sizes = len(length) - np.cumsum(np.bincount(length))[:-1]
+    starts = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=starts[1:])
+    step = np.repeat(np.arange(len(sizes)), sizes)
+    packed = np.arange(len(step))
+    segment = packed - starts[step]
+    frames = begin[segment] + step
+    positions = np.full(len(counts) * T, len(step))
     positions[frames] = packed
-    by_step = np.empty_like(frames)
-    by_step[packed] = frames
-    first_frame = frames[begin[order]]
-    last_valid = np.cumsum(counts) - 1
+    last = positions[clips * T + valid - 1]
 
     def tensor(x: np.ndarray[Any, Any]) -> Tensor:
-        return torch.from_numpy(x).to(is_first.device, non_blocking=True)
+        return torch.from_numpy(x).to(device, non_blocking=True)
 
     return Segments(
         sizes=sizes.tolist(),
-        frames=tensor(by_step),
+        starts=torch.from_numpy(starts),
+        frames=tensor(frames),
         positions=tensor(positions),
-        stream=tensor(first_frame // T),
-        carried=tensor((first_frame % T == 0) & ~is_first.cpu().numpy().ravel()[first_frame]),
-        last=tensor(packed[last_valid]),
-        final=tensor(rank[segment[last_valid]]),
+        stream=tensor(begin // T),
+        carried=tensor(begin % T == 0),
+        last=tensor(last),
+        final=tensor(segment[last]),
     )
+
+
+@lru_cache(maxsize=8)
+def whole_segments(B: int, T: int) -> Segments:
+    """The segments of a batch without resets and padding, on the CPU. They are shared, so never change them."""
+    with torch.inference_mode(False):
+        return find_segments([T] * B, T, None, torch.device("cpu"))
 
 
 class Take(torch.autograd.Function):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from seqclf.models import fused_lstm
 
@@ -29,9 +30,15 @@ def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:
         "device_name": name,
         "threads": torch.get_num_threads(),
         "processes": processes,
-        "lstm": "fused" if device.type == "cpu" and fused_lstm.available() else "torch",
         "command": sys.argv,
     }
+
+
+def lstm_kernel(model: nn.Module, device: torch.device) -> str | None:
+    """What runs the LSTM layers of a model: "fused" for the kernels of ``fast``, or "torch"; None if it has none."""
+    if not any(getattr(part, "mode", None) == "LSTM" and type(part) is not nn.LSTM for part in model.modules()):
+        return None
+    return "fused" if device.type == "cpu" and fused_lstm.available() else "torch"
 
 
 def _code_version() -> str | None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Data
 from seqclf.experiment.config import Experiment
 from seqclf.experiment.fingerprint import changed_settings, check_allowed, is_allowed, may_change, resume_fingerprint
-from seqclf.runs.environment import environment, now
+from seqclf.runs.environment import environment, lstm_kernel, now
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.distributed import World, launch
 
@@ -148,7 +149,7 @@ def write_run(
     identity: dict[str, Any],
     fitted: dict[str, Any],
     device: torch.device,
-    parameters: int,
+    model: nn.Module,
     start: Start,
     world: World,
 ) -> None:
@@ -156,8 +157,7 @@ def write_run(
     before = folder.read_record() if folder.record.exists() else {}
     missing = folder.write_config(experiment)
     start.messages += missing.values()
-    found = environment(device, world.size)
-    kernels = before.get("environment", {}).get("lstm"), found["lstm"]
+    kernels = before.get("environment", {}).get("lstm"), lstm_kernel(model, device)
     if None not in kernels and kernels[0] != kernels[1]:
         start.messages.append(
             f"the kernel of LSTM layers changes from {kernels[0]} to {kernels[1]}, which rounds differently"
@@ -168,8 +168,8 @@ def write_run(
             "started": before.get("started", now()),
             "resumed": before.get("resumed", []) + resumed,
             "launch": launch(),
-            "environment": found,
-            "parameters": parameters,
+            "environment": {**environment(device, world.size), "lstm": kernels[1]},
+            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
             "metrics": list(experiment.metrics or ()),
             "settings": resume_fingerprint(experiment),
             "not_recorded": missing,

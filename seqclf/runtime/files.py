@@ -68,6 +68,11 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
     return Path(path)
 
 
+def cache_folder() -> Path:
+    """The folder of downloads and compiled code: ``~/.cache/seqclf``, or its place in ``$XDG_CACHE_HOME``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqclf"
+
+
 def write_json(path: str | Path, content: Any) -> Path:
     """Writes a JSON file, atomically. Errors as in ``write_atomic``."""
     return write_atomic(path, json.dumps(content, indent=1) + "\n")

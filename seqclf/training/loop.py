@@ -125,9 +125,8 @@ def _start(
     if start.checkpoint is None and init is not None:
         taken, others = start_from(state.model, init)
         display.say(f"{len(taken)} weights taken from {init}; newly initialised: {', '.join(others) or 'none'}")
-    parameters = sum(p.numel() for p in state.parameters)
     fitted = {"class_weights": class_weights_of(loss), "normalization": normalization}
-    world.lead(lambda: write_run(folder, experiment, data, identity, fitted, device, parameters, start, world))
+    world.lead(lambda: write_run(folder, experiment, data, identity, fitted, device, state.model, start, world))
     for message in start.messages:
         display.say(message)
     sizes = ", ".join(f"{len(clips):,} {name}" for name, clips in data.parts().items())

@@ -1,0 +1,101 @@
+"""The machine code of the LSTM kernels of the extra ``fast``: compiled once for a CPU, kept in a file, and loaded.
+
+Only compiling imports numba, which takes half a second and 70 MB. The code is loaded by llvmlite, on which numba is
+built.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from importlib.util import cache_from_source
+from pathlib import Path
+from threading import Timer
+
+from seqclf.batch import SeqclfError
+from seqclf.runtime.files import cache_folder, write_atomic
+
+SOURCE = Path(__file__).with_name("fused_kernels.py")
+KERNELS = {"panels": 5, "panels_of_transpose": 4, "take": 6, "forward": 18, "backward": 18, "weight_gradients": 16}
+"""The kernels of ``fused_kernels`` and the number of their arguments, all int64."""
+
+
+class Code:
+    """The loaded kernels, by name, which exist as long as this object. They run without the lock of the interpreter."""
+
+    def __init__(self, code: bytes) -> None:
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        library = llvm.JITLibraryBuilder().add_object_img(code)
+        for name in KERNELS:
+            library.export_symbol(f"seqclf_{name}")
+        self._compiler = llvm.create_lljit_compiler()
+        self._library = library.link(self._compiler, "seqclf")
+        for name, arguments in KERNELS.items():
+            kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)
+            setattr(self, name, kernel(self._library[f"seqclf_{name}"]))
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        raise AttributeError(name)
+
+
+@cache
+def load() -> Code:
+    """Loads the kernels, and compiles them first if no file has their code.
+
+    Raises:
+        SeqclfError: the installed numba does not work.
+    """
+    try:
+        files = _files()
+        return Code(next(filter(None, map(_read, files)), None) or _compile(files))
+    except ImportError as error:  # such as a numba that is too old for the installed NumPy
+        raise SeqclfError(
+            f"numba is installed but cannot be imported ({error}): update it, or set SEQCLF_FUSED=0 to disable it"
+        ) from None
+
+
+def _files() -> list[Path]:
+    """Where the code may be: beside the bytecode of the package, or in the user's cache folder.
+
+    The name has a hash of what the code depends on.
+    """
+    import llvmlite.binding as llvm
+
+    parts = [version("numba"), version("llvmlite"), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    key = hashlib.sha256(" ".join(parts).encode() + SOURCE.read_bytes()).hexdigest()[:16]
+    return [folder / f"{SOURCE.stem}-{key}.o" for folder in (Path(cache_from_source(SOURCE)).parent, cache_folder())]
+
+
+def _read(file: Path) -> bytes | None:
+    """The code in a file; None if it is missing or damaged."""
+    with suppress(OSError):
+        digest, code = (content := file.read_bytes())[:32], content[32:]
+        if hashlib.sha256(code).digest() == digest:
+            return code
+    return None
+
+
+def _compile(files: list[Path]) -> bytes:
+    """Compiles the kernels, and keeps the code in the first of the files that can be written."""
+    message = "compiling the LSTM kernels for this CPU (a few seconds, kept for later runs)"
+    timer = Timer(2, print, [message], {"file": sys.stderr})
+    timer.start()
+    try:
+        from seqclf.models.fused_kernels import machine_code
+
+        code = machine_code()
+    finally:
+        timer.cancel()
+    for file in files:
+        with suppress(SeqclfError):
+            write_atomic(file, hashlib.sha256(code).digest() + code)
+            break
+    return code
