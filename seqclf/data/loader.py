@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from threading import Lock
 
 from torch import Tensor
 
@@ -41,19 +42,17 @@ def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch |
     """Yields batches that the data's workers read and collate ahead."""
     if data.workers < 1:
         for indices, key in plan:
-            yield _collate(data, [data.try_sample(int(i), key) for i in indices])
+            yield _collate(data, [data.try_sample(i, key) for i in indices.tolist()])
         return
     pool = ThreadPoolExecutor(data.workers, thread_name_prefix="reader")
     coming: deque[Future[Batch | None]] = deque()
     memory = Memory()
     try:
         for indices, key in plan:
-            rows = Rows(len(indices), memory)
-            samples = [
-                pool.submit(data.try_sample, int(i), key, partial(rows.take, row)) for row, i in enumerate(indices)
-            ]
-            # Waiting for the samples can't deadlock: the pool starts tasks in the order they were submitted.
-            coming.append(pool.submit(_collate_results, data, samples, rows))
+            clips = _Clips(data, indices.tolist(), key, memory)
+            for row in range(len(indices)):
+                pool.submit(clips.read, row)
+            coming.append(clips.batch)
             if len(coming) > AHEAD:
                 yield coming.popleft().result()
         while coming:
@@ -62,8 +61,38 @@ def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch |
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collate_results(data: Videos, samples: list[Future[Sample | None]], rows: Rows) -> Batch | None:
-    return _collate(data, [sample.result() for sample in samples], rows)
+class _Clips:
+    """The clips of a batch, which threads read. The thread that reads the last one collates them, so none waits."""
+
+    def __init__(self, data: Videos, indices: list[int], key: int, memory: Memory) -> None:
+        self.data, self.indices, self.key = data, indices, key
+        self.rows = Rows(len(indices), memory)
+        self.samples: dict[int, Sample | BaseException | None] = {}  # by row
+        self.batch: Future[Batch | None] = Future()
+        self._lock = Lock()
+
+    def read(self, row: int) -> None:
+        """Reads the clip of a row; after the last one, sets ``batch``, or the error of the first row that has one."""
+        sample: Sample | BaseException | None
+        try:
+            sample = self.data.try_sample(self.indices[row], self.key, partial(self.rows.take, row))
+        except BaseException as error:
+            sample = error
+        with self._lock:
+            self.samples[row] = sample
+            if len(self.samples) < len(self.indices):
+                return
+        try:
+            self.batch.set_result(_collate(self.data, [self.sample(row) for row in range(len(self.indices))], self.rows))
+        except BaseException as error:
+            self.batch.set_exception(error)
+
+    def sample(self, row: int) -> Sample | None:
+        """The sample of a row; raises the error that reading it raised."""
+        sample = self.samples[row]
+        if isinstance(sample, BaseException):
+            raise sample
+        return sample
 
 
 def _collate(data: Videos, samples: list[Sample | None], rows: Rows | None = None) -> Batch | None:
