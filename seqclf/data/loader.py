@@ -83,7 +83,8 @@ class _Clips:
             if len(self.samples) < len(self.indices):
                 return
         try:
-            self.batch.set_result(_collate(self.data, [self.sample(row) for row in range(len(self.indices))], self.rows))
+            samples = [self.sample(row) for row in range(len(self.indices))]
+            self.batch.set_result(_collate(self.data, samples, self.rows))
         except BaseException as error:
             self.batch.set_exception(error)
 

@@ -158,12 +158,14 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
     return (packet for packet in container.demux(stream) if packet.size)
 
 
-def until_fault(packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
-    """The packets before the first one that can't be read."""
+def until_fault(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The packets that ``packets_of`` gives before the first one that can't be read."""
     from av import FFmpegError
 
     try:
-        yield from packets
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
     except (FFmpegError, IndexError):  # PyAV raises an IndexError where a new stream begins after damage
         return
 
@@ -214,7 +216,7 @@ def decode_all(place: Place, trusted: Container[int] = ()) -> Frames:
     container, stream = open_container(place)
     first: tuple[int, int] | None = None
     with container:
-        packets = enumerate(until_fault(packets_of(container, stream)))
+        packets = enumerate(until_fault(container, stream))
         for place_in_order, (number, frame) in enumerate(decode(stream.codec_context, packets, trusted)):
             if frame is not None:
                 first = first or (frame.width, frame.height)

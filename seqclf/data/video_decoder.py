@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from seqclf.batch import SeqclfError
 from seqclf.data.video_container import (
-    Frames,
     Opened,
     Place,
     decode,
     expect_size,
     open_container,
-    packets_of,
     until_fault,
 )
 from seqclf.data.video_index import FrameIndex
@@ -44,7 +42,7 @@ class Decoder:
     def __init__(self, place: Place, index: FrameIndex, opened: Opened | None = None) -> None:
         self.place, self.index = place, index
         self.number_of = index.number_of.item  # of a packet, the number of its frame, or -1
-        self.frames: Frames = iter(())
+        self.frames: Iterator[VideoFrame] = iter(())
         self.newest = self.wanted = -1  # the last decoded frame, and the requested one
         self._open(opened)
         self.size = self.stream.codec_context.width, self.stream.codec_context.height
@@ -78,7 +76,7 @@ class Decoder:
         self.size = size
 
     def _frame(self, number: int) -> VideoFrame:
-        packet, start = self.index.packet.item(number), self.index.start.item(number)
+        start = self.index.start.item(number)
         if self.index.doubtful is not None and self.index.doubtful[number]:
             raise SeqclfError(
                 f"{self.place}: frame {number} can't be decoded: the file is damaged near it, and does not say in "
@@ -88,43 +86,48 @@ class Decoder:
         ahead = self.newest < number and self.start <= start <= self.fed
         if not ahead:
             self._seek(start)
-        frame = self._forward(number, packet, start)
+        frame = next(self.frames, None)
         if frame is None and self.sought:  # no clean start there, or the container can't find it: from the beginning
             self.close()
             self._open()
-            frame = self._forward(number, packet, start)
+            frame = next(self.frames, None)
         if frame is None:
             raise SeqclfError(f"{self.place}: frame {number} can't be decoded, FFmpeg gives none")
         return frame
 
-    def _forward(self, number: int, packet: int, start: int) -> VideoFrame | None:
-        """Decodes up to a frame; None where frames do not come in the order of the index."""
-        for came_from, frame in self.frames:
+    def _wanted_frames(self) -> Iterator[VideoFrame]:
+        """Decodes up to the wanted frame, each time; ends where frames do not come in the order of the index."""
+        damaged: list[int] = []  # packets since the start that could not be decoded
+        packets = decode(self.stream.codec_context, self._packets(), self.index.trusted)
+        for came_from, frame in packets:
             if frame is None:
-                self.damaged.append(came_from)
-            if self.damaged:
-                self._expect_intact(number, packet, start)
+                damaged.append(came_from)
+            if damaged:
+                self._expect_intact(damaged)
             if frame is None:  # damage is reported before frames that are shown earlier
                 continue
-            if self.sought and came_from == self.start and frame.pict_type not in I_PICTURES:
-                return None
+            if came_from == self.start and self.sought and frame.pict_type not in I_PICTURES:
+                return
             now = -1 if came_from < 0 else self.number_of(came_from)
             if now > self.newest:  # the first frames after a seek may be shown before the keyframe
-                explained = now == self.newest + 1 or self.damaged or self.index.intact is not None
+                explained = now == self.newest + 1 or damaged or self.index.intact is not None
                 if not explained and not self.skipped.issuperset(range(self.newest + 1, now)):
-                    return None
+                    return
                 self.newest = now
-                if now >= number:
-                    return frame if now == number else None
-        return None
+                if now > self.wanted:
+                    return
+                if now == self.wanted:
+                    yield frame
 
-    def _expect_intact(self, number: int, packet: int, start: int) -> None:
-        """Raises an error where a packet that a frame needs is damaged."""
-        for damaged in self.damaged:
-            if damaged == packet or (start <= damaged < packet and damaged not in self.disposable):
-                other = self.number_of(damaged)
-                which = "it" if other == number else f"frame {other}" if other >= 0 else "a frame it is built on"
-                raise SeqclfError(f"{self.place}: frame {number} can't be decoded, {which} is damaged")
+    def _expect_intact(self, damaged: list[int]) -> None:
+        """Raises an error where a packet that the wanted frame needs is damaged."""
+        wanted = self.wanted
+        packet, start = self.index.packet.item(wanted), self.index.start.item(wanted)
+        for fault in damaged:
+            if fault == packet or (start <= fault < packet and fault not in self.disposable):
+                other = self.number_of(fault)
+                which = "it" if other == wanted else f"frame {other}" if other >= 0 else "a frame it is built on"
+                raise SeqclfError(f"{self.place}: frame {wanted} can't be decoded, {which} is damaged")
 
     def _open(self, opened: Opened | None = None) -> None:
         """Goes to the beginning of the file."""
@@ -151,29 +154,30 @@ class Decoder:
         self.sought = sought
         self.start = self.fed = start  # the packet that decoding begins with, and the next one to decode
         self.newest = -1  # the number of the frame that came last
-        self.damaged: list[int] = []  # the packets since the start that could not be decoded
         self.disposable: set[int] = set()  # the packets since the start whose frames no other frame needs
         self.skipped: set[int] = set()  # the frames that were not decoded, because no other frame needs them
-        self.frames = decode(self.stream.codec_context, self._packets(), self.index.trusted)
+        self.frames = self._wanted_frames()
 
     def _packets(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
         """The packets from the start on with their numbers. Their timestamps identify them after a seek.
 
         They also verify an index from the header of the file.
         """
-        names = self.index.names if self.sought or self.index.by_table else None
-        for packet in until_fault(packets_of(self.container, self.stream)):
+        index, start, number_of = self.index, self.start, self.number_of
+        names = index.names if self.sought or index.by_table else None
+        for packet in until_fault(self.container, self.stream):
+            at = self.fed
             if names is not None:
-                if self.fed == len(names):
+                if at == len(names):
                     return
-                if names.item(self.fed) != (packet.dts if self.index.by_dts else packet.pts):
-                    if self.fed > self.start:
+                if names.item(at) != (packet.dts if index.by_dts else packet.pts):
+                    if at > start:
                         return
                     continue  # a seek may end some packets early
-            at, self.fed = self.fed, self.fed + 1
+            self.fed = at + 1
             if self.may_skip and is_disposable(self.width, packet):
                 self.disposable.add(at)
-                if (number := self.number_of(at)) < self.wanted:
+                if (number := number_of(at)) < self.wanted:
                     self.skipped.add(number)
                     continue
             yield at, packet

@@ -128,16 +128,16 @@ class VideoFile(Source):
 
     def read_into(self, numbers: Sequence[int], new: NewArray) -> Tensor:
         """Reads frames as ``read`` does, into the array that ``new(shape)`` returns."""
-        frames, wanted = self._numbers(), np.array([int(number) for number in numbers], np.int64)
-        outside = wanted[(wanted < 0) | (wanted >= len(frames))]
-        if len(outside):
-            raise SeqclfError(f"{self.path}: there is no frame {outside[0]}, the frames are 0 to {len(frames) - 1}")
-        if not len(wanted):
+        frames = self._numbers()
+        outside = next((number for number in numbers if not 0 <= number < len(frames)), None)
+        if outside is not None:
+            raise SeqclfError(f"{self.path}: there is no frame {outside}, the frames are 0 to {len(frames) - 1}")
+        if not len(numbers):
             return torch.empty(0, *self.frame_shape, dtype=torch.uint8)
         # out of the pool while in use, so that other threads neither use nor close it
         decoder = _OPEN.pop(self, None) or Decoder(self._place, self._indexed())
         try:
-            out = _decode_in_order(decoder, frames[wanted], new)
+            out = _decode_in_order(decoder, [frames.item(number) for number in numbers], new)
         except BaseException as error:
             decoder.close()
             if isinstance(error, SeqclfError) and decoder.index.by_table:
@@ -186,18 +186,18 @@ class VideoFile(Source):
         return self._frames
 
 
-def _decode_in_order(decoder: Decoder, numbers: Ints, new: NewArray) -> NDArray[np.uint8]:
+def _decode_in_order(decoder: Decoder, numbers: list[int], new: NewArray) -> NDArray[np.uint8]:
     """Decodes frames of a file in ascending order, each once: ``(n, 3, H, W)``."""
-    rows, wanted = np.argsort(numbers, kind="stable").tolist(), numbers.tolist()
-    out = np.empty(0, np.uint8)
-    for before, row in zip([None, *rows], rows, strict=False):
-        if before is not None and wanted[before] == wanted[row]:
-            out[row] = out[before]
+    out, decoded = np.empty(0, np.uint8), -1
+    for row in sorted(range(len(numbers)), key=numbers.__getitem__):
+        if numbers[row] == numbers[decoded] and decoded >= 0:
+            out[row] = out[decoded]
             continue
-        planes = decoder.planes(wanted[row])
-        if before is None:
-            out = new((len(rows), 3, *planes[0].shape))
-        out[row, 0], out[row, 1], out[row, 2] = planes
+        red, green, blue = decoder.planes(numbers[row])
+        if decoded < 0:
+            out = new((len(numbers), 3, *red.shape))
+        out[row, 0], out[row, 1], out[row, 2] = red, green, blue
+        decoded = row
     return out
 
 

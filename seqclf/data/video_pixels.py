@@ -24,21 +24,23 @@ def upright_planes(frame: VideoFrame) -> list[NDArray[np.uint8]]:
     shape = frame.height, frame.width
     if _planes_are_exact(frame.format.name, *shape, int(frame.colorspace), int(frame.color_range)):
         gbr: Any = _convert(frame, "gbrp").planes
-        green, blue, red = gbr
-        planes = [np.ndarray(shape, np.uint8, plane, 0, (plane.line_size, 1)) for plane in (red, green, blue)]
+        green, blue, red = [np.ndarray(shape, np.uint8, plane, 0, (plane.line_size, 1)) for plane in gbr]
     else:
         rgb: Any = _convert(frame, "rgb24").to_ndarray()
-        planes = [rgb[:, :, channel] for channel in range(3)]
-    turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
-    return [np.rot90(plane, turns) for plane in planes] if turns else planes
+        red, green, blue = rgb[:, :, 0], rgb[:, :, 1], rgb[:, :, 2]
+    if frame.rotation and frame.rotation % 90 == 0:
+        return [np.rot90(plane, frame.rotation // 90) for plane in (red, green, blue)]
+    return [red, green, blue]
 
 
 def _convert(frame: VideoFrame, pixels: str) -> VideoFrame:
-    if not hasattr(_KEPT, "reformatter"):
+    try:
+        reformatter = _KEPT.reformatter
+    except AttributeError:
         from av.video.reformatter import VideoReformatter
 
-        _KEPT.reformatter = VideoReformatter()
-    converted: VideoFrame = _KEPT.reformatter.reformat(frame, format=pixels, threads=1)
+        reformatter = _KEPT.reformatter = VideoReformatter()
+    converted: VideoFrame = reformatter.reformat(frame, format=pixels, threads=1)
     return converted
 
 
