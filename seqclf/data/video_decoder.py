@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seqclf.batch import SeqclfError
 from seqclf.data.video_container import (
@@ -19,7 +18,7 @@ from seqclf.data.video_container import (
     until_fault,
 )
 from seqclf.data.video_index import FrameIndex
-from seqclf.data.video_pixels import upright_planes
+from seqclf.data.video_pixels import Plane, upright_planes
 from seqclf.data.video_references import is_disposable, length_bytes
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Decoder:
         self.frames = iter(())
         self.container.close()
 
-    def planes(self, number: int) -> list[NDArray[np.uint8]]:
+    def planes(self, number: int) -> tuple[Plane, Plane, Plane]:
         """Red, green and blue ``(H, W)`` of a frame of the file.
 
         Raises:

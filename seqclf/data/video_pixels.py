@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from threading import local
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,36 +12,40 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from av import VideoFrame
 
+Plane: TypeAlias = NDArray[np.uint8]
+
 _KEPT = local()
 """The reformatter of each thread. Setting up a new one takes about half as long as converting a frame."""
 
 
-def upright_planes(frame: VideoFrame) -> list[NDArray[np.uint8]]:
+def upright_planes(frame: VideoFrame) -> tuple[Plane, Plane, Plane]:
     """Red, green and blue ``(H, W)`` of a frame, rotated by quarter turns as its file says.
 
     They are bit for bit those of FFmpeg's conversion to ``rgb24``.
     """
-    shape = frame.height, frame.width
-    if _planes_are_exact(frame.format.name, *shape, int(frame.colorspace), int(frame.color_range)):
-        gbr: Any = _convert(frame, "gbrp").planes
-        green, blue, red = [np.ndarray(shape, np.uint8, plane, 0, (plane.line_size, 1)) for plane in gbr]
+    shape = height, width = frame.height, frame.width
+    if _planes_are_exact(frame.format.name, height, width, int(frame.colorspace), int(frame.color_range)):
+        g, b, r = _convert(frame, "gbrp").planes
+        red = np.ndarray(shape, np.uint8, r, 0, (r.line_size, 1))
+        green = np.ndarray(shape, np.uint8, g, 0, (g.line_size, 1))
+        blue = np.ndarray(shape, np.uint8, b, 0, (b.line_size, 1))
     else:
-        rgb: Any = _convert(frame, "rgb24").to_ndarray()
+        rgb = _convert(frame, "rgb24").to_ndarray()
         red, green, blue = rgb[:, :, 0], rgb[:, :, 1], rgb[:, :, 2]
     if frame.rotation and frame.rotation % 90 == 0:
-        return [np.rot90(plane, frame.rotation // 90) for plane in (red, green, blue)]
-    return [red, green, blue]
+        turns = frame.rotation // 90
+        return np.rot90(red, turns), np.rot90(green, turns), np.rot90(blue, turns)
+    return red, green, blue
 
 
-def _convert(frame: VideoFrame, pixels: str) -> VideoFrame:
+def _convert(frame: VideoFrame, pixels: str) -> Any:
     try:
         reformatter = _KEPT.reformatter
     except AttributeError:
         from av.video.reformatter import VideoReformatter
 
         reformatter = _KEPT.reformatter = VideoReformatter()
-    converted: VideoFrame = reformatter.reformat(frame, format=pixels, threads=1)
-    return converted
+    return reformatter.reformat(frame, format=pixels, threads=1)
 
 
 @lru_cache(maxsize=256)
