@@ -67,14 +67,16 @@ class Rows:
     def __init__(self, count: int, memory: Memory) -> None:
         self.count, self.memory = count, memory
         self._frames: Tensor | None = None
+        self._rows: Bytes | None = None
         self._lock = Lock()
 
     def take(self, row: int, shape: tuple[int, ...]) -> Bytes:
         """Returns an array for the clip of a row. It is outside the batch if its shape differs from the first one."""
         with self._lock:
-            if self._frames is None:
+            if self._rows is None:
                 self._frames = self.memory.new((self.count, *shape))
-        return self._frames[row].numpy() if self._frames.shape[1:] == shape else np.empty(shape, np.uint8)
+                self._rows = self._frames.numpy()
+        return self._rows[row] if self._rows.shape[1:] == shape else np.empty(shape, np.uint8)
 
     def batch(self, clips: Sequence[Tensor]) -> Tensor:
         """Assembles clips ``(t, *frame_shape)`` into one tensor ``(B, T, *frame_shape)``, padded with zeros at the end.
@@ -82,10 +84,13 @@ class Rows:
         Raises:
             SeqclfError: their frames differ in shape.
         """
-        frames = self._frames
-        if frames is None or [row.data_ptr() for row in frames] != [clip.data_ptr() for clip in clips]:
+        frames, shape, stride = self._frames, clips[0].shape, clips[0].stride()
+        if frames is None or len(clips) < self.count:
             return padded(clips, self.memory)
-        return frames if frames.shape[1:] == clips[0].shape else frames.movedim(-1, 2)
+        start, size = frames.data_ptr(), frames.stride(0)
+        if any(clip.data_ptr() != start + row * size or clip.stride() != stride for row, clip in enumerate(clips)):
+            return padded(clips, self.memory)
+        return frames.as_strided((self.count, *shape), (size, *stride))
 
 
 def padded(clips: Sequence[Tensor], memory: Memory) -> Tensor:

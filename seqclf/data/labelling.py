@@ -50,6 +50,8 @@ def every_frame(labels: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
     """Labels every valid frame with the label of its clip, as in LRCN. Arguments as in ``last_frame``."""
     _expect(labels, 1, "every_frame")
     per_frame = labels[:, None].expand(-1, frames)
+    if lengths is None:
+        return per_frame.contiguous()
     return per_frame.where(valid_frames(lengths, per_frame.shape, labels.device), IGNORE)
 
 

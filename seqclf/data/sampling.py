@@ -34,8 +34,8 @@ def sample_clips(sampling: Sampling, length: int, generator: torch.Generator | N
     clips = sampling(length, generator)
     if not clips or not all(clips):
         raise SeqclfError(f"{name}: the sampling returns {'an empty clip' if clips else 'no clip'} of {length} frames")
-    wrong = next((n for clip in clips for n in clip if not 0 <= n < length), None)
-    if wrong is not None:
+    if any(min(clip) < 0 or max(clip) >= length for clip in clips):
+        wrong = next(n for clip in clips for n in clip if not 0 <= n < length)
         raise SeqclfError(f"{name}: the sampling returns frame {wrong}, but there are frames 0 to {length - 1}")
     return clips
 

@@ -129,15 +129,15 @@ class VideoFile(Source):
     def read_into(self, numbers: Sequence[int], new: NewArray) -> Tensor:
         """Reads frames as ``read`` does, into the array that ``new(shape)`` returns."""
         frames = self._numbers()
-        outside = next((number for number in numbers if not 0 <= number < len(frames)), None)
-        if outside is not None:
-            raise SeqclfError(f"{self.path}: there is no frame {outside}, the frames are 0 to {len(frames) - 1}")
         if not len(numbers):
             return torch.empty(0, *self.frame_shape, dtype=torch.uint8)
+        if min(numbers) < 0 or max(numbers) >= len(frames):
+            outside = next(number for number in numbers if not 0 <= number < len(frames))
+            raise SeqclfError(f"{self.path}: there is no frame {outside}, the frames are 0 to {len(frames) - 1}")
         # out of the pool while in use, so that other threads neither use nor close it
         decoder = _OPEN.pop(self, None) or Decoder(self._place, self._indexed())
         try:
-            out = _decode_in_order(decoder, [frames.item(number) for number in numbers], new)
+            out = _decode_in_order(decoder, frames[list(numbers)].tolist(), new)
         except BaseException as error:
             decoder.close()
             if isinstance(error, SeqclfError) and decoder.index.by_table:

@@ -216,18 +216,13 @@ class Videos:
         Raises:
             SeqclfError: the video can't be read.
         """
-        generator = None
-        if self.training:
-            v = index
-            generator = torch.Generator().manual_seed(mix(key, index))
-            with self._locks[v]:
-                source = self.videos[v].source
-                numbers = sample_clips(self.sampling, len(source), generator, source.path)[0]
-        else:
-            v, numbers = self.clips[index]
-        video = self.videos[v]
+        v, numbers = (index, []) if self.training else self.clips[index]
+        generator = torch.Generator().manual_seed(mix(key, index)) if self.training else None
+        video, source = self.videos[v], self.videos[v].source
         with self._locks[v]:
-            frames = read_frames(video.source, numbers, self.transform, generator, new)
+            if self.training:
+                numbers = sample_clips(self.sampling, len(source), generator, source.path)[0]
+            frames = read_frames(source, numbers, self.transform, generator, new)
             self._note_lost(video)
         if self._first is not None and tuple(frames.shape[1:]) != self._first[1:]:
             raise SeqclfError(
@@ -302,10 +297,12 @@ class Videos:
 
     def _padded_labels(self, labels: Sequence[Tensor | int], frames: Sequence[int]) -> tuple[Tensor, Tensor | None]:
         """The labels of the frames of clips, and the lengths of the clips; None if they are equal."""
-        each, lengths = [torch.as_tensor(one) for one in labels], torch.tensor(frames)
-        together = pad_sequence(each, batch_first=True, padding_value=IGNORE) if self.per_frame else torch.stack(each)
-        full = None if int(lengths.min()) == max(frames) else lengths
-        return frame_labels(self.labelling, together, full, max(frames), self.multi_label), full
+        if self.per_frame:
+            together = pad_sequence([torch.as_tensor(one) for one in labels], batch_first=True, padding_value=IGNORE)
+        else:
+            together = torch.stack([torch.as_tensor(one) for one in labels]) if self.multi_label else torch.tensor(labels)
+        lengths = None if min(frames) == max(frames) else torch.tensor(frames)
+        return frame_labels(self.labelling, together, lengths, max(frames), self.multi_label), lengths
 
     def batch(self, indices: Tensor, key: int = 0) -> Batch:
         """Reads a batch of the samples ``indices`` ``(B,)``; in training, clips are drawn by the key."""
