@@ -299,8 +299,10 @@ class Videos:
         """The labels of the frames of clips, and the lengths of the clips; None if they are equal."""
         if self.per_frame:
             together = pad_sequence([torch.as_tensor(one) for one in labels], batch_first=True, padding_value=IGNORE)
+        elif self.multi_label:
+            together = torch.stack([torch.as_tensor(one) for one in labels])
         else:
-            together = torch.stack([torch.as_tensor(one) for one in labels]) if self.multi_label else torch.tensor(labels)
+            together = torch.tensor(labels)
         lengths = None if min(frames) == max(frames) else torch.tensor(frames)
         return frame_labels(self.labelling, together, lengths, max(frames), self.multi_label), lengths
 
