@@ -156,6 +156,27 @@ def test_clips_are_decoded_into_their_batch(tmp_path):
             assert torch.equal(read.frames, alone.frames)
 
 
+@pytest.mark.parametrize("part", [(slice(2), slice(3)), (slice(2), slice(2)), (slice(None), slice(None))])
+def test_parts_of_decoded_clips_form_a_batch_of_their_own_frames(part):
+    """As a transform that cuts clips without a copy returns them."""
+    rows = Rows(2, Memory())
+    clips = [torch.from_numpy(rows.take(k, (3, 3, 8, 12)))[part[k]] for k in range(2)]
+    for k, clip in enumerate(clips):
+        torch.from_numpy(rows.take(k, (3, 3, 8, 12)))[:] = 9
+        clip[:] = k + 1
+    batch = rows.batch(clips)
+    assert batch.shape[:2] == (2, max(map(len, clips)))
+    for frames, clip in zip(batch, clips, strict=True):
+        assert torch.equal(frames[: len(clip)], clip) and not frames[len(clip) :].any()
+
+
+def test_decoded_clips_of_unequal_frames_are_refused():
+    rows = Rows(2, Memory())
+    clips = [torch.from_numpy(rows.take(k, (3, 3, 8, 12)))[:, :, : 8 - k] for k in range(2)]
+    with pytest.raises(SeqclfError, match=r"frames of shapes \(3, 7, 12\) and \(3, 8, 12\)"):
+        rows.batch(clips)
+
+
 def test_every_sampling_has_defaults():
     data = Videos(some_videos((40,)), dense)
     assert [numbers[0] for _, numbers in data.clips] == [0, 8, 16, 24]

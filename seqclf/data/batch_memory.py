@@ -84,13 +84,15 @@ class Rows:
         Raises:
             SeqclfError: their frames differ in shape.
         """
-        frames, shape, stride = self._frames, clips[0].shape, clips[0].stride()
-        if frames is None or len(clips) < self.count:
+        frames, first = self._frames, clips[0]
+        if frames is None or len(clips) < self.count or first.dtype != frames.dtype:
             return padded(clips, self.memory)
+        layout = first.shape, first.stride(), first.dtype  # a transform may return a part of the row, or a view of it
         start, size = frames.data_ptr(), frames.stride(0)
-        if any(clip.data_ptr() != start + row * size or clip.stride() != stride for row, clip in enumerate(clips)):
-            return padded(clips, self.memory)
-        return frames.as_strided((self.count, *shape), (size, *stride))
+        for row, clip in enumerate(clips):
+            if clip.data_ptr() != start + row * size or (clip.shape, clip.stride(), clip.dtype) != layout:
+                return padded(clips, self.memory)
+        return frames.as_strided((self.count, *first.shape), (size, *first.stride()))
 
 
 def padded(clips: Sequence[Tensor], memory: Memory) -> Tensor:
