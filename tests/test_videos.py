@@ -156,6 +156,14 @@ def test_clips_are_decoded_into_their_batch(tmp_path):
             assert torch.equal(read.frames, alone.frames)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_without_clips_is_left_out(tmp_path, workers):
+    videos = [Video("", open_video(write_video(tmp_path / "a.mp4", noise(9, 3, 8, 12))), 0)]
+    data = Videos(videos, partial(window, frames=3), workers=workers)
+    found = list(batches(data, [(torch.arange(0), 5), (torch.arange(1), 6)]))
+    assert [len(batch.frames) for batch in found] == [1]
+
+
 @pytest.mark.parametrize("part", [(slice(2), slice(3)), (slice(2), slice(2)), (slice(None), slice(None))])
 def test_parts_of_decoded_clips_form_a_batch_of_their_own_frames(part):
     """As a transform that cuts clips without a copy returns them."""

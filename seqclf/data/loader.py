@@ -69,6 +69,8 @@ class _Clips:
         self.rows = Rows(len(indices), memory)
         self.samples: dict[int, Sample | BaseException | None] = {}  # by row
         self.batch: Future[Batch | None] = Future()
+        if not indices:
+            self.batch.set_result(None)
         self._lock = Lock()
 
     def read(self, row: int) -> None:
