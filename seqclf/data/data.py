@@ -59,28 +59,28 @@ class Data:
         check_decision(self.decision)
         self.source = str(self.source)
         if not isinstance(self.classes, Iterable) or isinstance(self.classes, Set):
-            raise SeqclfError(f"{self.source}: classes={self.classes!r}: expected a list with the name of each class")
+            raise SeqclfError(f"{self.name}: classes={self.classes!r}: expected a list with the name of each class")
         self.classes = [str(name) for name in self.classes]
         if not self.classes:
-            raise SeqclfError(f"{self.source}: classes= is empty")
+            raise SeqclfError(f"{self.name}: classes= is empty")
         twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
         if twice is not None:
-            raise SeqclfError(f"{self.source}: class {twice!r} is named twice")
+            raise SeqclfError(f"{self.name}: class {twice!r} is named twice")
         for name, part in (("train", self.train), ("test", self.test), ("validation", self.validation)):
             if not isinstance(part, Clips | Videos) and not (part is None and name == "validation"):
-                raise SeqclfError(f"{self.source}: {name}= is a {type(part).__name__}, expected Clips or Videos")
+                raise SeqclfError(f"{self.name}: {name}= is a {type(part).__name__}, expected Clips or Videos")
         for name, clips in self.parts().items():
             notes = getattr(clips, "notes", [])
             note = f" ({name}: {', '.join(notes)})" if notes else ""
             self.source += note if note not in self.source else ""
-            clips.check_labels(len(self.classes), f"{self.source}, {name} part")
+            clips.check_labels(len(self.classes), f"{self.name}, {name} part")
             if clips.multi_label != self.multi_label:
-                raise SeqclfError(f"{self.source}: multi_label differs between the train and the {name} part")
-            _check_scale(self.train, clips, name, self.source)
+                raise SeqclfError(f"{self.name}: multi_label differs between the train and the {name} part")
+            _check_scale(self.train, clips, name, self.name)
         self._check_background()
         same, near = leaks(self.parts())
         if same and not self.allow_shared:
-            raise SeqclfError(f"{self.source}: {same[0]}")
+            raise SeqclfError(f"{self.name}: {same[0]}")
         for note in [*(one.partition(": ")[0] for one in same), *near]:
             if note not in (self.warning or ""):
                 self.warning = f"{self.warning}; {note}" if self.warning else note
@@ -89,17 +89,22 @@ class Data:
         if self.background is None:
             return
         if self.multi_label:
-            raise SeqclfError(f"{self.source}: background= is for one class per frame, not for multi-label data")
+            raise SeqclfError(f"{self.name}: background= is for one class per frame, not for multi-label data")
         wrong = [k for k in self.background if k not in range(self.num_classes)]
         if wrong:
             raise SeqclfError(
-                f"{self.source}: background={wrong[0]}: expected class indices, 0 to {self.num_classes - 1}"
+                f"{self.name}: background={wrong[0]}: expected class indices, 0 to {self.num_classes - 1}"
             )
         for name, clips in self.parts().items():
             if name != "train" and not clips.per_frame:
                 raise SeqclfError(
-                    f"{self.source}: background= needs labels per frame, but the {name} part has one per clip"
+                    f"{self.name}: background= needs labels per frame, but the {name} part has one per clip"
                 )
+
+    @property
+    def name(self) -> str:
+        """The source without its details in parentheses, for errors."""
+        return self.source.partition(" (")[0]
 
     @property
     def num_classes(self) -> int:
@@ -145,7 +150,7 @@ class Data:
         for name, clips in self.parts().items():
             if clips.frame_shape != self.train.frame_shape:
                 raise SeqclfError(
-                    f"{self.source}: train clips have frames of shape {self.train.frame_shape}, but {name} clips have "
+                    f"{self.name}: train clips have frames of shape {self.train.frame_shape}, but {name} clips have "
                     f"{clips.frame_shape}: {one_shape(clips.frame_shape, isinstance(clips, Clips))}"
                 )
         return {

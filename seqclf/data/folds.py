@@ -41,7 +41,7 @@ def fold(
     """
     whole = data if isinstance(data, Data) else data()
     clips = _joined(whole) if pool else whole.train
-    assigned, names = assign_folds(clips, folds, seed, whole.background or (), whole.source)
+    assigned, names = assign_folds(clips, folds, seed, whole.background or ())
     rest = [i for i, at in enumerate(assigned) if at != number]
     tested = [i for i, at in enumerate(assigned) if at == number]
     return replace(
@@ -56,7 +56,7 @@ def fold(
 
 
 def assign_folds(
-    clips: Clips | Videos, folds: int | None, seed: int, background: Sequence[int] = (), name: str = "the data"
+    clips: Clips | Videos, folds: int | None, seed: int, background: Sequence[int] = ()
 ) -> tuple[list[int], list[str]]:
     """Assigns each clip to a fold: whole groups, or else the clips of each class evenly.
 
@@ -65,7 +65,6 @@ def assign_folds(
         folds: the number of folds; None for one per group.
         seed: the seed of the assignment.
         background: the classes that do not count as the class of a clip with labels per frame, if it has others.
-        name: of the data, for errors.
 
     Returns:
         the number of the fold of each clip, and the names of the folds: their groups, or their numbers.
@@ -77,7 +76,7 @@ def assign_folds(
     if folds is None:
         if groups is None:
             raise SeqclfError(
-                f"{name}: leave-one-group-out needs a group for each clip: a column group in the list, or "
+                "leave-one-group-out needs a group for each clip: a column group in the list, or "
                 "groups= of Clips or Videos"
             )
         folds = len(set(groups))
@@ -86,16 +85,16 @@ def assign_folds(
         where = _balanced(groups, folds, seed)
     most, units = (count, "clips") if groups is None else (len(set(groups)), "groups")
     if groups is not None and most < 2:
-        raise SeqclfError(f"{name}: all clips belong to group {groups[0]!r}, but folds need at least two groups")
+        raise SeqclfError(f"all clips belong to group {groups[0]!r}, but folds need at least two groups")
     if not 2 <= folds <= most:
-        raise SeqclfError(f"{name}: folds={folds}: expected 2 or more, and at most the number of {units} ({most:,})")
+        raise SeqclfError(f"folds={folds}: expected 2 or more, and at most the number of {units} ({most:,})")
     if groups is not None:
         named = [", ".join(sorted(group for group in where if where[group] == at)) for at in range(folds)]
         return [where[group] for group in groups], named
     classes = class_of_clips(clips, background)
     if count // folds < len(set(classes)):
         raise SeqclfError(
-            f"{name}: folds={folds}: of {count:,} clips, a fold would have fewer clips than there are classes "
+            f"folds={folds}: of {count:,} clips, a fold would have fewer clips than there are classes "
             f"({len(set(classes)):,}); use at most {count // len(set(classes))}"
         )
     assigned = [0] * count
@@ -125,7 +124,7 @@ def _joined(data: Data) -> Clips | Videos:
     """
     parts, train = list(data.parts().values()), data.train
     if len({part.groups is None for part in parts}) > 1:
-        raise SeqclfError(f"{data.source}: to pool its parts, all of them need groups, or none")
+        raise SeqclfError(f"{data.name}: to pool its parts, all of them need groups, or none")
     groups = None if train.groups is None else [name for part in parts for name in part.groups or ()]
     if isinstance(train, Clips) and all(isinstance(part, Clips) for part in parts):
         return _joined_clips([part for part in parts if isinstance(part, Clips)], groups)
@@ -133,7 +132,7 @@ def _joined(data: Data) -> Clips | Videos:
         videos = [video for part in parts if isinstance(part, Videos) for video in part.videos]
         read = (train.sampling, train.transform, train.training, train.labelling, train.workers, train.on_error)
         return Videos(videos, *read, train.device, train.multi_label, groups)
-    raise SeqclfError(f"{data.source}: to pool its parts, all of them must be Clips, or all Videos")
+    raise SeqclfError(f"{data.name}: to pool its parts, all of them must be Clips, or all Videos")
 
 
 def _joined_clips(parts: Sequence[Clips], groups: list[str] | None) -> Clips:
