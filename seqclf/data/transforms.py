@@ -69,7 +69,7 @@ def apply_transform(transform: Transform, frames: Tensor, generator: torch.Gener
     return changed
 
 
-def _clipwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def clipwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Decorator that applies a transform of one clip to each clip of a batch, with separate random parameters."""
 
     @wraps(function)
@@ -93,7 +93,7 @@ def in_turn(frames: Tensor, generator: torch.Generator | None, steps: Sequence[T
     return frames
 
 
-@_clipwise
+@clipwise
 def resize(frames: Tensor, generator: torch.Generator | None, size: Size, antialias: bool = True) -> Tensor:
     """Scales frames bilinearly.
 
@@ -101,7 +101,7 @@ def resize(frames: Tensor, generator: torch.Generator | None, size: Size, antial
         size: ``(height, width)``, or the length of the shorter side; the aspect ratio is then kept.
         antialias: as in ``torchvision.transforms.v2.functional.resize``.
     """
-    H, W = _picture(frames, "resize")
+    H, W = picture_size(frames, "resize")
     if isinstance(size, int):
         height, width = (size, max(size, round(W * size / H))) if H <= W else (max(size, round(H * size / W)), size)
     else:
@@ -114,7 +114,7 @@ def resize(frames: Tensor, generator: torch.Generator | None, size: Size, antial
     return tv.resize(frames, [height, width], antialias=antialias)
 
 
-@_clipwise
+@clipwise
 def random_crop(frames: Tensor, generator: torch.Generator | None, size: Size) -> Tensor:
     """Crops at a random position; in evaluation at the center."""
     if generator is None:
@@ -123,14 +123,14 @@ def random_crop(frames: Tensor, generator: torch.Generator | None, size: Size) -
     return _crop(frames, _draw(H - h + 1, generator), _draw(W - w + 1, generator), h, w)
 
 
-@_clipwise
+@clipwise
 def center_crop(frames: Tensor, generator: torch.Generator | None, size: Size) -> Tensor:
     """Crops the center. An odd margin is rounded down at the top and at the left, as in Caffe."""
     H, W, h, w = _crop_sizes(frames, size, "center_crop")
     return _crop(frames, (H - h) // 2, (W - w) // 2, h, w)
 
 
-@_clipwise
+@clipwise
 def corner_crop(frames: Tensor, generator: torch.Generator | None, size: Size) -> Tensor:
     """Crops one of the four corners or the center (TSN); in evaluation the center."""
     H, W, h, w = _crop_sizes(frames, size, "corner_crop")
@@ -153,7 +153,7 @@ def ten_crops(clip: Tensor, size: Size, negate_x: bool = False) -> Tensor:
     return torch.cat([crops, mirror(crops, negate_x)])
 
 
-@_clipwise
+@clipwise
 def flip(frames: Tensor, generator: torch.Generator | None, p: float = 0.5, negate_x: bool = False) -> Tensor:
     """Mirrors a clip left to right with probability ``p``, in evaluation never. ``negate_x``: see ``mirror``."""
     if not 0 <= p <= 1:
@@ -177,7 +177,7 @@ def mirror(clip: Tensor, negate_x: bool = False) -> Tensor:
     return clip
 
 
-@_clipwise
+@clipwise
 def colour(
     frames: Tensor,
     generator: torch.Generator | None,
@@ -193,7 +193,7 @@ def colour(
     for name, amount in amounts.items():
         if not 0 <= amount <= 1:
             raise SeqclfError(f"colour: {name}={amount}, expected a number from 0 to 1")
-    _picture(frames, "colour")
+    picture_size(frames, "colour")
     if frames.shape[1] not in (1, 3):
         raise SeqclfError(f"colour: frames have {frames.shape[1]} channels, expected 3 (RGB) or 1")
     if generator is None:
@@ -207,7 +207,7 @@ def colour(
     return frames
 
 
-@_clipwise
+@clipwise
 def lrcn_crop(
     frames: Tensor, generator: torch.Generator | None, size: int = 227, faithful: bool = False, negate_x: bool = False
 ) -> Tensor:
@@ -224,7 +224,7 @@ def lrcn_crop(
 
     LRCN also did this to its test batches during training. Here evaluation always takes the center.
     """
-    H, W = _picture(frames, "lrcn_crop")
+    H, W = picture_size(frames, "lrcn_crop")
     height, width = LRCN_FRAME
     if min(H - height, W - width) < 0 or not faithful:
         frames = resize(frames, generator, size=LRCN_FRAME, antialias=not faithful)
@@ -269,7 +269,7 @@ def _crop(clip: Tensor, top: int, left: int, h: int, w: int) -> Tensor:
     return clip[..., top : top + h, left : left + w]
 
 
-def _picture(clip: Tensor, step: str) -> tuple[int, int]:
+def picture_size(clip: Tensor, step: str) -> tuple[int, int]:
     """The height and width of a clip's frames."""
     if clip.dim() != 4:
         raise SeqclfError(f"{step}: expected a clip of pictures (T, C, H, W), not {tuple(clip.shape)}")
@@ -283,7 +283,7 @@ def _positive(height: int, width: int, step: str) -> None:
 
 def _crop_sizes(clip: Tensor, size: Size, step: str) -> tuple[int, int, int, int]:
     """(H, W) of the frames and (h, w) of the crop, which must fit."""
-    H, W = _picture(clip, step)
+    H, W = picture_size(clip, step)
     h, w = (size, size) if isinstance(size, int) else size
     _positive(h, w, step)
     if h > H or w > W:

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.transforms import framewise
+from seqclf.data.transforms import clipwise, picture_size
 
 
-@framewise
+@clipwise
 def warp(
     frames: Tensor,
     generator: torch.Generator | None,
@@ -41,8 +41,7 @@ def warp(
     Raises:
         SeqclfError: the frames are no pictures, or an argument is out of range.
     """
-    if frames.dim() not in (4, 5):
-        raise SeqclfError(f"warp: expected a clip of pictures (T, C, H, W), not {tuple(frames.shape)}")
+    H, W = picture_size(frames, "warp")
     if not 0 <= p <= 1 or affine < 0 or pixels < 0 or points < 2:
         raise SeqclfError(
             f"warp: p={p}, affine={affine}, pixels={pixels}, points={points}: p must be from 0 to 1, affine and pixels "
@@ -50,9 +49,6 @@ def warp(
         )
     if generator is None:
         return frames
-    if frames.dim() == 5:
-        return torch.stack([warp(clip, generator, p, affine, pixels, points) for clip in frames])
-    T, C, H, W = frames.shape
     drawn = torch.rand((), generator=generator, device=generator.device)
     matrix = affine * torch.randn(1, 2, 2, generator=generator, device=generator.device)
     at_points = pixels * torch.randn(1, 2, points, points, generator=generator, device=generator.device)
@@ -62,7 +58,7 @@ def warp(
     places = F.affine_grid(identity + F.pad(matrix, (0, 1)), [1, 1, H, W], align_corners=False)
     moved = F.interpolate(at_points, size=(H, W), mode="bicubic", align_corners=True).movedim(1, -1)
     places = places + moved * (2 / torch.tensor([W, H], device=generator.device))  # the picture spans -1 to 1
-    planes = frames.reshape(1, T * C, H, W).to(torch.float32)  # one warp for all frames
+    planes = frames.reshape(1, -1, H, W).to(torch.float32)  # one warp for all frames
     read = F.grid_sample(planes, places.to(frames.device), padding_mode="reflection", align_corners=False)
     if not frames.is_floating_point():
         read = read.round_()
