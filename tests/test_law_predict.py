@@ -603,6 +603,9 @@ def test_data_that_changed_since_training_is_warned_of(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluate(tmp_path / "run", device="cpu", experiment=experiment, data=data())
+    byte = Clips(np.zeros((8, 4, 3), np.uint8), np.arange(8) % 2)
+    with pytest.raises(SeqclfError, match=r"bytes: .*uint8.*float32"):
+        evaluate(tmp_path / "run", device="cpu", experiment=experiment, data=Data(byte, byte, ["a", "b"], "bytes"))
 
 
 @pytest.mark.parametrize("clips", [[[0, 99]], [[-1]], [], [[]]])

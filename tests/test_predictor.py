@@ -12,6 +12,7 @@ from torch import nn
 
 from seqclf import GRU, IGNORE, LSTM, RNN, FrameSequenceClassifier, Identity, Normalize, SeqclfError
 from seqclf.data.frame_folder import FrameFolder
+from seqclf.data.input_spec import InputSpec
 from seqclf.data.transforms import mirror, ten_crops
 from seqclf.prediction import Prediction, Predictor, fuse
 from seqclf.prediction.fit import Fit
@@ -249,6 +250,20 @@ def test_a_stream_refuses_a_wrong_frame_and_continues():
 def test_uint8_frames_that_became_floats_give_a_warning():
     with pytest.warns(UserWarning, match="uint8"):
         make_predictor()(noise(4, 3, 8, 10).float())
+
+
+def test_frames_must_have_the_scale_on_which_the_run_was_trained():
+    predictor, frames = make_predictor(shape=(3,)), noise(4, 3)
+    predictor.spec = InputSpec((3,), tuple("abc"), "last", dtype="float32")
+    for integers in (frames, frames.long()):
+        with pytest.raises(SeqclfError, match=r"the clip: .*float32"):
+            predictor(integers)
+    with pytest.raises(SeqclfError, match=r"the frame: .*float32"):
+        predictor.stream()(frames[0])
+    predictor.spec = InputSpec((3,), tuple("abc"), "last", dtype="uint8")
+    with pytest.warns(UserWarning, match="uint8"):
+        predictor(frames.float())
+    close(predictor(frames).probabilities, predictor(frames / 255).probabilities)
 
 
 @pytest.mark.parametrize("temporal", [*TEMPORALS, Reversed], ids=lambda t: getattr(t, "func", t).__name__)

@@ -72,7 +72,8 @@ class BatchPredictor:
         ``frame[..., ::-1].transpose(2, 0, 1)``.
 
         Args:
-            frames: ``(T, *frame_shape)``, uint8 or float from 0 to 1; T is 1 or more.
+            frames: ``(T, *frame_shape)``; T is 1 or more. A model that was trained on uint8 frames takes uint8, or
+                floats from 0 to 1. A model that was trained on floats takes floats on the same scale.
 
         Raises:
             SeqclfError: the frames do not have the shape of the model's input, are not numbers, or are not finite.
@@ -126,15 +127,17 @@ class BatchPredictor:
             raise wrong_shape(tuple(clip.shape[1:]), shape, name)
         if not len(clip):
             raise SeqclfError(f"{name}: has no frames")
-        check_values(clip, name)
+        if self.spec is not None and self.spec.dtype == "float32" and not clip.is_floating_point():
+            raise SeqclfError(f"{name}: holds integers, but the model was trained on float32: convert them to float32")
+        self.check_values(clip, name)
         return clip
 
-
-def check_values(clip: Tensor, name: str) -> None:
-    """Raises SeqclfError if a value of float frames ``(T, ...)`` is not finite; warns of pictures on another scale."""
-    if not clip.is_floating_point():
-        return
-    if not math.isfinite(clip.sum().item()) and not clip.isfinite().all():  # the sum is the quick check
-        raise SeqclfError(f"{name}: holds values that are not finite (NaN or infinite)")
-    if clip.dim() == 4 and clip.amax() > 1 and (clip == clip.round()).all():
-        warn(f"{name}: float frames are expected to be from 0 to 1, these look like uint8", stacklevel=4)
+    def check_values(self, clip: Tensor, name: str) -> None:
+        """Checks the values of float frames ``(T, ...)``: raises if one is not finite, and warns of another scale."""
+        if not clip.is_floating_point():
+            return
+        if not math.isfinite(clip.sum().item()) and not clip.isfinite().all():  # the sum is the quick check
+            raise SeqclfError(f"{name}: holds values that are not finite (NaN or infinite)")
+        from_0_to_1 = clip.dim() == 4 if self.spec is None else self.spec.dtype == "uint8"
+        if from_0_to_1 and clip.amax() > 1 and (clip == clip.round()).all():
+            warn(f"{name}: float frames are expected to be from 0 to 1, these look like uint8", stacklevel=4)

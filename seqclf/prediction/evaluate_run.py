@@ -159,15 +159,18 @@ def part_of(data: Data, part: str, spec: InputSpec, run: str | Path) -> Clips | 
     """A part of the data.
 
     Raises:
-        SeqclfError: there is none, or the classes are not the run's.
+        SeqclfError: there is none, or the classes or the dtype of the frames are not the run's.
     """
     clips = data.parts().get(part)
     if clips is None:
-        raise SeqclfError(f"the data of this run has no {part} part (validation= makes one)")
+        raise SeqclfError(f"the data of this run has no {part} part, only {' and '.join(data.parts())}")
     if tuple(data.classes) != spec.classes:
         raise SeqclfError(f"{data.source}: has the classes {_few(data.classes)}, but {run} has {_few(spec.classes)}")
     if data.multi_label != spec.multi_label:
         raise SeqclfError(f"{data.source}: has multi_label={data.multi_label}, but {run} has {spec.multi_label}")
+    dtype = str(clips.frames.dtype).removeprefix("torch.") if isinstance(clips, Clips) else spec.dtype
+    if spec.dtype not in (None, dtype):
+        raise SeqclfError(f"{data.source}: has frames of {dtype}, but {run} was trained on {spec.dtype}")
     return clips
 
 

@@ -9,7 +9,7 @@ from seqclf.evaluation.evaluator import autocast
 from seqclf.evaluation.multi_label import probabilities_of
 from seqclf.models import State, require_streaming
 from seqclf.models.frame_step import Step, frame_step
-from seqclf.prediction.batch import BatchPredictor, check_values
+from seqclf.prediction.batch import BatchPredictor
 from seqclf.prediction.frames import Frames, to_tensor
 
 
@@ -43,7 +43,7 @@ class Stream:
         predictor, frame = self.predictor, to_tensor(frame)
         frames, kind = frame[None], (frame.shape, frame.dtype)
         known = kind == self._kind
-        (check_values if known else predictor.check)(frames, "the frame")
+        (predictor.check_values if known else predictor.check)(frames, "the frame")
         frames = frames.to(predictor.device)
         with torch.inference_mode(), autocast(predictor.device, predictor.precision):
             if known and self._step is not None:

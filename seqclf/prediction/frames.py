@@ -12,7 +12,7 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 
 Frames = Tensor | np.ndarray[Any, Any] | list[Any] | tuple[Any, ...]
-"""Raw frames: an array, a tensor or a list of them, uint8 or float from 0 to 1, RGB with channels first."""
+"""Raw frames: an array, a tensor or a list of them; pictures are RGB with channels first."""
 
 
 class FramesInMemory:

@@ -20,6 +20,7 @@ from seqclf.models.timm_encoder import TimmEncoder
 from seqclf.prediction.predictor import Predictor
 from seqclf.runs.checkpoint import load_weights
 from seqclf.runs.folder import RunFolder
+from seqclf.runtime.devices import pick_device
 from seqclf.runtime.random import seeded
 
 
@@ -81,7 +82,7 @@ def load(
     return Predictor(
         model,
         spec.classes,
-        device,
+        pick_device(str(device)),
         spec.decision,
         spec,
         RunFolder(run).sources,

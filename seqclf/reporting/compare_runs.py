@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqclf.batch import SeqclfError
+from seqclf.data.paths import as_list
 from seqclf.reporting.comparison import (
     Row,
     Run,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> list[Row]:
+def compare(runs: str | Path | Sequence[str | Path], out: str | Path | None = None) -> list[Row]:
     """Compares runs: the settings that differ, their metrics, and mean and standard deviation over seeds.
 
     Args:
@@ -48,7 +49,7 @@ def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> list[R
     """
     if not runs:
         raise SeqclfError("there are no runs to compare")
-    paths = list(dict.fromkeys(Path(run).resolve() for run in runs))
+    paths = list(dict.fromkeys(Path(run).resolve() for run in as_list(runs)))
     read = [read_run(path, name) for path, name in zip(paths, _names(paths), strict=True)]
     rows = comparison_rows(read)
     if out is not None:

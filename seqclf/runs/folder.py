@@ -228,7 +228,7 @@ class RunFolder:
             return path, content, damaged
         if which == "best" and content["best"] is None:
             raise SeqclfError(f"{self.path} has no best checkpoint, because no validation metric chose one")
-        step = str(content["best"]["step"]) if which == "best" else which
+        step = str(content["best"]["step"]) if which == "best" else str(which)
         steps = {str(step_of(path)): path for path in self.list_checkpoints()}
         if step not in steps:
             raise SeqclfError(f"{self.path} has no checkpoint {which}: expected best, newest, or {', '.join(steps)}")
