@@ -71,8 +71,12 @@ def find_videos(paths: Iterable[str | Path]) -> list[Path]:
         SeqclfError: a path does not exist or is a single picture; a folder has no video, or both pictures and videos.
     """
     found: dict[Path, None] = {}
-    for path in map(Path, paths):
-        path = path.expanduser()
+    for given in paths:
+        if not isinstance(given, str | Path):
+            raise SeqclfError(
+                f"expected paths, not {type(given).__name__}: seqclf.load(run) classifies frames in memory"
+            )
+        path = Path(given).expanduser()
         if path.is_dir():
             inside = _inside(path, ())
             if not inside:

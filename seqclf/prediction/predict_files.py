@@ -100,8 +100,6 @@ def predict(
         SeqclfError: a run can't be loaded; runs do not fit; an argument is wrong; there are no files, or none could be
             predicted and no ``progress`` reports why. Errors of single files are in ``failed``.
     """
-    if not all(isinstance(path, str | Path) for path in as_list(paths)):
-        raise SeqclfError("paths: expected files and folders (seqclf.load(run) classifies frames in memory)")
     how: dict[str, Any] = {"decision": decision, "sampling": sampling, "transform": transform, "resize": resize}
     how |= {"crop": crop, "crops": crops, "fps": fps, "video_stream": video_stream, "threshold": threshold}
     runs = FusedRuns.load(as_list(run), weights, roots, checkpoint, device, experiment, **how)
