@@ -17,7 +17,7 @@ from seqclf.data import Video, Videos, batches, mix, open_video, sample_order
 from seqclf.data.batch_memory import Memory, Rows
 from seqclf.data.digit_videos import make_moving_digits
 from seqclf.data.labelling import every_frame, last_frame
-from seqclf.data.sampling import dense, uniform, whole, window
+from seqclf.data.sampling import dense, sample_clips, uniform, whole, window
 from seqclf.data.transforms import colour, flip, in_turn, random_crop, resize
 from seqclf.evaluation.evaluator import evaluate
 from seqclf.prediction.fit import Fit
@@ -154,6 +154,15 @@ def test_clips_are_decoded_into_their_batch(tmp_path):
         assert (batch.data_ptr() == placed[0].data_ptr()) == (layout != "mixed")
         for read, alone in zip(batches(data, [(torch.arange(2), 5)]), [data.batch(torch.arange(2), 5)], strict=True):
             assert torch.equal(read.frames, alone.frames)
+
+
+def test_a_sampling_returns_lists_of_whole_numbers():
+    arrays = sample_clips(lambda length, generator: np.array([[0, 2]]), 3, None, "a.mp4")
+    tensors = sample_clips(lambda length, generator: [torch.tensor([0, 2])], 3, None, "a.mp4")
+    assert arrays == tensors == [[0, 2]] and {type(n) for clip in (*arrays, *tensors) for n in clip} == {int}
+    for wrong in ([0, 1], [[0.0, 1.0]], None, [["0"]], np.zeros((1, 2))):
+        with pytest.raises(SeqclfError, match=r"a\.mp4: the sampling returns .*expected a list of clips"):
+            sample_clips(lambda length, generator, wrong=wrong: wrong, 3, None, "a.mp4")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

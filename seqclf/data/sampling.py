@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from operator import index
 
 import torch
 
@@ -29,9 +30,16 @@ def sample_clips(sampling: Sampling, length: int, generator: torch.Generator | N
         name: the name of the video, for errors.
 
     Raises:
-        SeqclfError: the sampling returns no clip, an empty clip or a number that is no frame.
+        SeqclfError: the sampling does not return lists of whole numbers, or no clip, an empty clip or a number that is
+            no frame.
     """
-    clips = sampling(length, generator)
+    found = sampling(length, generator)
+    try:
+        clips = [list(map(index, clip)) for clip in found]  # of NumPy and PyTorch too
+    except TypeError:
+        raise SeqclfError(
+            f"{name}: the sampling returns {str(found)[:80]}: expected a list of clips, each a list of frame numbers"
+        ) from None
     if not clips or not all(clips):
         raise SeqclfError(f"{name}: the sampling returns {'an empty clip' if clips else 'no clip'} of {length} frames")
     if any(min(clip) < 0 or max(clip) >= length for clip in clips):
