@@ -139,13 +139,13 @@ def test_frozen_layers_get_no_gradients_and_leave_those_of_the_others(monkeypatc
 
 def test_other_dtypes_and_traced_graphs_use_operators(monkeypatch):
     monkeypatch.setenv("SEQCLF_FUSED", "1")
-    assert fused_lstm.runs(torch.zeros(1))
-    assert not fused_lstm.runs(torch.zeros(1, dtype=torch.float64))
-    assert not fused_lstm.runs(torch.zeros(1, device="meta"))
+    assert fused_lstm.runs(torch.zeros(1), [torch.zeros(1)])
+    for other in (torch.zeros(1, dtype=torch.float64), torch.zeros(1, device="meta")):
+        assert not fused_lstm.runs(other, [torch.zeros(1)]) and not fused_lstm.runs(torch.zeros(1), [other])
 
     class Runs(nn.Module):
         def forward(self, x):
-            return x + fused_lstm.runs(x)
+            return x + fused_lstm.runs(x, [])
 
     program = torch.export.export(Runs(), (torch.zeros(1),), strict=False)
     assert program.module()(torch.zeros(1)) == 0

@@ -18,6 +18,7 @@ from temporal_models import (
 )
 from torch import Tensor, nn
 
+from seqclf import GRU, LSTM, RNN, SeqclfError
 from seqclf.benchmark.ragged import overhead
 from seqclf.models.cpu_lstm import lstm_layer
 from seqclf.models.padded_lstm import SpreadSteps, padded_lstm, steps_win_on_gpu
@@ -202,3 +203,21 @@ def test_on_a_gpu_packing_wins_where_all_sequences_are_short_or_layers_are_wide(
     assert steps_win_on_gpu(100, counts, None)
     assert not steps_win_on_gpu(512, counts, seldom)
     assert not steps_win_on_gpu(512, counts, None)
+
+
+@pytest.mark.parametrize("model", [LSTM, GRU, RNN])
+@pytest.mark.parametrize("lengths", [None, torch.tensor([20, 7])], ids=["whole", "padded"])
+def test_features_weights_and_state_need_one_dtype_and_device(model, lengths):
+    x, net = torch.randn(2, 20, 3), model(3, 4, layers=2)
+    _, state = net(x, lengths=lengths)
+    parts = state if isinstance(state, tuple) else (state,)
+    for kind in ("float64", "bfloat16"):
+        dtype = getattr(torch, kind)
+        with pytest.raises(SeqclfError, match=f"features are torch.{kind} .*weights torch.float32"):
+            net(x.to(dtype), lengths=lengths)
+        with pytest.raises(SeqclfError, match=f"features are torch.float32 .*weights torch.{kind}"):
+            model(3, 4, layers=2).to(dtype)(x, lengths=lengths)
+        for wrong in (dtype, "meta"):
+            other = tuple(part.to(wrong) for part in parts)
+            with pytest.raises(SeqclfError, match=f"the state must be torch.float32 on the CPU, not .*{wrong}"):
+                net(x, state=other if isinstance(state, tuple) else other[0], lengths=lengths)

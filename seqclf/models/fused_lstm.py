@@ -35,9 +35,11 @@ _ENOUGH = 1e6
 """The number of multiplications per thread: below it, starting another thread takes longer than it saves."""
 
 
-def runs(x: Tensor) -> bool:
-    """Whether ``lstm_layers`` can run on these features: float32 on the CPU, numba available, no graph being traced."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling() and available()
+def runs(x: Tensor, weights: Sequence[Tensor]) -> bool:
+    """Whether ``lstm_layers`` can run: float32 on the CPU, numba available, no graph being traced."""
+    if torch.compiler.is_compiling() or not available():
+        return False
+    return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, *weights))
 
 
 def wins(steps: int, rows: int) -> bool:

@@ -114,7 +114,7 @@ def run_layers(
     if state is not None and is_first is not None:
         state = tuple(h.masked_fill(is_first[:, 0, None], 0) for h in state)
     whole = resets is None and min(counts) == T
-    fused = mode == "LSTM" and _fused(features, layers.weights[1], whole)
+    fused = mode == "LSTM" and _fused(features, layers.weights, whole)
     padded = None if fused or whole else _as_steps(layers, features, counts, resets)
     if fused or not (whole or padded):
         segments = whole_segments(len(counts), T) if whole else find_segments(counts, T, resets, features.device)
@@ -199,7 +199,7 @@ def _kernel(
 ) -> tuple[Tensor, Memory]:
     """Layers without dropout on a whole batch ``(T, B, D)`` or packed frames ``(N, D)``, by the fastest kernel."""
     cpu = x.device.type == "cpu"
-    if mode == "LSTM" and segments is not None and fused_lstm.runs(x):
+    if mode == "LSTM" and segments is not None and fused_lstm.runs(x, weights):
         return fused_lstm.lstm_layers(x, segments, weights, state, packed=True)
     if mode == "LSTM" and cpu and (segments is not None or _operators_win(x.shape[1], x.shape[2], weights[1])):
         return _cpu_lstm(x, weights, state, segments)
@@ -245,10 +245,12 @@ def one_frame(
     return x, tuple(map(torch.stack, zip(*finals, strict=True))) if pairs else (torch.stack(finals),)
 
 
-def _fused(features: Tensor, w_hh: Tensor, whole: bool) -> bool:
+def _fused(features: Tensor, weights: Sequence[Tensor], whole: bool) -> bool:
     """Whether ``fused_lstm`` can run a batch, and is faster than oneDNN if the batch is ``whole``."""
     B, T, D = features.shape
-    return fused_lstm.runs(features) and (not whole or fused_lstm.wins(T, B) or _operators_win(B, D, w_hh))
+    return fused_lstm.runs(features, weights) and (
+        not whole or fused_lstm.wins(T, B) or _operators_win(B, D, weights[1])
+    )
 
 
 def _operators_win(rows: int, D: int, w_hh: Tensor) -> bool:

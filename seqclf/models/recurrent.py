@@ -126,6 +126,12 @@ class _Recurrent(nn.RNNBase):
 
     def _check(self, features: Tensor, is_first: Tensor | None, state: State, lengths: Tensor | None) -> None:
         check_features(self, features, self.in_features, is_first, lengths)
+        weight: Tensor = self._flat_weights[1]  # type: ignore[assignment]
+        if features.device.type == "cpu" and (features.dtype, features.device) != (weight.dtype, weight.device):
+            raise SeqclfError(
+                f"{type(self).__name__}: the features are {features.dtype} on the CPU, but the weights {weight.dtype} "
+                f"on {weight.device}: convert one of them with to()"
+            )
         if state is None:
             return
         name = type(self).__name__
@@ -138,6 +144,10 @@ class _Recurrent(nn.RNNBase):
         if len(parts) != (2 if self.mode == "LSTM" else 1) or any(part.shape != expected for part in parts):
             form = f"a pair (h, c), each {expected}" if self.mode == "LSTM" else f"one tensor {expected}"
             raise SeqclfError(f"{name}: the state must be {form}, not {[tuple(part.shape) for part in parts]}")
+        like = features.dtype, features.device
+        if features.device.type == "cpu" and any((part.dtype, part.device) != like for part in parts):
+            found = sorted({f"{part.dtype} on {part.device}" for part in parts})
+            raise SeqclfError(f"{name}: the state must be {features.dtype} on the CPU, not {', '.join(found)}")
 
 
 class LSTM(_Recurrent):
