@@ -139,7 +139,7 @@ def test_no_heading_and_no_value_is_broken_in_a_narrow_terminal(tmp_path, capsys
         monkeypatch.setenv("COLUMNS", str(width))
         print_comparison(rows)
         out = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out)
-        assert "12.50 %" in out and "clip by last" in out
+        assert "12.50 %" in out and "clip accuracy" in out
         assert max(map(len, out.splitlines()[:-1])) <= width
 
 

@@ -172,7 +172,7 @@ def test_the_table_shows_the_main_metrics_and_counts_all_clips(per_frame, tmp_pa
     capsys.readouterr()
     print_summary(summary)
     shown = capsys.readouterr().out
-    assert "share" in shown and ("clip by last frame" in shown) == (not per_frame) == ("edit score" not in shown)
+    assert "share" in shown and ("clip accuracy, last frame" in shown) == (not per_frame) == ("edit score" not in shown)
     cross_validate(changed, tmp_path, 2, device="cpu")
     assert capsys.readouterr().out.count("has finished") == 2
 

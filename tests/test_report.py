@@ -22,7 +22,11 @@ from seqclf.reporting.metrics import print_results
 from seqclf.reporting.pictures import most_wrong_picture
 from seqclf.runs.folder import RunFolder
 
-ROWS = {"frame accuracy": "frame_accuracy", "clip by last frame": "clip_last", "clip by mean of softmax": "clip_mean"}
+ROWS = {
+    "frame accuracy": "frame_accuracy",
+    "clip accuracy, last frame": "clip_last",
+    "clip accuracy, mean of frames": "clip_mean",
+}
 
 
 def make_run(
@@ -175,7 +179,7 @@ def test_a_narrow_terminal_cuts_no_text(
     monkeypatch.setenv("COLUMNS", "20")
     print_results(results)
     text = capsys.readouterr().out
-    assert "clip by mean of softmax" in text and "…" not in text
+    assert "clip accuracy, mean of frames" in text and "…" not in text
     assert "[red]one[/red]" in text and "x" * 100 in text
 
 
@@ -227,12 +231,12 @@ def test_runs_on_frame_labels_show_no_clip_metrics_and_missing_metrics_are_dashe
     assert results["parts"]["test"]["clip_last"] is None
     page = report(tmp_path).read_text(encoding="utf-8")
     print_results(results)
-    assert "clip by last frame" not in page + capsys.readouterr().out
+    assert "clip accuracy, last frame" not in page + capsys.readouterr().out
     results["parts"]["validation"] |= {"clips": 3, "clip_last": 1.0, "clip_mean": 1.0}  # other clips are mixed
     print_results(results)
     assert "clip" not in capsys.readouterr().out
     print_results(results | {"best": results["best"] | {"step": 4, "metric": "clip_last"}})
-    assert re.search(r"clip by last frame +100.00 % +–", capsys.readouterr().out)
+    assert re.search(r"clip accuracy, last frame +100.00 % +–", capsys.readouterr().out)
     assert "None" not in re.sub(r"base64,[^\"]*", "", page)
 
 

@@ -200,6 +200,6 @@ def main_metric(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def column_title(name: str) -> str:
-    """The heading of a metric's column: "test: clip by last frame" for ``test.clip_last``."""
+    """The heading of a metric's column: "test: clip accuracy, last frame" for ``test.clip_last``."""
     part, metric = name.split(".", 1)
     return f"{part}: {metric_title(metric)}"

@@ -11,7 +11,11 @@ from seqclf.evaluation.metrics import clips_have_one_label
 from seqclf.reporting.page import percent
 from seqclf.runs.folder import RunFolder
 
-TITLES = {"frame_accuracy": "frame accuracy", "clip_last": "clip by last frame", "clip_mean": "clip by mean of softmax"}
+TITLES = {
+    "frame_accuracy": "frame accuracy",
+    "clip_last": "clip accuracy, last frame",
+    "clip_mean": "clip accuracy, mean of frames",
+}
 """Accuracies, from 0 to 1."""
 MULTI_LABEL = {
     "label_accuracy": "label accuracy",
