@@ -212,6 +212,8 @@ def test_columns_may_be_mapped_by_name_and_by_number(tmp_path, root):
         ([KINETICS], "no row"),
         (["youtube_id,time_start,time_end", "a,1,2"], "label"),
         (["path,label", "a.avi,Walk", "b.avi,walk"], "line 3.*'walk'.*'Walk'.*classes="),
+        (["path,label", "a.avi,run fast", "b.avi,run  fast"], "line 3.*'run  fast'.*'run fast'.*classes="),
+        (["path,label", "a.avi,caf\u00e9", "b.avi,cafe\u0301"], r"line 3.*u0301.*xe9.*classes="),
         (["path,label", "a.avi,walk", "b.avi,NaN"], "line 3.*'label'"),
         (["path,label,class_name", "a.avi,3,walk", "b.avi,3,run"], "line 3.*class 3.*'run'.*'walk'.*class_name"),
         (["path,start,duration,label", "a.avi,1.5,2,x"], "'start'.*'end'"),

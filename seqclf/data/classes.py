@@ -10,7 +10,7 @@ from pathlib import Path
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.frame_numbers import natural_key
-from seqclf.data.label_cells import check_case
+from seqclf.data.label_cells import check_alike
 from seqclf.data.list_lines import Row, Rows
 from seqclf.data.paths import resolve_path
 from seqclf.data.tables import numbered_lines, whole_number
@@ -202,7 +202,7 @@ def named_labels(rows: Sequence[Row], classes: Sequence[str] | None, source: str
         numeric = next((row for row in rows if re.fullmatch(r"-?\d*[.,]\d+", str(row.label))), None)
         if numeric is not None:
             raise SeqclfError(f"{numeric.where}: label {numeric.label!r}: expected a whole number or a class name")
-        check_case((str(row.label), row.where) for row in rows)
+        check_alike((str(row.label), row.where) for row in rows)
         classes = sorted({str(row.label) for row in rows}, key=natural_key)
     index = {name: number for number, name in enumerate(classes)}
     for row in rows:

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
+from unicodedata import normalize
 
 from seqclf.batch import SeqclfError
 from seqclf.data.source import is_video
@@ -113,15 +114,19 @@ def classes_of(record: Record, columns: list[int], header: list[str]) -> tuple[l
     return [name for name, value in values.items() if value == "1"], [n for n, value in values.items() if value == ""]
 
 
-def check_case(labels: Iterable[tuple[str, str]]) -> None:
-    """Raises a ``SeqclfError`` if two labels, each with its location, differ only in upper and lower case."""
+def check_alike(labels: Iterable[tuple[str, str]]) -> None:
+    """Raises a ``SeqclfError`` if two labels, each with its location, look almost alike.
+
+    They differ only in upper and lower case, in their spaces, or in how Unicode composes a letter such as "é".
+    """
     first: dict[str, str] = {}
     for label, where in labels:
-        other = first.setdefault(label.casefold(), label)
+        other = first.setdefault(" ".join(normalize("NFC", label).casefold().split()), label)
         if other != label:
+            one, two = map(repr if normalize("NFC", other) != normalize("NFC", label) else ascii, (label, other))
             raise SeqclfError(
-                f"{where}: labels {label!r} and {other!r} differ only in case: write one of them, or list the names of "
-                "all classes (class_index= or classes=)"
+                f"{where}: labels {one} and {two} differ only in case, spaces or accents: write one of them, or list "
+                "the names of all classes (class_index= or classes=)"
             )
 
 

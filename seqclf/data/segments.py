@@ -26,7 +26,7 @@ from typing import NamedTuple
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.columns import Columns
 from seqclf.data.frame_numbers import natural_key
-from seqclf.data.label_cells import check_case
+from seqclf.data.label_cells import check_alike
 from seqclf.data.segment_rows import SegmentRow, annotation_files, segment_rows
 from seqclf.data.source import plain_path, without_suffix
 from seqclf.data.spans import Unit, check_inclusive, expect_ends, resolution
@@ -139,7 +139,7 @@ def read_segments(
     known = list(classes) if classes is not None else read[0].classes if read else None
     if known is None:
         named = [(label, row.where) for row in rows for label in row.labels]
-        check_case(named if background is None else [(background, "background="), *named])
+        check_alike(named if background is None else [(background, "background="), *named])
         known = _classes((label for label, _ in named), background)
     elsewhere = _elsewhere(background, known)
     first = first_label if first_label is not None else _first_number(rows, known)
