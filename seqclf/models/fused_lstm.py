@@ -162,7 +162,7 @@ class _Layers(torch.autograd.Function):
         d_weights: list[Tensor | None] = [None] * (4 * depth)
         trained = [any(need[5 + 4 * k : 9 + 4 * k]) for k in range(depth)]
         lowest = 0 if need[0] or need[3] or need[4] else trained.index(True)
-        d_y = d_outputs
+        d_y, d_gates = d_outputs, torch.empty_like(tensors[4 * depth + 1])
         for k in reversed(range(lowest, depth)):
             w_ih, w_hh = tensors[4 * k : 4 * k + 2]
             layer = _Kept(*tensors[4 * (depth + k) : 4 * (depth + k + 1)])
@@ -173,8 +173,8 @@ class _Layers(torch.autograd.Function):
             if d_h is not None:
                 d_y = d_y.index_add(0, segments.last, d_h[k])
             d_cell = None if d_c is None else torch.zeros_like(d_y).index_copy_(0, segments.last, d_c[k])
-            d_gates, d_state, d_y = _backward_layer(
-                layer, segments, _of(c0, k), w_ih, w_hh, d_y.contiguous(), d_cell, k > lowest or need[0]
+            d_state, d_y = _backward_layer(
+                layer, segments, _of(c0, k), w_ih, w_hh, d_y.contiguous(), d_cell, k > lowest or need[0], d_gates
             )
             if trained[k]:
                 d_weights[4 * k : 4 * k + 4] = _weight_gradients(layer, segments, _of(h0, k), d_gates)
@@ -195,16 +195,17 @@ def _backward_layer(
     d_hidden: Tensor,
     d_cell: Tensor | None,
     inputs: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    d_gates: Tensor,
+) -> tuple[Tensor, Tensor | None]:
     """Returns the gradients of the gates, of c0 ``(sizes[0], H)``, and of the ``inputs`` if wanted."""
     (N, D), H = layer.x.shape, w_hh.shape[1]
-    d_gates, d_c = torch.empty_like(layer.gates), w_hh.new_zeros(segments.sizes[0], H)
+    d_c = w_hh.new_zeros(segments.sizes[0], H)
     narrow = inputs and D < WIDEST
     d_x = torch.empty_like(layer.x) if narrow else None
     weights = _panels(w_ih) if narrow else None, _panels(w_hh)
     arguments = (D if narrow else 0, H, *weights, c0, layer.gates, layer.cell, d_hidden, d_cell, d_gates, d_x, d_c)
     _run("backward", segments, arguments, H, N * 4 * H * (D + H))
-    return d_gates, d_c, d_gates @ w_ih if inputs and not narrow else d_x
+    return d_c, d_gates @ w_ih if inputs and not narrow else d_x
 
 
 def _weight_gradients(layer: _Kept, segments: Segments, h0: Tensor | None, d_gates: Tensor) -> list[Tensor]:
