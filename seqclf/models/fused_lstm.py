@@ -21,10 +21,9 @@ from torch.autograd.function import once_differentiable
 from seqclf.models.fused_code import load
 from seqclf.models.segments import Segments
 
-WIDEST = 512
-"""The number of inputs from which PyTorch computes their products, over all frames: with less rounding, and as fast."""
-FEWEST = 64
-"""The number of frames from which the kernels are faster than oneDNN. With fewer, copying weights takes too long."""
+WIDEST, WIDEST_OF_ONE = 512, 128
+"""The numbers of inputs, of several rows and of one, from which PyTorch computes their products, over all frames. This
+rounds less, and is as fast; a step of one row uses the registers badly."""
 ROWS = 16
 """The number of rows that a thread runs together if there are several threads."""
 FRAMES = 192
@@ -42,10 +41,10 @@ def runs(x: Tensor, weights: Sequence[Tensor]) -> bool:
     return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, *weights))
 
 
-def wins(steps: int, rows: int) -> bool:
+def wins(steps: int) -> bool:
     """Whether ``lstm_layers`` is faster than oneDNN on clips of equal length, if it ``runs``."""
     # with several threads, those of PyTorch wait for work on the cores that the threads of _in_threads need
-    return torch.get_num_threads() == 1 and steps > 1 and steps * rows >= FEWEST
+    return torch.get_num_threads() == 1 and steps > 1
 
 
 def available() -> bool:
@@ -125,7 +124,7 @@ def _forward_layer(
     (N, D), H = x.shape, w_hh.shape[1]
     hidden, cell, gates = x.new_empty(N, H), x.new_empty(N, H), x.new_empty(N if keep else 0, 4 * H)
     inputs, row = b_ih + b_hh, 0
-    if D >= WIDEST:
+    if _wide(D, segments):
         inputs, row, D = torch.addmm(inputs, x, w_ih.t(), out=gates if keep else None), 4 * H, 0
     panels = _transposed_panels(w_ih) if D else None, _transposed_panels(w_hh)
     arguments = (D, H, x, *panels, inputs, row, h0, c0, gates, hidden, cell)
@@ -200,7 +199,7 @@ def _backward_layer(
     """Returns the gradients of the gates, of c0 ``(sizes[0], H)``, and of the ``inputs`` if wanted."""
     (N, D), H = layer.x.shape, w_hh.shape[1]
     d_c = w_hh.new_zeros(segments.sizes[0], H)
-    narrow = inputs and D < WIDEST
+    narrow = inputs and not _wide(D, segments)
     d_x = torch.empty_like(layer.x) if narrow else None
     weights = _panels(w_ih) if narrow else None, _panels(w_hh)
     arguments = (D if narrow else 0, H, *weights, c0, layer.gates, layer.cell, d_hidden, d_cell, d_gates, d_x, d_c)
@@ -211,7 +210,7 @@ def _backward_layer(
 def _weight_gradients(layer: _Kept, segments: Segments, h0: Tensor | None, d_gates: Tensor) -> list[Tensor]:
     """The gradients of ``w_ih``, ``w_hh`` and both biases."""
     (N, columns), D, H = d_gates.shape, layer.x.shape[1], layer.hidden.shape[1]
-    narrow = D if D < WIDEST else 0
+    narrow = 0 if _wide(D, segments) else D
     d_w_ih, d_w_hh, d_bias = d_gates.new_empty(columns, D), d_gates.new_empty(columns, H), d_gates.new_zeros(columns)
     sums = d_gates.new_zeros(narrow + H, columns)
     arguments = (narrow, H, layer.x, layer.hidden, h0, d_gates, sums, d_w_ih, d_w_hh, d_bias)
@@ -227,6 +226,10 @@ def _weight_gradients(layer: _Kept, segments: Segments, h0: Tensor | None, d_gat
     if not narrow:
         torch.mm(d_gates.t(), layer.x, out=d_w_ih)
     return [d_w_ih, d_w_hh, d_bias, d_bias]
+
+
+def _wide(D: int, segments: Segments) -> bool:
+    return (WIDEST if segments.sizes[0] > 1 else WIDEST_OF_ONE) <= D
 
 
 def _of(states: Tensor | None, layer: int) -> Tensor | None:

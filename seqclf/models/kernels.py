@@ -248,9 +248,8 @@ def one_frame(
 def _fused(features: Tensor, weights: Sequence[Tensor], whole: bool) -> bool:
     """Whether ``fused_lstm`` can run a batch, and is faster than oneDNN if the batch is ``whole``."""
     B, T, D = features.shape
-    return fused_lstm.runs(features, weights) and (
-        not whole or fused_lstm.wins(T, B) or _operators_win(B, D, weights[1])
-    )
+    wins = not whole or fused_lstm.wins(T) or _operators_win(B, D, weights[1])
+    return wins and fused_lstm.runs(features, weights)
 
 
 def _operators_win(rows: int, D: int, w_hh: Tensor) -> bool:
