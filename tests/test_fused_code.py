@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from inspect import signature
-from pathlib import Path
 
 import pytest
 import torch
@@ -62,12 +60,12 @@ def test_code_is_kept_in_the_first_folder_that_can_be_written(tmp_path, monkeypa
 
 
 def test_another_source_version_or_cpu_has_another_file(tmp_path, monkeypatch):
-    source = Path(shutil.copy(fused_code.SOURCE, tmp_path))
-    source.write_text(source.read_text() + "\n")
+    source = tmp_path / "changed.py"
+    source.write_bytes(fused_code.SOURCES[1].read_bytes() + b"\n")
     changes = {
         "seqclf.models.fused_code.version": lambda name: "0.1",
         "llvmlite.binding.get_host_cpu_name": lambda: "other",
-        "seqclf.models.fused_code.SOURCE": source,
+        "seqclf.models.fused_code.SOURCES": [fused_code.SOURCES[0], source],
     }
     names = [fused_code._files()[0].name]
     for target, value in changes.items():

@@ -44,14 +44,15 @@ def results(layer, sizes: list[int], tensors: list[Tensor], dtype: torch.dtype, 
 def random_layer(sizes: list[int], D: int, H: int, state: bool = False) -> list[Tensor]:
     torch.manual_seed(0)
     scale = (D + H) ** -0.5
-    weights = [scale * torch.randn(4 * H, D), scale * torch.randn(4 * H, H), torch.randn(4 * H), scale * torch.randn(4 * H)]
+    weights = [scale * torch.randn(4 * H, D), scale * torch.randn(4 * H, H), *torch.randn(2, 4 * H)]
     return [torch.randn(sum(sizes), D), *(torch.randn(sizes[0], H) for _ in range(2 * state)), *weights]
 
 
-@pytest.mark.parametrize("sizes", [[1], [4, 4, 4], [11, 8, 7, 5, 5, 2, 1], [40] * 5 + [3] * 5], ids=str)
+@pytest.mark.parametrize("sizes", [[1], [4, 4, 4], [11, 8, 7, 5, 5, 2, 1]], ids=str)
 @pytest.mark.parametrize(("D", "H"), [(3, 2), (5, 16), (140, 37), (fused_lstm.WIDEST, 8)])
 @pytest.mark.parametrize(("state", "used"), [(False, [0]), (True, [0, 1, 2]), (True, [2])])
-def test_outputs_and_gradients_are_those_of_float64_to_1e_6(sizes, D, H, state, used):
+def test_outputs_and_gradients_are_those_of_float64_to_1e_6(sizes, D, H, state, used, monkeypatch):
+    monkeypatch.setattr(fused_lstm, "FRAMES", 9)  # so that several parts are added
     tensors = random_layer(sizes, D, H, state)
     found = results(fused, sizes, tensors, torch.float32, used)
     expected = results(operators, sizes, tensors, torch.float64, used)

@@ -20,7 +20,7 @@ from threading import Timer
 from seqclf.batch import SeqclfError
 from seqclf.runtime.files import cache_folder, write_atomic
 
-SOURCE = Path(__file__).with_name("fused_kernels.py")
+SOURCES = [Path(__file__).with_name(f"fused_{part}.py") for part in ("kernels", "vectors")]
 KERNELS = {"panels": 5, "panels_of_transpose": 4, "take": 6, "forward": 18, "backward": 18, "weight_gradients": 16}
 """The kernels of ``fused_kernels`` and the number of their arguments, all int64."""
 
@@ -70,8 +70,9 @@ def _files() -> list[Path]:
     import llvmlite.binding as llvm
 
     parts = [version("numba"), version("llvmlite"), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
-    key = hashlib.sha256(" ".join(parts).encode() + SOURCE.read_bytes()).hexdigest()[:16]
-    return [folder / f"{SOURCE.stem}-{key}.o" for folder in (Path(cache_from_source(SOURCE)).parent, cache_folder())]
+    content = [" ".join(parts).encode(), *(source.read_bytes() for source in SOURCES)]
+    name = f"fused_kernels-{hashlib.sha256(b''.join(content)).hexdigest()[:16]}.o"
+    return [folder / name for folder in (Path(cache_from_source(__file__)).parent, cache_folder())]
 
 
 def _read(file: Path) -> bytes | None:
