@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 from seqclf.models import GRU, LSTM, cpu_lstm, fused_lstm
 from seqclf.models.segments import find_segments
@@ -143,6 +144,10 @@ def test_other_dtypes_and_traced_graphs_use_operators(monkeypatch):
     assert fused_lstm.runs(torch.zeros(1), [torch.zeros(1)])
     for other in (torch.zeros(1, dtype=torch.float64), torch.zeros(1, device="meta")):
         assert not fused_lstm.runs(other, [torch.zeros(1)]) and not fused_lstm.runs(torch.zeros(1), [other])
+
+    with FakeTensorMode():
+        fake = torch.zeros(1)
+    assert not fused_lstm.runs(fake, [torch.zeros(1)]) and not fused_lstm.runs(torch.zeros(1), [fake])
 
     class Runs(nn.Module):
         def forward(self, x):

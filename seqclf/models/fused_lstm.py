@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from seqclf.models.fused_code import load
@@ -30,15 +30,17 @@ FRAMES = 192
 """The number of frames that are added to the gradients of weights together."""
 LANES, COLUMNS = 16, 48
 """The largest numbers of floats in a vector, and of columns in a tile of the kernels."""
+_PLAIN = (Tensor, nn.Parameter)
+"""Other classes of tensors, such as those of a trial run without data, may have no memory."""
 _ENOUGH = 1e6
 """The number of multiplications per thread: below it, starting another thread takes longer than it saves."""
 
 
 def runs(x: Tensor, weights: Sequence[Tensor]) -> bool:
-    """Whether ``lstm_layers`` can run: float32 on the CPU, numba available, no graph being traced."""
+    """Whether ``lstm_layers`` can run: float32 in the memory of the CPU, numba available, no graph being traced."""
     if torch.compiler.is_compiling() or not available():
         return False
-    return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, *weights))
+    return all(t.dtype == torch.float32 and t.device.type == "cpu" and type(t) in _PLAIN for t in (x, *weights))
 
 
 def wins(steps: int) -> bool:
