@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Ints: TypeAlias = NDArray[np.int64]
+Boxes: TypeAlias = defaultdict[bytes, bytes]
+"""The contents of boxes by kind, which is four letters."""
 CODECS = {"h264", "hevc", "mpeg4"}
 """Codecs for which a packet of FFmpeg is a sample of the file, and holds one frame that is shown."""
-KEY, DISCARD = 1, 2
-"""FFmpeg's flags of a sample."""
+KEY = 1
+"""FFmpeg's flag of a keyframe."""
+SPECIAL = (b"stps", b"sbgp")
+"""Tables of samples from which decoding can begin beside the keyframes."""
 
 
 class Table(NamedTuple):
@@ -50,68 +55,109 @@ def read_table(place: Place, container: InputContainer, stream: VideoStream) -> 
         or not 0 < len(entries) == stream.frames
     ):
         return None
-    samples = np.array([(entry.pos, entry.size, entry.timestamp, entry.flags) for entry in entries], np.int64)
-    position, size, decoded, flags = samples.T
-    with open(place.file, "rb") as file:
-        end = Path(place.file).stat().st_size - place.start if place.size is None else place.size
-        offsets = _offsets(file, place.start, place.start + end, stream.id)
-        file.seek(place.start + int(position[0]))
-        first = file.read(int(size[0])) if codec.name == "mpeg4" else b""
-    packed = b"DivX" in first or b"DivX" in (codec.extradata or b"")
-    smallest = SMALL if codec.name == "mpeg4" else 0
-    if packed or offsets is None or size.min() <= smallest or (position + size).max() > end:
+    first = entries[0]
+    with open(place.file, "rb", buffering=0) as file:
+
+        def read(at: int, size: int) -> bytes:
+            file.seek(place.start + at)
+            return file.read(size)
+
+        end = os.fstat(file.fileno()).st_size - place.start if place.size is None else place.size
+        boxes = {kind: span for kind, *span in _boxes(read, 0, end)}
+        if max(after for _, after in boxes.values()) < end or b"moov" not in boxes:  # the last box is cut off
+            return None
+        at, after = boxes[b"moov"]
+        samples = _samples(_track(read(at, after - at), stream.id), len(entries))
+        start = read(first.pos, first.size) if codec.name == "mpeg4" else b""
+    if samples is None or b"DivX" in start or b"DivX" in (codec.extradata or b""):
         return None
-    if (flags & DISCARD).any() or not flags[0] & KEY or (np.diff(decoded) <= 0).any():
+    shown, decoded, keys, size = samples
+    shown, decoded = shown + first.timestamp, decoded + first.timestamp  # an edit list shifts all times
+    for k in (0, len(entries) // 2, int(shown.argmax()), -1):  # frames that an edit list removes are flagged
+        entry = entries[k]
+        if (entry.size, entry.timestamp, entry.flags) != (size[k], decoded[k], KEY * keys[k]):
+            return None
+    if size.min() <= (SMALL if codec.name == "mpeg4" else 0) or not keys[0]:
         return None
-    if len(offsets) not in (0, len(entries)) or (offsets < 0).any():
+    return Table(shown, decoded, keys)
+
+
+def _track(movie: bytes, number: int) -> Boxes:
+    """The boxes of a track; none if there is not one with this number, or it has several edits."""
+    tracks = [_inside(track) for kind, track in _contents(movie) if kind == b"trak"]
+    tracks = [track for track in tracks if _track_number(track[b"tkhd"]) == number]
+    return tracks[0] if len(tracks) == 1 and _edits(_inside(tracks[0][b"edts"])[b"elst"]) <= 1 else _inside(b"")
+
+
+def _track_number(header: bytes) -> int:
+    at = 20 if header[:1] == b"\x01" else 12  # after two times of 8 or 4 bytes
+    return int.from_bytes(header[at : at + 4], "big")
+
+
+def _edits(content: bytes) -> int:
+    """The number of edits that show frames."""
+    columns = 5 if content[:1] == b"\x01" else 3  # a time of 8 or 4 bytes is in the middle, and below 0 if empty
+    return int((_rows(content, columns, ">i4")[:, columns // 2] >= 0).sum())
+
+
+def _samples(track: Boxes, count: int) -> tuple[Ints, Ints, NDArray[np.bool_], Ints] | None:
+    """What ``Table`` holds, with times from the first, and the sizes of the samples of a track in bytes.
+
+    None if the tables do not describe this number of samples, or the times that they are shown at are not unique.
+    """
+    tables = _inside(_inside(_inside(track[b"mdia"])[b"minf"])[b"stbl"])
+    equal = int.from_bytes(tables[b"stsz"][4:8], "big")
+    size = np.full(count, equal) if equal else _rows(tables[b"stsz"][4:])[:, 0]
+    times, durations = _rows(tables[b"stts"], 2).T
+    starts = _rows(tables[b"stss"])[:, 0]
+    if (
+        len(size) != count
+        or times.sum() != count
+        or starts.max(initial=0) > count
+        or any(tables[kind] for kind in SPECIAL)
+    ):
         return None
-    shown = decoded + offsets if len(offsets) else decoded
+    keys = np.full(count + 1, not tables[b"stss"])
+    keys[starts] = True
+    each = np.repeat(durations, times).astype(np.int64)
+    shown = decoded = np.cumsum(each) - each
+    if tables[b"ctts"]:
+        times, delays = _rows(tables[b"ctts"], 2, ">i4").T
+        if times.sum() != count or min(times.min(), delays.min()) < 0:
+            return None
+        shown = decoded + np.repeat(delays, times)
     in_order = np.sort(shown)
-    if shown[0] != in_order[0] or (np.diff(in_order) == 0).any():
-        return None
-    return Table(shown, decoded, (flags & KEY).astype(bool))
+    unique = (in_order[1:] > in_order[:-1]).all() and (each[:-1] > 0).all()
+    return (shown, decoded, keys[1:], size) if unique and shown[0] == in_order[0] else None
 
 
-def _offsets(file: IO[bytes], start: int, end: int, track: int) -> Ints | None:
-    """The delay from decoding to display of each sample of a track; empty if there are none, None without the track."""
-    tracks = [
-        (at, after)
-        for kind, *header in _boxes(file, start, end)
-        if kind == b"moov"
-        for kind, at, after in _boxes(file, *header)
-        if kind == b"trak" and _track_number(file, at, after) == track
-    ]
-    return _delays(file, *tracks[0]) if len(tracks) == 1 else None
+def _rows(content: bytes, columns: int = 1, kind: str = ">u4") -> Ints:
+    """The rows of a table, after its version, its flags and their number."""
+    count = min(int.from_bytes(content[4:8], "big"), (len(content) - 8) // (4 * columns))
+    return np.frombuffer(content, kind, max(0, count) * columns, 8 if content else 0).reshape(-1, columns)
 
 
-def _track_number(file: IO[bytes], start: int, end: int) -> int:
-    content = _content(file, start, end, b"tkhd")
-    at = 20 if content[:1] == b"\x01" else 12  # after two times of 8 or 4 bytes
-    return int.from_bytes(content[at : at + 4], "big")
+def _inside(content: bytes) -> Boxes:
+    """The content of each box in the content of another; empty for a kind that is not there."""
+    return defaultdict(bytes, _contents(content))
 
 
-def _delays(file: IO[bytes], start: int, end: int) -> Ints:
-    content = _content(file, start, end, b"mdia", b"minf", b"stbl", b"ctts")
-    runs = np.frombuffer(content[8 : 8 + 8 * int.from_bytes(content[4:8], "big")], ">i4").reshape(-1, 2)
-    return np.repeat(runs[:, 1], runs[:, 0]).astype(np.int64)
+def _contents(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the kind and the content of each box in the content of another."""
+    spans = _boxes(lambda at, size: content[at : at + size], 0, len(content))
+    return ((kind, content[at:after]) for kind, at, after in spans)
 
 
-def _content(file: IO[bytes], start: int, end: int, *path: bytes) -> bytes:
-    """The content of the box at a path; empty if there is none."""
-    for kind, at, after in _boxes(file, start, end):
-        if kind == path[0]:
-            if path[1:]:
-                return _content(file, at, after, *path[1:])
-            file.seek(at)
-            return file.read(after - at)
-    return b""
+def _boxes(read: Callable[[int, int], bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yields the kind of each box between two places, and where its content begins and ends.
 
-
-def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yields the kind of each box between two offsets in a file, and where its content begins and ends."""
+    Args:
+        read: a function of a place and a size that returns the bytes there.
+        start: the first place.
+        end: the last place.
+    """
     while start + 8 <= end:
-        file.seek(start)
-        head = file.read(16)
+        head = read(start, 16)
         size, content = int.from_bytes(head[:4], "big"), start + 8
         if size == 1:
             size, content = int.from_bytes(head[8:], "big"), start + 16
