@@ -137,7 +137,7 @@ class VideoFile(Source):
         # out of the pool while in use, so that other threads neither use nor close it
         decoder = _OPEN.pop(self, None) or Decoder(self._place, self._indexed())
         try:
-            out = _decode_in_order(decoder, frames[list(numbers)].tolist(), new)
+            out = _decode_in_order(decoder, [frames.item(number) for number in numbers], new)
         except BaseException as error:
             decoder.close()
             if isinstance(error, SeqclfError) and decoder.index.by_table:
@@ -196,7 +196,8 @@ def _decode_in_order(decoder: Decoder, numbers: list[int], new: NewArray) -> NDA
         red, green, blue = decoder.planes(numbers[row])
         if decoded < 0:
             out = new((len(numbers), 3, *red.shape))
-        out[row, 0], out[row, 1], out[row, 2] = red, green, blue
+        frame = out[row]
+        frame[0], frame[1], frame[2] = red, green, blue
         decoded = row
     return out
 
