@@ -30,7 +30,7 @@ COMMANDS = {
 }
 """Every command is a module of ``seqclf.cli`` with ``main(words)``. It is imported only when the command runs."""
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a process leaves to the one that reports the error: torchrun stops all processes when the first ends."""
 
 HELP = f"""usage: seqclf COMMAND ...
