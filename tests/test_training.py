@@ -199,6 +199,7 @@ def test_a_batch_of_more_clips_than_there_are_is_noted(clips, tmp_path, capsys):
         ("augment", lambda frames, generator: None, "NoneType"),
         ("augment", lambda frames, generator: frames[:1], r"\(8, 28, 28\), not \(1, 28, 28\)"),
         ("augment", lambda frames, generator: frames[:, 1:], r"not \(8, 27, 28\)"),
+        ("augment", lambda frames, generator: frames + 0.5, r"floats up to \d+, expected 0 to 1"),
         ("loss", lambda logits, labels, total: torch.zeros(()), "without a gradient"),
         ("loss", lambda logits, labels, total: logits.detach().sum(), "without a gradient"),
         ("optimizer", torch.optim.LBFGS, "LBFGS needs a closure"),

@@ -1,6 +1,7 @@
 """Clips of videos: sampling, reproducible batches, reading ahead, unreadable videos."""
 
 import random
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 
@@ -403,6 +404,14 @@ def test_truncation_changes_only_the_gradient_and_nothing_at_the_whole_length(tm
     assert any(not torch.equal(weights[None][k], weights[2][k]) for k in weights[None])
     with pytest.raises(SeqclfError, match="truncate=0"):
         experiment(truncate=0)
+
+
+def test_a_transform_must_give_training_and_test_frames_of_one_scale():
+    test = Videos(some_videos((20, 5), shape=(3, 4, 4)))
+    for transform, refused in ((lambda frames, generator: frames.byte(), True), (None, False)):
+        train = Videos(some_videos((20, 5), shape=(3, 4, 4)), transform=transform)
+        with pytest.raises(SeqclfError, match=r"train part are uint8.*test part int16") if refused else nullcontext():
+            Data(train=train, test=test, classes=["a", "b", "c"], source="numbers").identity()
 
 
 def test_sixteen_frames_of_a_long_misclassified_video_are_kept_evenly():

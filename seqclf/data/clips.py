@@ -75,6 +75,10 @@ class Clips:
         return tuple(self.frames.shape[2:])
 
     @property
+    def frame_dtype(self) -> torch.dtype:
+        return self.frames.dtype
+
+    @property
     def per_frame(self) -> bool:
         """Whether each frame has its own label, instead of each clip."""
         return self.labels.dim() - self.multi_label > 1

@@ -76,7 +76,8 @@ class Data:
             clips.check_labels(len(self.classes), f"{self.name}, {name} part")
             if clips.multi_label != self.multi_label:
                 raise SeqclfError(f"{self.name}: multi_label differs between the train and the {name} part")
-            _check_scale(self.train, clips, name, self.name)
+            if isinstance(self.train, Clips) and isinstance(clips, Clips):  # videos are not opened yet
+                _check_scale(self.train, clips, name, self.name)
         self._check_background()
         same, near = leaks(self.parts())
         if same and not self.allow_shared:
@@ -153,6 +154,7 @@ class Data:
                     f"{self.name}: train clips have frames of shape {self.train.frame_shape}, but {name} clips have "
                     f"{clips.frame_shape}: {one_shape(clips.frame_shape, isinstance(clips, Clips))}"
                 )
+            _check_scale(self.train, clips, name, self.name)
         return {
             "source": self.source,
             "warning": self.warning,
@@ -173,13 +175,12 @@ class Data:
 
 def _check_scale(train: Clips | Videos, clips: Clips | Videos, name: str, source: str) -> None:
     """Raises SeqclfError if one part holds bytes, which are scaled to 0 to 1, and the other floats, which are not."""
-    if not isinstance(train, Clips) or not isinstance(clips, Clips) or train.frames.dtype == clips.frames.dtype:
-        return
-    kinds = (str(part.frames.dtype).removeprefix("torch.") for part in (train, clips))
-    raise SeqclfError(
-        f"{source}: the frames of the train part are {next(kinds)}, but those of the {name} part {next(kinds)}: "
-        "convert both to float32, because integers are read as bytes and scaled to 0 to 1"
-    )
+    kinds = [str(part.frame_dtype).removeprefix("torch.") for part in (train, clips)]
+    if "uint8" in kinds and kinds[0] != kinds[1]:
+        raise SeqclfError(
+            f"{source}: the frames of the train part are {kinds[0]}, but those of the {name} part {kinds[1]}: "
+            "convert both to float32, because uint8 is scaled to 0 to 1, and floats are not"
+        )
 
 
 def no_data(reason: str) -> Data:

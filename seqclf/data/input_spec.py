@@ -187,8 +187,7 @@ def _only_last(labels: Tensor, lengths: Tensor | None) -> bool:
 
 
 def _dtype(clips: Clips | Videos) -> str | None:
-    dtype = clips.frames.dtype if isinstance(clips, Clips) else clips.frame_dtype
-    return str(dtype).removeprefix("torch.")
+    return str(clips.frame_dtype).removeprefix("torch.")
 
 
 def _readers(clips: Clips | Videos) -> dict[str, Recipe]:

@@ -168,7 +168,7 @@ def part_of(data: Data, part: str, spec: InputSpec, run: str | Path) -> Clips | 
         raise SeqclfError(f"{data.source}: has the classes {_few(data.classes)}, but {run} has {_few(spec.classes)}")
     if data.multi_label != spec.multi_label:
         raise SeqclfError(f"{data.source}: has multi_label={data.multi_label}, but {run} has {spec.multi_label}")
-    dtype = str(clips.frames.dtype).removeprefix("torch.") if isinstance(clips, Clips) else spec.dtype
+    dtype = str(clips.frame_dtype).removeprefix("torch.")
     if spec.dtype not in (None, dtype):
         raise SeqclfError(f"{data.source}: has frames of {dtype}, but {run} was trained on {spec.dtype}")
     return clips

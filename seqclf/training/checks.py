@@ -192,11 +192,10 @@ def check_model(model: nn.Module, clips: Clips | Videos, num_classes: int, devic
         SeqclfError: it does not take the arguments of a model, or does not return logits ``(B, T, K)`` and a state.
     """
     check_arguments(model)
-    dtype = clips.frames.dtype if isinstance(clips, Clips) else clips.frame_dtype
     if any(isinstance(p, UninitializedParameter) for p in model.parameters()):
         return
     training = model.training
-    frames = torch.zeros(1, 2, *clips.frame_shape, dtype=dtype, device=device)
+    frames = torch.zeros(1, 2, *clips.frame_shape, dtype=clips.frame_dtype, device=device)
     with seeded(0, device), torch.no_grad():
         generator = default_generator(device)
         before, result = generator.get_state(), None

@@ -30,16 +30,27 @@ Item = Batch | Tensor
 """What a step takes: a batch, or the sample numbers ``(B,)`` of clips in memory."""
 
 
+_LARGEST = 2
+"""Above this value, floats are not on the scale from 0 to 1, even if they are brighter or noisy."""
+
+
 def _augment(augment: Callable[..., Tensor], frames: Tensor, generator: torch.Generator) -> Tensor:
     """The augmented frames of a batch.
 
     Raises:
-        SeqclfError: the function fails, or does not return frames of the same number of clips and frames.
+        SeqclfError: the function fails, does not return frames of the same number of clips and frames, or turns uint8
+            frames into floats that are not from 0 to 1, so that training and evaluation would differ in their scale.
     """
     found = build("augment", augment, frames, generator)
     if not isinstance(found, Tensor) or found.shape[:2] != frames.shape[:2]:
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise SeqclfError(f"setting augment: it must return frames {tuple(frames.shape)}, not {shape}")
+    capturing = found.is_cuda and torch.cuda.is_current_stream_capturing()
+    if frames.dtype == torch.uint8 and found.is_floating_point() and not capturing and found.amax() > _LARGEST:
+        raise SeqclfError(
+            f"setting augment: it turns uint8 frames into floats up to {found.amax():.0f}, expected 0 to 1: "
+            "divide them by 255, or convert them back to uint8"
+        )
     return found
 
 
