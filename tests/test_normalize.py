@@ -12,6 +12,8 @@ from sklearn.preprocessing import StandardScaler
 import seqclf
 from seqclf import Clips, Data, Experiment, FrameSequenceClassifier, Normalize, SeqclfError, Video, Videos
 from seqclf.data.array_file import ArrayFile
+from seqclf.models.backbone import Pretrained
+from seqclf.training.checks import check_normalize
 
 LENGTHS = [4, 1, 3, 4, 2, 4]
 
@@ -133,3 +135,24 @@ def test_only_the_preprocessing_of_the_model_is_fitted(tmp_path):
     with pytest.raises(SeqclfError, match=r"encoder\.0"):
         seqclf.train(own, tmp_path, "cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_mean_on_the_scale_of_bytes_is_refused_for_frames_of_bytes():
+    frames = torch.zeros(2, 3, 3, 4, 4)
+    model = partial(FrameSequenceClassifier, frame_shape=(3, 4, 4), num_classes=2)
+    caffe = model(partial(Normalize, mean=(104.0, 117.0, 123.0)))
+    check_normalize(caffe, Clips(frames, [0, 1]))
+    with pytest.raises(SeqclfError, match=r"mean 123 .*255"):
+        check_normalize(caffe, Clips(frames.byte(), [0, 1]))
+    check_normalize(model(partial(Normalize, mean=0.9)), Clips(frames.byte(), [0, 1]))
+
+
+def test_pretrained_weights_without_normalisation_are_warned_of(recwarn):
+    clips = Clips(torch.zeros(2, 1, 3, 4, 4), [0, 1])
+    for preprocess in (Normalize(), Normalize(mean=0.5), Normalize(fit="all")):
+        for pretrained in (False, True):
+            net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2))
+            encoder = Pretrained(net, "small", "none", pretrained)
+            model = FrameSequenceClassifier(preprocess, encoder, frame_shape=(3, 4, 4), num_classes=2)
+            check_normalize(model, clips)
+    assert [str(warning.message)[:11] for warning in recwarn] == ["the encoder"]

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Pretrained(nn.Module):
     """A network with parts that may be frozen."""
 
-    def __init__(self, net: nn.Module, name: str, frozen: str) -> None:
+    def __init__(self, net: nn.Module, name: str, frozen: str, pretrained: bool) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.pretrained = net, pretrained
         self._frozen = _up_to(net, f"{type(self).__name__}: {name}", frozen)
         for module in self._frozen:
             for parameter in module.parameters(recurse=False):
@@ -71,7 +71,7 @@ class Backbone(Pretrained):
         net.set_submodule(last, nn.Identity())
         if weights is not None:
             _load(net, name, weights, last + ".")
-        super().__init__(net, name, frozen)
+        super().__init__(net, name, frozen, weights is not None)
         self.out_features = classifier.in_features
 
 

@@ -59,7 +59,7 @@ class TimmEncoder(Pretrained):
                 raise SeqclfError(f"TimmEncoder: weights={weights!r} is not a file")
             classifier = [config.classifier] if isinstance(config.classifier, str) else config.classifier or []
             load_file(net, name, weights, [f"{part}." for part in classifier])
-        super().__init__(net, name, frozen)
+        super().__init__(net, name, frozen, pretrained or weights is not None)
         self.out_features = getattr(net, "head_hidden_size", net.num_features)
 
 

@@ -21,7 +21,7 @@ from seqclf.evaluation.segment_metrics import SegmentMetrics
 from seqclf.evaluation.user_metrics import Metric, metric_value
 from seqclf.experiment.build_loss import Loss, ModuleLoss
 from seqclf.experiment.config import Experiment
-from seqclf.models import check_user_temporal, require_streaming
+from seqclf.models import Normalize, check_user_temporal, require_streaming
 from seqclf.models.contract import check_arguments, check_result, declares
 from seqclf.runtime.distributed import World
 from seqclf.runtime.random import default_generator, seeded
@@ -218,6 +218,29 @@ def check_model(model: nn.Module, clips: Clips | Videos, num_classes: int, devic
         )
 
 
+def check_normalize(model: nn.Module, clips: Clips | Videos) -> None:
+    """Checks the scale of ``Normalize``, and warns if an encoder with pretrained weights reads frames without it.
+
+    Raises:
+        SeqclfError: the mean is on the scale from 0 to 255, but uint8 frames are scaled to 0 to 1.
+    """
+    normalize = getattr(model, "preprocess", None)
+    if not isinstance(normalize, Normalize) or normalize.fit is not None:
+        return
+    highest = float(normalize.mean.max())
+    if clips.frame_dtype == torch.uint8 and highest > 1:
+        raise SeqclfError(
+            f"Normalize: mean {highest:g} is above 1, but uint8 frames are scaled to 0 to 1: divide mean and std by 255"
+        )
+    plain = not normalize.mean.any() and bool((normalize.std == 1).all())
+    if plain and getattr(getattr(model, "encoder", None), "pretrained", False) is True:
+        warnings.warn(
+            "the encoder has pretrained weights, but frames are not normalised as for them: for those of ImageNet set "
+            "preprocess=partial(Normalize, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))",
+            stacklevel=2,
+        )
+
+
 def check_equal_lengths(experiment: Experiment, data: Data, model: nn.Module) -> None:
     """Checks that a model which ignores ``lengths`` gets no padded batch.
 
@@ -258,6 +281,7 @@ def check_experiment(
     check_loss(loss, data.num_classes, data.multi_label, device)
     check_metrics(experiment.metrics or {}, data.num_classes, data.multi_label)
     part_to_fit(model)
+    check_normalize(model, data.train)
     check_user_temporal(model)
     check_equal_lengths(experiment, data, model)
     check_model(model, data.test, data.num_classes, device)
