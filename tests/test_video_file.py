@@ -10,6 +10,7 @@ import wave
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -316,12 +317,54 @@ def test_the_header_of_a_file_gives_the_index_that_its_packets_give(video):
             assert set(index.start) <= set(of_packets.start) and (index.start <= index.packet).all()
 
 
-def test_a_header_that_does_not_fit_the_packets_is_not_used(video, monkeypatch):
+def test_packets_lie_where_the_header_says(video):
+    for name in TABLED:
+        place = Place(str(video(name)))
+        opened = open_container(place)
+        places = video_index.index_of_table(place, opened).places.tolist()
+        content = Path(place.file).read_bytes()
+        packets = [bytes(packet) for packet in opened[0].demux(opened[1]) if packet.size]
+        assert [content[first : first + size] for first, size in places] == packets
+        source = VideoFile(place.file)
+        source.read(range(len(source) - 1, -1, -1))
+        assert source._indexed().places is not None  # no frame needed a search for packets
+
+
+@pytest.mark.parametrize("field, wrong", [("packet", np.arange(40)), ("places", np.arange(80).reshape(40, 2) + 50)])
+def test_a_header_that_does_not_fit_the_packets_is_not_used(field, wrong, video, monkeypatch):
     whole, right = decoded(video("h264.mp4"))[0], video_file.index_of_table
-    monkeypatch.setattr(video_file, "index_of_table", lambda *file: replace(right(*file), names=np.arange(40)))
+    monkeypatch.setattr(video_file, "index_of_table", lambda *file: replace(right(*file), **{field: wrong}))
     source = VideoFile(video("h264.mp4"))
-    assert len(source) == 40 and source._indexed().by_table
-    assert torch.equal(source.read([30, 3]), whole[[30, 3]]) and not source._indexed().by_table
+    assert len(source) == 40 and source._indexed().places is not None
+    assert torch.equal(source.read([30, 3]), whole[[30, 3]]) and source._indexed().places is None
+
+
+COLOURS = {
+    "mpeg4.mp4": ("mpeg4", {}),
+    "bt709.mp4": ("libx264", dict(options={"x264-params": "colormatrix=bt709"})),
+    "full.mp4": ("libx264", dict(options={"x264-params": "colormatrix=smpte170m:fullrange=on"})),
+    "bt2020.mkv": ("libx264", dict(options={"x264-params": "colormatrix=bt2020nc"}, pixels="yuv444p")),
+    "mjpeg.avi": ("mjpeg", dict(pixels="yuvj420p")),
+}
+
+
+def test_files_of_different_colours_in_turn_have_the_pixels_that_each_has_alone(tmp_path):
+    files = [
+        write(tmp_path / name, encoder, 2, **special)
+        for name, (encoder, special) in COLOURS.items()
+        if encoder in ENCODERS
+    ]
+    alone = [decoded(path)[0] for path in files]
+    kinds = set()
+    for path in files:
+        with av.open(str(path)) as file:
+            frame = next(file.decode(video=0))
+            kinds.add((frame.format.name, int(frame.colorspace), int(frame.color_range)))
+    assert len(kinds) == len(files)
+    sources = [VideoFile(path) for path in files]
+    for pair in permutations(range(len(files)), 2):
+        for k in pair:
+            assert torch.equal(sources[k].read([0, 1]), alone[k])
 
 
 B_FRAMES = ["h264.mp4", "h264_open.mkv", "h264.flv", "h264_66.mp4", "uneven.mkv", "raw.264", "h264.ts"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from io import BufferedReader, FileIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from seqclf.data.video_container import (
     open_container,
     until_fault,
 )
-from seqclf.data.video_index import FrameIndex
+from seqclf.data.video_index import FrameIndex, Ints
 from seqclf.data.video_pixels import Plane, upright_planes
 from seqclf.data.video_references import is_disposable, length_bytes
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from av import Packet, VideoFrame
     from av.video.stream import VideoStream
 
+READ_AHEAD = 2**16
+"""Bytes that are read at once from a file whose packets have known places."""
 I_PICTURES = (0, 1)
 """PyAV's kinds of pictures that are built on no other, and of codecs that have no other."""
 
@@ -44,12 +47,14 @@ class Decoder:
         self.frames: Iterator[VideoFrame] = iter(())
         self.newest = self.wanted = -1  # the last decoded frame, and the requested one
         self._open(opened)
-        self.size = self.stream.codec_context.width, self.stream.codec_context.height
+        self.size = self.codec.width, self.codec.height
 
     def close(self) -> None:
         """Closes the file."""
         self.frames = iter(())
         self.container.close()
+        if self.index.places is not None:
+            self.file.close()
 
     def planes(self, number: int) -> tuple[Plane, Plane, Plane]:
         """Red, green and blue ``(H, W)`` of a frame of the file.
@@ -97,7 +102,7 @@ class Decoder:
     def _wanted_frames(self) -> Iterator[VideoFrame]:
         """Decodes up to the wanted frame, each time; ends where frames do not come in the order of the index."""
         damaged: list[int] = []  # packets since the start that could not be decoded
-        packets = decode(self.stream.codec_context, self._packets(), self.index.trusted)
+        packets = decode(self.codec, self._packets(), self.index.trusted)
         for came_from, frame in packets:
             if frame is None:
                 damaged.append(came_from)
@@ -131,18 +136,24 @@ class Decoder:
     def _open(self, opened: Opened | None = None) -> None:
         """Goes to the beginning of the file."""
         self.container, self.stream = opened or open_container(self.place, self.index.known)
-        codec = self.stream.codec_context
-        self.may_skip, self.width = codec.name == "h264", length_bytes(codec.extradata)
+        self.codec = self.stream.codec_context
+        self.may_skip, self.width = self.codec.name == "h264", length_bytes(self.codec.extradata)
+        if self.index.places is not None:
+            self.container.close()
+            self.file = BufferedReader(FileIO(self.place.file), READ_AHEAD)
         self._begin(0, sought=False)
 
     def _seek(self, start: int) -> None:
         """Goes to a packet, or to the beginning of the file."""
         from av import FFmpegError
 
-        if self.index.names is not None:
-            self.frames = iter(())  # packets that were read before the seek are not decoded
+        self.frames = iter(())  # packets that were read before the seek are not decoded
+        if self.index.places is not None or self.index.names is not None:
             with suppress(FFmpegError):  # some formats can't seek
-                self.container.seek(int(self.index.seeks[start]), stream=self.stream)
+                if self.index.places is not None:
+                    self.codec.flush_buffers()
+                else:
+                    self.container.seek(int(self.index.seeks[start]), stream=self.stream)
                 self._begin(start, sought=True)
                 self.newest = int(np.argmax(self.index.start == start)) - 1
                 return
@@ -158,25 +169,36 @@ class Decoder:
         self.frames = self._wanted_frames()
 
     def _packets(self) -> Iterator[tuple[int, Packet[VideoStream]]]:
-        """The packets from the start on with their numbers. Their timestamps identify them after a seek.
-
-        They also verify an index from the header of the file.
-        """
-        index, start, number_of = self.index, self.start, self.number_of
-        names = index.names if self.sought or index.by_table else None
-        for packet in until_fault(self.container, self.stream):
-            at = self.fed
-            if names is not None:
-                if at == len(names):
-                    return
-                if names.item(at) != (packet.dts if index.by_dts else packet.pts):
-                    if at > start:
-                        return
-                    continue  # a seek may end some packets early
-            self.fed = at + 1
+        """The packets from the start on with their numbers, without those that no wanted frame needs."""
+        for packet in self._searched() if self.index.places is None else self._stored(self.index.places):
+            at, self.fed = self.fed, self.fed + 1
             if self.may_skip and is_disposable(self.width, packet):
                 self.disposable.add(at)
-                if (number := number_of(at)) < self.wanted:
+                if (number := self.number_of(at)) < self.wanted:
                     self.skipped.add(number)
                     continue
             yield at, packet
+
+    def _stored(self, places: Ints) -> Iterator[Packet[Any]]:
+        """The packets from the start on, from their places in the file."""
+        from av import Packet
+
+        for at in range(self.start, len(places)):
+            self.file.seek(self.place.start + places.item(at, 0))
+            packet = Packet(places.item(at, 1))  # with zeros after its end, beyond which decoders read
+            if self.file.readinto(packet) < packet.size:
+                return
+            yield packet
+
+    def _searched(self) -> Iterator[Packet[VideoStream]]:
+        """The packets from the start on, as FFmpeg finds them. Their timestamps identify them after a seek."""
+        names = self.index.names if self.sought else None
+        for packet in until_fault(self.container, self.stream):
+            if names is not None:
+                if self.fed == len(names):
+                    return
+                if names.item(self.fed) != (packet.dts if self.index.by_dts else packet.pts):
+                    if self.fed > self.start:
+                        return
+                    continue  # a seek may end some packets early
+            yield packet

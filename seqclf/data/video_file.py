@@ -140,7 +140,7 @@ class VideoFile(Source):
             out = _decode_in_order(decoder, [frames.item(number) for number in numbers], new)
         except BaseException as error:
             decoder.close()
-            if isinstance(error, SeqclfError) and decoder.index.by_table:
+            if isinstance(error, SeqclfError) and decoder.index.places is not None:
                 self._index, self._frames = index_frames(self._place), None  # its packets may differ from its header
                 return self.read_into(numbers, new)
             raise

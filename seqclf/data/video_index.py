@@ -40,7 +40,7 @@ class FrameIndex:
         fault: why packets are missing at the end; None where none are.
         streams: the number of video streams in the file.
         stream: the number of the one that is read.
-        by_table: whether the index is from the header of the file, without reading packets.
+        places: ``(P, 2)``, the first byte of each packet in the file, and its bytes; None if packets must be searched.
         known: the format of the file, and which stream is read, see ``format_and_stream``.
     """
 
@@ -56,7 +56,7 @@ class FrameIndex:
     fault: str | None = None
     streams: int = 1
     stream: int = 0
-    by_table: bool = False
+    places: Ints | None = None
     known: tuple[str, int] | None = None
 
     @cached_property
@@ -84,7 +84,7 @@ def index_of_table(place: Place, opened: Opened) -> FrameIndex | None:
         table.decoded,
         streams=streams,
         stream=number,
-        by_table=True,
+        places=np.stack([table.place, table.size], 1),
         known=format_and_stream(opened),
     )
 

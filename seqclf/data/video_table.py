@@ -35,11 +35,15 @@ class Table(NamedTuple):
         shown: ``(P,)``, when each is shown, in ticks.
         decoded: ``(P,)``, when each is decoded.
         keys: ``(P,)`` bool, which are keyframes.
+        size: ``(P,)``, the bytes of each.
+        place: ``(P,)``, the first byte of each in the file.
     """
 
     shown: Ints
     decoded: Ints
     keys: NDArray[np.bool_]
+    size: Ints
+    place: Ints
 
 
 def read_table(place: Place, container: InputContainer, stream: VideoStream) -> Table | None:
@@ -67,19 +71,20 @@ def read_table(place: Place, container: InputContainer, stream: VideoStream) -> 
         if max(after for _, after in boxes.values()) < end or b"moov" not in boxes:  # the last box is cut off
             return None
         at, after = boxes[b"moov"]
-        samples = _samples(_track(read(at, after - at), stream.id), len(entries))
+        table = _samples(_track(read(at, after - at), stream.id), len(entries))
         start = read(first.pos, first.size) if codec.name == "mpeg4" else b""
-    if samples is None or b"DivX" in start or b"DivX" in (codec.extradata or b""):
+    if table is None or b"DivX" in start or b"DivX" in (codec.extradata or b""):
         return None
-    shown, decoded, keys, size = samples
-    shown, decoded = shown + first.timestamp, decoded + first.timestamp  # an edit list shifts all times
+    shown, decoded = table.shown + first.timestamp, table.decoded + first.timestamp  # an edit list shifts all times
     for k in (0, len(entries) // 2, int(shown.argmax()), -1):  # frames that an edit list removes are flagged
-        entry = entries[k]
-        if (entry.size, entry.timestamp, entry.flags) != (size[k], decoded[k], KEY * keys[k]):
+        entry, flags = entries[k], KEY * table.keys[k]
+        if (entry.pos, entry.size) != (table.place[k], table.size[k]) or entry.timestamp != decoded[k]:
             return None
-    if size.min() <= (SMALL if codec.name == "mpeg4" else 0) or not keys[0]:
+        if entry.flags != flags:
+            return None
+    if table.size.min() <= (SMALL if codec.name == "mpeg4" else 0) or not table.keys[0]:
         return None
-    return Table(shown, decoded, keys)
+    return table._replace(shown=shown, decoded=decoded)
 
 
 def _track(movie: bytes, number: int) -> Boxes:
@@ -100,14 +105,14 @@ def _edits(content: bytes) -> int:
     return int((_rows(content, columns, ">i4")[:, columns // 2] >= 0).sum())
 
 
-def _samples(track: Boxes, count: int) -> tuple[Ints, Ints, NDArray[np.bool_], Ints] | None:
-    """What ``Table`` holds, with times from the first, and the sizes of the samples of a track in bytes.
+def _samples(track: Boxes, count: int) -> Table | None:
+    """The samples of a track, with times from the first.
 
     None if the tables do not describe this number of samples, or the times that they are shown at are not unique.
     """
     tables = _inside(_inside(_inside(track[b"mdia"])[b"minf"])[b"stbl"])
     equal = int.from_bytes(tables[b"stsz"][4:8], "big")
-    size = np.full(count, equal) if equal else _rows(tables[b"stsz"][4:])[:, 0]
+    size = np.full(count, equal) if equal else _rows(tables[b"stsz"][4:])[:, 0].astype(np.int64)
     times, durations = _rows(tables[b"stts"], 2).T
     starts = _rows(tables[b"stss"])[:, 0]
     if (
@@ -127,13 +132,30 @@ def _samples(track: Boxes, count: int) -> tuple[Ints, Ints, NDArray[np.bool_], I
             return None
         shown = decoded + np.repeat(delays, times)
     in_order = np.sort(shown)
-    unique = (in_order[1:] > in_order[:-1]).all() and (each[:-1] > 0).all()
-    return (shown, decoded, keys[1:], size) if unique and shown[0] == in_order[0] else None
+    if (in_order[1:] <= in_order[:-1]).any() or (each[:-1] < 1).any() or shown[0] != in_order[0]:
+        return None
+    place = _places(tables, size)
+    return None if place is None else Table(shown, decoded, keys[1:], size, place)
+
+
+def _places(tables: Boxes, size: Ints) -> Ints | None:
+    """The first byte of each sample, which lie in a row in chunks."""
+    chunks = _rows(tables[b"stco"] or tables[b"co64"], 1, ">u4" if tables[b"stco"] else ">u8")[:, 0].astype(np.int64)
+    first, samples, description = _rows(tables[b"stsc"], 3).astype(np.int64).T
+    runs = np.append(first[1:], len(chunks) + 1) - first
+    if not len(first) or first[0] != 1 or runs.min() < 1 or samples.min() < 1 or description.max() > 1:
+        return None
+    in_chunk = np.repeat(samples, runs)
+    ends = np.cumsum(in_chunk)
+    if ends[-1] != len(size):
+        return None
+    before = np.cumsum(size) - size  # the bytes of all samples before each
+    return before + np.repeat(chunks - before[ends - in_chunk], in_chunk)
 
 
 def _rows(content: bytes, columns: int = 1, kind: str = ">u4") -> Ints:
     """The rows of a table, after its version, its flags and their number."""
-    count = min(int.from_bytes(content[4:8], "big"), (len(content) - 8) // (4 * columns))
+    count = min(int.from_bytes(content[4:8], "big"), (len(content) - 8) // (columns * np.dtype(kind).itemsize))
     return np.frombuffer(content, kind, max(0, count) * columns, 8 if content else 0).reshape(-1, columns)
 
 
