@@ -34,8 +34,8 @@ def compiled(monkeypatch) -> list[bytes]:
 def works() -> bool:
     """Whether the code can be loaded and run, in a new state of the module."""
     x, index, out = torch.arange(6.0), torch.tensor([1, 2, 0]), torch.ones(3, 3)
-    code = fused_code.load.__wrapped__()
-    code.take(x.data_ptr(), 3, 2, index.data_ptr(), 3, out.data_ptr())
+    kernels = fused_code.load.__wrapped__()
+    kernels.take(x.data_ptr(), 3, 2, index.data_ptr(), 3, out.data_ptr())
     return out.tolist() == [[3, 4, 5], [0, 0, 0], [0, 1, 2]]
 
 

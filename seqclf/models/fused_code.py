@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import platform
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
-from importlib.util import cache_from_source
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from threading import Timer
+from types import SimpleNamespace
 
 from seqclf.batch import SeqclfError
 from seqclf.runtime.files import cache_folder, write_atomic
@@ -25,41 +26,46 @@ KERNELS = {"panels": 5, "panels_of_transpose": 4, "take": 6, "forward": 18, "bac
 """The kernels of ``fused_kernels`` and the number of their arguments, all int64."""
 
 
-class Code:
-    """The loaded kernels, by name, which exist as long as this object. They run without the lock of the interpreter."""
-
-    def __init__(self, code: bytes) -> None:
-        import llvmlite.binding as llvm
-
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        library = llvm.JITLibraryBuilder().add_object_img(code)
-        for name in KERNELS:
-            library.export_symbol(f"seqclf_{name}")
-        self._compiler = llvm.create_lljit_compiler()
-        self._library = library.link(self._compiler, "seqclf")
-        for name, arguments in KERNELS.items():
-            kernel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)
-            setattr(self, name, kernel(self._library[f"seqclf_{name}"]))
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        raise AttributeError(name)
+@cache
+def available() -> bool:
+    """Whether numba is installed, on a system on which the kernels were tested."""
+    return sys.platform == "linux" and platform.machine() == "x86_64" and find_spec("numba") is not None
 
 
 @cache
-def load() -> Code:
+def load() -> SimpleNamespace:
     """Loads the kernels, and compiles them first if no file has their code.
+
+    Returns:
+        the kernels by name, as C functions that do not hold the lock of the interpreter.
 
     Raises:
         SeqclfError: the installed numba does not work.
     """
     try:
         files = _files()
-        return Code(next(filter(None, map(_read, files)), None) or _compile(files))
-    except ImportError as error:  # such as a numba that is too old for the installed NumPy
+        return _load(next(filter(None, map(_read, files)), None) or _compile(files))
+    except Exception as error:  # such as a numba that is too old for the installed NumPy
         raise SeqclfError(
-            f"numba is installed but cannot be imported ({error}): update it, or set SEQCLF_FUSED=0 to disable it"
-        ) from None
+            f"numba is installed but does not work ({error}): update it, or set SEQCLF_FUSED=0 to disable it"
+        ) from error
+
+
+def _load(code: bytes) -> SimpleNamespace:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    builder = llvm.JITLibraryBuilder().add_object_img(code)
+    for name in KERNELS:
+        builder.export_symbol(f"seqclf_{name}")
+    compiler = llvm.create_lljit_compiler()
+    library = builder.link(compiler, "seqclf")
+    kernels = SimpleNamespace(owners=(compiler, library))  # without which the code disappears
+    for name, arguments in KERNELS.items():
+        function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)
+        setattr(kernels, name, function(library[f"seqclf_{name}"]))
+    return kernels
 
 
 def _files() -> list[Path]:

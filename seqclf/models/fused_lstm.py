@@ -11,13 +11,13 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from seqclf.models import fused_code
 from seqclf.models.fused_code import load
 from seqclf.models.segments import Segments
 
@@ -50,13 +50,8 @@ def wins(steps: int) -> bool:
 
 
 def available() -> bool:
-    """Whether numba is installed, and the environment variable ``SEQCLF_FUSED`` is not 0."""
-    return os.environ.get("SEQCLF_FUSED") != "0" and _installed()
-
-
-@cache
-def _installed() -> bool:
-    return find_spec("numba") is not None
+    """Whether the kernels can be used, and the environment variable ``SEQCLF_FUSED`` is not 0."""
+    return os.environ.get("SEQCLF_FUSED") != "0" and fused_code.available()
 
 
 def lstm_layers(
@@ -128,7 +123,7 @@ def _forward_layer(
     inputs, row = b_ih + b_hh, 0
     if _wide(D, segments):
         inputs, row, D = torch.addmm(inputs, x, w_ih.t(), out=gates if keep else None), 4 * H, 0
-    panels = _transposed_panels(w_ih) if D else None, _transposed_panels(w_hh)
+    panels = _panels(w_ih, transpose=True) if D else None, _panels(w_hh, transpose=True)
     arguments = (D, H, x, *panels, inputs, row, h0, c0, gates, hidden, cell)
     _run("forward", segments, arguments, 0 if keep else 4 * H, N * 4 * H * (D + H))
     return _Kept(x, gates, hidden, cell)
@@ -198,13 +193,13 @@ def _backward_layer(
     inputs: bool,
     d_gates: Tensor,
 ) -> tuple[Tensor, Tensor | None]:
-    """Returns the gradients of the gates, of c0 ``(sizes[0], H)``, and of the ``inputs`` if wanted."""
+    """Writes the gradients of the gates to ``d_gates``; returns those of c0, and of the ``inputs`` if wanted."""
     (N, D), H = layer.x.shape, w_hh.shape[1]
     d_c = w_hh.new_zeros(segments.sizes[0], H)
     narrow = inputs and not _wide(D, segments)
     d_x = torch.empty_like(layer.x) if narrow else None
-    weights = _panels(w_ih) if narrow else None, _panels(w_hh)
-    arguments = (D if narrow else 0, H, *weights, c0, layer.gates, layer.cell, d_hidden, d_cell, d_gates, d_x, d_c)
+    panels = _panels(w_ih) if narrow else None, _panels(w_hh)
+    arguments = (D if narrow else 0, H, *panels, c0, layer.gates, layer.cell, d_hidden, d_cell, d_gates, d_x, d_c)
     _run("backward", segments, arguments, H, N * 4 * H * (D + H))
     return d_c, d_gates @ w_ih if inputs and not narrow else d_x
 
@@ -241,22 +236,18 @@ def _of(states: Tensor | None, layer: int) -> Tensor | None:
 def _take(x: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
     """Rows of x by index, in a tensor of this shape; zeros for the index after the last row."""
     x, out = x.contiguous(), x.new_empty(shape)
-    load().take(_number(x), shape[-1], x.numel() // shape[-1], _number(index), len(index), _number(out))
+    load().take(x.data_ptr(), shape[-1], x.numel() // shape[-1], index.data_ptr(), len(index), out.data_ptr())
     return out
 
 
-def _panels(w: Tensor) -> Tensor:
-    """Weights ``(K, columns)`` in the order in which the kernels use them."""
-    w, (K, columns) = w.contiguous(), w.shape
-    out = w.new_empty(-(-columns // LANES) * LANES * K)
-    load().panels(_number(w), columns, K, columns, _number(out))
-    return out
-
-
-def _transposed_panels(w: Tensor) -> Tensor:
-    w, (columns, K) = w.contiguous(), w.shape
-    out = w.new_empty(-(-columns // LANES) * LANES * K)
-    load().panels_of_transpose(_number(w), K, columns, _number(out))
+def _panels(w: Tensor, transpose: bool = False) -> Tensor:
+    """Weights ``(K, columns)``, or their transpose, in the order in which the kernels use them."""
+    w, (rows, columns) = w.contiguous(), w.shape
+    out = w.new_empty(rows + LANES, columns + LANES)  # at least the columns of the result, rounded up to vectors
+    if transpose:
+        load().panels_of_transpose(w.data_ptr(), columns, rows, out.data_ptr())
+    else:
+        load().panels(w.data_ptr(), columns, rows, columns, out.data_ptr())
     return out
 
 
