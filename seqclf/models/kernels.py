@@ -136,7 +136,10 @@ def run_layers(
 
 def _resets_inside(is_first: Tensor, counts: list[int]) -> Mask | None:
     """Where valid frames after frame 0 begin a sequence, ``(B, T)``; None if none does."""
-    resets = is_first.cpu().numpy() & (np.arange(is_first.shape[1]) < np.array(counts)[:, None])
+    resets = is_first.cpu().numpy()
+    if not resets[:, 1:].any():  # as in most batches
+        return None
+    resets = resets & (np.arange(resets.shape[1]) < np.array(counts)[:, None])
     resets[:, 0] = False
     return resets if resets.any() else None
 
