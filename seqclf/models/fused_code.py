@@ -61,10 +61,11 @@ def _load(code: bytes) -> SimpleNamespace:
         builder.export_symbol(f"seqclf_{name}")
     compiler = llvm.create_lljit_compiler()
     library = builder.link(compiler, "seqclf")
-    kernels = SimpleNamespace(owners=(compiler, library))  # without which the code disappears
+    kernels = SimpleNamespace()
     for name, arguments in KERNELS.items():
-        function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)
-        setattr(kernels, name, function(library[f"seqclf_{name}"]))
+        function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(library[f"seqclf_{name}"])
+        function.owners = compiler, library  # type: ignore[attr-defined]  # without them, the code disappears
+        setattr(kernels, name, function)
     return kernels
 
 

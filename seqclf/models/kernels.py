@@ -118,7 +118,7 @@ def run_layers(
     padded = None if fused or whole else _as_steps(layers, features, counts, resets)
     if fused or not (whole or padded):
         segments = whole_segments(len(counts), T) if whole else find_segments(counts, T, resets, features.device)
-        if state is not None:
+        if state is not None and not whole:
             state = tuple(h[:, segments.stream].masked_fill(~segments.carried[:, None], 0) for h in state)
         if fused and layers.plain:
             return fused_lstm.lstm_layers(features, segments, layers.weights, state)
