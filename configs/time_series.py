@@ -67,9 +67,15 @@ class RandomConvolutions(nn.Module):
     """Features of random convolutions over time, which are not trained, as in ROCKET (Dempster et al. 2020).
 
     Half of the convolutions read the series, half its differences from frame to frame, as in MultiRocket (Tan et al.
-    2022). There are two features of each: whether it is above its threshold (1 or 0), and by how much (at least 0).
-    Their means over time are the proportion of positive values of ROCKET, and a soft form of its maximum. Batch norm
-    adapts the thresholds to the data, and standardises the features.
+    2022). The means over time of four features stand for the four statistics of MultiRocket, which are the proportion,
+    mean, mean index and longest stretch of positive values. With a value above its threshold by x, or x = 0 below it,
+
+    - 1 if x > 0, and 0 otherwise: the proportion, as in ROCKET;
+    - x;
+    - the index of the frame in its sequence if x > 0, and 0 otherwise;
+    - x times the number of frames since x was last 0, which is large in long stretches.
+
+    Batch norm adapts the thresholds to the data, and standardises the features.
 
     Args:
         input_size: D, the features per frame.
@@ -96,7 +102,8 @@ class RandomConvolutions(nn.Module):
                 nn.init.normal_(parameter)
                 parameter.data -= parameter.data.mean(2, keepdim=True)
         self.requires_grad_(False)
-        self.out_features = 4 * channels * len(dilations)
+        self.out_features = 8 * channels * len(dilations)
+        self.last = Pool(1 + 2 * channels * len(dilations), kind="max")
         self.standardise = nn.BatchNorm1d(self.out_features, affine=False)
 
     def forward(
@@ -111,13 +118,28 @@ class RandomConvolutions(nn.Module):
             + [part(differences, is_first, state, lengths)[0] for part in self.of_differences],
             -1,
         )
-        both = torch.cat([above.sign(), above], -1)
+        positive = above.sign()
+        index, stretch = self._counts(positive, is_first, lengths)
+        four = torch.cat([positive, above, positive * index, above * stretch], -1)
         if lengths is None:
-            return self.standardise(both.flatten(0, 1)).view_as(both), None
-        valid = torch.arange(both.shape[1], device=both.device) < lengths.to(both.device)[:, None]
-        outputs = torch.zeros_like(both)
-        outputs[valid] = self.standardise(both[valid])
+            return self.standardise(four.flatten(0, 1)).view_as(four), None
+        valid = torch.arange(four.shape[1], device=four.device) < lengths.to(four.device)[:, None]
+        outputs = torch.zeros_like(four)
+        outputs[valid] = self.standardise(four[valid])
         return outputs, None
+
+    def _counts(self, positive: Tensor, is_first: Tensor | None, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Counts frames in their sequence.
+
+        Returns:
+            The frames before each one ``(B, T, 1)``; the positive frames without a gap up to each one ``(B, T, K)``.
+        """
+        number = torch.arange(1, positive.shape[1] + 1, device=positive.device)[:, None].expand_as(positive[..., :1])
+        first = number == 1 if is_first is None else is_first[..., None] | (number == 1)
+        events = torch.cat([first, positive == 0], -1)
+        last, _ = self.last(number.float() * events, lengths=lengths)  # the number of the frame of the last event, or 0
+        start = last[..., :1]
+        return number - start, number - torch.maximum(last[..., 1:], start - 1)
 
 
 def zero_linear(features: int, classes: int) -> nn.Linear:

@@ -46,11 +46,21 @@ def test_random_convolutions_are_not_trained_and_standardise_what_is_above_a_thr
     assert not any(p.requires_grad for p in model.parameters())
     outputs, state = model(torch.randn(2, 9, 3), lengths=lengths)
     frames = torch.cat([outputs[0], outputs[1, :5]])
-    positive, soft = frames.chunk(2, -1)
+    positive, height, index, stretch = frames.chunk(4, -1)
     assert state is None and outputs.shape == (2, 9, model.out_features) and not outputs[1, 5:].any()
     torch.testing.assert_close(frames.mean(0), torch.zeros(model.out_features), atol=1e-5, rtol=0)
     assert all(len(column.unique()) == 2 for column in positive.T)  # above the threshold or not
-    assert (soft.where(positive < 0, 0) == soft.amin(0).where(positive < 0, 0)).all()  # 0 below it
+    for part in (height, index, stretch):
+        assert (part.where(positive < 0, 0) == part.amin(0).where(positive < 0, 0)).all()  # 0 below it
+
+
+def test_random_convolutions_count_the_frames_of_each_sequence_and_of_each_stretch_above_a_threshold():
+    model, is_first = random_convolutions(), torch.tensor([[False, False, False, True, False, False]])
+    positive = torch.zeros(1, 6, 16)
+    positive[0, [0, 1, 2, 3, 5], 0] = 1
+    index, stretch = model._counts(positive, is_first, None)
+    assert index[0, :, 0].tolist() == [0, 1, 2, 0, 1, 2]
+    assert stretch[0, :, 0].tolist() == [1, 2, 3, 1, 0, 1] and not stretch[0, :, 1:].any()
 
 
 def test_each_kernel_sums_to_0_and_the_head_starts_at_0():
