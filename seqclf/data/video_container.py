@@ -132,6 +132,8 @@ def video_streams(container: InputContainer) -> list[VideoStream]:
 
 def number_of_stream(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
     """The number of video streams of a file, and which of them this is, from 0."""
+    if len(container.streams.video) == 1:
+        return 1, 0
     streams = video_streams(container)
     return len(streams), [other.index for other in streams].index(stream.index)
 

@@ -100,7 +100,9 @@ def _track_number(header: bytes) -> int:
 
 
 def _edits(content: bytes) -> int:
-    """The number of edits that show frames."""
+    """The number of edits that show frames; of a single edit, it does not matter whether it does."""
+    if (count := int.from_bytes(content[4:8], "big")) <= 1:
+        return count
     columns = 5 if content[:1] == b"\x01" else 3  # a time of 8 or 4 bytes is in the middle, and below 0 if empty
     return int((_rows(content, columns, ">i4")[:, columns // 2] >= 0).sum())
 
@@ -126,14 +128,16 @@ def _samples(track: Boxes, count: int) -> Table | None:
     keys[starts] = True
     each = np.repeat(durations, times).astype(np.int64)
     shown = decoded = np.cumsum(each) - each
+    if (each[:-1] < 1).any():
+        return None
     if tables[b"ctts"]:
         times, delays = _rows(tables[b"ctts"], 2, ">i4").T
         if times.sum() != count or min(times.min(), delays.min()) < 0:
             return None
         shown = decoded + np.repeat(delays, times)
-    in_order = np.sort(shown)
-    if (in_order[1:] <= in_order[:-1]).any() or (each[:-1] < 1).any() or shown[0] != in_order[0]:
-        return None
+        in_order = np.sort(shown)
+        if (in_order[1:] == in_order[:-1]).any() or shown[0] != in_order[0]:
+            return None
     place = _places(tables, size)
     return None if place is None else Table(shown, decoded, keys[1:], size, place)
 
