@@ -44,6 +44,14 @@ def data(part, classes="abc"):
     return Data(part, part, list(classes), "made", allow_shared=True)
 
 
+def test_a_class_name_with_the_separator_of_classes_is_refused():
+    clips = Clips(torch.zeros(2, 3, 1), [[0, 1], [1, 1]], multi_label=True)
+    with pytest.raises(SeqclfError, match=r"class 'a\|b'"):
+        Data(clips, clips, ["a|b", "c"], "toy")
+    one = Clips(torch.zeros(2, 3, 1), [0, 1])
+    assert Data(one, one, ["a|b", "c"], "toy").classes == ["a|b", "c"]
+
+
 def test_labels_of_clips_are_those_of_each_class_on_its_own():
     lengths = torch.tensor([7, 1, 3, 7, 2, 5])
     rows = torch.tensor([4, 0, 2])

@@ -96,6 +96,7 @@ def _written_besides(result: dict[str, Any], written: Sequence[Path]) -> str:
 
 def _parser() -> Parser:
     parser = make_parser("predict", __doc__)
+    parser.usage = "seqclf predict [options] RUN... PATH..."
     add = parser.add_argument
     add("paths", nargs="+", metavar="RUN... PATH...", help="run folders, and files or folders of files")
     add(

@@ -69,6 +69,9 @@ class Data:
         for name, part in (("train", self.train), ("test", self.test), ("validation", self.validation)):
             if not isinstance(part, Clips | Videos) and not (part is None and name == "validation"):
                 raise SeqclfError(f"{self.name}: {name}= is a {type(part).__name__}, expected Clips or Videos")
+        piped = next((name for name in self.classes if "|" in name), None) if self.multi_label else None
+        if piped is not None:
+            raise SeqclfError(f"{self.name}: class {piped!r} has a |, which separates classes in tables: rename it")
         for name, clips in self.parts().items():
             notes = getattr(clips, "notes", [])
             note = f" ({name}: {', '.join(notes)})" if notes else ""
