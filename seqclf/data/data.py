@@ -39,8 +39,8 @@ class Data:
             ``warning`` then names it.
 
     Raises:
-        SeqclfError: a class is named twice, a label is out of range, no frame has a label, ``background`` does not fit
-            the labels, or a video or group is in two parts.
+        SeqclfError: a part is missing, a class is named twice, a label is out of range, no frame has a label,
+            ``background`` does not fit the labels, or a video or group is in two parts.
     """
 
     train: Clips | Videos
@@ -56,22 +56,38 @@ class Data:
     allow_shared: bool = False
 
     def __post_init__(self) -> None:
-        check_decision(self.decision)
         self.source = str(self.source)
+        check_decision(self.decision)
+        self._check_parts()
+        self._check_classes()
+        self._check_labels()
+        self._check_background()
+        same, near = leaks(self.parts())
+        if same and not self.allow_shared:
+            raise SeqclfError(f"{self.name}: {same[0]}")
+        for note in [*(one.partition(": ")[0] for one in same), *near]:
+            if note not in (self.warning or ""):
+                self.warning = f"{self.warning}; {note}" if self.warning else note
+
+    def _check_parts(self) -> None:
+        for name, part in (("train", self.train), ("test", self.test), ("validation", self.validation)):
+            if not isinstance(part, Clips | Videos) and not (part is None and name == "validation"):
+                raise SeqclfError(f"{self.name}: {name}= is a {type(part).__name__}, expected Clips or Videos")
+
+    def _check_classes(self) -> None:
+        """Checks the class names, and makes them strings."""
         if not isinstance(self.classes, Iterable) or isinstance(self.classes, Set):
             raise SeqclfError(f"{self.name}: classes={self.classes!r}: expected a list with the name of each class")
         self.classes = [str(name) for name in self.classes]
         if not self.classes:
             raise SeqclfError(f"{self.name}: classes= is empty")
-        twice = next((name for name in self.classes if self.classes.count(name) > 1), None)
-        if twice is not None:
-            raise SeqclfError(f"{self.name}: class {twice!r} is named twice")
-        for name, part in (("train", self.train), ("test", self.test), ("validation", self.validation)):
-            if not isinstance(part, Clips | Videos) and not (part is None and name == "validation"):
-                raise SeqclfError(f"{self.name}: {name}= is a {type(part).__name__}, expected Clips or Videos")
-        piped = next((name for name in self.classes if "|" in name), None) if self.multi_label else None
-        if piped is not None:
-            raise SeqclfError(f"{self.name}: class {piped!r} has a |, which separates classes in tables: rename it")
+        for name in self.classes:
+            if self.classes.count(name) > 1:
+                raise SeqclfError(f"{self.name}: class {name!r} is named twice")
+            if self.multi_label and "|" in name:
+                raise SeqclfError(f"{self.name}: class {name!r} has a |, which separates classes in tables: rename it")
+
+    def _check_labels(self) -> None:
         for name, clips in self.parts().items():
             notes = getattr(clips, "notes", [])
             note = f" ({name}: {', '.join(notes)})" if notes else ""
@@ -81,13 +97,6 @@ class Data:
                 raise SeqclfError(f"{self.name}: multi_label differs between the train and the {name} part")
             if isinstance(self.train, Clips) and isinstance(clips, Clips):  # videos are not opened yet
                 _check_scale(self.train, clips, name, self.name)
-        self._check_background()
-        same, near = leaks(self.parts())
-        if same and not self.allow_shared:
-            raise SeqclfError(f"{self.name}: {same[0]}")
-        for note in [*(one.partition(": ")[0] for one in same), *near]:
-            if note not in (self.warning or ""):
-                self.warning = f"{self.warning}; {note}" if self.warning else note
 
     def _check_background(self) -> None:
         if self.background is None:
