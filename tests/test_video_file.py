@@ -367,6 +367,18 @@ def test_files_of_different_colours_in_turn_have_the_pixels_that_each_has_alone(
             assert torch.equal(sources[k].read([0, 1]), alone[k])
 
 
+@pytest.mark.skipif("qtrle" not in ENCODERS, reason="this FFmpeg has no encoder for QuickTime Animation")
+def test_a_palette_of_the_first_packet_is_used_wherever_reading_begins(tmp_path):
+    path = write(tmp_path / "palette.mov", "qtrle", pixels="gray")
+    with av.open(str(path)) as file:
+        packets = [packet for packet in file.demux(video=0) if packet.size]
+        assert packets[0].has_sidedata("palette") and packets[24].is_keyframe
+    whole = decoded(path)[0]
+    source = VideoFile(path)
+    for numbers in ([30, 25], [3], [39]):
+        assert torch.equal(source.read(numbers), whole[numbers])
+
+
 B_FRAMES = ["h264.mp4", "h264_open.mkv", "h264.flv", "h264_66.mp4", "uneven.mkv", "raw.264", "h264.ts"]
 
 

@@ -31,7 +31,8 @@ class FrameIndex:
             orders, since a frame shown before a keyframe may be built on frames before that.
         seconds: ``(N,)`` float64, when each frame is shown in player time: seconds from the beginning of the file,
             where another stream may start before the first frame.
-        names: ``(P,)``, the timestamps that identify packets after a seek; None where timestamps are not unique.
+        names: ``(P,)``, the timestamps that identify packets after a seek; None if no packet can be found: timestamps
+            are not unique, or packets carry a palette that all later ones need.
         by_dts: whether ``names`` are times of decoding; they are times of showing otherwise.
         seeks: ``(P,)``, the timestamps to seek to.
         trusted: packets that are flagged as corrupt only because files were joined there.
@@ -122,7 +123,7 @@ def index_frames(place: Place, skip_damaged: bool = False, opened: Opened | None
         packet_of,
         starts,
         _seconds(scan, packet_of, names, by_dts),
-        names,
+        None if scan.carries else names,
         by_dts,
         np.array([p or 0 if d is None else d for p, d in scan.times], np.int64),
         trusted,

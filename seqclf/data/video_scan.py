@@ -44,6 +44,7 @@ class Scan:
         shown: for each packet, whether it is shown.
         corrupt: for each packet, whether it is flagged as corrupt.
         pictures: for each MPEG-4 packet, whether it is small, and the kinds of its pictures.
+        carries: whether packets carry a palette or a header, which all later ones need.
         tick: seconds per tick.
         rate: frames per second.
         begin: when the earliest stream of the file starts, in seconds.
@@ -62,6 +63,7 @@ class Scan:
     shown: list[bool] = field(default_factory=list)
     corrupt: list[bool] = field(default_factory=list)
     pictures: list[tuple[bool, list[int]]] = field(default_factory=list)
+    carries: bool = False
     tick: float = 0.0
     rate: float = 0.0
     begin: float = 0.0
@@ -78,6 +80,7 @@ class Scan:
         hidden = self.codec == "vp8" and not bytes(packet)[0] & 0x10
         self.shown.append(not hidden and not packet.is_discard)  # an edit list discards
         self.corrupt.append(packet.is_corrupt)
+        self.carries |= packet.has_sidedata("palette") or packet.has_sidedata("new_extradata")
         if self.codec == "mpeg4":
             kinds = [kind[0] >> 6 for kind in PICTURE.findall(bytes(packet))]
             self.pictures.append((packet.size <= SMALL, kinds))
