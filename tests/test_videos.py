@@ -296,7 +296,7 @@ def test_the_first_video_a_whole_batch_or_unopenable_files_can_be_skipped(worker
     ("videos", "message"),
     [
         ([], "no video"),
-        ([Video("a", Numbers(3), 0), Video("b", Numbers(3), torch.zeros(3))], "labels per frame"),
+        ([Video("a", Numbers(3), 0), Video("b", Numbers(3), torch.zeros(3, dtype=torch.int64))], "labels per frame"),
         ([Video("a", Numbers(3), None)], "one label"),
     ],
 )
@@ -404,6 +404,25 @@ def test_truncation_changes_only_the_gradient_and_nothing_at_the_whole_length(tm
     assert any(not torch.equal(weights[None][k], weights[2][k]) for k in weights[None])
     with pytest.raises(SeqclfError, match="truncate=0"):
         experiment(truncate=0)
+
+
+@pytest.mark.parametrize(("answer", "named"), [(lambda x: x[1:], "3 frames"), (lambda x: x.numpy(), "ndarray")])
+def test_a_source_that_does_not_read_what_was_asked_for_is_refused(answer, named):
+    class Wrong(Numbers):
+        def read(self, numbers):
+            return answer(super().read(numbers))
+
+    with pytest.raises(SeqclfError, match=rf"{named}, expected a tensor of 4 frames"):
+        Videos([Video("v", Wrong(4, 0), 0)]).sample(0, 0)
+
+
+def test_labels_of_a_video_are_integers_of_python_numpy_or_pytorch():
+    source = Numbers(3, 0)
+    assert Video("v", source, np.int64(2)).labels == 2
+    assert torch.equal(Video("v", source, np.arange(3)).labels, torch.arange(3))
+    for wrong in ("walk", 1.0, torch.zeros(3), np.zeros(3)):
+        with pytest.raises(SeqclfError, match="video v: labels"):
+            Video("v", source, wrong)
 
 
 def test_a_transform_must_give_training_and_test_frames_of_one_scale():

@@ -69,9 +69,12 @@ def read_frames(
 
 
 def _finite(source: Source, numbers: Sequence[int], new: NewArray | None = None) -> Tensor:
-    """Reads raw frames and checks that they are finite."""
+    """Reads raw frames, and checks that they are as many as asked for, and finite."""
     into = getattr(source, "read_into", None)
     frames = source.read(numbers) if new is None or into is None else into(numbers, new)
+    if not isinstance(frames, Tensor) or len(frames) != len(numbers):
+        found = f"{len(frames):,} frames" if isinstance(frames, Tensor) else f"a {type(frames).__name__}"
+        raise SeqclfError(f"{source.path}: read() returned {found}, expected a tensor of {len(numbers):,} frames")
     if frames.is_floating_point() and not frames.sum().isfinite():  # the sum is quick, but overflows
         finite = frames.flatten(1).isfinite().all(1)
         if not finite.all():

@@ -10,8 +10,11 @@ from typing import Literal, Protocol, TypeAlias
 from unicodedata import normalize
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from seqclf.batch import SeqclfError
 
 VIDEOS = (
     *(".avi", ".mp4", ".m4v", ".mkv", ".webm", ".mov", ".mpg", ".mpeg"),
@@ -73,12 +76,23 @@ class Video:
         source: its frames.
         labels: the class of the whole video; or ``(T,)`` int64, the class of each frame, with ``IGNORE`` for frames
             without a label; of multi-label data ``(K,)`` or ``(T, K)`` int64, 0, 1 or ``IGNORE``; None if unknown, for
-            prediction.
+            prediction. NumPy arrays become tensors.
+
+    Raises:
+        SeqclfError: the labels are no integers.
     """
 
     name: str
     source: Source
     labels: int | Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.labels, np.ndarray | np.integer) and self.labels.dtype.kind in "iub":
+            self.labels = torch.as_tensor(self.labels) if np.ndim(self.labels) else int(self.labels)
+        floats = isinstance(self.labels, Tensor) and self.labels.is_floating_point()
+        if floats or not isinstance(self.labels, int | Tensor | None):
+            kind = "floats" if floats else f"a {type(self.labels).__name__}"
+            raise SeqclfError(f"video {self.name}: labels are {kind}, expected a class index, or a tensor of them")
 
 
 def one_shape(shape: Sequence[int], in_memory: bool = False) -> str:
