@@ -463,3 +463,5 @@ def test_a_clip_of_a_list_may_end_a_little_late_and_is_counted(two_videos):
 def test_missing_class_names_are_asked_for(two_videos):
     with pytest.raises(SeqclfError, match=r"classes\.txt.*classes="):
         on_all(str(two_videos), "phases", "classes.txt")
+    with pytest.raises(SeqclfError, match=r"classes=\{.*order"):
+        on_all(str(two_videos), "phases", {"walk", "run"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
 from typing import Any, Literal
 
@@ -242,12 +242,14 @@ def class_names(
     classes: str | Sequence[str] | None, root: str, first_label: int | None
 ) -> tuple[list[str] | None, int | None]:
     """The class names of ``annotated_set``, and the number of the first one."""
+    if isinstance(classes, Set):
+        raise SeqclfError(f"classes={classes!r}: a set has no order, expected a list of names")
     if not isinstance(classes, str):
         return None if classes is None else list(classes), first_label
     try:
         index = read_class_index(resolve_path(classes, root))
     except SeqclfError as error:
         raise SeqclfError(
-            f"{error}; classes= takes a file, a list of names, or None for the labels in the table"
+            f"{error}; classes= (--classes) takes a file, a list of names, or None for the labels in the table"
         ) from None
     return index.names, index.first if first_label is None else first_label
