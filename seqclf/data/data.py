@@ -64,7 +64,7 @@ class Data:
         self._check_background()
         same, near = leaks(self.parts())
         if same and not self.allow_shared:
-            raise SeqclfError(f"{self.name}: {same[0]}")
+            raise SeqclfError(f"{self.source}: {same[0]}")
         for note in [*(one.partition(": ")[0] for one in same), *near]:
             if note not in (self.warning or ""):
                 self.warning = f"{self.warning}; {note}" if self.warning else note
