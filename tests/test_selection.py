@@ -270,7 +270,7 @@ def test_a_few_clips_of_one_label_give_no_metrics_of_clips_unless_chosen(best_by
     print_results(results)
     shown = capsys.readouterr().out
     assert "macro F1 of frames" in shown and "macro F1 of clips" not in shown
-    assert metric_title(chosen) in shown and ("clip by" in shown) == (best_by == "clip_last")
+    assert metric_title(chosen) in shown and ("clip accuracy" in shown) == (best_by == "clip_last")
     found = evaluate(tmp_path / "run", data=data, device="cpu")
     assert found["accuracy"] is None and found["parts"]["test"]["clip_last"] is not None
 
