@@ -247,6 +247,15 @@ def test_balanced_weights_outside_a_run_are_refused():
         losses.cross_entropy(*batch(), weights="balanced")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"), [(nn.NLLLoss, "CrossEntropyLoss"), (partial(nn.BCELoss), "BCEWithLogitsLoss")]
+)
+def test_losses_of_probabilities_are_refused(wrong, right):
+    for loss in (wrong, wrong()):
+        with pytest.raises(SeqclfError, match=f"setting loss=.*torch.nn.{right}"):
+            build_loss(run_of(None, loss), toy(LABELS), CPU)
+
+
 def test_build_loss_keeps_any_other_function():
     def mine(logits, labels, total):
         return logits.sum()

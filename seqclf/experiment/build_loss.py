@@ -17,6 +17,12 @@ from seqclf.experiment.losses import divisor, labelled_rows, mean_loss
 
 Loss = Callable[..., Tensor]
 
+OF_LOGITS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.NLLLoss: nn.CrossEntropyLoss,
+    nn.BCELoss: nn.BCEWithLogitsLoss,
+}
+"""Losses of probabilities, and those that are the same on logits."""
+
 
 def balanced_weights(data: Data) -> tuple[float, ...]:
     """Class weights for which each class has the same share of the loss: ``n / (K n_k)``, as scikit-learn's "balanced".
@@ -53,12 +59,19 @@ def build_loss(experiment: Experiment, data: Data, device: torch.device) -> Loss
     - Any other function is returned as it is.
 
     Raises:
-        SeqclfError: the module cannot be built or has parameters, or the labels have no balanced weights.
+        SeqclfError: the module cannot be built, has parameters or takes probabilities, or the labels have no balanced
+            weights.
     """
     loss = experiment.loss
     kind = loss.func if isinstance(loss, partial) else loss
     if isinstance(kind, type) and issubclass(kind, nn.Module):
         loss = build("loss", loss)
+    for wrong, right in OF_LOGITS.items():
+        if isinstance(loss, wrong):
+            raise SeqclfError(
+                f"setting loss={wrong.__name__}: it takes probabilities or their logarithms, but models return logits: "
+                f"set loss=torch.nn.{right.__name__}"
+            )
     if isinstance(loss, nn.Module):
         return ModuleLoss(loss.to(device))
     weights = _weights_of(loss)
