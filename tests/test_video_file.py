@@ -1,5 +1,6 @@
 """Video files: any frames equal those of a decoding of the whole file; damaged files are refused."""
 
+import gc
 import io
 import os
 import pickle
@@ -337,6 +338,16 @@ def test_a_header_that_does_not_fit_the_packets_is_not_used(field, wrong, video,
     source = VideoFile(video("h264.mp4"))
     assert len(source) == 40 and source._indexed().places is not None
     assert torch.equal(source.read([30, 3]), whole[[30, 3]]) and source._indexed().places is None
+
+
+def test_the_file_of_an_unused_decoder_is_closed(video):
+    source = VideoFile(video("h264.mp4"))
+    source.read([3, 1])
+    decoder = video_file._OPEN.pop(source)
+    file = decoder.file
+    del decoder
+    gc.collect()  # its generators refer to it
+    assert file.closed
 
 
 COLOURS = {

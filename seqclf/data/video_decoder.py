@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import numpy as np
 
@@ -141,6 +142,7 @@ class Decoder:
         if self.index.places is not None:
             self.container.close()
             self.file = BufferedReader(FileIO(self.place.file), READ_AHEAD)
+            finalize(self, self.file.close)  # as PyAV closes a container that nobody uses any more
         self._begin(0, sought=False)
 
     def _seek(self, start: int) -> None:
