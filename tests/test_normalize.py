@@ -147,6 +147,16 @@ def test_a_mean_on_the_scale_of_bytes_is_refused_for_frames_of_bytes():
     check_normalize(model(partial(Normalize, mean=0.9)), Clips(frames.byte(), [0, 1]))
 
 
+def test_the_scale_of_normalize_is_checked_before_training(tmp_path):
+    data = Data(*[Clips(torch.zeros(2, 3, 4, dtype=torch.uint8), [0, 1])] * 2, "ab", "toy", allow_shared=True)
+    model = partial(
+        FrameSequenceClassifier, preprocess=partial(Normalize, mean=123.0), temporal=partial(seqclf.GRU, hidden=2)
+    )
+    with pytest.raises(SeqclfError, match="mean 123"):
+        seqclf.train(Experiment(data, model, torch.optim.SGD, steps=1, batch_size=2), tmp_path, "cpu")
+    assert not list(tmp_path.iterdir())
+
+
 def test_pretrained_weights_without_normalisation_are_warned_of(recwarn):
     clips = Clips(torch.zeros(2, 1, 3, 4, 4), [0, 1])
     for preprocess in (Normalize(), Normalize(mean=0.5), Normalize(fit="all")):

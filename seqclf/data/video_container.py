@@ -81,7 +81,7 @@ def open_container(place: Place, known: tuple[str, int] | None = None) -> Opened
         is_video = head[4:8] == b"ftyp" or head.startswith((b"\x1aE\xdf\xa3", b"RIFF"))
         hint = "; it begins like a video, and is cut off or damaged" if is_video else ""
         if place.file.lower().endswith((".csv", ".json", ".tsv", ".txt")):
-            hint = "; a list of videos is given with --list"
+            hint = "; a list of videos is given as list_file= (--list)"
         raise SeqclfError(f"{place}: can't be read as a video ({error.strerror}){hint}") from None
     stream = container.streams.video[known[1]] if known else choose_stream(str(place), container, place.stream)
     stream.codec_context.thread_count = 1  # readers are threads themselves, and a fork is safe without others
@@ -167,9 +167,7 @@ def until_fault(container: InputContainer, stream: VideoStream) -> Iterator[Pack
     from av import FFmpegError
 
     try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
+        yield from packets_of(container, stream)
     except (FFmpegError, IndexError):  # PyAV raises an IndexError where a new stream begins after damage
         return
 

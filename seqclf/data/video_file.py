@@ -190,7 +190,7 @@ def _decode_in_order(decoder: Decoder, numbers: list[int], new: NewArray) -> NDA
     """Decodes frames of a file in ascending order, each once: ``(n, 3, H, W)``."""
     out, decoded = np.empty(0, np.uint8), -1
     for row in sorted(range(len(numbers)), key=numbers.__getitem__):
-        if numbers[row] == numbers[decoded] and decoded >= 0:
+        if decoded >= 0 and numbers[row] == numbers[decoded]:
             out[row] = out[decoded]
             continue
         red, green, blue = decoder.planes(numbers[row])

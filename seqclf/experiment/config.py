@@ -140,7 +140,7 @@ class Experiment:
         for name in _FUNCTIONS:
             value = getattr(self, name)
             if not callable(value) and not (value is None and name in _OPTIONAL):
-                raise SeqclfError(f"setting {name}={repr(value).splitlines()[0]}: expected a function or class")
+                raise SeqclfError(f"setting {name}={repr(value).partition(chr(10))[0]}: expected a function or class")
         if self.clip_norm is not None and not (isinstance(self.clip_norm, int | float) and self.clip_norm > 0):
             raise SeqclfError(f"setting clip_norm={self.clip_norm!r}: expected a number above 0, or None")
         for name in ("validation", "ema"):
