@@ -130,8 +130,7 @@ def _joined(data: Data) -> Clips | Videos:
         return _joined_clips([part for part in parts if isinstance(part, Clips)], groups)
     if isinstance(train, Videos) and all(isinstance(part, Videos) for part in parts):
         videos = [video for part in parts if isinstance(part, Videos) for video in part.videos]
-        read = (train.sampling, train.transform, train.training, train.labelling, train.workers, train.on_error)
-        return Videos(videos, *read, train.device, train.multi_label, groups)
+        return Videos(videos, **train.settings(), groups=groups)
     raise SeqclfError(f"{data.name}: to pool its parts, all of them must be Clips, or all Videos")
 
 

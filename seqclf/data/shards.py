@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from seqclf.data.classes import read_classes
 from seqclf.data.data import Data
 from seqclf.data.input_spec import DecisionRule
 from seqclf.data.labelling import Labelled, Labelling
-from seqclf.data.order import mix
+from seqclf.data.order import mix, take
 from seqclf.data.packed_frames import PackedFrames
 from seqclf.data.paths import resolve_path
 from seqclf.data.sampling import CLIP, Sampling, reads_whole, whole
@@ -196,18 +197,7 @@ class Shards(Videos):
             return part
         kept = set(rows)
         shards = [[self.videos[i] for i in shard if i in kept] for shard in self.shards]
-        settings = (
-            "sampling",
-            "transform",
-            "training",
-            "labelling",
-            "workers",
-            "on_error",
-            "device",
-            "multi_label",
-            "groups",
-        )
-        return Shards(shards, self.lanes, **{name: getattr(part, name) for name in settings})
+        return Shards(shards, self.lanes, **part.settings(), groups=part.groups)
 
     def order(self, batch_size: int, seed: int, step: int) -> Tensor:
         """The sample numbers ``(batch_size,)`` of a training step.
@@ -218,13 +208,8 @@ class Shards(Videos):
         parts = []
         for lane, shards in enumerate(lanes):
             count = (lane + 1) * batch_size // len(lanes) - lane * batch_size // len(lanes)
-            position = step * count
-            while count > 0:
-                turn, start = divmod(position, sum(len(self.shards[shard]) for shard in shards))
-                part = self._pass(tuple(shards), seed, turn)[start : start + count]
-                parts.append(part)
-                position += len(part)
-                count -= len(part)
+            size = sum(len(self.shards[shard]) for shard in shards)
+            parts.append(take(size, count, step, partial(self._pass, tuple(shards), seed)))
         return torch.cat(parts)
 
     def shares(self, lanes: int) -> list[list[int]]:

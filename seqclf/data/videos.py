@@ -129,7 +129,7 @@ class Videos:
                 except SeqclfError as error:
                     self._skip(video, error)
             if not self._clips:
-                raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
+                raise self._none_readable()
         return self._clips
 
     def __len__(self) -> int:
@@ -161,9 +161,9 @@ class Videos:
                     frames = self.sample(i, 0)[1] if self.training else self._fixed_sample(i)
                     self._first, self._dtype = tuple(frames.shape), frames.dtype
                 except SeqclfError as error:
-                    self._skip(self.videos[i if self.training else self.clips[i][0]], error)
+                    self._skip(self._video_of(i), error)
         if self._first is None:
-            raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
+            raise self._none_readable()
         return self._first
 
     def _fixed_sample(self, index: int) -> Tensor:
@@ -191,20 +191,16 @@ class Videos:
     def subset(self, rows: Sequence[int], like: Labelled | None = None) -> Videos:
         """Some of the videos, by their numbers, read as those of ``like`` are; None: as these are."""
         how = like if isinstance(like, Videos) else self
-        part = Videos(
-            [self.videos[i] for i in rows],
-            how.sampling,
-            how.transform,
-            how.training,
-            how.labelling,
-            self.workers,
-            self.on_error,
-            self.device,
-            self.multi_label,
-            None if self.groups is None else [self.groups[i] for i in rows],
-        )
+        read_as = {name: getattr(how, name) for name in ("sampling", "transform", "training", "labelling")}
+        groups = None if self.groups is None else [self.groups[i] for i in rows]
+        part = Videos([self.videos[i] for i in rows], **self.settings() | read_as, groups=groups)
         part.skipped.update(self.skipped if like is None else {})
         return part
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of a data set that reads other videos in the same way."""
+        names = ("sampling", "transform", "training", "labelling", "workers", "on_error", "device", "multi_label")
+        return {name: getattr(self, name) for name in names}
 
     def order(self, batch_size: int, seed: int, step: int) -> Tensor:
         """The sample numbers ``(batch_size,)`` int64 of a training step; see ``sample_order``."""
@@ -263,10 +259,14 @@ class Videos:
             try:
                 return self.sample(i, key, new)
             except SeqclfError as error:
-                self._skip(self.videos[i if self.training else self.clips[i][0]], error)
+                self._skip(self._video_of(i), error)
                 if not self.training:
                     return None
-        raise SeqclfError(f"no video can be read: {next(iter(self.skipped.values()))}")
+        raise self._none_readable()
+
+    def _video_of(self, index: int) -> Video:
+        """The video of a sample."""
+        return self.videos[index if self.training else self.clips[index][0]]
 
     def _note_lost(self, video: Video) -> None:
         """Records the frames of a video that were left out."""
@@ -278,6 +278,9 @@ class Videos:
             raise error
         self.skipped[video.name] = str(error)
 
+    def _none_readable(self, what: str = "video") -> SeqclfError:
+        return SeqclfError(f"no {what} can be read: {next(iter(self.skipped.values()))}")
+
     def collate(self, samples: Sequence[Sample | None], rows: Rows | None = None) -> Batch:
         """Collates samples to a batch on the device; shorter clips are padded at their end.
 
@@ -285,12 +288,12 @@ class Videos:
             samples: the samples; None for those that were left out.
             rows: the memory that samples may have been read into; None to allocate it.
         """
-        whole = [sample for sample in samples if sample is not None]
-        if not whole:
-            raise SeqclfError(f"no clip of a batch can be read: {next(iter(self.skipped.values()))}")
-        frames = (rows or Rows(len(whole), Memory())).batch([frames for _, frames, _ in whole])
-        labels, lengths = self._padded_labels([labels for _, _, labels in whole], [len(x) for _, x, _ in whole])
-        batch = Batch(frames, labels, lengths, indices=torch.tensor([index for index, _, _ in whole]))
+        readable = [sample for sample in samples if sample is not None]
+        if not readable:
+            raise self._none_readable("clip of a batch")
+        frames = (rows or Rows(len(readable), Memory())).batch([frames for _, frames, _ in readable])
+        labels, lengths = self._padded_labels([labels for _, _, labels in readable], [len(x) for _, x, _ in readable])
+        batch = Batch(frames, labels, lengths, indices=torch.tensor([index for index, _, _ in readable]))
         if self.device.type == "cuda":
             batch.frames = batch.frames.pin_memory()
         return batch.to(self.device)
@@ -318,13 +321,11 @@ class Videos:
             labels = torch.as_tensor(video.labels)
             if self.multi_label:
                 check_columns(labels, num_classes, f"{name}, {video.name}")
-            wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= (2 if self.multi_label else num_classes)))]
+            values = 2 if self.multi_label else num_classes
+            wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= values))]
             if len(wrong):
-                classes = class_range(num_classes)
-                raise SeqclfError(
-                    f"{name}: label {int(wrong[0])} of {video.name} is out of range: "
-                    f"{'multi-label labels are 0, 1 or IGNORE' if self.multi_label else classes}"
-                )
+                known = "multi-label labels are 0, 1 or IGNORE" if self.multi_label else class_range(num_classes)
+                raise SeqclfError(f"{name}: label {int(wrong[0])} of {video.name} is out of range: {known}")
 
     def fingerprint(self) -> str:
         """The SHA-256 of the videos' names and labels, without frames, which identifies the data in a run's record."""
