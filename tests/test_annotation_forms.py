@@ -13,8 +13,9 @@ from seqclf import SeqclfError, annotated_set, video_set
 from seqclf.batch import IGNORE
 from seqclf.data.annotate import annotate
 from seqclf.data.frame_times import at_rate
-from seqclf.data.lists import Selection, read_list, read_paths
+from seqclf.data.lists import read_list, read_paths
 from seqclf.data.segments import read_segments
+from seqclf.data.splits import Selection
 
 _ = IGNORE
 CHARADES = (

@@ -11,8 +11,9 @@ from PIL import Image
 
 from seqclf import SeqclfError
 from seqclf.data.classes import read_classes
-from seqclf.data.lists import Selection, read_list, read_paths
+from seqclf.data.lists import read_list, read_paths
 from seqclf.data.source import VIDEOS
+from seqclf.data.splits import Selection
 
 TINY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CLASSES = ["Archery", "Bowling", "CleanAndJerk"]

@@ -13,7 +13,6 @@ import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.data.annotate import Annotation, annotate
-from seqclf.data.find import open_video
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.frame_times import FrameTimes, frame_times
 from seqclf.data.lists import VideoList
@@ -53,13 +52,11 @@ class Annotated:
 def annotate_lists(
     table: Segments,
     lists: Mapping[str, VideoList],
-    fps: float | None = None,
-    pattern: str | None = None,
+    reader: Callable[..., Source],
     frame_numbers: Literal["names", "order"] | None = None,
     past_end: float | None = None,
     workers: int = 2,
     on_error: str = "raise",
-    reader: Callable[..., Source] = open_video,
     rate: float | None = None,
     first_frame: Literal[0, 1] | None = None,
 ) -> Annotated:
@@ -68,14 +65,12 @@ def annotate_lists(
     Args:
         table: the segments.
         lists: the list of each part.
-        fps: the frame rate to resample video files to; for folders, the rate they were recorded at.
-        pattern: which pictures of a folder are frames.
+        reader: opens a path; it takes ``frame_numbers`` as ``open_video`` does.
         frame_numbers: how segments number the frames of folders, "names" or "order"; None: see
             ``choose_frame_numbers``.
         past_end: how far segments may extend past the end of their video; see ``annotate``.
         workers: the number of threads that open videos.
         on_error: "raise", or "skip" to leave out videos that can't be read or that have invalid segments.
-        reader: ``open_video`` with further arguments.
         rate: the frame rate of the table's frame numbers; None for that of each video.
         first_frame: the number of the first frame of a video in the table; None decides by ``counts_from_1``.
 
@@ -84,7 +79,7 @@ def annotate_lists(
     """
     names = _names(table, lists, on_error)
     sources = {
-        part: [(entry.name, reader(entry.path, fps, pattern, frame_numbers or "names", fps)) for entry in found.videos]
+        part: [(entry.name, reader(entry.path, frame_numbers=frame_numbers or "names")) for entry in found.videos]
         for part, found in lists.items()
     }
     folders = [(name, s) for videos in sources.values() for name, s in videos if isinstance(s, FrameFolder)]

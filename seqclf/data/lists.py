@@ -34,7 +34,7 @@ from seqclf.data.list_places import Folders, missing_video
 from seqclf.data.list_tables import FORMS, read_path_rows, read_rows
 from seqclf.data.source import without_suffix
 from seqclf.data.spans import Unit
-from seqclf.data.splits import rows_of_part
+from seqclf.data.splits import Selection, rows_of_part
 from seqclf.runtime.text import counted
 
 Label = int | tuple[int, ...]
@@ -75,6 +75,7 @@ class VideoList:
     """The content of a list.
 
     Attributes:
+        path: the list.
         videos: the videos, in the order of the list.
         classes: the class names, in the order of their indices.
         form: the form of the list.
@@ -85,6 +86,7 @@ class VideoList:
         group_column: the name of the group column, or None.
     """
 
+    path: Path
     videos: list[Entry]
     classes: list[str]
     form: str
@@ -103,23 +105,6 @@ class VideoList:
             return None
         of = {entry.name: entry.group or entry.name for entry in self.videos}
         return [of[entry.name] for entry in self.videos] if names is None else [of[name] for name in names]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which rows of a list to take.
-
-    Attributes:
-        part: "train", "validation" or "test".
-        shared: whether the list also serves other parts; it must then have a split column.
-        column: the header of the split column; None looks for "split", "subset", "fold", "partition" and "usage".
-        test_split: the value in that column that marks test rows, if it is not a usual name.
-    """
-
-    part: str
-    shared: bool = False
-    column: str | None = None
-    test_split: str | None = None
 
 
 def read_list(
@@ -177,7 +162,7 @@ def read_list(
     several = separator is not None
     labels = row_labels(path, root, form, found, chosen, classes, class_index, numbers, first_label, several)
     videos, absent = _find_all(path, root, chosen, labels.of_rows, labels.classes, missing)
-    out = VideoList(videos, labels.classes, found.form, "", labels.numbers, absent, found.unit)
+    out = VideoList(path, videos, labels.classes, found.form, "", labels.numbers, absent, found.unit)
     out.description = f"{path.name}: form {found.form}{found.header}{split}, {_described(out)} {labels.description}"
     if several:
         out.description += f", {counted(sum(v.label.count(1) for v in videos if isinstance(v.label, tuple)), 'label')}"
@@ -213,7 +198,7 @@ def read_paths(
             os.path.relpath(entry.path, root) if entry.path.is_relative_to(root) else entry.path
         ).as_posix()
     description = f"{path.name}: {counted(len(videos), 'video')}{split}"
-    out = VideoList(list(videos.values()), [], "paths", description, missing=absent, unit=listed.unit)
+    out = VideoList(path, list(videos.values()), [], "paths", description, missing=absent, unit=listed.unit)
     return _with_groups(out, listed, absent)
 
 
@@ -232,7 +217,7 @@ def _selected(path: Path, found: Rows, select: Selection | None, refuse_shared: 
                 "add a column split, or name the column with split_column="
             )
         return found.rows, ""
-    rows = rows_of_part(path, found.rows, found.split_column, select.part, select.shared, select.test_split)
+    rows = rows_of_part(path, found.rows, found.split_column, select)
     whole = len(rows) == len(found.rows)
     return rows, "" if whole else f", {select.part} rows by column {found.split_column}"
 

@@ -12,32 +12,56 @@ from seqclf.batch import SeqclfError
 from seqclf.data.data import Data
 from seqclf.data.feature_file import FeatureFile
 from seqclf.data.labelling import Labelling
-from seqclf.data.lists import Selection, VideoList
+from seqclf.data.lists import VideoList
 from seqclf.data.paths import resolve_path
 from seqclf.data.sampling import Sampling
 from seqclf.data.source import Source, Video
 from seqclf.data.spans import VideoSpan, resolution, span_text
+from seqclf.data.splits import Selection
 from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
 from seqclf.data.videos import Videos
 from seqclf.runtime.text import counted
 
 
+def part_lists(
+    root: str,
+    train: str,
+    test: str,
+    validation: str | None,
+    split: str | None,
+    split_column: str | None,
+    test_split: str | None,
+) -> dict[str, tuple[Path, Selection]]:
+    """For each part its list, and which rows it takes. With ``split``, any list may replace the test list.
+
+    The arguments are those of ``video_set``.
+    """
+    names = {"train": train, "test": split or test, "validation": validation}
+    paths = {part: resolve_path(name, root) for part, name in names.items() if name is not None}
+    real = {part: path.resolve() for part, path in paths.items()}
+    used = [path for part, path in real.items() if part != "test" or split is None]
+    return {
+        part: (path, Selection(part, used.count(real[part]) > 1, split_column, test_split))
+        for part, path in paths.items()
+    }
+
+
+def label_separator(multi_label: bool, separator: str) -> str | None:
+    """What separates the labels of a video, or frame; None if each has one."""
+    if not separator:
+        raise SeqclfError("separator='': expected a character such as '|'")
+    return separator if multi_label else None
+
+
 @dataclass(frozen=True)
 class SetParts:
-    """The arguments that ``video_set`` and ``annotated_set`` share; they are described there.
+    """How the videos of each part become clips: arguments of ``video_set``, which describes them.
 
     Attributes:
         found: the data set of each part, filled by ``add``.
     """
 
-    root: str
-    train: str
-    test: str
-    validation: str | None
-    split: str | None
-    split_column: str | None
-    test_split: str | None
     sampling: Sampling
     test_sampling: Sampling
     transform: Transform | None
@@ -46,25 +70,7 @@ class SetParts:
     workers: int
     on_error: str
     multi_label: bool
-    separator: str
     found: dict[str, Videos] = field(default_factory=dict)
-
-    def lists(self) -> dict[str, tuple[Path, Selection]]:
-        """For each part its list, and which rows it takes. With ``split``, any list may replace the test list."""
-        names = {"train": self.train, "test": self.split or self.test, "validation": self.validation}
-        paths = {part: resolve_path(name, self.root) for part, name in names.items() if name is not None}
-        real = {part: path.resolve() for part, path in paths.items()}
-        used = [path for part, path in real.items() if part != "test" or self.split is None]
-        return {
-            part: (path, Selection(part, used.count(real[part]) > 1, self.split_column, self.test_split))
-            for part, path in paths.items()
-        }
-
-    def label_separator(self) -> str | None:
-        """What separates labels; None if each video, or frame, has one."""
-        if not self.separator:
-            raise SeqclfError("separator='': expected a character such as '|'")
-        return self.separator if self.multi_label else None
 
     def missing(self) -> str:
         """How lists treat missing videos."""
@@ -88,18 +94,14 @@ class SetParts:
             multi_label=self.multi_label,
             groups=groups,
         )
-        name = Path(getattr(self, part) if part != "test" or self.split is None else self.split).name
+        name = listed.path.name
         self.found[part].skipped.update({v: f"{name}, line {line}: no such video" for line, v in listed.missing})
         return self.found[part]
 
-    def data(self, classes: Sequence[str], descriptions: Sequence[str], **more: Any) -> Data:
-        """The parts as one data set."""
-        source, found = f"{self.root} ({'; '.join(descriptions)})", self.found
-        return Data(
-            *(found["train"], found["test"], classes, source, found.get("validation")),
-            allow_shared=self.split is not None,
-            **more,
-        )
+    def data(self, classes: Sequence[str], source: str, **more: Any) -> Data:
+        """The parts as one data set; the arguments are those of ``Data``."""
+        found = self.found
+        return Data(found["train"], found["test"], classes, source, found.get("validation"), **more)
 
 
 def videos_of(found: VideoList, reader: Callable[[Path], Source], past_end: float | None) -> list[Video]:

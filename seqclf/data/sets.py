@@ -20,7 +20,7 @@ from seqclf.data.lists import read_list, read_paths
 from seqclf.data.paths import resolve_path
 from seqclf.data.sampling import CLIP, Sampling, reads_whole, whole
 from seqclf.data.segments import read_segments
-from seqclf.data.set_parts import SetParts, choices, videos_of
+from seqclf.data.set_parts import SetParts, choices, label_separator, part_lists, videos_of
 from seqclf.data.source import Layout
 from seqclf.data.spans import Unit
 from seqclf.data.transforms import Transform
@@ -102,22 +102,25 @@ def video_set(
         SeqclfError: a list or a video is missing or invalid. The message names the file and line.
     """
     check_layout(layout)
-    parts = SetParts(
-        *(root, train, test, validation, split, split_column, test_split, sampling, test_sampling, transform),
-        *(test_transform, labelling, workers, on_error, multi_label, separator),
-    )
+    lists = part_lists(root, train, test, validation, split, split_column, test_split)
+    parts = SetParts(sampling, test_sampling, transform, test_transform, labelling, workers, on_error, multi_label)
     reader = partial(open_video, fps=fps, pattern=pattern, stream=stream, layout=layout, on_error=parts.damage())
     first: dict[str, Any] = {}
     descriptions = []
-    for part, (path, select) in parts.lists().items():
+    for part, (path, select) in lists.items():
         found = read_list(
-            *(path, root, form, first.get("classes"), class_index, parts.missing()),
+            path,
+            root,
+            form,
+            first.get("classes"),
+            class_index,
+            parts.missing(),
             numbers=first.get("numbers"),
             first_label=first_label,
             columns=columns,
             select=select,
             clips=unit,
-            separator=parts.label_separator(),
+            separator=label_separator(multi_label, separator),
             inclusive=inclusive,
         )
         first = first or {"classes": found.classes, "numbers": found.numbers}
@@ -127,7 +130,10 @@ def video_set(
         if part != "train" or all(isinstance(video.source, FrameFolder) for video in videos):  # these open quickly
             descriptions[-1] += f", {clips.open():,} frames{choices(videos, stream)}"
     listing = {"unit": unit, "inclusive": inclusive, "columns": dict(columns or {})}
-    return parts.data(first["classes"], descriptions, decision=decision, details={"listing": listing})
+    source = f"{root} ({'; '.join(descriptions)})"
+    details = {"listing": listing}
+    shared = split is not None
+    return parts.data(first["classes"], source, decision=decision, details=details, allow_shared=shared)
 
 
 def annotated_set(
@@ -199,37 +205,43 @@ def annotated_set(
     """
     check_layout(layout)
     names, first_label = class_names(classes, root, first_label)
-    parts = SetParts(
-        *(root, train, test, validation, split, split_column, test_split, sampling, test_sampling, transform),
-        *(test_transform, None, workers, on_error, multi_label, separator),
-    )
+    parts = SetParts(sampling, test_sampling, transform, test_transform, None, workers, on_error, multi_label)
+    given = part_lists(root, train, test, validation, split, split_column, test_split)
     lists = {
         part: read_paths(path, root, parts.missing(), columns=of_lists(columns), select=select)
-        for part, (path, select) in parts.lists().items()
+        for part, (path, select) in given.items()
     }
-    table = read_segments(
-        *(resolve_path(segments, root), unit, names, background, inclusive, columns, on_error, first_label),
-        *(parts.label_separator(), dict.fromkeys(entry.name for found in lists.values() for entry in found.videos)),
+    path, mark = resolve_path(segments, root), label_separator(multi_label, separator)
+    listed = dict.fromkeys(entry.name for found in lists.values() for entry in found.videos)
+    table = read_segments(path, unit, names, background, inclusive, columns, on_error, first_label, mark, listed)
+    reader = partial(
+        open_video, fps=fps, pattern=pattern, folder_fps=fps, stream=stream, layout=layout, on_error=parts.damage()
     )
-    reader = partial(open_video, stream=stream, layout=layout, on_error=parts.damage())
     found = annotate_lists(
-        *(table, lists, fps, pattern, frame_numbers, past_end, workers, on_error, reader, annotation_fps, first_frame)
+        table, lists, reader, frame_numbers, past_end, workers, on_error, annotation_fps, first_frame
     )
     for part, videos in found.videos.items():
         clips = parts.add(part, videos, lists[part], lists[part].groups([video.name for video in videos]))
         clips.skipped.update(found.damaged[part])
     annotation = {  # how prediction reads other tables like this one
-        **{"unit": unit, "inclusive": inclusive, "first_label": first_label, "separator": parts.label_separator()},
-        **{"columns": dict(columns or {}), "past_end": past_end, "annotation_fps": annotation_fps},
+        "unit": unit,
+        "inclusive": inclusive,
+        "first_label": first_label,
+        "separator": mark,
+        "columns": dict(columns or {}),
+        "past_end": past_end,
+        "annotation_fps": annotation_fps,
         "first_frame": found.first_frame,
     }
+    notes = [*found.descriptions, counted(len(table.classes), "class"), *found.notes]
     over_videos = reads_whole(test_sampling) and not multi_label
     return parts.data(
         table.classes,
-        [*found.descriptions, counted(len(table.classes), "class"), *found.notes],
+        f"{root} ({'; '.join(notes)})",
         details={**found.details, "annotation": annotation},
         background=None if not over_videos else [] if background is None else [table.classes.index(background)],
         decision=decision,
+        allow_shared=split is not None,
     )
 
 

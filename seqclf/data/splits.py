@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from seqclf.batch import SeqclfError
@@ -16,40 +17,51 @@ NAMES = {
 }
 
 
-def rows_of_part(
-    path: Path, rows: Sequence[Row], column: str, part: str, shared: bool, test_split: str | None = None
-) -> list[Row]:
-    """The rows of a list that its split column assigns to a part.
+@dataclass(frozen=True)
+class Selection:
+    """Which rows of a list to take.
+
+    Attributes:
+        part: "train", "validation" or "test".
+        shared: whether the list also serves other parts; it must then have a split column.
+        column: the header of the split column; None looks for "split", "subset", "fold", "partition" and "usage".
+        test_split: the value in that column that marks test rows, such as the number of a fold; None for the usual
+            names. All other rows are then training rows, except those marked as validation rows.
+    """
+
+    part: str
+    shared: bool = False
+    column: str | None = None
+    test_split: str | None = None
+
+
+def rows_of_part(path: Path, rows: Sequence[Row], column: str, select: Selection) -> list[Row]:
+    """The rows of a list that its split column assigns to a part. If the list serves this part alone, and the column
+    has only one value, all rows are taken.
 
     Args:
         path: the list, for errors.
         rows: its rows, each with its ``split``.
         column: the name of the split column.
-        part: "train", "validation" or "test".
-        shared: whether the list serves several parts. If not, and the column has only one value, all rows are taken.
-        test_split: the value that marks test rows, such as the number of a fold. All other rows are then training rows,
-            except those marked as validation rows.
+        select: which rows to take.
 
     Raises:
         SeqclfError: the column has unknown values, or no row belongs to the part.
     """
     values = sorted({str(row.split) for row in rows})
-    if len(values) == 1 and not shared:
+    if len(values) == 1 and not select.shared:
         return list(rows)
-    parts = {value: part_of(value, test_split) for value in values}
-    unknown = [value for value in values if parts[value] is None]
-    if unknown or (test_split is not None and test_split not in values):
-        raise SeqclfError(
-            f"{path}: column {column!r} has the values {some([*map(repr, values)])}, and "
-            f"{(unknown[0] if unknown else test_split)!r} is not a known part: mark the test rows with "
-            "test_split=<value>"
-        )
-    chosen = [row for row in rows if parts[str(row.split)] == part]
+    parts = {value: part_of(value, select.test_split) for value in values}
+    unknown = next((value for value in values if parts[value] is None), None)
+    if unknown is None and select.test_split not in (None, *values):
+        unknown = select.test_split
+    way_out = "mark the test rows with test_split=<value>"
+    has = f"column {column!r} has the values {some([*map(repr, values)])}"
+    if unknown is not None:
+        raise SeqclfError(f"{path}: {has}, and {unknown!r} is not a known part: {way_out}")
+    chosen = [row for row in rows if parts[str(row.split)] == select.part]
     if not chosen:
-        raise SeqclfError(
-            f"{path}: no row is for {part}: column {column!r} has the values {some([*map(repr, values)])}; mark "
-            "the test rows with test_split=<value>"
-        )
+        raise SeqclfError(f"{path}: no row is for {select.part}: {has}; {way_out}")
     return chosen
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.input_spec import DecisionRule
-from seqclf.data.lists import Selection, read_paths
+from seqclf.data.lists import read_paths
 from seqclf.data.paths import as_list
 from seqclf.data.sampling import Sampling
 from seqclf.data.source import Source
 from seqclf.data.spans import Unit, span_text
+from seqclf.data.splits import Selection
 from seqclf.data.tables import header_of
 from seqclf.data.transforms import Size, Transform
 from seqclf.evaluation.multi_label import Threshold

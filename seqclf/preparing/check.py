@@ -16,13 +16,13 @@ from seqclf.batch import SeqclfError
 from seqclf.data.annotated import annotate_lists
 from seqclf.data.find import open_video
 from seqclf.data.frame_times import frame_times
-from seqclf.data.lists import Entry, Selection, VideoList
+from seqclf.data.lists import Entry, VideoList
 from seqclf.data.paths import as_list, resolve_path
 from seqclf.data.segments import Segments, read_segments
 from seqclf.data.sets import class_names
 from seqclf.data.source import Source
 from seqclf.data.spans import VideoSpan, resolution
-from seqclf.data.splits import part_of
+from seqclf.data.splits import Selection, part_of
 from seqclf.preparing.check_result import Clip, File, VideoCheck, compare_parts, compare_sizes
 from seqclf.preparing.jobs import Job, check_workers, run_jobs
 from seqclf.preparing.listed import read_listed, reading_settings
@@ -75,8 +75,13 @@ def check_videos(
         listed = dict.fromkeys(entry.name for _, _, entry in rows)
         several = how["separator"] if how["multi_label"] else None
         table = read_segments(
-            *(resolve_path(segments, root), how["unit"], names, how["background"], how["inclusive"], how["columns"]),
-            *("skip", first, several, listed),
+            resolve_path(segments, root),
+            classes=names,
+            on_error="skip",
+            first_label=first,
+            separator=several,
+            names=listed,
+            **{name: how[name] for name in ("unit", "background", "inclusive", "columns")},
         )
         out.classes = table.classes
         _add_segments(out, rows, table, sources, how)
@@ -211,10 +216,10 @@ def _add_segments(
         annotated = annotate_lists(
             table,
             parts,
+            lambda path, **_: sources[str(path)],
             frame_numbers=how["frame_numbers"],
             past_end=how["past_end"],
             on_error="skip",
-            reader=lambda path, *_: sources[str(path)],
             rate=how["annotation_fps"],
             first_frame=how["first_frame"],
         )
