@@ -183,19 +183,19 @@ def _run(session: Session, profile: bool) -> dict[str, Any]:
             with seeded(mix(experiment.seed, state.step), device):  # augmentation and dropout
                 state.set_rates(build("schedule", experiment.schedule, state.step, experiment.steps))
                 measured = step(item)
-                session.finite.add(state.step, measured)
+                session.step_check.add(state.step, measured)
                 if device.type == "cpu":
-                    session.finite.check()
+                    session.step_check.check()
                 if not step.updates:
                     state.apply_gradients()
                 state.step_done(measured)
             session.step_done()
             if session.is_due(experiment.log_every):
-                session.finite.check()
+                session.step_check.check()
                 session.log()
             improved = False
             if session.is_due(experiment.eval_every):
-                session.finite.check()
+                session.step_check.check()
                 improved = session.evaluate()
             stop = world.largest(signals[0] if signals else 0)
             if improved or stop or session.is_due(experiment.checkpoint_every):

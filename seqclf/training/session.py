@@ -25,11 +25,11 @@ from seqclf.runs.metrics_file import MetricsWriter
 from seqclf.runtime.distributed import World, average_buffers
 from seqclf.runtime.profiling import Profile
 from seqclf.runtime.progress import Display
-from seqclf.training.finite import FiniteCheck
 from seqclf.training.metrics import describe, headline_metrics, logged_metrics
 from seqclf.training.most_wrong import most_wrong_frames
 from seqclf.training.selection import OnEvaluation, call_back, choose, has_value
 from seqclf.training.state import TrainState, Window
+from seqclf.training.step_check import StepCheck
 
 
 class Session:
@@ -64,7 +64,7 @@ class Session:
         self.experiment, self.data, self.identity, self.state = experiment, data, identity, state
         self.folder, self.world, self.display, self.device = folder, world, display, device
         self.metric, self.part = metric, "test" if metric is None else "validation"
-        self.finite = FiniteCheck(experiment, data, state.rates[0], folder, world)
+        self.step_check = StepCheck(experiment, data, state.rates[0], folder, world)
         self.on_evaluation, self.skipped_before = on_evaluation, state.skipped
         self.metrics: dict[str, Any] = {}  # newest metrics by part
         self.decision = data.decision_rule()
@@ -136,7 +136,7 @@ class Session:
 
     def save(self) -> Path:
         """Writes a checkpoint; returns its path."""
-        self.finite.check()
+        self.step_check.check()
         average_buffers(self.state.model, self.world)
         self.state.skipped = self._skipped()
         content = {

@@ -32,7 +32,7 @@ class Window:
 
     def add(self, measured: Tensor) -> None:
         """Adds a step."""
-        self.pending.append(measured)
+        self.pending.append(measured[:4])
         self.steps += 1
         if len(self.pending) == PENDING:
             self.state_dict()

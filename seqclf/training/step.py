@@ -1,11 +1,12 @@
 """One training step.
 
-A step returns what it measured: ``(4,)`` float64 on the device, over the whole batch of all processes.
+A step returns what it measured: ``(5,)`` float64 on the device, over the whole batch of all processes.
 
 * The loss: the mean over labelled frames, or over known labels of multi-label data, summed over the model's stages.
 * The L2 norm of the gradient, before clipping.
 * The number of labelled frames that were classified correctly, or of known labels that the logit's sign predicts.
 * The number of labelled frames, or of known labels.
+* The largest value of floats that ``augment`` made of uint8 frames, in this process; 0 if it made none.
 """
 
 from __future__ import annotations
@@ -30,27 +31,16 @@ Item = Batch | Tensor
 """What a step takes: a batch, or the sample numbers ``(B,)`` of clips in memory."""
 
 
-_LARGEST = 2
-"""Above this value, floats are not on the scale from 0 to 1, even if they are brighter or noisy."""
-
-
 def _augment(augment: Callable[..., Tensor], frames: Tensor, generator: torch.Generator) -> Tensor:
     """The augmented frames of a batch.
 
     Raises:
-        SeqclfError: the function fails, does not return frames of the same number of clips and frames, or turns uint8
-            frames into floats that are not from 0 to 1, so that training and evaluation would differ in their scale.
+        SeqclfError: the function fails, or does not return frames of the same number of clips and frames.
     """
     found = build("augment", augment, frames, generator)
     if not isinstance(found, Tensor) or found.shape[:2] != frames.shape[:2]:
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise SeqclfError(f"setting augment: it must return frames {tuple(frames.shape)}, not {shape}")
-    capturing = found.is_cuda and torch.cuda.is_current_stream_capturing()
-    if frames.dtype == torch.uint8 and found.is_floating_point() and not capturing and found.amax() > _LARGEST:
-        raise SeqclfError(
-            f"setting augment: it turns uint8 frames into floats up to {found.amax():.0f}, expected 0 to 1: "
-            "divide them by 255, or convert them back to uint8"
-        )
     return found
 
 
@@ -103,7 +93,7 @@ class EagerStep:
 
     def __call__(self, item: Item) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        batch = self._augmented(self.clips.batch(item) if isinstance(item, Tensor) else item)
+        batch, largest = self._augmented(self.clips.batch(item) if isinstance(item, Tensor) else item)
         labelled = self.world.sum((batch.labels != IGNORE).sum())
         loss = torch.zeros((), device=self.device)
         right = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -123,14 +113,15 @@ class EagerStep:
                     self.scaler.scale(window_loss).backward()
                 loss += window_loss.detach()
                 right += _right(stages[-1].detach(), window.labels)
-        measured = (self.world.sum(loss), self._clip_gradients(), self.world.sum(right), labelled)
+        measured = (self.world.sum(loss), self._clip_gradients(), self.world.sum(right), labelled, largest)
         return torch.stack([value.double() for value in measured])
 
-    def _augmented(self, batch: Batch) -> Batch:
-        """This process's share of a batch, augmented.
+    def _augmented(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """This process's share of a batch, augmented, and the largest float; see the module's docstring.
 
         Clips in memory are augmented before they are shared, so that several processes see what one alone would.
         """
+        was_uint8 = batch.frames.dtype == torch.uint8
         augment, world = self.experiment.augment, self.world
         shared_after = augment is not None and isinstance(self.clips, Clips)
         generator = default_generator(self.device)
@@ -141,7 +132,8 @@ class EagerStep:
             torch.manual_seed(mix(torch.initial_seed(), world.rank))
         if augment is not None and not shared_after:
             batch.frames = _augment(augment, batch.frames, generator)
-        return batch
+        scaled = was_uint8 and batch.frames.is_floating_point()
+        return batch, batch.frames.amax() if scaled else torch.zeros((), device=self.device)
 
     def _clip_gradients(self) -> Tensor:
         """Clips the gradients if the experiment says so; returns their norm before that."""

@@ -1,4 +1,4 @@
-"""Stops a run whose loss or gradient is not finite, before it saves anything."""
+"""Stops a run whose loss, gradient or augmented frames are out of range, before it saves anything."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from seqclf.runs.folder import RunFolder
 from seqclf.runtime.distributed import World
 from seqclf.runtime.text import some
 
+LARGEST = 2
+"""Above this value, floats are not on the scale from 0 to 1, even if they are brighter or noisy."""
 
-class FiniteCheck:
-    """Collects losses and gradient norms and checks them together, so that a GPU is not waited for in each step.
+
+class StepCheck:
+    """Collects what steps measured and checks it together, so that a GPU is not waited for in each step.
 
     Args:
         experiment, data: name the samples of a failed step.
@@ -35,11 +38,18 @@ class FiniteCheck:
         """Checks the steps added since the last check.
 
         Raises:
-            SeqclfError: a loss or norm is not finite.
+            SeqclfError: ``augment`` made floats that are not from 0 to 1, so that training and evaluation differ in
+                their scale; a loss or norm is not finite.
         """
         if not self.pending:
             return
-        values = torch.stack([measured for _, measured in self.pending])[:, :2].cpu()  # loss and norm
+        measured = torch.stack([measured for _, measured in self.pending]).cpu()
+        values, brightest = measured[:, :2], float(measured[:, 4].max())  # loss and norm
+        if brightest > LARGEST:
+            raise SeqclfError(
+                f"setting augment: it turns uint8 frames into floats up to {brightest:.0f}, expected 0 to 1: "
+                "divide them by 255, or convert them back to uint8"
+            )
         finite = values.isfinite()
         if self.experiment.precision == "fp16":
             finite[:, 1] = True  # the loss scaler skips a step whose gradient overflows
