@@ -9,7 +9,7 @@ from made_videos import noise, write_folder
 from seqclf import SeqclfError, annotated_set
 from seqclf.batch import IGNORE
 from seqclf.data.annotate import annotate
-from seqclf.data.classes import read_classes
+from seqclf.data.class_index import read_classes
 from seqclf.data.frame_times import at_rate
 from seqclf.data.lists import read_list
 from seqclf.data.segments import read_segments

@@ -14,7 +14,8 @@ from PIL import Image
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.reporting.style import PALETTE, class_colour, class_line, picture_style
-from seqclf.reporting.timeline import BACKGROUND, OTHERS, draw_timeline, timeline
+from seqclf.reporting.timeline import OTHERS, draw_timeline, timeline
+from seqclf.reporting.timeline_axes import BACKGROUND
 
 
 def random_video(T, K, seed=0):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seqclf import SeqclfError
-from seqclf.data.classes import read_classes
+from seqclf.data.class_index import read_classes
 from seqclf.data.lists import read_list, read_paths
 from seqclf.data.source import VIDEOS
 from seqclf.data.splits import Selection

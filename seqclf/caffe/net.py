@@ -19,8 +19,6 @@ from seqclf.caffe.weights import assign, read_weights
 PHASES = ("TRAIN", "TEST")
 FAILURES = (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 """Errors that layers raise for unsuitable settings, shapes or files."""
-
-
 _CPU = torch.empty(0)
 """The device and type of the blobs of a net without parameters."""
 
@@ -34,6 +32,11 @@ class Step(NamedTuple):
     is_input: bool
     stops: tuple[int, ...]
     """The bottoms that get no gradient (``propagate_down: false``)."""
+
+    @staticmethod
+    def of(param: Any, layer: Layer) -> Step:
+        stops = tuple(j for j, down in enumerate(param.propagate_down) if not down)
+        return Step(layer, tuple(param.bottom), tuple(layer.top_names), param.type == "Input", stops)
 
 
 class Net(nn.Module):
@@ -87,7 +90,7 @@ class Net(nn.Module):
         ]
         if found:
             raise CaffeFormatError(file, found)
-        self._steps = [self._step(param, layer) for param, layer in self.sequence]
+        self._steps = [Step.of(param, layer) for param, layer in self.sequence]
         self._with_blobs = tuple(step.layer for step in self._steps if len(step.layer.blobs))  # a tuple: no submodule
         self._last_reads: dict[frozenset[str], list[tuple[str, ...]]] = {}
         self.train(phase == "TRAIN")
@@ -145,11 +148,6 @@ class Net(nn.Module):
             raise CaffeFormatError(
                 f"{where} ({param.type}): can't be built ({type(error).__name__}: {error})"
             ) from error
-
-    @staticmethod
-    def _step(param: Any, layer: Layer) -> Step:
-        stops = tuple(j for j, down in enumerate(param.propagate_down) if not down)
-        return Step(layer, tuple(param.bottom), tuple(layer.top_names), param.type == "Input", stops)
 
     # ---- computing
 

@@ -1,4 +1,4 @@
-"""Class names and the meaning of labels: names, or numbers that count from 0 or from 1."""
+"""The labels of lists as class indices: labels are names, or numbers that count from 0 or from 1."""
 
 from __future__ import annotations
 
@@ -9,29 +9,17 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data.class_index import find_class_index
 from seqclf.data.frame_numbers import natural_key
 from seqclf.data.label_cells import check_alike
 from seqclf.data.list_lines import Row, Rows
-from seqclf.data.paths import resolve_path
-from seqclf.data.tables import numbered_lines, whole_number
-from seqclf.runtime.files import read_json
+from seqclf.data.tables import whole_number
 from seqclf.runtime.text import some
 
 MOST = 1_000_000
 """The largest label accepted as a class number; larger numbers are dates or ids."""
-
-
 _BRACKETS = str.maketrans("", "", "[]")
 """Something-Something writes "Holding [something]" in lists, and "Holding something" in its class index."""
-
-
-@dataclass
-class ClassIndex:
-    """The class names of a file, in order, and the number of the first class if the file has numbers."""
-
-    path: Path
-    names: list[str]
-    first: int | None
 
 
 @dataclass
@@ -51,65 +39,6 @@ class Labels:
     numbers: dict[int, int]
     description: str
     of_rows: list[int | tuple[int, ...]] = field(default_factory=list)
-
-
-def read_classes(path: str | Path) -> list[str]:
-    """Reads class names, one per line: ``name``, or ``number name`` with numbers from 0 or 1 in any order.
-
-    Raises:
-        SeqclfError: a number or name is missing or repeated, or only some lines have a number. The message names the
-            file and line.
-    """
-    return read_class_index(path).names
-
-
-def read_class_index(path: str | Path) -> ClassIndex:
-    """Reads class names and the number of the first class. Format and errors as in ``read_classes``."""
-    path = Path(path)
-    lines, first = _json_lines(path) or numbered_lines(path), None
-    found = [re.fullmatch(r"(\d{1,18})(?:\s*[,;]\s*|\s+)(.+)", text) for _, text in lines]
-    heads = [int(match[1]) for match in found if match is not None]
-    if (found[0] is not None and heads[0] < 2) or (len(heads) == len(lines) and min(heads) < 2):
-        numbered = []
-        for (line, text), match in zip(lines, found, strict=True):
-            if match is None:
-                raise SeqclfError(f"{path}, line {line}: expected a class number and a name, not {text!r}")
-            numbered.append((int(match[1]), line, match[2]))
-        first = min(numbered)[0]
-        for expected, (number, line, name) in enumerate(sorted(numbered), first):
-            if number != expected:
-                raise SeqclfError(f"{path}, line {line}: class {name!r} has the number {number}, expected {expected}")
-        lines = [(line, name) for _, line, name in sorted(numbered)]
-    names: dict[str, int] = {}
-    for line, name in lines:
-        if name in names:
-            raise SeqclfError(f"{path}, line {line}: class {name!r} is already in line {names[name]}")
-        names[name] = line
-    return ClassIndex(path, list(names), first)
-
-
-def _json_lines(path: Path) -> list[tuple[int, str]] | None:
-    """The numbered lines of a JSON file with a list of names, or with names and numbers; None for other files."""
-    if path.suffix.lower() != ".json":
-        return None
-    found = read_json(path)
-    if isinstance(found, dict):
-        pairs = [
-            (number, name) if whole_number(str(number)) is not None else (name, number)
-            for name, number in found.items()
-        ]
-        found = [f"{number} {name}" for number, name in pairs]
-    if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
-        raise SeqclfError(f"{path}: expected a list of class names, or an object of names and numbers")
-    return list(enumerate(found, 1))
-
-
-def find_class_index(path: Path, root: Path, class_index: str | Path | None) -> ClassIndex | None:
-    """The class index of a setting, or else ``classInd.txt`` beside the list, if it exists."""
-    if class_index is not None:
-        return read_class_index(resolve_path(class_index, path.parent, root))
-    beside = path.parent / "classInd.txt"
-    return read_class_index(beside) if beside.exists() else None
 
 
 FIRST_NUMBER = {"lrcn": 0, "ucf101": 1, "rawframes": 0, "plain": 0}

@@ -9,32 +9,21 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.class_index import read_class_index
 from seqclf.data.tables import numbered_lines, read_table, read_text
 from seqclf.runtime.text import some
 
 
 def read_mapping(path: str | Path) -> list[str]:
-    """Reads the class names, in the order of their indices, from lines of "index name".
+    """Reads the class names, in the order of their indices, from lines of "index name" with indices from 0.
 
     Raises:
-        SeqclfError: the file is missing; a line has another form, or repeats an index or a name; an index is missing.
+        SeqclfError: as in ``read_class_index``; or the lines have no indices, or do not begin with index 0.
     """
-    lines: dict[int, tuple[int, str]] = {}
-    seen: dict[str, int] = {}
-    for number, line in numbered_lines(path, comments=False):
-        parts = line.split(maxsplit=1)
-        if len(parts) != 2 or not (parts[0].isascii() and parts[0].isdigit()):
-            raise SeqclfError(f'{path}, line {number}: {line!r}, expected "index name", such as "0 background"')
-        k, name = int(parts[0]), parts[1]
-        if k in lines or name in seen:
-            what = f"index {k}" if k in lines else f"class {name}"
-            first = lines[k][0] if k in lines else seen[name]
-            raise SeqclfError(f"{path}, line {number}: {what} is already in line {first}")
-        lines[k], seen[name] = (number, name), number
-    absent = [k for k in range(len(lines)) if k not in lines]
-    if absent:
-        raise SeqclfError(f"{path}: has {len(lines)} classes, but index {absent[0]} is missing")
-    return [lines[k][1] for k in range(len(lines))]
+    found = read_class_index(path)
+    if found.first != 0:
+        raise SeqclfError(f'{path}: expected lines of "index name" with indices from 0, such as "0 background"')
+    return found.names
 
 
 def read_bundle(folder: Path, split: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from seqclf.batch import SeqclfError
 from seqclf.data.annotated import annotate_lists
-from seqclf.data.classes import read_class_index
+from seqclf.data.class_index import read_class_index
 from seqclf.data.columns import Columns
 from seqclf.data.data import Data
 from seqclf.data.feature_file import check_layout

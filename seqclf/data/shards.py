@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.classes import read_classes
+from seqclf.data.class_index import read_classes
 from seqclf.data.data import Data
 from seqclf.data.input_spec import DecisionRule
 from seqclf.data.labelling import Labelled, Labelling

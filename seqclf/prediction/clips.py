@@ -116,7 +116,7 @@ def _predict_clips(predictor: BatchPredictor, source: Source, clips: list[list[i
     waiting: list[list[int]] = []
     for numbers, in_pieces in zip(clips, clips_in_pieces, strict=True):
         size = sum(map(len, waiting)) + len(numbers)
-        if waiting and (in_pieces or size * (1 if fit.crops == 1 else fit.crops) > BATCH):
+        if waiting and (in_pieces or size * fit.crops > BATCH):
             yield from _predict_batch(predictor, frames, waiting, None if fit.is_framewise else change)
             waiting = []
         if in_pieces:

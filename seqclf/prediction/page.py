@@ -79,10 +79,10 @@ class PredictionPage:
             SeqclfError: as ``media_of``.
         """
         prediction, frames = found.prediction, found.frames
-        N, assumed = len(frames.numbers), frames.starts is None
+        N = len(frames.numbers)
         starts = np.arange(N + 1) / ASSUMED_FPS if frames.starts is None else frames.starts
         media = self._media(name, source, frames, starts)
-        note = media.note + f"; no frame rate is known, shown at {ASSUMED_FPS:g} fps" * assumed
+        note = media.note + f"; no frame rate is known, shown at {ASSUMED_FPS:g} fps" * (frames.starts is None)
         whole = isinstance(truth, int) or (truth is not None and truth.dim() < 1 + prediction.multi_label)
         clip = None if truth is None or not whole else (_of_video(prediction), torch.as_tensor(truth)[None])
         labels = truth if clip is None else clip[1].expand(N, *clip[1].shape[1:])
@@ -96,9 +96,7 @@ class PredictionPage:
             frames.numbers,
             media,
             label=", ".join(name for name, _ in prediction.label_set()) or "none",
-            note=f"{media.note}; no frame rate is known, {ASSUMED_FPS:g} per second are shown"
-            if assumed
-            else media.note,
+            note=note,
             clip=clip,
         )
         return note

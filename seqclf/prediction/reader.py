@@ -14,7 +14,7 @@ import torch
 from seqclf.batch import SeqclfError
 from seqclf.data import find_videos
 from seqclf.data.array_file import ArrayFile
-from seqclf.data.find import names_in
+from seqclf.data.find import names_in, plain_name
 from seqclf.data.frame_folder import FrameFolder
 from seqclf.data.frame_numbers import natural_key
 from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision, kind_of_path
@@ -223,8 +223,6 @@ def _name(recipe: Recipe) -> str:
 
 def file_names(paths: Sequence[Path]) -> list[str]:
     """A name for the files written of each video: its own without suffix, numbered where several are the same."""
-    from seqclf.data.find import plain_name
-
     names: list[str] = []
     used: set[str] = set()
     for path in (Path(os.path.abspath(path)) for path in paths):

@@ -13,7 +13,7 @@ from torch import Tensor
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.evaluation.multi_label import Threshold, as_thresholds
 from seqclf.reporting.style import class_colour, drawable
-from seqclf.reporting.timeline import BACKGROUND, COLUMNS, INK, Array, as_probabilities, layout, save, scales
+from seqclf.reporting.timeline_axes import BACKGROUND, INK, Array, as_probabilities, columns, layout, save, scales
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +99,7 @@ def draw_label_timeline(
 
 def _row(axes: Axes, row: int, p: Array, least: float, truth: Array | None, colour: str) -> None:
     """One class: its area, its threshold and its bars."""
-    edges = np.linspace(0, len(p), min(len(p), COLUMNS) + 1).astype(np.int64)
+    edges = columns(len(p))
     starts, widths = edges[:-1], np.diff(edges)
 
     def mean(values: Array) -> Array:

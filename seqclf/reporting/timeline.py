@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.evaluation.segment_metrics import Labels, segments
-from seqclf.reporting.style import (
-    PALETTE,
-    class_colour,
-    class_line,
-    drawable,
-    drawable_text,
-    picture_style,
-    point_size,
-    text_width,
+from seqclf.reporting.style import PALETTE, class_colour, class_line, drawable, point_size, text_width
+from seqclf.reporting.timeline_axes import (
+    BACKGROUND,
+    COLUMNS,
+    INK,
+    WIDTH,
+    Array,
+    as_probabilities,
+    columns,
+    layout,
+    save,
+    scales,
 )
-from seqclf.runtime.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = np.ndarray[Any, Any]
-
 OTHERS = ("#8f959c", "#b4b9bf")
 """Greys, in turn, for classes without a curve."""
-BACKGROUND = "#e3e6e9"
-INK = "#2b3036"
-WIDTH = 10.0
-"""Width of a picture in inches."""
-COLUMNS = 1000
-"""Columns of a picture. In longer videos a column shows the range of a curve and the most frequent class."""
 
 
 def timeline(
@@ -64,26 +58,6 @@ def timeline(
         SeqclfError: as ``draw_timeline``; also if the suffix is another, or the file cannot be written.
     """
     return save(path, lambda: draw_timeline(probabilities, classes, truth, fps, top, title, predicted, background))
-
-
-def save(path: str | Path, draw: Callable[[], Figure]) -> Path:
-    """Writes the figure that ``draw`` returns to a ``.png`` or ``.svg`` file; returns the path.
-
-    Raises:
-        SeqclfError: as ``draw``; also if the suffix is another, or the file cannot be written.
-    """
-    path = Path(path)
-    kind = path.suffix.lower()
-    if kind not in (".png", ".svg"):
-        raise SeqclfError(f"{path}: a timeline is a .png or .svg file")
-    with picture_style():
-        figure = draw()
-        try:
-            with replacing(path) as part:
-                figure.savefig(part, format=kind[1:], metadata={"Date": None} if kind == ".svg" else None)
-        except OSError as error:
-            raise SeqclfError(f"{path}: cannot be written ({error.strerror or error})") from None
-    return path
 
 
 def draw_timeline(
@@ -144,36 +118,10 @@ def draw_timeline(
     return figure
 
 
-def as_probabilities(probabilities: Tensor | Array, K: int) -> Array:
-    """The probabilities as an array ``(T, K)``, checked."""
-    p = np.asarray(probabilities.detach().cpu() if isinstance(probabilities, Tensor) else probabilities, dtype=float)
-    if p.ndim != 2 or not len(p) or p.shape[1] != K:
-        raise SeqclfError(f"probabilities have the shape {p.shape}, expected (T, K) with T >= 1 and K = {K} classes")
-    wrong = np.argwhere(~((p >= -1e-3) & (p <= 1 + 1e-3)))  # NaN too
-    if len(wrong):
-        raise SeqclfError(f"frame {wrong[0, 0]} has the probability {p[tuple(wrong[0])]:g}, expected 0 to 1")
-    return p
-
-
 def _classes_with_curves(p: Array, rows: Iterable[Array], without: set[int], top: int) -> list[int]:
     weight = p.mean(0) + sum(np.bincount(row[row != IGNORE], minlength=p.shape[1]) / len(p) for row in rows)
     order: list[int] = np.argsort(-weight, kind="stable").tolist()
     return [k for k in order if k not in without][: min(top, len(PALETTE))]
-
-
-def layout(heights: Sequence[float], title: str, seconds: bool) -> tuple[Figure, Any]:
-    """The figure with axes of these heights in inches, one below the other."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    figure = Figure(
-        figsize=(WIDTH, sum(heights) + 0.9 + 0.3 * bool(title) + 0.4 * seconds),
-        dpi=150,
-        layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.12, rect=(0, 0.015, 1, 0.97)),
-    )
-    if title:
-        figure.suptitle(drawable_text(title[:110]), x=0.015, ha="left", size=11, color=INK, parse_math=False)
-    return figure, figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
 
 
 def _labels(labels: Labels, T: int, K: int, name: str) -> Array:
@@ -186,17 +134,12 @@ def _labels(labels: Labels, T: int, K: int, name: str) -> Array:
     return array.astype(np.int64)
 
 
-def _columns(T: int) -> Array:
-    """The first frame of each column, and T. No column is narrower than a frame."""
-    return np.linspace(0, T, min(T, COLUMNS) + 1).astype(np.int64)
-
-
 def _curve(axes: Axes, values: Array, colour: str, dashes: tuple[float, ...]) -> None:
     T = len(values)
     if T <= 2 * COLUMNS:
         axes.plot(np.arange(T), values, ".-" if T <= 80 else "-", ms=point_size(T), lw=1.4, color=colour, dashes=dashes)
         return
-    edges = _columns(T)
+    edges = columns(T)
     middles, starts = (edges[:-1] + edges[1:] - 1) / 2, edges[:-1]
     low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
     axes.fill_between(middles, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -233,7 +176,7 @@ def _name_curves(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
 
 def _bar(axes: Axes, row: Array, colours: dict[int, str], names: Sequence[str]) -> None:
     """The segments as one bar; those that are wide enough carry their names."""
-    T, edges = len(row), _columns(len(row))
+    T, edges = len(row), columns(len(row))
     if T > COLUMNS:  # a column shows its most frequent class
         column, K = np.repeat(np.arange(len(edges) - 1), np.diff(edges)), len(names)
         held = np.bincount(column * (K + 1) + np.where(row == IGNORE, K, row), minlength=(len(edges) - 1) * (K + 1))
@@ -253,43 +196,6 @@ def _bar(axes: Axes, row: Array, colours: dict[int, str], names: Sequence[str]) 
     axes.grid(False)
     axes.tick_params(bottom=False)
     axes.spines[:].set(visible=True, color="#d5d9dd", linewidth=0.6)
-
-
-def scales(above: Axes, below: Axes, T: int, fps: float | Fraction | None) -> None:
-    """Frames below, seconds above."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, StrMethodFormatter
-
-    below.tick_params(bottom=True)
-    below.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
-    below.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    below.set_xlabel("frame (the first is 0)")
-    if fps is None:
-        return
-    rate = float(fps)
-
-    def to_seconds(frames: Any) -> Any:
-        return frames / rate
-
-    def to_frames(seconds: Any) -> Any:
-        return seconds * rate
-
-    seconds = above.secondary_xaxis("top", functions=(to_seconds, to_frames))
-    seconds.spines["top"].set_visible(False)
-    if T / rate < 120:
-        seconds.xaxis.set_major_locator(MaxNLocator(10))
-        seconds.set_xlabel("seconds")
-        return
-    steps = (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
-    step = next((step for step in steps if T / rate <= 12 * step), 3600 * math.ceil(T / rate / 12 / 3600))
-    hours = T / rate >= 3600
-    seconds.xaxis.set_major_locator(MultipleLocator(step))
-    seconds.xaxis.set_major_formatter(FuncFormatter(lambda s, _: _clock(round(s), hours)))
-    seconds.set_xlabel("hours:minutes:seconds" if hours else "minutes:seconds")
-
-
-def _clock(seconds: int, hours: bool) -> str:
-    minutes, second = divmod(seconds, 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{second:02}" if hours else f"{minutes}:{second:02}"
 
 
 def _fitting(name: str, room: float) -> str:

@@ -18,7 +18,7 @@ from seqclf.batch import IGNORE
 from seqclf.evaluation.segment_metrics import segments
 from seqclf.reporting.page_media import Media
 from seqclf.reporting.style import class_colour, class_line
-from seqclf.reporting.timeline import Array
+from seqclf.reporting.timeline_axes import Array
 from seqclf.runtime.files import write_atomic
 
 NONE = -1

@@ -94,4 +94,4 @@ def _run_fold(experiment: Experiment, path: Path, device: str, world: World) -> 
     if done is not None:
         Display(1, quiet=not world.leads).say(f"{path} has finished and is kept")
         return done
-    return train(experiment, path, device, resume=world.lead(lambda: folder.is_run(path)))
+    return train(experiment, path, device, resume=world.lead(lambda: RunFolder.is_run(path)))
