@@ -4,6 +4,7 @@ Functions are short.
 """
 
 import ast
+import re
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -93,6 +94,14 @@ def test_files_import_only_from_layers_below():
 def test_no_import_cycles():
     graph = {module_of(f): imports_of(f) - {module_of(f), PUBLIC} for f in FILES if module_of(f) != PUBLIC}
     assert set(TopologicalSorter(graph).static_order()) >= set(graph)  # raises CycleError for a cycle
+
+
+def test_large_packages_name_their_modules():
+    for package in ("data", "models", "prediction"):
+        folder = ROOT / PUBLIC / package
+        names = re.findall(r"``(\w+)``", ast.get_docstring(ast.parse((folder / "__init__.py").read_text())))
+        missing = {file.stem for file in folder.glob("*.py")} - {"__init__", *names}
+        assert not missing, f"name them in the docstring of seqclf/{package}/__init__.py: {missing}"
 
 
 ARGUMENTS = {"video_set", "annotated_set", "stream"}

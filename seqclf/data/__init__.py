@@ -1,4 +1,25 @@
-"""Data: clips with a label per frame, and where they come from."""
+"""Data: clips with a label per frame, and where they come from.
+
+The modules, by what they are about:
+
+- data sets: ``clips`` (in memory), ``videos`` (files), ``shards`` (tar files); ``data`` holds the parts of a task
+- functions that read them from disk: ``sets``, ``set_parts``, ``segmentation``, ``ground_truth``
+- built-in data: ``mnist_rows``, ``mnist_files``, ``digits``, ``digit_videos``, ``digit_pictures``
+- which frames and labels: ``sampling``, ``labelling``, ``multi_label``, ``class_counts``
+- order, parts and groups: ``order``, ``samplers``, ``held_out``, ``folds``, ``leaks``
+- transforms of frames: ``transforms``, ``warp``
+- lists of videos: ``lists``, ``list_lines``, ``list_tables``, ``list_places``, ``splits``, ``classes``, ``class_index``
+- tables of segments: ``segments``, ``segment_rows``, ``annotate`` (one video), ``annotated`` (all videos of lists)
+- any table: ``tables``, ``json_tables``, ``columns``, ``label_cells``, ``spans`` (start and end)
+- sources of frames: ``source`` (the interface), ``find``, ``frame_folder``, ``video_file``, ``feature_file``,
+  ``array_file``, ``packed_frames``; ``frame_numbers`` and ``frame_times`` of their frames
+- video files: ``video_container``, ``video_decoder``, ``video_pixels``; their index: ``video_index``, ``video_table``,
+  ``video_scan``, ``video_references``, ``matroska``
+- live video: ``live_input``, ``live_reader``, ``live_frames``, ``live_queue``
+- from frames to batches: ``reading``, ``loader``, ``batch_memory``, ``arrays``, ``pictures``
+- writing: ``extract`` (frames and features), ``shard_files``, ``shard_index``
+- the record of a run: ``input_spec``, ``recipe``; ``paths`` resolves those in settings
+"""
 
 from seqclf.data.clips import Clips
 from seqclf.data.data import Data, no_data

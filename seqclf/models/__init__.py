@@ -1,4 +1,16 @@
-"""Models: the classifier and its parts."""
+"""Models: the classifier and its parts.
+
+The modules, by what they are about:
+
+- the whole model: ``classifier``, ``frame_step`` (one frame at a time), ``refinement`` (stages)
+- before the temporal model: ``preprocess``; encoders: ``encoder``, ``backbone``, ``timm_encoder``, ``lrn``
+- temporal models: ``recurrent``, ``attention``, ``tcn``, ``pool``, ``identity``, ``temporal_chain``
+- what every temporal model must keep: ``contract``, ``laws``, ``check``
+- training: ``groups`` (of parameters); ``trial`` runs learn the sizes that modules do not declare
+- kernels of recurrent layers: ``kernels`` chooses among ``padded_lstm``, ``cudnn_lstm``, ``cpu_lstm`` and
+  ``fused_lstm`` (``fused_kernels``, ``fused_vectors``, ``fused_code``)
+- padding and resets: ``segments``, ``time_conv``
+"""
 
 from seqclf.models.attention import Attention
 from seqclf.models.backbone import Backbone
