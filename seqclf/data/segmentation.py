@@ -27,6 +27,7 @@ from seqclf.data.ground_truth import read_bundle, read_ground_truth, read_groups
 from seqclf.data.input_spec import DecisionRule
 from seqclf.data.labelling import Labelling
 from seqclf.data.sampling import Sampling, reads_whole, whole
+from seqclf.data.set_parts import part_settings
 from seqclf.data.source import Layout, Video
 from seqclf.data.videos import Videos
 
@@ -76,39 +77,40 @@ def feature_set(
     for part in ("train", "validation", "test"):
         if part == "validation" and not (folder / "splits" / f"validation.split{split}.bundle").is_file():
             continue
-        videos, classes, read = segmentation_set(
-            *(folder, f"{part}.split{split}", sample_rate, "mapping.txt", on_length, layout, multi_label)
-        )
+        name = f"{part}.split{split}"
+        videos, classes, read = segmentation_set(folder, name, sample_rate, on_length, layout, multi_label)
         notes += read
-        parts[part] = Videos(
-            *(videos, sampling if part == "train" else test_sampling, None, part == "train", labelling, workers),
-            on_error=on_error,
-            multi_label=multi_label,
-            groups=[groups.get(v.name, v.name) for v in videos] if any(v.name in groups for v in videos) else None,
-        )
+        how = part_settings(part, sampling, test_sampling, None, None, labelling, workers, on_error)
+        grouped = [groups.get(v.name, v.name) for v in videos] if any(v.name in groups for v in videos) else None
+        parts[part] = Videos(videos, **how, multi_label=multi_label, groups=grouped)
     per_frame = parts["test"].per_frame and not multi_label
-    _check_background(background, classes, per_frame)
-    segmental = per_frame and reads_whole(test_sampling)
     return Data(
-        *(parts["train"], parts["test"], classes, f"{root} ({'; '.join(notes)})", parts.get("validation")),
-        background=[classes.index(name) for name in background] if segmental else None,
+        parts["train"],
+        parts["test"],
+        classes,
+        f"{root} ({'; '.join(notes)})",
+        parts.get("validation"),
+        background=_background(background, classes, per_frame, test_sampling),
         decision=decision,
     )
 
 
-def _check_background(background: Sequence[str], classes: Sequence[str], per_frame: bool) -> None:
+def _background(
+    background: Sequence[str], classes: Sequence[str], per_frame: bool, test_sampling: Sampling
+) -> list[int] | None:
+    """The indices of the classes that segment metrics ignore; None if test clips give no such metrics."""
     unknown = sorted(set(background) - set(classes))
     if unknown:
         raise SeqclfError(f"background={unknown[0]!r}: the classes are {', '.join(classes)}")
     if background and not per_frame:
         raise SeqclfError(f"background={background[0]!r}: is for data with one class per frame")
+    return [classes.index(name) for name in background] if per_frame and reads_whole(test_sampling) else None
 
 
 def segmentation_set(
     root: str | Path,
     split: str,
     sample_rate: int = 1,
-    mapping: str = "mapping.txt",
     on_length: Literal["cut", "refuse"] = "cut",
     layout: Layout | Literal["auto"] = "features_first",
     multi_label: bool = False,
@@ -116,10 +118,9 @@ def segmentation_set(
     """Opens the videos of one split, with their labels.
 
     Args:
-        root: the folder of ``features``, ``groundTruth``, ``splits`` and the mapping.
+        root: the folder of ``features/``, ``groundTruth/``, ``mapping.txt`` and ``splits/``.
         split: the name of the split, such as "train.split1".
         sample_rate: take every ``sample_rate``-th frame of features and labels.
-        mapping: the name of the mapping file.
         on_length: "cut" features and labels of a video to the shorter of both, or "refuse" a difference.
         layout: the axes of the feature files; see ``FeatureFile``. "auto" takes the layout in which all videos have the
             same number of features and about as many frames as labels. It refuses if both or neither do.
@@ -136,9 +137,10 @@ def segmentation_set(
         raise SeqclfError(f'on_length={on_length!r}: expected "cut" or "refuse"')
     check_layout(layout, ("time_first", "features_first", "auto"))
     root, names = Path(root), read_bundle(Path(root) / "splits", split)
-    classes = read_mapping(root / mapping)
+    mapping = root / "mapping.txt"
+    classes = read_mapping(mapping)
     index = {name: k for k, name in enumerate(classes)}
-    labels = [read_ground_truth(root / "groundTruth", name, index, root / mapping, multi_label) for name in names]
+    labels = [read_ground_truth(root / "groundTruth", name, index, mapping, multi_label) for name in names]
     paths = [root / "features" / f"{name}.npy" for name in names]
     if layout == "auto" and any(y.dim() == multi_label for y in labels):
         raise SeqclfError(f"{paths[0]}: layout=auto needs labels per frame; set layout=time_first or features_first")

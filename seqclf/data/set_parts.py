@@ -54,6 +54,28 @@ def label_separator(multi_label: bool, separator: str) -> str | None:
     return separator if multi_label else None
 
 
+def part_settings(
+    part: str,
+    sampling: Sampling,
+    test_sampling: Sampling,
+    transform: Transform | None,
+    test_transform: Transform | None,
+    labelling: Labelling | None,
+    workers: int,
+    on_error: str,
+) -> dict[str, Any]:
+    """The arguments of ``Videos`` for a part; those given here are described in ``video_set``."""
+    training = part == "train"
+    return {
+        "sampling": sampling if training else test_sampling,
+        "transform": transform if training or test_transform is None else test_transform,
+        "training": training,
+        "labelling": labelling,
+        "workers": workers,
+        "on_error": on_error,
+    }
+
+
 @dataclass(frozen=True)
 class SetParts:
     """How the videos of each part become clips: arguments of ``video_set``, which describes them.
@@ -82,18 +104,9 @@ class SetParts:
 
     def add(self, part: str, videos: list[Video], listed: VideoList, groups: list[str] | None) -> Videos:
         """Makes the data set of a part from the videos of its list."""
-        training = part == "train"
-        self.found[part] = Videos(
-            videos,
-            self.sampling if training else self.test_sampling,
-            self.transform if training or self.test_transform is None else self.test_transform,
-            training,
-            self.labelling,
-            self.workers,
-            self.on_error,
-            multi_label=self.multi_label,
-            groups=groups,
-        )
+        clips = self.sampling, self.test_sampling, self.transform, self.test_transform, self.labelling
+        how = part_settings(part, *clips, self.workers, self.on_error)
+        self.found[part] = Videos(videos, **how, multi_label=self.multi_label, groups=groups)
         name = listed.path.name
         self.found[part].skipped.update({v: f"{name}, line {line}: no such video" for line, v in listed.missing})
         return self.found[part]

@@ -20,6 +20,7 @@ from seqclf.data.order import mix, take
 from seqclf.data.packed_frames import PackedFrames
 from seqclf.data.paths import resolve_path
 from seqclf.data.sampling import CLIP, Sampling, reads_whole, whole
+from seqclf.data.set_parts import part_settings
 from seqclf.data.shard_index import Part, Sample, label_rows, read_part
 from seqclf.data.source import VIDEOS, Source, Video
 from seqclf.data.spans import VideoSpan
@@ -75,16 +76,8 @@ def shard_set(
     names = _classes(root, classes, list(parts.values()))
     data = {}
     for name, part in parts.items():
-        training = name == "train"
-        data[name] = _shards(
-            *(part, fps, len(names), lanes),
-            sampling=sampling if training else test_sampling,
-            transform=transform if training or test_transform is None else test_transform,
-            training=training,
-            labelling=labelling,
-            workers=workers,
-            on_error=on_error,
-        )
+        how = part_settings(name, sampling, test_sampling, transform, test_transform, labelling, workers, on_error)
+        data[name] = _shards(part, fps, len(names), lanes, **how)
     marked: list[int] | None = _background(background, parts.values(), names, root)
     if not data["test"].per_frame or data["test"].multi_label or not reads_whole(test_sampling):
         marked = None  # no segments are measured

@@ -66,7 +66,7 @@ def evaluate(
     """
     rows: list[ClipRow] | None = None if predictions is None else []
     results = _evaluate(
-        *(run, part, checkpoint, settings, device, data, experiment, rows, decision, say, world, threshold)
+        run, part, checkpoint, settings, device, data, experiment, rows, decision, say, world, threshold
     )
     if world.leads:
         if predictions is not None and rows is not None:
@@ -133,26 +133,39 @@ def _evaluate(
     say(f"{path}{average} on {part}: {data.source}")
     mine = ClipRows(clips, rule)
     metrics = evaluate_clips(
-        *(model.to(where), clips.to(where), data.num_classes, experiment.eval_batch, experiment.precision),
-        *(data.background, world, None if rows is None else mine.update, rule, experiment.metrics),
-        0.5 if threshold is None else threshold,
+        model.to(where),
+        clips.to(where),
+        data.num_classes,
+        experiment.eval_batch,
+        experiment.precision,
+        data.background,
+        world,
+        on_batch=None if rows is None else mine.update,
+        decision=rule,
+        metrics=experiment.metrics,
+        threshold=0.5 if threshold is None else threshold,
     )
     skipped = {name: why for each in world.gather(data.skipped()) for name, why in each.items()}
     for name, why in skipped.items():
         say(f"skipped: {name} ({why})")
     if rows is not None:
         rows += sorted((row for each in world.gather(mine.rows) for row in each), key=lambda row: row.index)
-    name, suffix = ("map", "_map") if spec.multi_label else ("accuracy", "")
     return {
         "run": str(run),
         "checkpoint": str(path),
         "step": step_of(path),
         "decision": rule,
-        name: metrics[f"clip_{rule}{suffix}"] if clips_have_one_label(metrics) else None,
+        **_main_metric(metrics, rule, spec.multi_label),
         "parts": {part: metrics},
         "data": identity,
         "skipped": skipped,
     }
+
+
+def _main_metric(metrics: dict[str, Any], rule: DecisionRule, multi_label: bool) -> dict[str, float | None]:
+    """The accuracy of clips, or the mean average precision of multi-label data; None if the labels of a clip change."""
+    name, suffix = ("map", "_map") if multi_label else ("accuracy", "")
+    return {name: metrics[f"clip_{rule}{suffix}"] if clips_have_one_label(metrics) else None}
 
 
 def part_of(data: Data, part: str, spec: InputSpec, run: str | Path) -> Clips | Videos:

@@ -105,10 +105,8 @@ def _write_given(
 ) -> Summary:
     """Writes the features of videos without labels."""
     found = distinct({video: out / "features" / f"{plain_name(video)}.npy" for video in places(given, out)})
-    return _write(
-        {str(video): (open_video(video, encoder.fps, pattern), place) for video, place in found.items()},
-        *(out, encoder, chunk, workers),
-    )
+    opened = {str(video): (open_video(video, encoder.fps, pattern), place) for video, place in found.items()}
+    return _write(opened, out, encoder, chunk, workers)
 
 
 def _write_listed(data: Data, out: Path, encoder: Encoder, chunk: int, workers: int | None) -> Summary:

@@ -63,7 +63,12 @@ def read_listed(
         return read_paths(place, root, "skip", columns=of_lists(how["columns"]), select=select)
     split = {} if how["split_column"] is None else {"split": how["split_column"]}
     return read_list(
-        *(place, root, how["form"], None if first is None else first.classes, how["class_index"], "skip"),
+        place,
+        root,
+        how["form"],
+        None if first is None else first.classes,
+        how["class_index"],
+        "skip",
         numbers=None if first is None else first.numbers,
         first_label=how["first_label"],
         columns={**(how["columns"] or {}), **split},
