@@ -13,7 +13,8 @@ from seqclf.caffe.load import load_net, read_net
 from seqclf.caffe.net import Net
 from seqclf.caffe.optim import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp
 from seqclf.caffe.save import save_net
-from seqclf.caffe.solver import Solver, load_solver, read_solver
+from seqclf.caffe.solver import Solver
+from seqclf.caffe.solver_files import load_solver, read_solver
 
 if TYPE_CHECKING:
     from seqclf.caffe.classifier_to_net import from_classifier

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -36,9 +35,6 @@ from seqclf.errors import SeqclfError
 if TYPE_CHECKING:
     from seqclf.data.sampling import Sampling
     from seqclf.prediction.predict_files import Progress
-
-REPORT_SECONDS = 10.0
-"""Seconds between lines of progress where there is no terminal."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -182,19 +178,17 @@ def _show() -> tuple[Progress, Callable[[str], None]]:
 
     from seqclf.prediction.output import describe_rate
     from seqclf.prediction.predict_files import Progress
-    from seqclf.runtime.progress import Display
+    from seqclf.runtime.progress import REPORT_SECONDS, Display
     from seqclf.runtime.text import UNBROKEN
 
     displays: list[Display] = []
     rows: list[list[str]] = []
-    shown = time.perf_counter()
 
     def begin(count: int) -> None:
         displays.append(Display(count, "video"))
         displays[0].begin(0)
 
     def done(found: Any, plain: dict[str, Any]) -> None:
-        nonlocal shown
         other = plain["mean_of_frames" if plain["decision"] == "last" else "last_frame"]
         predicted = _predicted(plain)
         best, rest = _in_words(predicted), _in_words([e for e in plain["top"] if e not in predicted][:1])
@@ -202,11 +196,8 @@ def _show() -> tuple[Progress, Callable[[str], None]]:
         note = "; ".join(filter(None, notes))
         cells = [best or "none", rest, _in_words(_predicted(other)) or "none"]
         rows.append([plain["path"], str(plain["frames"]), *cells, note])
-        display = displays[0]
-        display.step(len(rows))
-        if display.bar is not None or time.perf_counter() - shown > REPORT_SECONDS:
-            shown = time.perf_counter()
-            display.figures(f"{Path(plain['path']).name}: {best}")
+        displays[0].step(len(rows))
+        displays[0].figures(f"{Path(plain['path']).name}: {best}", REPORT_SECONDS)
 
     def failed(path: str, error: str) -> None:
         print(f"error: {error}", file=sys.stderr, flush=True)

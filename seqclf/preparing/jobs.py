@@ -12,10 +12,8 @@ from pathlib import Path
 from threading import Event
 
 from seqclf.batch import SeqclfError
-from seqclf.runtime.progress import Display
+from seqclf.runtime.progress import REPORT_SECONDS, Display
 
-REPORT_SECONDS = 10.0
-"""Seconds between lines of progress where there is no terminal."""
 Job = Generator[int, None, None]
 """Work on a file. It yields the number of frames of each piece, and can be closed between pieces."""
 
@@ -55,7 +53,6 @@ def run_jobs(jobs: Mapping[str, Callable[[], Job]], workers: int | None, unit: s
         SeqclfError: a file can't be written.
     """
     out, began, stop = Summary(), time.perf_counter(), Event()
-    reported = began
 
     def work(begin: Callable[[], Job]) -> int:
         frames = 0
@@ -81,9 +78,7 @@ def run_jobs(jobs: Mapping[str, Callable[[], Job]], workers: int | None, unit: s
                 except OSError as error:
                     raise SeqclfError(f"{name}: its result can't be written ({error})") from None
                 display.step(count)
-                if display.bar is not None or time.perf_counter() - reported > REPORT_SECONDS:
-                    reported = time.perf_counter()
-                    display.figures(f"{out.frames:,} frames")
+                display.figures(f"{out.frames:,} frames", REPORT_SECONDS)
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 T = TypeVar("T")
+REPORT_SECONDS = 10.0
+"""Seconds between lines of progress on files, where there is no terminal."""
 
 
 class Display:
@@ -25,7 +27,7 @@ class Display:
     def __init__(self, total: int, unit: str = "step", quiet: bool = False) -> None:
         self.total, self.unit, self.start, self.done = total, unit, 0, 0
         self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True, quiet=quiet)
-        self.began = self.refreshed = time.perf_counter()
+        self.began = self.refreshed = self.reported = time.perf_counter()
         self.paused = self.waited = 0.0
         self.text = ""
         self.bar: Progress | None = None
@@ -33,7 +35,7 @@ class Display:
     def begin(self, start: int) -> None:
         """Starts the clock before the first step of this process; ``start`` steps were done earlier."""
         self.start = self.done = start
-        self.began = self.refreshed = time.perf_counter()
+        self.began = self.refreshed = self.reported = time.perf_counter()
         if self.console.is_terminal and not self.console.quiet:
             count = TextColumn(f"{self.unit} {{task.completed}}/{{task.total}}")
             columns = (count, BarColumn(), TextColumn("{task.description}"))
@@ -68,10 +70,11 @@ class Display:
             self.bar.update(self.task, completed=done, description=f"{self.text}  {self._pace()}")
             self.bar.refresh()
 
-    def figures(self, text: str) -> None:
-        """Shows new metrics: in the live line, or as a line without a terminal."""
+    def figures(self, text: str, every: float = 0.0) -> None:
+        """Shows new metrics: in the live line, or without a terminal as a line, at most one in ``every`` seconds."""
         self.text = text
-        if self.bar is None:
+        if self.bar is None and time.perf_counter() - self.reported >= every:
+            self.reported = time.perf_counter()
             self.say(f"{self.unit} {self.done}/{self.total}  {text}  {self._pace()}")
 
     def say(self, line: str) -> None:
