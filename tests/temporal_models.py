@@ -118,10 +118,6 @@ def make(kind: str, layers: int = 2, D: int = 5, H: int = 4, seed: int = 0, **kw
     return OURS[kind](D, H, layers, **kwargs)
 
 
-def parts_of(state) -> tuple[Tensor, ...]:
-    return state if isinstance(state, tuple) else (state,)
-
-
 def random_state(kind: str, layers: int, B: int, H: int = 4):
     h = [torch.randn(layers, B, H) for _ in range(2 if kind == "lstm" else 1)]
     return tuple(h) if kind == "lstm" else h[0]

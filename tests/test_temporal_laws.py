@@ -25,7 +25,6 @@ from temporal_models import (
     every_kind,
     gradients,
     make,
-    parts_of,
     quick,
     random_state,
 )
@@ -42,6 +41,7 @@ from seqclf.models import (
     Identity,
     orthogonal,
 )
+from seqclf.models.contract import parts_of
 
 pytestmark = pytest.mark.usefixtures("lstm_kernel")
 
@@ -55,7 +55,7 @@ def test_a_whole_batch_equals_torch_nn(kind, layers, with_state):
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(3, 6, 5, requires_grad=True)
     state = random_state(kind, layers, 3) if with_state else None
-    leaves = [x] if state is None else [x, *(s.requires_grad_() for s in parts_of(state))]
+    leaves = [x, *(s.requires_grad_() for s in parts_of(state))]
     results = []
     for net, given_state in ((ours, {"state": state}), (theirs, {"hx": state})):
         y, final = net(x, **given_state)

@@ -14,11 +14,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from temporal_models import MODELS, bools, close, parts_of, quick
+from temporal_models import MODELS, bools, close, quick
 from torch import Tensor, nn
 
 from seqclf import Clips, Data, Experiment, FrameSequenceClassifier
-from seqclf.models.contract import State, can_stream
+from seqclf.models.contract import State, can_stream, parts_of
 from seqclf.runs.checkpoint import list_checkpoints
 from seqclf.training.loop import train
 

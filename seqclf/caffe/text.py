@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +22,7 @@ _TOKEN = re.compile(
     r"""|(?P<other>[^\s{}<>:\[\],;#"']+|["'])"""
 )
 
-
-_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass
@@ -73,7 +73,7 @@ def decode(data: Any, name: str) -> str:
     text = bytes(data)
     if text[:2] in _BOMS or b"\0" in text[:2]:
         raise CaffeFormatError(f"{name}: is UTF-16 text, expected UTF-8: save the file as UTF-8")
-    return text.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    return text.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
 def parse_text(text: str, message: M, name: str) -> M:

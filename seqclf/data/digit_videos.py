@@ -1,4 +1,4 @@
-"""A made data set of moving digits: video files or folders of pictures, with lists and labels.
+"""A synthetic data set of moving digits: video files or folders of pictures, with lists and labels.
 
 Its folder holds:
 

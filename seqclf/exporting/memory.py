@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.models import GRU, LSTM, RNN
-from seqclf.models.contract import State
+from seqclf.models.contract import State, parts_of
 
 NAMES: dict[type, tuple[str, ...]] = {LSTM: ("h", "c"), GRU: ("h",), RNN: ("h",)}
 """The names of the state of a recurrent model; that of others is ``state_0``, ``state_1``, ..."""
@@ -72,11 +72,6 @@ class Memory:
         if not torch.allclose(fresh, zeros, rtol=1e-4, atol=1e-4):
             return f"a state of zeros must begin a sequence, but {name} gives other outputs for it"
         return None
-
-
-def parts_of(state: State) -> tuple[Tensor, ...]:
-    """The tensors of a state."""
-    return () if state is None else state if isinstance(state, tuple) else (state,)
 
 
 @torch.no_grad()

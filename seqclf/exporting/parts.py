@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
 from seqclf.evaluation.multi_label import probabilities_of
-from seqclf.exporting.memory import CannotExport, Memory, parts_of
+from seqclf.exporting.memory import CannotExport, Memory
 from seqclf.exporting.recurrent import CellRecurrent, OnnxRecurrent, replace_recurrent
 from seqclf.models import Attention, FrameSequenceClassifier, LocalResponseNorm, Normalize, Pool
+from seqclf.models.contract import parts_of
 from seqclf.models.pool import COMBINE, Frames, running
 
 LARGEST = 2**31 - 1

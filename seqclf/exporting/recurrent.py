@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqclf.exporting.memory import CannotExport
 from seqclf.models import GRU, LSTM, RNN
-from seqclf.models.contract import State
+from seqclf.models.contract import State, parts_of
 
 OPERATORS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # mode of a recurrent module: ONNX operator, order of the gates in ONNX, attributes
@@ -44,7 +44,7 @@ class _Traceable(nn.Module):
         """As the model's; ``is_first`` and ``lengths`` must be None."""
         x = features.transpose(0, 1)
         x = x if self.net.projection is None else self.net.projection(x)
-        before = () if state is None else state if isinstance(state, tuple) else (state,)
+        before = parts_of(state)
         after = []
         for layer in range(self.net.num_layers):
             y, final = self.layer(layer, x, tuple(part[layer : layer + 1] for part in before))

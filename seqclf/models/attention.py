@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError, valid_frames
-from seqclf.models.contract import State, check_counts, check_dropout, check_features
+from seqclf.models.contract import State, check_counts, check_dropout, check_features, parts_of
 
 PADDING, EMPTY = -2, -1
 """The sequence numbers of padding, and of an empty place in the cache."""
@@ -144,7 +144,7 @@ class Attention(nn.Module):
             raise SeqclfError("Attention with causal=False has no state: give it whole sequences")
         B = features.shape[0]  # len() would be a constant in an exported graph
         cache = (len(self.blocks), B, self.before, self.out_features)
-        found = [tuple(part.shape) for part in (state if isinstance(state, tuple) else (state,))]
+        found = [tuple(part.shape) for part in parts_of(state)]
         if found != [cache, cache, (1, B)]:
             raise SeqclfError(f"Attention: the state must be keys and values {cache} and counts (1, {B}), not {found}")
 

@@ -29,6 +29,11 @@ State: TypeAlias = "Tensor | tuple[Tensor, ...] | None"
 ``torch.nn.LSTM``, ``(layers, B, H)``. Zeros must mean the same as None: a new sequence begins."""
 
 
+def parts_of(state: State) -> tuple[Tensor, ...]:
+    """The tensors of a state; none for None."""
+    return state if isinstance(state, tuple) else () if state is None else (state,)
+
+
 def detached(state: State) -> State:
     """The state without its gradient, as truncated back-propagation carries it from window to window."""
     if isinstance(state, tuple):

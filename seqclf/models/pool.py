@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError, valid_frames
-from seqclf.models.contract import State, check_features
+from seqclf.models.contract import State, check_features, parts_of
 
 Frames = tuple[Tensor, ...]
 """A partial result over some frames: the pooled value ``(B, T, D)``, the weight ``(B, T, 1)``, and for "attention" the
@@ -102,7 +102,7 @@ class Pool(nn.Module):
         expected = [(1, B, D), (1, B, 1), (1, B, 1)][: 3 if self.kind == "attention" else 2]
         if state is None:
             return
-        shapes = [tuple(part.shape) for part in (state if isinstance(state, tuple) else (state,))]
+        shapes = [tuple(part.shape) for part in parts_of(state)]
         if shapes != expected or not isinstance(state, tuple):
             raise SeqclfError(f"Pool: the state must be a tuple of {len(expected)} tensors {expected}, not {shapes}")
 

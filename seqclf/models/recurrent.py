@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.models.contract import State, check_counts, check_dropout, check_features
+from seqclf.models.contract import State, check_counts, check_dropout, check_features, parts_of
 from seqclf.models.kernels import Layers, one_frame, run_layers
 
 Init = Callable[[nn.RNNBase], None]
@@ -139,8 +139,7 @@ class _Recurrent(nn.RNNBase):
             raise SeqclfError(
                 f"{name}: a bidirectional model reads whole sequences, so it cannot continue from a state"
             )
-        parts = state if isinstance(state, tuple) else (state,)
-        expected = (self.num_layers, len(features), self.hidden_size)
+        parts, expected = parts_of(state), (self.num_layers, len(features), self.hidden_size)
         if len(parts) != (2 if self.mode == "LSTM" else 1) or any(part.shape != expected for part in parts):
             form = f"a pair (h, c), each {expected}" if self.mode == "LSTM" else f"one tensor {expected}"
             raise SeqclfError(f"{name}: the state must be {form}, not {[tuple(part.shape) for part in parts]}")

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.models.contract import State, check_result
+from seqclf.models.contract import State, check_result, parts_of
 
 
 def softmax(logits: Tensor) -> Tensor:
@@ -43,8 +43,7 @@ class Stage(nn.Module):
 
 def join_states(states: Sequence[State]) -> State:
     """The states of all stages, or of all parts of a chain, as one tuple of tensors."""
-    parts = [state if isinstance(state, tuple) else () if state is None else (state,) for state in states]
-    return tuple(chain.from_iterable(parts))
+    return tuple(chain.from_iterable(map(parts_of, states)))
 
 
 def split_state(state: State, examples: Sequence[State]) -> list[State]:
@@ -53,8 +52,7 @@ def split_state(state: State, examples: Sequence[State]) -> list[State]:
     Raises:
         SeqclfError: the number of tensors differs.
     """
-    parts = state if isinstance(state, tuple) else () if state is None else (state,)
-    expected = sum(len(example) if isinstance(example, tuple) else example is not None for example in examples)
+    parts, expected = parts_of(state), sum(len(parts_of(example)) for example in examples)
     if len(parts) != expected:
         raise SeqclfError(f"the state must be a tuple of {expected} tensors, but has {len(parts)}")
     rest = iter(parts)

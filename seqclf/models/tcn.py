@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.models.contract import State, check_dropout, check_features
+from seqclf.models.contract import State, check_dropout, check_features, parts_of
 from seqclf.models.segments import Take
 from seqclf.models.time_conv import Sequences, TimeConv
 
@@ -115,7 +115,7 @@ class TCN(nn.Module):
             return None
         if not self.causal:
             raise SeqclfError("TCN: with causal=False it cannot continue from a state")
-        parts = state if isinstance(state, tuple) else (state,)
+        parts = parts_of(state)
         expected = [(c.context, features.shape[0], c.in_channels) for c in self.modules() if isinstance(c, TimeConv)]
         if [tuple(part.shape) for part in parts] != expected:
             raise SeqclfError(f"TCN: the state must be {expected}, not {[tuple(part.shape) for part in parts]}")
