@@ -46,7 +46,6 @@ def evaluate(
     decision: DecisionRule = "last",
     metrics: Mapping[str, Metric] | None = None,
     threshold: Threshold = 0.5,
-    samples: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Evaluates a model on every clip once, the last incomplete batch included.
 
@@ -66,7 +65,6 @@ def evaluate(
         metrics: your own metrics, by name; see ``seqclf.evaluation.user_metrics.Metric``.
         threshold: for multi-label clips, the lowest probability of a predicted class; one number, or one for each
             class.
-        samples: the numbers of the clips to evaluate; None for all. If it is empty, every metric is None.
 
     Returns:
         the metrics of ``Metrics.result``, or for multi-label clips of ``MultiLabelMetrics.result``; those of
@@ -76,8 +74,7 @@ def evaluate(
     training = model.training
     model.eval()
     with torch.inference_mode(), autocast(clips.device, precision):
-        numbers = torch.arange(len(clips)) if samples is None else torch.as_tensor(samples, dtype=torch.int64)
-        every = numbers.split(evaluation_batch(clips, batch_size)) if len(numbers) else ()
+        every = torch.arange(len(clips)).split(evaluation_batch(clips, batch_size))
         for batch in batches(clips, ((rows, 0) for rows in every[world.rank :: world.size])):
             logits, _ = model(batch.frames, batch.is_first, lengths=batch.lengths)
             counts.add(logits, batch)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqclf.batch import IGNORE, Batch, valid_frames
+from seqclf.batch import IGNORE, Batch
 from seqclf.data.input_spec import DecisionRule
-from seqclf.evaluation.multi_label import probabilities_of
+from seqclf.evaluation.multi_label import clip_scores, probabilities_of
 
 Metric = Callable[..., float]
 """``metric(truth, predicted, probabilities)``: a number from NumPy arrays ``(N,)``, ``(N,)`` int64 and ``(N, K)``.
@@ -55,10 +55,7 @@ class UserMetrics:
         if self.per_frame:
             samples = samples[:, None].expand(labels.shape[:2])
         else:
-            valid = valid_frames(batch.lengths, labels.shape, labels.device)
-            if self.decision == "last":
-                valid = valid & (valid.cumsum(1) == valid.sum(1, keepdim=True))
-            probabilities = (probabilities * valid[..., None]).sum(1) / valid.sum(1, keepdim=True)
+            probabilities = clip_scores(probabilities, batch.lengths)[self.decision]
             labels = labels.amax(1)
         known = labels != IGNORE if self.thresholds is None else (labels != IGNORE).any(-1)
         self.rows.append((samples[known].cpu(), labels[known].cpu(), probabilities[known].cpu()))
