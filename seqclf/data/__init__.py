@@ -5,7 +5,7 @@ The modules, by what they are about:
 - data sets: ``clips`` (in memory), ``videos`` (files), ``shards`` (tar files); ``data`` holds the parts of a task
 - functions that read them from disk: ``sets``, ``set_parts``, ``segmentation``, ``ground_truth``
 - built-in data: ``mnist_rows``, ``mnist_files``, ``digits``, ``digit_videos``, ``digit_pictures``
-- which frames and labels: ``sampling``, ``labelling``, ``multi_label``, ``class_counts``
+- which frames and labels: ``sampling``, ``labelling``, ``multi_label``, ``video_labels``, ``class_counts``
 - order, parts and groups: ``order``, ``samplers``, ``held_out``, ``folds``, ``leaks``
 - transforms of frames: ``transforms``, ``warp``
 - lists of videos: ``lists``, ``list_lines``, ``list_tables``, ``list_places``, ``splits``, ``classes``, ``class_index``

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
@@ -16,15 +15,15 @@ from seqclf.batch import IGNORE, Batch, SeqclfError
 from seqclf.data.arrays import as_groups
 from seqclf.data.batch_memory import Memory, Rows
 from seqclf.data.labelling import Labelled, Labelling, every_frame, given
-from seqclf.data.multi_label import check_columns, frame_labels
+from seqclf.data.multi_label import frame_labels
 from seqclf.data.order import mix, sample_order
 from seqclf.data.reading import read_frames
 from seqclf.data.sampling import Sampling, sample_clips, whole
 from seqclf.data.source import NewArray, Video, one_shape
 from seqclf.data.transforms import Transform
 from seqclf.data.video_file import VideoFile
+from seqclf.data.video_labels import check_labels, clip_labels, have_frame_labels, labels_fingerprint
 from seqclf.runtime.random import random_state, seeded
-from seqclf.runtime.text import class_range
 
 Sample = tuple[int, Tensor, Tensor | int]
 """The sample number, the frames ``(t, *frame_shape)``, and the label, or labels ``(t,)`` or ``(t, K)``."""
@@ -73,21 +72,12 @@ class Videos:
     ) -> None:
         if not videos:
             raise SeqclfError("the data set is empty: it has no video")
-        kinds = {video.labels.dim() if isinstance(video.labels, Tensor) else 0 for video in videos}
-        if len(kinds) > 1 or any(video.labels is None for video in videos):
-            raise SeqclfError("videos of a data set must all have one label, or all have labels per frame")
-        expected = {1: "(K,)", 2: "(T, K)"} if multi_label else {0: "an integer", 1: "(T,)"}
-        if not kinds <= set(expected):
-            raise SeqclfError(
-                f"{videos[0].name}: with multi_label={multi_label} the labels of a video are "
-                f"{' or '.join(expected.values())}, not {kinds.pop()}-dimensional"
-            )
         if workers < 0:
             raise SeqclfError(f"workers={workers}: expected at least 0")
         if on_error not in ("raise", "skip", "skip_frames"):
             raise SeqclfError(f'on_error={on_error!r}: expected "raise", "skip" or "skip_frames"')
         self.videos, self.sampling, self.transform, self.training = list(videos), sampling, transform, training
-        self.multi_label, self.per_frame = multi_label, kinds.pop() == max(expected)
+        self.multi_label, self.per_frame = multi_label, have_frame_labels(videos, multi_label)
         self.labelling = labelling or (given if self.per_frame else every_frame)
         self.workers, self.on_error, self.device = workers, on_error, torch.device(device)
         self.groups = as_groups(groups, len(self.videos))
@@ -225,19 +215,7 @@ class Videos:
                 f"{video.source.path}: has frames of shape {tuple(frames.shape[1:])}, but other videos have "
                 f"{self._first[1:]}: {one_shape(frames.shape[1:])}"
             )
-        return index, frames, self._labels(video, numbers)
-
-    def _labels(self, video: Video, numbers: list[int]) -> Tensor | int:
-        """The label of a video, or those of the frames ``numbers``."""
-        assert video.labels is not None
-        if not self.per_frame:
-            return video.labels
-        assert isinstance(video.labels, Tensor)
-        if len(video.labels) != len(video.source):
-            raise SeqclfError(
-                f"{video.source.path}: has {len(video.source)} frames, but {len(video.labels)} labels ({video.name})"
-            )
-        return video.labels[numbers]
+        return index, frames, clip_labels(video, numbers, self.per_frame)
 
     def label_batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yields the labels of frames as in ``batch``, and the lengths, of 16 clips at a time; frames are not read."""
@@ -245,7 +223,7 @@ class Videos:
             found: list[tuple[Tensor | int, int]] = []
             for v, numbers in self.clips[start : start + 16]:
                 try:
-                    found.append((self._labels(self.videos[v], numbers), len(numbers)))
+                    found.append((clip_labels(self.videos[v], numbers, self.per_frame), len(numbers)))
                 except SeqclfError as error:
                     self._skip(self.videos[v], error)
             if found:
@@ -315,21 +293,8 @@ class Videos:
 
     def check_labels(self, num_classes: int, name: str = "the data set") -> None:
         """Raises SeqclfError if labels do not fit the classes, or all are ``IGNORE``."""
-        if all((torch.as_tensor(video.labels) == IGNORE).all() for video in self.videos):
-            raise SeqclfError(f"{name}: no video has a label, all are IGNORE ({IGNORE})")
-        for video in self.videos:
-            labels = torch.as_tensor(video.labels)
-            if self.multi_label:
-                check_columns(labels, num_classes, f"{name}, {video.name}")
-            values = 2 if self.multi_label else num_classes
-            wrong = labels[(labels != IGNORE) & ((labels < 0) | (labels >= values))]
-            if len(wrong):
-                known = "multi-label labels are 0, 1 or IGNORE" if self.multi_label else class_range(num_classes)
-                raise SeqclfError(f"{name}: label {int(wrong[0])} of {video.name} is out of range: {known}")
+        check_labels(self.videos, num_classes, self.multi_label, name)
 
     def fingerprint(self) -> str:
         """The SHA-256 of the videos' names and labels, without frames, which identifies the data in a run's record."""
-        digest = hashlib.sha256()
-        for video in self.videos:
-            digest.update(f"{video.name} {torch.as_tensor(video.labels).tolist()}\n".encode())
-        return digest.hexdigest()
+        return labels_fingerprint(self.videos)
