@@ -25,13 +25,7 @@ def main(words: Sequence[str]) -> int:
     parser = make_parser("export", __doc__)
     add = parser.add_argument
     add("run", help="the run folder")
-    add(
-        "settings",
-        nargs="*",
-        default=[],
-        metavar="key=value",
-        help="changes of the config, such as data.root=DIR",
-    )
+    add("settings", nargs="*", default=[], metavar="key=value", help="changes of the config, such as data.root=DIR")
     add("--out", help="the folder to write (default: export/ in the run folder); an earlier export is replaced")
     add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--format", default="program,onnx,safetensors", help="some of program,onnx,safetensors (default: all)")

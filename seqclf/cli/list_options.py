@@ -19,20 +19,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--first-label": {"type": int, "choices": (0, 1), "help": "the number of the first class (default: detected)"},
     "--multi-label": {"action": "store_true", "help": "a video, or a frame, may have several labels"},
     "--separator": {"metavar": "TEXT", "help": "what separates several labels (default: |)"},
-    "--segments": {
-        "metavar": "FILE",
-        "help": "a table of segments (video,start,end,label), or the folder of tables",
-    },
+    "--segments": {"metavar": "FILE", "help": "a table of segments (video,start,end,label), or the folder of tables"},
     "--classes": {
         "metavar": "FILE",
         "help": "segments: a file of class names, one per line, or none for the names in the table",
     },
     "--background": {"metavar": "NAME", "help": "segments: the class of frames outside all of them"},
     "--unit": {"choices": ("frames", "seconds"), "help": "the unit of start and end (segments: frames; else detected)"},
-    "--inclusive": {
-        "action": BooleanOptionalAction,
-        "help": "whether ends of clips or segments are last frames",
-    },
+    "--inclusive": {"action": BooleanOptionalAction, "help": "whether ends of clips or segments are last frames"},
     "--annotation-fps": {"type": float, "metavar": "RATE", "help": "segments: the rate of their frame numbers"},
     "--first-frame": {"type": int, "choices": (0, 1), "help": "segments: the number of the first frame"},
     "--frame-numbers": {"choices": ("names", "order"), "help": "segments: how they number the frames of folders"},

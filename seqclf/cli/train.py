@@ -92,14 +92,7 @@ def run(config: str, args: argparse.Namespace, world: World) -> int:
     workdir = world.lead(lambda: Path(args.workdir or default_workdir(experiment, name=Path(config).stem)))
     try:
         seqclf.train(
-            experiment,
-            workdir,
-            args.device,
-            args.resume,
-            args.init,
-            args.profile,
-            args.allow,
-            on_results=print_results,
+            experiment, workdir, args.device, args.resume, args.init, args.profile, args.allow, on_results=print_results
         )
     except Stopped as stop:
         if world.leads:

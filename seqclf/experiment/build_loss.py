@@ -17,10 +17,7 @@ from seqclf.experiment.losses import divisor, labelled_rows, mean_loss
 
 Loss = Callable[..., Tensor]
 
-OF_LOGITS: dict[type[nn.Module], type[nn.Module]] = {
-    nn.NLLLoss: nn.CrossEntropyLoss,
-    nn.BCELoss: nn.BCEWithLogitsLoss,
-}
+OF_LOGITS: dict[type[nn.Module], type[nn.Module]] = {nn.NLLLoss: nn.CrossEntropyLoss, nn.BCELoss: nn.BCEWithLogitsLoss}
 """Losses of probabilities, and those that are the same on logits."""
 
 

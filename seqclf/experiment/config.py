@@ -22,20 +22,7 @@ from seqclf.experiment.values import without_numpy
 from seqclf.runtime.random import seeded
 from seqclf.runtime.text import unknown_argument
 
-_COUNTS = (
-    "steps",
-    "batch_size",
-    "accumulate",
-    "eval_every",
-    "eval_batch",
-    "log_every",
-    "checkpoint_every",
-    "keep",
-    "truncate",
-    "patience",
-)
 _FUNCTIONS = ("model", "optimizer", "schedule", "loss", "sampler", "augment", "groups")
-_OPTIONAL = ("eval_batch", "truncate", "patience", "augment", "groups")
 
 
 @dataclass(frozen=True)
@@ -129,27 +116,25 @@ class Experiment:
     sources: Sources = field(default_factory=Sources, repr=False, compare=False, metadata={"setting": False})
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            object.__setattr__(self, f.name, without_numpy(getattr(self, f.name)))
-        for name in _COUNTS:
-            value, optional = getattr(self, name), name in _OPTIONAL
-            if not (value is None and optional) and not (isinstance(value, int) and value >= 1):
-                raise SeqclfError(
-                    f"setting {name}={value!r}: expected an integer of at least 1{', or None' * optional}"
-                )
-        for name in _FUNCTIONS:
-            value = getattr(self, name)
-            if not callable(value) and not (value is None and name in _OPTIONAL):
-                raise SeqclfError(f"setting {name}={repr(value).partition(chr(10))[0]}: expected a function or class")
+        for f in fields(self):  # the annotation of a setting says what is checked
+            value, kind = without_numpy(getattr(self, f.name)), str(f.type)
+            object.__setattr__(self, f.name, value)
+            if value is None and kind.endswith("| None"):
+                continue
+            if kind.startswith("int") and f.name != "seed" and not (isinstance(value, int) and value >= 1):
+                optional = kind.removeprefix("int").replace(" |", ", or")
+                raise SeqclfError(f"setting {f.name}={value!r}: expected an integer of at least 1{optional}")
+            if kind == "bool" and not isinstance(value, bool):
+                raise SeqclfError(f"setting {f.name}={value!r}: expected True or False")
+            if f.name in _FUNCTIONS and not callable(value):
+                shown = repr(value).partition("\n")[0]
+                raise SeqclfError(f"setting {f.name}={shown}: expected a function or class")
         if self.clip_norm is not None and not (isinstance(self.clip_norm, int | float) and self.clip_norm > 0):
             raise SeqclfError(f"setting clip_norm={self.clip_norm!r}: expected a number above 0, or None")
         for name in ("validation", "ema"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and 0 < value < 1):
                 raise SeqclfError(f"setting {name}={value!r}: expected a number above 0 and below 1, or None")
-        for name in ("compile", "cuda_graph", "deterministic"):
-            if not isinstance(getattr(self, name), bool):
-                raise SeqclfError(f"setting {name}={getattr(self, name)!r}: expected True or False")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise SeqclfError(f"setting precision={self.precision}: one of fp32, bf16, fp16")
         if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):

@@ -201,11 +201,7 @@ def _add_clips(out: VideoCheck, rows: Iterable[Row], sources: dict[str, Source],
 
 
 def _add_segments(
-    out: VideoCheck,
-    rows: Iterable[Row],
-    table: Segments,
-    sources: dict[str, Source],
-    how: Mapping[str, Any],
+    out: VideoCheck, rows: Iterable[Row], table: Segments, sources: dict[str, Source], how: Mapping[str, Any]
 ) -> None:
     """Adds videos with the number of frames of each class; segments are compared with their video as in training."""
     parts: dict[str, VideoList] = {}

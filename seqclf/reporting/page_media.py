@@ -59,12 +59,7 @@ class Media:
 
 
 def media_of(
-    source: Source,
-    numbers: NDArray[np.int64],
-    name: str,
-    starts: NDArray[np.float64],
-    page: Path,
-    limit: float,
+    source: Source, numbers: NDArray[np.int64], name: str, starts: NDArray[np.float64], page: Path, limit: float
 ) -> Media:
     """Chooses how a page shows a video, and writes a copy where one is needed.
 
