@@ -111,8 +111,3 @@ class Browser:
     def click_at(self, x, y):
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-
-    def screenshot(self):
-        import base64
-
-        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
