@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LANES = {"probability": (0.34, 0.62), "predicted": (0.19, 0.1), "true": (0.05, 0.1)}
 """Lower edge and height of what is drawn for a class, in rows."""
+MOST = 12
+"""The largest number of classes. Those with the highest mean probability or share of true frames are shown."""
 
 
 def label_timeline(
@@ -29,34 +31,10 @@ def label_timeline(
     path: str | Path,
     truth: Tensor | Array | None = None,
     fps: float | Fraction | None = None,
-    top: int = 12,
     title: str = "",
     threshold: Threshold = 0.5,
 ) -> Path:
-    """Draws the timeline of a multi-label prediction into a ``.png`` or ``.svg`` file.
-
-    Args:
-        path: the file. For all other arguments see ``draw_label_timeline``.
-
-    Returns:
-        the path.
-
-    Raises:
-        SeqclfError: as ``draw_label_timeline``; also if the suffix is another, or the file cannot be written.
-    """
-    return save(path, lambda: draw_label_timeline(probabilities, classes, truth, fps, top, title, threshold))
-
-
-def draw_label_timeline(
-    probabilities: Tensor | Array,
-    classes: Sequence[str],
-    truth: Tensor | Array | None = None,
-    fps: float | Fraction | None = None,
-    top: int = 12,
-    title: str = "",
-    threshold: Threshold = 0.5,
-) -> Figure:
-    """The timeline as a matplotlib figure: a row for each class, in the order of the classes.
+    """Draws the timeline of a multi-label prediction: a row for each class, in the order of the classes.
 
     A row shows the probability as an area with a line at the threshold, and below it bars where the class is predicted
     and where it is true. If there are more frames than columns, a column shows the mean probability, and a bar where a
@@ -65,21 +43,31 @@ def draw_label_timeline(
     Args:
         probabilities: ``(T, K)`` float, from 0 to 1.
         classes: the K names.
+        path: a ``.png`` or ``.svg`` file.
         truth: ``(T, K)`` int, 0, 1 or ``IGNORE``, which is grey. None: no such bars.
         fps: frames per second, for a scale in seconds.
-        top: the largest number of rows. Those with the highest mean probability or share of true frames are shown.
+        title: the title.
         threshold: the lowest probability of a class that is predicted; one number, or one for each class.
 
+    Returns:
+        the path.
+
     Raises:
-        SeqclfError: shapes do not agree, there are no frames, or a value is out of range.
+        SeqclfError: shapes do not agree, there are no frames, or a value is out of range; as ``save``.
     """
     p = as_probabilities(probabilities, len(classes))
     least = as_thresholds(threshold, len(classes)).numpy()
     known = None if truth is None else np.asarray(truth.cpu() if isinstance(truth, Tensor) else truth)
     if known is not None and known.shape != p.shape:
         raise SeqclfError(f"truth has the shape {known.shape}, but probabilities {p.shape}")
+    return save(path, lambda: _draw(p, classes, known, fps, title, least))
+
+
+def _draw(
+    p: Array, classes: Sequence[str], known: Array | None, fps: float | Fraction | None, title: str, least: Array
+) -> Figure:
     weight = np.maximum(p.mean(0), 0 if known is None else (known == 1).mean(0))
-    shown = sorted(np.argsort(-weight, kind="stable")[:top].tolist())
+    shown = sorted(np.argsort(-weight, kind="stable")[:MOST].tolist())
     figure, (axes,) = layout([0.42 * len(shown) + 0.3], title, fps is not None)
     names = drawable(classes, 24)
     for row, k in enumerate(reversed(shown)):
