@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seqclf import caffe
+from seqclf.benchmark import lrcn
 from seqclf.benchmark.timing import compare, seconds
 from seqclf.caffe.threads import suitable_threads
 
@@ -20,7 +21,7 @@ CAFFE_MS = {
     "LSTM 28 x 64 x 28, H=100, and its loss": ((8.3, 10.9), (17.4, 24.2)),
     "the same with 3 layers": ((25.0, 31.0), (55.0, 70.0)),
     "LSTM 16 x 24 x 4096, H=256": ((23.0, 23.0), (63.0, 67.0)),
-    "LRCN, 16 frames of 227 x 227": ((613.0, 640.0), (1356.0, 1380.0)),
+    "LRCN, 16 frames of 227 x 227": tuple(lrcn.CAFFE_MS.values()),
 }
 
 
