@@ -528,12 +528,7 @@ def lrcn(
 
 
 def captioner(
-    scale: int = 1,
-    steps: int = 20,
-    streams: int = 100,
-    train: bool = False,
-    words: int = 8801,
-    features: int = 1000,
+    scale: int = 1, steps: int = 20, streams: int = 100, train: bool = False, words: int = 8801, features: int = 1000
 ) -> Prototxt:
     """LRCN's image captioner with two LSTMs. The second also reads the image (``lrcn.prototxt``).
 

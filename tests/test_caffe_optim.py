@@ -465,10 +465,7 @@ def test_poly_is_refused_beyond_max_iter():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            'type: "Ftrl" base_lr: 1',
-            '"Ftrl"',
-        ),
+        ('type: "Ftrl" base_lr: 1', '"Ftrl"'),
         ('type: "SGD"', "base_lr"),
         ('type: "AdaGrad" base_lr: 1 momentum: 0.5', "momentum 0.5: AdaGrad"),
         ('type: "RMSProp" base_lr: 1 momentum: 0.5', "momentum 0.5: RMSProp"),

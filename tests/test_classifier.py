@@ -6,23 +6,11 @@ from functools import partial
 
 import pytest
 import torch
-from temporal_models import (
-    bools,
-    classifier,
-    close,
-)
+from temporal_models import bools, classifier, close
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.models import (
-    LSTM,
-    Chain,
-    Flatten,
-    FrameSequenceClassifier,
-    Identity,
-    Normalize,
-    param_groups,
-)
+from seqclf.models import LSTM, Chain, Flatten, FrameSequenceClassifier, Identity, Normalize, param_groups
 
 
 class Conv(nn.Module):

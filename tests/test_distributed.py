@@ -149,10 +149,7 @@ def test_an_error_is_printed_once_and_one_report_is_written(torchrun, tmp_path):
     config = ROOT / "configs" / "mnist_perframe.py"
     settings = ["data.source=digits", "steps=4", "batch_size=9", "eval_batch=100"]
     tool = [ROOT / "tools" / "train.py", "--config", config, "--device", "cpu", "--workdir", tmp_path / "run"]
-    for setting, sentence in (
-        ("batch_size=1", "setting batch_size=1: "),
-        ("validation=1.0", "setting validation=1.0"),
-    ):
+    for setting, sentence in (("batch_size=1", "setting batch_size=1: "), ("validation=1.0", "setting validation=1.0")):
         wrong = torchrun(2, *tool, *settings, setting)
         assert wrong.returncode != 0
         assert wrong.stderr.count("error: ") == wrong.stderr.count(f"error: {sentence}") == 1

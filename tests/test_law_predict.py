@@ -307,13 +307,13 @@ ROWS = {
         "options = dict(bidirectional=True, residual=True, layer_norm=True, projection=True)\n"
         "model = partial(model, temporal=partial(LSTM, hidden=4, layers=2, **options))\n"
         + ARRAYS
-        + "data = partial(arrays, lengths=True)",
+        + "data = partial(arrays, lengths=True)"
     ),
     "FCN": Row(
         "parts = {'fcn': partial(TCN, channels=(8, 8), block='conv', causal=False, norm='batch'), 'pool': Pool}\n"
         "model = partial(model, temporal=partial(TemporalChain, parts=parts))\n"
         + ARRAYS
-        + "data = partial(arrays, lengths=True)",
+        + "data = partial(arrays, lengths=True)"
     ),
     "attention pooling": Row(
         "parts = {'gru': partial(GRU, hidden=8), 'pool': partial(Pool, kind='attention')}\n"
@@ -323,7 +323,7 @@ ROWS = {
         "from seqclf import Attention\n"
         "model = partial(model, temporal=partial(Attention, hidden=8, heads=2, window=4))\n"
         + ARRAYS
-        + "data = partial(arrays, lengths=True)",
+        + "data = partial(arrays, lengths=True)"
     ),
     "stages": Row(
         "stage = partial(TCN, channels=(8, 8), block='dilated_residual', causal=False)\n"

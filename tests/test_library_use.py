@@ -29,13 +29,7 @@ def toy_data() -> Data:
 
 
 DROPOUT = partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden=8, dropout_after=0.5))
-TOY = Experiment(
-    data=toy_data,
-    model=DROPOUT,
-    optimizer=partial(torch.optim.Adam, lr=1e-2),
-    steps=20,
-    batch_size=4,
-)
+TOY = Experiment(data=toy_data, model=DROPOUT, optimizer=partial(torch.optim.Adam, lr=1e-2), steps=20, batch_size=4)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

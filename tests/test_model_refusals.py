@@ -6,10 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from temporal_models import (
-    classifier,
-    make,
-)
+from temporal_models import classifier, make
 from torch import nn
 
 from seqclf.batch import SeqclfError
@@ -111,10 +108,7 @@ def test_a_missing_size_is_refused_by_the_name_of_its_argument(kwargs, words):
     [
         (partial(check_temporal, nn.GRU, input_size=3), r"GRU\(3\) .*hidden_size"),
         (partial(GRU, 3, "4"), "GRU: hidden .* '4'"),
-        (
-            partial(FrameSequenceClassifier, temporal=partial(GRU, hiden=4), frame_shape=(7,)),
-            "temporal: GRU .*'hiden'",
-        ),
+        (partial(FrameSequenceClassifier, temporal=partial(GRU, hiden=4), frame_shape=(7,)), "temporal: GRU .*'hiden'"),
         (partial(Attention, 4, hidden="8"), "Attention: hidden .*'8'"),
         (partial(GRU, 4, hidden=8, dropout="0.5"), "GRU: dropout .*'0.5'"),
         (partial(TCN, 4, dropout=1), "TCN: dropout .*1"),

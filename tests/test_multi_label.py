@@ -12,18 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
-from seqclf import (
-    IGNORE,
-    LSTM,
-    Clips,
-    Data,
-    Experiment,
-    FrameSequenceClassifier,
-    SeqclfError,
-    Video,
-    Videos,
-    train,
-)
+from seqclf import IGNORE, LSTM, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, Video, Videos, train
 from seqclf.batch import Batch
 from seqclf.evaluation.multi_label import MultiLabelMetrics
 from seqclf.labelling import every_frame, given, last_frame
@@ -203,11 +192,7 @@ def experiment(part, loss=binary_cross_entropy, **keywords):
         (clips(BY_CLIP), cross_entropy, "loss=cross_entropy.*seqclf.losses.binary_cross_entropy"),
         (clips(BY_CLIP), partial(steady_cross_entropy, penalty=1), "loss=steady_cross_entropy.*binary_cross_entropy"),
         (Clips(FRAMES, BY_CLIP[:, 0]), binary_cross_entropy, r"loss=binary_cross_entropy.*losses.cross_entropy"),
-        (
-            clips(BY_CLIP),
-            partial(binary_cross_entropy, pos_weight=[1, 2]),
-            "setting loss: .* 2 .* 3 ",
-        ),
+        (clips(BY_CLIP), partial(binary_cross_entropy, pos_weight=[1, 2]), "setting loss: .* 2 .* 3 "),
         (clips(BY_CLIP), partial(binary_cross_entropy, pos_weight=-1), "setting loss: .*-1"),
         (clips(BY_CLIP), lambda logits: logits.sum(), r"setting loss: TypeError.*labels \(B, T, K\)"),
     ],

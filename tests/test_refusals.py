@@ -126,8 +126,7 @@ def test_a_wrong_setting_is_refused_by_train(refused, tmp_path, override, messag
 
 
 @pytest.mark.parametrize(
-    "override",
-    ["optimizer.lr=-1", "seed=9223372036854775808000", "model=LSTM", "model.preprocess.mean=[0.1,0.2,0.3]"],
+    "override", ["optimizer.lr=-1", "seed=9223372036854775808000", "model=LSTM", "model.preprocess.mean=[0.1,0.2,0.3]"]
 )
 def test_a_setting_that_pytorch_refuses_is_named(refused, tmp_path, override):
     settings = SMALL if override != "model=LSTM" else SMALL[:3]
@@ -283,14 +282,7 @@ def test_whole_files_in_place_are_read_without_a_network(raw, tmp_path, mirror):
     assert (len(data.train), len(data.test), data.warning) == (60_000, 10_000, None)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "truncated",
-        "checksum",
-        "flipped",
-    ],
-)
+@pytest.mark.parametrize("damage", ["truncated", "checksum", "flipped"])
 def test_a_damaged_or_half_downloaded_archive_is_named(tmp_path, mirror, damage):
     folder = tmp_path / "MNIST" / "raw"
     folder.mkdir(parents=True)

@@ -34,13 +34,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from seqclf.batch import IGNORE, Batch
 from seqclf.evaluation.metrics import Metrics
 from seqclf.experiment.losses import cross_entropy
-from seqclf.models import (
-    GRU,
-    LSTM,
-    RNN,
-    Identity,
-    orthogonal,
-)
+from seqclf.models import GRU, LSTM, RNN, Identity, orthogonal
 from seqclf.models.contract import parts_of
 
 pytestmark = pytest.mark.usefixtures("lstm_kernel")
