@@ -435,6 +435,49 @@ def test_many_videos_keep_few_files_open(tmp_path):
         assert sum(name.startswith(str(tmp_path)) for name in open_now) <= video_file.MAX_OPEN
 
 
+@pytest.mark.parametrize("name", ["mpeg4.mp4", "mpeg4_gop1.mp4", "mpeg4_uneven.mp4"])
+def test_mpeg4_that_was_read_and_closed_is_read_without_its_container(name, video, monkeypatch):
+    monkeypatch.setattr(video_file, "MAX_OPEN", 0)
+    whole, _ = decoded(video(name))
+    source = VideoFile(video(name))
+    source.read([0])
+    monkeypatch.setattr(video_decoder, "open_container", None)
+    again = pickle.loads(pickle.dumps(source))
+    for wanted in ([39], [13, 14, 2], list(range(40))):
+        assert torch.equal(source.read(wanted), whole[wanted]) and torch.equal(again.read(wanted), whole[wanted])
+
+
+def test_a_file_that_is_gone_is_named_when_it_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(video_file, "MAX_OPEN", 0)
+    source = VideoFile(write(tmp_path / "gone.mp4", "mpeg4", frames=2))
+    source.read([0])
+    (tmp_path / "gone.mp4").unlink()
+    with pytest.raises(SeqclfError, match=r"gone\.mp4"):
+        source.read([1])
+
+
+def test_a_colour_in_the_header_alone_holds_when_a_file_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(video_file, "MAX_OPEN", 0)
+    plain = write(tmp_path / "plain.mp4", "mpeg4", frames=2)
+    data = bytearray(plain.read_bytes())
+    colour = b"\x00\x00\x00\x13colrnclx" + bytes([0, 1, 0, 1, 0, 1, 0x80])  # BT.709 with the full range
+    for kind in (b"mp4v", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        at = data.find(kind) - 4
+        size = int.from_bytes(data[at : at + 4], "big")
+        if kind == b"mp4v":
+            end = at + size
+        data[at : at + 4] = (size + len(colour)).to_bytes(4, "big")
+    at = data.find(b"stco")  # the header comes first, so that the pictures move
+    for k in range(int.from_bytes(data[at + 8 : at + 12], "big")):
+        place = slice(at + 12 + 4 * k, at + 16 + 4 * k)
+        data[place] = (int.from_bytes(data[place], "big") + len(colour)).to_bytes(4, "big")
+    coloured = tmp_path / "coloured.mp4"
+    coloured.write_bytes(data[:end] + colour + data[end:])
+    source, expected = VideoFile(coloured), decoded(coloured)[0]
+    assert not torch.equal(expected, decoded(plain)[0])
+    assert torch.equal(source.read([0, 1]), expected) and torch.equal(source.read([0, 1]), expected)
+
+
 def _is_link(fd):
     return os.path.lexists(f"/proc/self/fd/{fd}")
 
@@ -492,7 +535,8 @@ def test_a_wrong_number_of_frames_in_the_header_is_ignored(video, tmp_path):
 
 
 @pytest.mark.parametrize("angle", [90, 180, -90, 0])
-def test_the_rotation_in_a_file_is_applied(angle, tmp_path):
+def test_the_rotation_in_a_file_is_applied(angle, tmp_path, monkeypatch):
+    monkeypatch.setattr(video_file, "MAX_OPEN", 0)
     plain = write(tmp_path / "plain.mp4", "mpeg4", frames=2)
     data = plain.read_bytes()
     place = data.find(b"tkhd") + 44  # the matrix: a b u c d v x y w
@@ -502,7 +546,8 @@ def test_the_rotation_in_a_file_is_applied(angle, tmp_path):
     turned = tmp_path / "turned.mp4"
     turned.write_bytes(data[:place] + packed + data[place + 36 :])
     source, expected = VideoFile(turned), torch.rot90(VideoFile(plain).read([1, 0]), angle // 90, (2, 3))
-    assert source.frame_shape == expected.shape[1:] and torch.equal(source.read([1, 0]), expected)
+    assert source.frame_shape == expected.shape[1:]
+    assert torch.equal(source.read([1, 0]), expected) and torch.equal(source.read([1, 0]), expected)
 
 
 def test_a_gif_file_is_a_video(video, tmp_path):

@@ -13,8 +13,8 @@ The modules, by what they are about:
 - any table: ``tables``, ``json_tables``, ``columns``, ``label_cells``, ``spans`` (start and end)
 - sources of frames: ``source`` (the interface), ``find``, ``frame_folder``, ``video_file``, ``feature_file``,
   ``array_file``, ``packed_frames``; ``frame_numbers`` and ``frame_times`` of their frames
-- video files: ``video_container``, ``video_decoder``, ``video_pixels``; their index: ``video_index``, ``video_table``,
-  ``video_scan``, ``video_references``, ``matroska``
+- video files: ``video_container``, ``video_codec``, ``video_decoder``, ``video_pixels``; their index: ``video_index``,
+  ``video_table``, ``video_scan``, ``video_references``, ``matroska``
 - live video: ``live_input``, ``live_reader``, ``live_frames``, ``live_queue``
 - from frames to batches: ``reading``, ``loader``, ``batch_memory``, ``arrays``, ``pictures``
 - writing: ``extract`` (frames and features), ``shard_files``, ``shard_index``

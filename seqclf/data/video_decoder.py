@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from io import BufferedReader, FileIO
@@ -11,6 +12,7 @@ from weakref import finalize
 import numpy as np
 
 from seqclf.batch import SeqclfError
+from seqclf.data.video_codec import Settings, new_codec, settings_of
 from seqclf.data.video_container import (
     Opened,
     Place,
@@ -25,6 +27,7 @@ from seqclf.data.video_references import is_disposable, length_bytes
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 READ_AHEAD = 2**16
@@ -40,21 +43,32 @@ class Decoder:
         place: the file.
         index: the index of its frames.
         opened: the open file, at its beginning; None to open it.
+        settings: those of an earlier decoder of the file, which save opening its container.
+
+    Attributes:
+        settings: how to make another decoder of the file; None if its container must be opened.
     """
 
-    def __init__(self, place: Place, index: FrameIndex, opened: Opened | None = None) -> None:
+    def __init__(
+        self, place: Place, index: FrameIndex, opened: Opened | None = None, settings: Settings | None = None
+    ) -> None:
         self.place, self.index = place, index
         self.number_of = index.number_of.item  # of a packet, the number of its frame, or -1
         self.frames: Iterator[VideoFrame] = iter(())
         self.newest = self.wanted = -1  # the last decoded frame, and the requested one
-        self._open(opened)
+        self.settings: Settings | None = None
+        if settings is not None and os.path.isfile(place.file):
+            self._begin_with(new_codec(settings))
+        else:
+            self._open(opened)
         self.size = self.codec.width, self.codec.height
 
     def close(self) -> None:
         """Closes the file."""
         self.frames = iter(())
-        self.container.close()
-        if self.index.places is not None:
+        if self.index.places is None:
+            self.container.close()
+        else:
             self.file.close()
 
     def planes(self, number: int) -> tuple[Plane, Plane, Plane]:
@@ -66,6 +80,8 @@ class Decoder:
         frame = self._frame(number)
         if self.size != (size := (frame.width, frame.height)):
             self._check_size(number, size)
+        if frame.rotation:  # a new decoder would not know it
+            self.settings = None
         return upright_planes(frame)
 
     def _check_size(self, number: int, size: tuple[int, int]) -> None:
@@ -137,10 +153,16 @@ class Decoder:
     def _open(self, opened: Opened | None = None) -> None:
         """Goes to the beginning of the file."""
         self.container, self.stream = opened or open_container(self.place, self.index.known)
-        self.codec = self.stream.codec_context
-        self.may_skip, self.width = self.codec.name == "h264", length_bytes(self.codec.extradata)
         if self.index.places is not None:
             self.container.close()
+        self._begin_with(self.stream.codec_context)
+
+    def _begin_with(self, codec: VideoCodecContext) -> None:
+        """Goes to the beginning of the file with a new decoder."""
+        self.codec = codec
+        self.settings = None if self.index.places is None else settings_of(codec)
+        self.may_skip, self.width = codec.name == "h264", length_bytes(codec.extradata)
+        if self.index.places is not None:
             self.file = BufferedReader(FileIO(self.place.file), READ_AHEAD)
             finalize(self, self.file.close)  # as PyAV closes a container that nobody uses any more
         self._begin(0, sought=False)

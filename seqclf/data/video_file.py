@@ -17,6 +17,7 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.frame_times import FrameTimes, at_seconds
 from seqclf.data.source import NewArray, Source, new_array
+from seqclf.data.video_codec import Settings
 from seqclf.data.video_container import Place, open_container
 from seqclf.data.video_decoder import Decoder
 from seqclf.data.video_index import FrameIndex, Ints, index_frames, index_of_table
@@ -72,6 +73,7 @@ class VideoFile(Source):
             raise SeqclfError(f"{self._place}: fps={fps}: expected a number above 0, up to 1000")
         self.fps, self.stream, self.on_error = fps, stream, on_error
         self._index: FrameIndex | None = None
+        self._settings: Settings | None = None  # of a decoder that has read a frame
         self._frames: Ints | None = None
         self._shape: tuple[int, ...] | None = None
 
@@ -135,15 +137,17 @@ class VideoFile(Source):
             outside = next(number for number in numbers if not 0 <= number < len(frames))
             raise SeqclfError(f"{self.path}: there is no frame {outside}, the frames are 0 to {len(frames) - 1}")
         # out of the pool while in use, so that other threads neither use nor close it
-        decoder = _OPEN.pop(self, None) or Decoder(self._place, self._indexed())
+        decoder = _OPEN.pop(self, None) or Decoder(self._place, self._indexed(), settings=self._settings)
         try:
             out = _decode_in_order(decoder, [frames.item(number) for number in numbers], new)
         except BaseException as error:
             decoder.close()
             if isinstance(error, SeqclfError) and decoder.index.places is not None:
                 self._index, self._frames = index_frames(self._place), None  # its packets may differ from its header
+                self._settings = None
                 return self.read_into(numbers, new)
             raise
+        self._settings = decoder.settings
         _keep_open(self, decoder)
         return torch.from_numpy(out)
 
