@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from unicodedata import normalize
 
 import numpy as np
@@ -87,6 +88,30 @@ def test_videos_with_several_labels(root, text, keywords):
     assert classes == ["run", "walk"]
     assert videos == [("a.mp4", (1, 1)), ("b.mp4", (0, 1)), ("c.mp4", last)]
     assert f"{3 + sum(last)} labels" in description
+
+
+@pytest.mark.parametrize("numbers", ["Unnamed: 0", "index", "id"])
+def test_a_column_that_numbers_the_rows_is_no_class(root, numbers):
+    assert listed(root, f"{numbers},path,walk,run\n0,a.mp4,1,0\n1,b.mp4,0,1\n", separator="|")[1] == ["walk", "run"]
+    fingers = "path,index,thumb\na.mp4,0,1\nb.mp4,1,1\nc.mp4,1,0\n"
+    assert listed(root, fingers, separator="|")[1] == ["index", "thumb"]
+
+
+@pytest.mark.parametrize(("name", "purpose"), [("action", "label"), ("person", "group")])
+def test_a_column_of_0_and_1_with_a_usual_name_may_be_a_class(root, name, purpose):
+    text = f"path,{name},talk\na.mp4,1,0\nb.mp4,1,1\n"
+    with pytest.raises(SeqclfError, match=rf"l\.csv: column '{name}' .*'labels'.*'{purpose}': '{name}'"):
+        listed(root, text, separator="|")
+    columns = {"labels": [name, "talk"]}
+    assert listed(root, text, separator="|", columns=columns)[:2] == (
+        [("a.mp4", (1, 0)), ("b.mp4", (1, 1))],
+        [name, "talk"],
+    )
+    assert listed(root, text, separator="|", columns={purpose: name})[1] != [name, "talk"]
+    table = root.parent / "s.csv"
+    table.write_text(text.replace("path", "frame,video").replace("a.mp4", "0,a").replace("b.mp4", "1,a"))
+    with pytest.raises(SeqclfError, match="'action'") if purpose == "label" else nullcontext():
+        assert read_segments(table, separator="|").classes == [name, "talk"]
 
 
 def test_several_numbers_in_a_cell(root):
@@ -449,6 +474,15 @@ def test_times_in_whole_seconds_may_end_up_to_a_second_late(tmp_path, rows):
     for frames, past_end in ((48, None), (52, 0)):
         with pytest.raises(SeqclfError, match=r"line 3.*past_end"):
             annotate(table, "a", at_rate(np.arange(frames), frames, 10), past_end=past_end)
+
+
+def test_segments_in_seconds_are_not_taken_for_frames(two_videos):
+    (two_videos / "s.csv").write_text("video,start,end,label\nvideo1,0,2,x\nvideo1,2,3,y\nvideo10,0,2,y\n")
+    with pytest.raises(SeqclfError, match=r"s\.csv: .*video1 end at 3, and it has 6 frames in 3 s.*unit='seconds'"):
+        on_all(two_videos, "s.csv", fps=2)
+    assert on_all(two_videos, "s.csv", fps=2, unit="seconds").test.videos[0].labels.tolist() == [0, 0, 0, 0, 1, 1]
+    labels = on_all(two_videos, "s.csv", fps=2, annotation_fps=2).test.videos[0].labels
+    assert labels.tolist() == [0, 0, 1, IGNORE, IGNORE, IGNORE]
 
 
 def test_a_clip_of_a_list_may_end_a_little_late_and_is_counted(two_videos):

@@ -455,6 +455,23 @@ def test_rows_with_start_and_end_are_clips(tmp_path, root, lines, unit, spans):
     assert str(path) in refused(read_list, path, root, clips=other)
 
 
+@pytest.mark.parametrize("start", ["start_ms", "Clip Start", "begin (msec)", "t_start_time"])
+def test_columns_like_times_are_not_ignored(tmp_path, root, start):
+    path = write(tmp_path / "l.csv", [f"path,label,{start},stop_x", f"{PATHS[0]},walk,500,1500"])
+    message = refused(read_list, path, root, clips="auto")
+    assert message.startswith(f"{path}: column {start!r}") and "'start': None" in message
+    assert read_list(path, root, clips="auto", columns={"start": None}).unit is None
+
+
+def test_a_decimal_comma_may_be_quoted_between_commas(tmp_path, root):
+    lines = ["path,label,start,end", f'{PATHS[0]},walk,"0,500","1,5"', f'{PATHS[0]},walk,"1,5","2,250"']
+    message = refused(read_list, write(tmp_path / "l.csv", lines), root, clips="auto")
+    assert ", line 3: end is '2,250'" in message
+    lines[2] = lines[2].replace("2,250", "2,25")
+    found = read_list(write(tmp_path / "l.csv", lines), root, clips="auto")
+    assert [video.span for video in found.videos] == [(0.5, 1.5), (1.5, 2.25)]
+
+
 def test_ends_of_clips_that_seem_to_be_inclusive_are_asked_for(tmp_path, root):
     rows = [f"{PATHS[0]},{start},{start + 9},a" for start in (20, 0, 10)]
     path = write(tmp_path / "l.csv", ["path,start_frame,end_frame,label", *rows])

@@ -92,6 +92,7 @@ def annotate_lists(
         out.notes.append("frames are numbered from 1, as the last row of a video shows")
     if rate is None:
         _expect_own_rate(table, [one for videos in opened.values() for one in videos])
+        _expect_frames(table, [one for videos in opened.values() for one in videos])
     out.first_frame = first_frame or 0
     adjusted: list[Annotation] = []
     for part, videos in opened.items():
@@ -232,6 +233,30 @@ def _expect_own_rate(table: Segments, videos: Sequence[_Opened]) -> None:
         raise SeqclfError(
             f"{table.path}: only {few} have rows, and the other videos are alike: set annotation_fps= to the rate of "
             "the rows, or to that of the videos if frames without a row have no label"
+        )
+
+
+def _expect_frames(table: Segments, videos: Sequence[_Opened]) -> None:
+    """Raises a ``SeqclfError`` if segments in frames end about where the videos do in seconds, in every video."""
+    count, shown = 0, ""
+    for video in videos:
+        if table.by_frame or table.unit == "seconds" or isinstance(video.times, SeqclfError):
+            continue
+        with suppress(SeqclfError):  # reported where the video is annotated
+            segments, seconds = table.videos[name_of(table, video.name)], video.times.end_seconds
+            if not segments:
+                continue
+            end = max(segment.end for segment in segments)
+            if seconds is None or OTHER_RATE * end > video.times.end or not seconds / 2 <= end <= seconds + 1:
+                return
+            count += len(segments)
+            shown = shown or (
+                f"segments of {video.name} end at {end:g}, and it has {video.times.end:,} frames in {seconds:.3g} s"
+            )
+    if count > 1:
+        raise SeqclfError(
+            f"{table.path}: {shown}, and the other videos are alike: set unit='seconds', or annotation_fps= to the "
+            "rate of the videos if these are frames"
         )
 
 

@@ -14,7 +14,7 @@ from seqclf.data.frame_numbers import natural_key
 from seqclf.data.label_cells import check_alike
 from seqclf.data.list_lines import Row, Rows
 from seqclf.data.tables import whole_number
-from seqclf.runtime.text import some
+from seqclf.runtime.text import counted, some
 
 MOST = 1_000_000
 """The largest label accepted as a class number; larger numbers are dates or ids."""
@@ -140,7 +140,8 @@ def named_labels(rows: Sequence[Row], classes: Sequence[str] | None, source: str
         if row.label not in index:
             near = get_close_matches(str(row.label), classes, 1)
             hint = f"; did you mean {near[0]!r}?" if near else " (list all classes with class_index=)"
-            raise SeqclfError(f"{row.where}: class {row.label!r} is not one of the {len(index)} classes{hint}")
+            known = counted(len(index), "class")
+            raise SeqclfError(f"{row.where}: class {row.label!r} is not one of the {known}{hint}")
     return Labels(list(classes), [index[str(row.label)] for row in rows], {}, source)
 
 

@@ -9,11 +9,13 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from seqclf.batch import SeqclfError
+from seqclf.data.columns import normal
 from seqclf.data.source import is_video
 from seqclf.data.tables import Record, Table, whole_number
 
 _TIMED = re.compile(r"([^\s\d]\S*)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)")
 _NUMBERS = re.compile(r"\d+(?:\s+\d+)+")
+_ROW_NUMBERS = {"index", "idx", "id", "no", "nr", "row", "rowid", "rownumber"}
 _MANY = "names several classes: set multi_label=True, or write one class per row"
 
 
@@ -94,7 +96,7 @@ def class_columns(table: Table, several: bool) -> list[int]:
         names = [given] if isinstance(given, str | int) else list(given)
         found = [table.mapped(name, "labels") for name in names]
     else:
-        found = [k for k, name in enumerate(table.header) if name and k not in table.used]
+        found = _free(table)
     if not several:
         return []
     for record in table.records:
@@ -106,6 +108,44 @@ def class_columns(table: Table, several: bool) -> list[int]:
             )
     table.used += [k for k in found if k not in table.used]
     return found
+
+
+def check_usual_names(table: Table, used: dict[str, int | None]) -> None:
+    """Raises a ``SeqclfError`` if a column found by its usual name may be one of the columns with one class each.
+
+    It then holds only 0, 1 or nothing, as a column without another use does, or as the columns of classes do.
+
+    Args:
+        table: the table, in which all columns have been found. Clips may have several labels.
+        used: the purpose of columns, and their numbers.
+    """
+
+    def is_hot(column: int) -> bool:
+        return all(_hot(record.cells[column]) is not None for record in table.records)
+
+    found = {purpose: k for purpose, k in used.items() if k is not None and purpose not in table.columns and is_hot(k)}
+    other = next((k for k in _free(table) if is_hot(k)), None) if found else None
+    for purpose, column in found.items():
+        if other is not None or "label" not in used:
+            name = table.header[column]
+            beside = "as those of classes do" if other is None else f"and so does {table.header[other]!r}"
+            raise SeqclfError(
+                f"{table.path}: column {name!r} holds only 0 and 1, {beside}: set columns={{'labels': [<names>]}} if "
+                f"it is a class, or columns={{{purpose!r}: {name!r}}}"
+            )
+
+
+def _free(table: Table) -> list[int]:
+    """The columns that have a name and no other use, and do not number the rows, as pandas writes."""
+
+    def numbers_rows(column: int, name: str) -> bool:
+        if name not in _ROW_NUMBERS:
+            return re.fullmatch(r"unnamed\d+", name) is not None
+        cells = [whole_number(record.cells[column]) for record in table.records]
+        return None not in cells and len(set(cells)) == len(cells)
+
+    names = enumerate(table.header)
+    return [k for k, name in names if name and k not in table.used and not numbers_rows(k, normal(name))]
 
 
 def classes_of(record: Record, columns: list[int], header: list[str]) -> tuple[list[str], list[str]]:

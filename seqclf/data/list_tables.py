@@ -8,13 +8,28 @@ from pathlib import Path
 from typing import Literal
 
 from seqclf.batch import SeqclfError
-from seqclf.data.columns import GROUP, LABEL, LABEL_NAME, PATH, SPLIT, START, START_FRAME, START_SECONDS, Columns
-from seqclf.data.label_cells import class_columns, classes_of, labels_in, only_label, only_video
+from seqclf.data.columns import (
+    GROUP,
+    LABEL,
+    LABEL_NAME,
+    PATH,
+    SPLIT,
+    START,
+    START_FRAME,
+    START_SECONDS,
+    Columns,
+    normal,
+)
+from seqclf.data.label_cells import check_usual_names, class_columns, classes_of, labels_in, only_label, only_video
 from seqclf.data.list_lines import Rows, hmdb51_rows, line_rows, make_row, path_lines
 from seqclf.data.spans import Unit, check_inclusive, expect_ends, read_span, span_columns
 from seqclf.data.tables import Record, Table, header_of, named_columns, read_table, whole_number
 from seqclf.runtime.text import counted, some
 
+_LIKE_START = re.compile(
+    "(clip|segment|event|action|t)?(start|begin|onset)(time|stamp|frame|index|idx|number|s|secs?|seconds|ms|msecs?|us|ns)*"
+)
+"""Normalised names like those of the start of a clip."""
 FORMS = ("auto", "lrcn", "ucf101", "rawframes", "plain", "csv", "kinetics")
 
 
@@ -114,6 +129,8 @@ def _table_rows(
     if label is None and not hot:
         label = _need(table, "label", LABEL)
     found.classes = [table.header[k] for k in hot] or None
+    if separator is not None:
+        check_usual_names(table, {"group": table.find("group", GROUP)} if hot else {"label": label})
     for record in table.records:
         cells = record.cells
         row = make_row(record.where, record.line, only_video(cells[video], record.where), "")
@@ -188,6 +205,12 @@ def _span_columns(table: Table, clips: Unit | Literal["auto"] | None) -> tuple[i
         raise SeqclfError(
             f"{table.path}: column {table.header[start]!r} is the start of a clip, but there is no column for its end: "
             "set columns={'end': <name>}, or columns={'start': None} for whole videos"
+        )
+    like = next((name for name in table.header if _LIKE_START.fullmatch(normal(name))), None)
+    if any_span is None and like is not None and "start" not in table.columns:
+        raise SeqclfError(
+            f"{table.path}: column {like!r} seems to be the start of a clip: set columns={{'start': {like!r}, 'end': "
+            "<name>}, with times in seconds or frames, or columns={'start': None} for whole videos"
         )
     span = None if clips is None or any_span is None else span_columns(table, clips)
     if any_span is not None and span is None:

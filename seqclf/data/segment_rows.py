@@ -10,7 +10,15 @@ from pathlib import Path
 
 from seqclf.batch import SeqclfError
 from seqclf.data.columns import FRAME, LABEL, PATH, Columns, normal
-from seqclf.data.label_cells import class_columns, classes_of, labels_in, only_label, only_video, timed_labels
+from seqclf.data.label_cells import (
+    check_usual_names,
+    class_columns,
+    classes_of,
+    labels_in,
+    only_label,
+    only_video,
+    timed_labels,
+)
 from seqclf.data.source import plain_path, unicode_forms, without_suffix
 from seqclf.data.spans import Unit, read_span, span_columns
 from seqclf.data.tables import Record, Table, numbered_lines, read_table, read_text, whole_number
@@ -145,6 +153,8 @@ def _find_columns(table: Table, unit: Unit, several: bool, one_video: bool) -> _
     frame, span = table.find("frame", FRAME), span_columns(table, unit)
     other = span_columns(table, "seconds" if unit == "frames" else "frames")
     hot = class_columns(table, several) if label is None else []
+    if several and label is not None:
+        check_usual_names(table, {"label": label})
     timed = label is not None and span is None and all(_timed(r.cells[label]) for r in table.records)
     times = span is not None or (frame is not None and unit == "frames") or (timed and unit == "seconds")
     if (video is None and not one_video) or (label is None and not hot) or not times:

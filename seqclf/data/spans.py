@@ -167,8 +167,8 @@ def read_span(
         record: the row, for errors.
         start, end: the texts; equal ones may hold both, as in ``[1.5, 3]`` or ``31-150``.
         unit: their unit.
-        delimiter: the delimiter of the table. If it is not a comma, or in ``hh:mm:ss,fff``, times may have a decimal
-            comma.
+        delimiter: the delimiter of the table. Times may have a decimal comma; without semicolons as delimiters, 1,500
+            is refused, because it may be 1500.
         inclusive: whether the end is the last frame.
 
     Raises:
@@ -179,13 +179,13 @@ def read_span(
         start, end = both[1], both[2]
     bounds: list[float] = []
     for name, text in (("start", start), ("end", end)):
-        thousands = delimiter != ";" and re.fullmatch(r"\d{1,3}(,\d{3})+", text)  # 1,500 may be 1.5 or 1500
-        comma = ":" in text or (delimiter in (";", "\t") and not thousands)
-        number: float | None = whole_number(text) if unit == "frames" else number_of_seconds(text, comma)
+        thousands = delimiter != ";" and re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", text)  # 1,500 may be 1.5 or 1500
+        number: float | None = whole_number(text) if unit == "frames" else number_of_seconds(text, not thousands)
         if number is None or number < 0:
             kind = "a frame number" if unit == "frames" else "a number of seconds, mm:ss or hh:mm:ss"
             timed = unit == "frames" and number_of_seconds(text, True) is not None
             hint = " (for times, set unit='seconds')" if timed else ""
+            hint = " (write a decimal point: the comma may separate thousands)" if thousands else hint
             raise SeqclfError(f"{record.where}: {name} is {text!r}, expected {kind} of at least 0{hint}")
         bounds.append(number)
     if bounds[1] + inclusive <= bounds[0]:

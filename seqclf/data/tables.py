@@ -71,7 +71,9 @@ class Table:
                 return None
             found = self.mapped(self.columns[purpose], purpose)
         else:
-            keys = [normal(name) for name in self.header]
+            given = self.columns.get("labels")
+            classes: set[Any] = {given} if isinstance(given, str | int) else set(given or ())
+            keys = ["" if name in classes else normal(name) for name in self.header]
             for name in (name for group in names for name in group):
                 if keys.count(name) > 1:
                     raise SeqclfError(f"{self.path}: the header has the column {name!r} more than once")
