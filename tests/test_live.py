@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -476,6 +477,7 @@ def test_refusals(tool, run, video, tmp_path, monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     (tmp_path / "0").write_bytes(b"")
     (tmp_path / "text").write_text("no video\n" * 500)
+    own = Path(shutil.copy(video, "own.mp4"))
     for words, named in (
         (["0"], "./0"),
         (["99"], "99"),
@@ -494,7 +496,10 @@ def test_refusals(tool, run, video, tmp_path, monkeypatch):
         ([video, "--option", "framerate=5"], "--option"),
         (["-", "--retries", "many"], "'many'"),
         (["-", "--option", "size"], "KEY=VALUE"),
+        (["own.mp4", "--record", "./own.mp4"], "own.mp4: record="),
+        (["own.mp4", "--out", "own.mp4"], "own.mp4: out="),
     ):
         code, _, errors = tool("stream", run, *words, "--resize", *SIZE, "--device", "cpu")
         *notes, error = errors.splitlines()
         assert code == 2 and error.startswith("error: ") and named in error and len(notes) < 2, (words, errors)
+    assert own.read_bytes() == Path(video).read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,10 @@ def stream(
     live = live_input(source, follow, video_stream, timeout, options)
     if live is not None and out is not None:
         raise SeqclfError(f"{source}: out= (--out) is for files; for live video, save the printed lines")
+    for name, path in (("out", out), ("record", record)):
+        there = path is not None and all(os.path.exists(str(file)) for file in (path, source))
+        if path is not None and there and os.path.samefile(path, str(source)):
+            raise SeqclfError(f"{path}: {name}= (--{name}) is the source, and would replace it: set another path")
     how: dict[str, Any] = {"resize": resize, "crop": crop, "fps": fps, "threshold": threshold}
     loaded = RunReader.load(run, checkpoint, pick_device(device), experiment=experiment, **how)
     frames: StreamSource
