@@ -374,7 +374,11 @@ def test_a_check_compares_annotations_with_their_videos(listed):
     assert found.warnings[0].startswith("1 segment clipped") and found.clips[0].frames == {"x": 3, "y": 1}
     (listed / "clips.csv").write_text("path,start_frame,end_frame,label\na,0,5,x\nb,2,9,y\n")
     found = check_videos(listed / "clips.csv", listed / "set")
-    assert len(found.problems) == 1 and "line 3" in found.problems[0] and "1 clip cut" in found.warnings[0]
+    assert (
+        len(found.problems) == 1
+        and f"{listed / 'clips.csv'}, line 3: " in found.problems[0]
+        and "1 clip cut" in found.warnings[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -391,6 +395,20 @@ def test_a_check_reads_each_part_of_a_list_as_training_does(listed, rows, proble
         video_set(str(listed / "set"), str(listed / "l.csv"), str(listed / "l.csv"))
     found = check_videos(listed / "l.csv", listed / "set").problems
     assert re.search(problem, found[0]) and len(found) == 1 if problem else found == []
+
+
+def test_a_check_and_both_sets_report_which_of_several_video_streams_is_read(tmp_path):
+    write_streams(tmp_path / "two.mkv", noise(6, 3, 8, 10), noise(6, 3, 8, 10, seed=1))
+    (tmp_path / "l.csv").write_text("path,start_frame,end_frame,label\ntwo.mkv,0,3,x\ntwo.mkv,3,6,y\n")
+    (tmp_path / "s.csv").write_text("video,start,end,label\ntwo.mkv,0,3,x\ntwo.mkv,3,6,y\n")
+    how = {"split": "l.csv", "stream": 1}
+    video, segments = (
+        video_set(str(tmp_path), "l.csv", "l.csv", **how),
+        annotated_set(str(tmp_path), "l.csv", "l.csv", "s.csv", None, **how),
+    )
+    found = check_videos(tmp_path / "l.csv", tmp_path, stream=1)
+    for text in (video.source, segments.source, " ".join(found.lists)):
+        assert "video streams; stream 1 is read" in text
 
 
 def test_a_check_compares_numbers_of_frames_with_the_list(listed):

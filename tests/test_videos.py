@@ -1,6 +1,7 @@
 """Clips of videos: sampling, reproducible batches, reading ahead, unreadable videos."""
 
 import random
+import sys
 from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
@@ -414,6 +415,28 @@ def test_a_source_that_does_not_read_what_was_asked_for_is_refused(answer, named
 
     with pytest.raises(SeqclfError, match=rf"{named}, expected a tensor of 4 frames"):
         Videos([Video("v", Wrong(4, 0), 0)]).sample(0, 0)
+
+
+def test_an_error_in_a_users_source_stays_itself_and_names_the_video():
+    class Wrong(Numbers):
+        def read(self, numbers):
+            return {}["key"]
+
+    with pytest.raises(KeyError, match="'key'") as caught:
+        Videos([Video("v", Wrong(4, 7), 0)]).sample(0, 0)
+    if sys.version_info >= (3, 11):
+        assert "Wrong.read()" in caught.value.__notes__[0] and "video7.mp4" in caught.value.__notes__[0]
+
+
+def test_a_folder_with_parentheses_is_named_whole(tmp_path):
+    root = tmp_path / "my set (2)"
+    root.mkdir()
+    for name, size in (("a", 3), ("b", 4)):
+        np.save(root / f"{name}.npy", np.zeros((5, size), np.float32))
+    (root / "l.csv").write_text("path,label,split\na.npy,x,train\nb.npy,x,test\n")
+    with pytest.raises(SeqclfError) as caught:
+        video_set(str(root), "l.csv", "l.csv").identity()
+    assert str(caught.value).startswith(f"{root}: train clips have frames of shape (3,)")
 
 
 def test_labels_of_a_video_are_integers_of_python_numpy_or_pytorch():

@@ -37,6 +37,7 @@ class Data:
         held_out: which training clips became the validation part, for the run's record; set by ``hold_out``.
         allow_shared: whether a video or group may be in two parts, as in an evaluation on the training videos;
             ``warning`` then names it.
+        name: the data set in errors, such as its folder; "" for the source.
 
     Raises:
         SeqclfError: a part is missing, a class is named twice, a label is out of range, no frame has a label,
@@ -54,9 +55,11 @@ class Data:
     decision: DecisionRule | None = None
     held_out: dict[str, Any] | None = None
     allow_shared: bool = False
+    name: str = ""
 
     def __post_init__(self) -> None:
         self.source = str(self.source)
+        self.name = self.name or self.source
         check_decision(self.decision)
         self._check_parts()
         self._check_classes()
@@ -113,11 +116,6 @@ class Data:
                 raise SeqclfError(
                     f"{self.name}: background= needs labels per frame, but the {name} part has one per clip"
                 )
-
-    @property
-    def name(self) -> str:
-        """The source without its details in parentheses, for errors."""
-        return self.source.partition(" (")[0]
 
     @property
     def num_classes(self) -> int:

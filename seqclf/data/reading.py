@@ -71,7 +71,12 @@ def read_frames(
 def _finite(source: Source, numbers: Sequence[int], new: NewArray | None = None) -> Tensor:
     """Reads raw frames, and checks that they are as many as asked for, and finite."""
     into = getattr(source, "read_into", None)
-    frames = source.read(numbers) if new is None or into is None else into(numbers, new)
+    try:
+        frames = source.read(numbers) if new is None or into is None else into(numbers, new)
+    except Exception as error:
+        if not isinstance(error, SeqclfError | MemoryError) and hasattr(error, "add_note"):  # Python 3.11
+            error.add_note(f"while {type(source).__name__}.read() read frames of {source.path}")
+        raise
     if not isinstance(frames, Tensor) or len(frames) != len(numbers):
         found = f"{len(frames):,} frames" if isinstance(frames, Tensor) else f"a {type(frames).__name__}"
         raise SeqclfError(f"{source.path}: read() returned {found}, expected a tensor of {len(numbers):,} frames")

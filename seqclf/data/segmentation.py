@@ -92,6 +92,7 @@ def feature_set(
         parts.get("validation"),
         background=_background(background, classes, per_frame, test_sampling),
         decision=decision,
+        name=root,
     )
 
 

@@ -136,10 +136,11 @@ def choices(videos: Sequence[Video], stream: int | None) -> str:
     several, chosen, clipped = 0, set(), 0
     for video in videos:
         with suppress(SeqclfError):  # left out, and reported as such
-            if isinstance(video.source, VideoSpan):
-                clipped += video.source.clipped
-            if isinstance(video.source, VideoFile):
-                count, number = video.source.streams()
+            file = video.source
+            if isinstance(file, VideoSpan):
+                clipped, file = clipped + file.clipped, file.source
+            if isinstance(file, VideoFile):
+                count, number = file.streams()
                 several += count > 1
                 chosen |= {number} if count > 1 else set()
     notes = f", {counted(clipped, 'clip')} cut at the end of their video" if clipped else ""

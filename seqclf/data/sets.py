@@ -133,7 +133,7 @@ def video_set(
     source = f"{root} ({'; '.join(descriptions)})"
     details = {"listing": listing}
     shared = split is not None
-    return parts.data(first["classes"], source, decision=decision, details=details, allow_shared=shared)
+    return parts.data(first["classes"], source, decision=decision, details=details, allow_shared=shared, name=root)
 
 
 def annotated_set(
@@ -233,7 +233,8 @@ def annotated_set(
         "annotation_fps": annotation_fps,
         "first_frame": found.first_frame,
     }
-    notes = [*found.descriptions, counted(len(table.classes), "class"), *found.notes]
+    every = [video for videos in found.videos.values() for video in videos]
+    notes = [*found.descriptions, f"{counted(len(table.classes), 'class')}{choices(every, stream)}", *found.notes]
     over_videos = reads_whole(test_sampling) and not multi_label
     return parts.data(
         table.classes,
@@ -242,6 +243,7 @@ def annotated_set(
         background=None if not over_videos else [] if background is None else [table.classes.index(background)],
         decision=decision,
         allow_shared=split is not None,
+        name=root,
     )
 
 

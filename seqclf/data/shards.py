@@ -85,7 +85,9 @@ def shard_set(
         f"{name}: {len(data[name].videos):,} videos in {len(part.shards):,} shards" for name, part in parts.items()
     )
     source = f"{root} ({'; '.join(counts)})"
-    return Data(data["train"], data["test"], names, source, data.get("validation"), None, {}, marked, decision)
+    return Data(
+        data["train"], data["test"], names, source, data.get("validation"), None, {}, marked, decision, name=root
+    )
 
 
 def _background(given: str | None, parts: Iterable[Part], classes: list[str], root: str) -> list[int]:

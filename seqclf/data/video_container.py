@@ -10,6 +10,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from seqclf.batch import SeqclfError
+from seqclf.runtime.text import counted
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -115,7 +116,7 @@ def choose_stream(place: str, container: InputContainer, number: int | None) -> 
     if not streams:
         raise SeqclfError(f"{place}: has no video stream ({form})")
     if number is not None and not 0 <= number < len(streams):
-        raise SeqclfError(f"{place}: stream={number}: the file has {len(streams)} video streams, from 0")
+        raise SeqclfError(f"{place}: stream={number}: the file has {counted(len(streams), 'video stream')}, from 0")
     choice = streams if number is None else streams[number : number + 1]
     stream = max(choice, key=_preference) if len(choice) > 1 else choice[0]
     if stream.codec_context is None:

@@ -19,8 +19,9 @@ from seqclf.data.frame_times import frame_times
 from seqclf.data.lists import Entry, VideoList
 from seqclf.data.paths import as_list, resolve_path
 from seqclf.data.segments import Segments, read_segments
+from seqclf.data.set_parts import choices
 from seqclf.data.sets import class_names
-from seqclf.data.source import Source
+from seqclf.data.source import Source, Video
 from seqclf.data.spans import VideoSpan, resolution
 from seqclf.data.splits import Selection, part_of
 from seqclf.preparing.check_result import Clip, File, VideoCheck, compare_parts, compare_sizes
@@ -68,6 +69,8 @@ def check_videos(
     how = reading_settings(segments, reading)
     out, rows = _read(as_list(lists), root, how, segments is not None)
     sources = _look_at_all(out, rows, how, fps, full, workers)
+    if chosen := choices([Video(path, source) for path, source in sources.items()], how["stream"]):
+        out.lists.append(chosen.removeprefix(", "))
     if segments is None:
         _add_clips(out, rows, sources, how["past_end"])
     else:
@@ -192,7 +195,7 @@ def _add_clips(out: VideoCheck, rows: Iterable[Row], sources: dict[str, Source],
             try:
                 frames, clipped = len(span), clipped + span.clipped
             except SeqclfError as error:
-                out.problems.append(f"line {entry.line}: {error}")
+                out.problems.append(f"{found.path}, line {entry.line}: {error}")
         out.clips.append(Clip(part, entry.name, path, names, entry.group, dict.fromkeys(names, frames), entry.span))
     if clipped:
         out.warnings.append(f"{counted(clipped, 'clip')} cut at the end of the video")
