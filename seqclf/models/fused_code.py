@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import platform
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -17,12 +18,15 @@ from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from threading import Timer
 from types import SimpleNamespace
+from typing import Any
+
+import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.runtime.files import cache_folder, write_atomic
 
 SOURCES = [Path(__file__).with_name(f"fused_{part}.py") for part in ("kernels", "vectors")]
-KERNELS = {"panels": 5, "panels_of_transpose": 4, "take": 6, "forward": 18, "backward": 18, "weight_gradients": 16}
+KERNELS = {"panels": 5, "panels_of_transpose": 4, "take": 6, "forward": 17, "backward": 17, "weight_gradients": 16}
 """The kernels of ``fused_kernels`` and the number of their arguments, all int64."""
 
 
@@ -32,12 +36,43 @@ def available() -> bool:
     return sys.platform == "linux" and platform.machine() == "x86_64" and find_spec("numba") is not None
 
 
+def run(name: str, *arguments: int, threads: int = 1) -> None:
+    """Runs a kernel, without the lock of the interpreter.
+
+    Args:
+        name: a key of ``KERNELS``.
+        threads: the number of threads that run it together. They are those of PyTorch's operators: others would share
+            the cores with them, because after an operator they wait for the next one without sleeping.
+
+    Raises:
+        SeqclfError: the installed numba does not work.
+    """
+    if len(arguments) != KERNELS[name]:
+        raise TypeError(f"the kernel {name} has {KERNELS[name]} arguments, not {len(arguments)}")
+    function, array = getattr(load(), name), (ctypes.c_int64 * len(arguments))(*arguments)
+    parallel = openmp() if threads > 1 else None
+    if parallel is None:
+        function(array)
+    else:
+        parallel(function, array, threads, 0)
+
+
+@cache
+def openmp() -> Callable[[Any, Any, int, int], None] | None:
+    """The function of PyTorch's OpenMP library that runs a function in several threads; None if there is none."""
+    with suppress(AttributeError, OSError):
+        function = ctypes.CDLL(torch._C.__file__).GOMP_parallel
+        function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+        return function  # type: ignore[no-any-return]
+    return None
+
+
 @cache
 def load() -> SimpleNamespace:
     """Loads the kernels, and compiles them first if no file has their code.
 
     Returns:
-        the kernels by name, as C functions that do not hold the lock of the interpreter.
+        the kernels by name, as C functions of the address of their arguments.
 
     Raises:
         SeqclfError: the installed numba does not work.
@@ -62,8 +97,8 @@ def _load(code: bytes) -> SimpleNamespace:
     compiler = llvm.create_lljit_compiler()
     library = builder.link(compiler, "seqclf")
     kernels = SimpleNamespace()
-    for name, arguments in KERNELS.items():
-        function = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(library[f"seqclf_{name}"])
+    for name in KERNELS:
+        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(library[f"seqclf_{name}"])
         function.owners = compiler, library  # type: ignore[attr-defined]  # without them, the code disappears
         setattr(kernels, name, function)
     return kernels

@@ -1,7 +1,8 @@
 """The LSTM kernels of the extra ``fast`` in numba, and their machine code. Only compiling imports this file.
 
 Rows are independent, so each block of rows runs through all steps separately. A block is small enough that the sums of
-a step stay in the cache until the activations read them. Arrays are those of ``fused_vectors``.
+a step stay in the cache until the activations read them. Threads that run the same kernel share its parts: each takes the
+next one until none is left. Arrays are those of ``fused_vectors``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from seqclf.models.fused_vectors import (
     Matrix,
     at,
     compiled,
+    entry,
     integer,
     load,
+    next_part,
     product,
     repeat,
     sigma,
@@ -65,8 +68,8 @@ def take(x, width, N, index, count, out):
 
 
 @_kernel
-def forward(starts, steps, D, H, x, w_ih, w_hh, inputs, row, h0, c0, gates, hidden, cell, memory, size, first, threads):
-    """Runs the blocks of ``size`` rows of one thread: number ``first`` and every ``threads``-th after it.
+def forward(starts, steps, D, H, x, w_ih, w_hh, inputs, row, h0, c0, gates, hidden, cell, memory, size, taken):
+    """Runs blocks of ``size`` rows.
 
     Args:
         starts: ``(steps + 1,)`` int64, the first packed row of each step, and N.
@@ -77,9 +80,10 @@ def forward(starts, steps, D, H, x, w_ih, w_hh, inputs, row, h0, c0, gates, hidd
         h0, c0: ``(rows, H)``, or 0 for zeros.
         gates: ``(N, 4H)``, to write, or 0 if there is no backward pass.
         hidden, cell: ``(N, H)``, to write.
-        memory: without ``gates``, for ``size`` rows of 4H floats of each thread.
+        memory: without ``gates``, for ``(rows, 4H)``.
+        taken: the number of blocks that were begun.
     """
-    block = size * first
+    block = size * next_part(taken)
     while block < integer(starts, 1):
         before = block
         for t in range(steps):
@@ -88,13 +92,13 @@ def forward(starts, steps, D, H, x, w_ih, w_hh, inputs, row, h0, c0, gates, hidd
             if count <= 0:
                 break
             h, c = (at(hidden, before * H), at(cell, before * H)) if t else (at(h0, block * H), at(c0, block * H))
-            sums = Matrix(at(gates, n * 4 * H) if gates else at(memory, size * first * 4 * H), 4 * H, 1)
+            sums = Matrix(at(gates, n * 4 * H) if gates else at(memory, block * 4 * H), 4 * H, 1)
             init, frames, states = Matrix(at(inputs, n * row), row, 1), Matrix(at(x, n * D), D, 1), Matrix(h, H, 1)
             product(sums, init, 4 * H, count, frames, D, w_ih, states, H if h else 0, w_hh)
             for r in range(count):
                 advance(H, at(sums.array, r * 4 * H), at(c, r * H), at(cell, (n + r) * H), at(hidden, (n + r) * H))
             before = n
-        block += size * threads
+        block = size * next_part(taken)
 
 
 @compiled
@@ -117,9 +121,9 @@ def advance(H, gates, c_before, cell, hidden):
 
 @_kernel
 def backward(
-    starts, steps, D, H, w_ih, w_hh, c0, gates, cell, d_hidden, d_cell, d_gates, d_x, d_c, memory, size, first, threads
+    starts, steps, D, H, w_ih, w_hh, c0, gates, cell, d_hidden, d_cell, d_gates, d_x, d_c, memory, size, taken
 ):
-    """Runs the blocks of one thread, as in ``forward``, from the last step to the first.
+    """Runs blocks of rows, as in ``forward``, from the last step to the first.
 
     Args:
         D: the number of inputs whose gradients are computed.
@@ -127,11 +131,12 @@ def backward(
         d_cell: ``(N, H)``, or 0 for zeros.
         d_gates, d_x: ``(N, 4H)`` and ``(N, D)``, to write.
         d_c: ``(rows, H)``, zeros at first, then the gradient of c0.
-        memory: for ``size`` rows of H floats of each thread.
+        memory: for ``(rows, H)``.
     """
-    d_h, nothing = at(memory, size * first * H), Matrix(0, 0, 0)
-    block = size * first
+    nothing = Matrix(0, 0, 0)
+    block = size * next_part(taken)
     while block < integer(starts, 1):
+        d_h = at(memory, block * H)
         later, after = 0, 0  # at the next step: the number of rows of the block, and its first row
         for t in range(steps - 1, -1, -1):
             n = integer(starts, t) + block
@@ -155,7 +160,7 @@ def backward(
             d_sums = Matrix(at(d_gates, n * 4 * H), 4 * H, 1)
             product(Matrix(at(d_x, n * D), D, 1), nothing, D, count, d_sums, 4 * H, w_ih, nothing, 0, 0)
             later, after = count, n
-        block += size * threads
+        block = size * next_part(taken)
 
 
 @compiled
@@ -182,16 +187,30 @@ def retreat(H, gates, c_before, cell, d_cell, d_hidden, d_c, d_gates):
 
 @_kernel
 def weight_gradients(
-    starts, steps, D, H, x, hidden, h0, d_gates, sums, d_w_ih, d_w_hh, d_bias, size, memory, begin, end
+    starts, steps, D, H, x, hidden, h0, d_gates, sums, d_w_ih, d_w_hh, d_bias, size, memory, width, taken
 ):
-    """Computes the gradients of rows ``begin`` to ``end`` of the weights ``(4H, D)`` and ``(4H, H)`` and of the bias.
+    """Computes the gradients of the weights ``(4H, D)`` and ``(4H, H)`` and of the bias, ``width`` rows at a time.
 
     Args:
         sums: ``(D + H, 4H)``, zeros at first, then the gradients of the transposed weights.
         d_bias: ``(4H,)``, zeros at first.
-        size, memory: the number of frames that are added together, and memory for ``H + end - begin`` floats of each,
-            with the columns rounded up to vectors.
+        size, memory: the number of frames that are added together, and memory for ``H + width`` floats of each in
+            each part. ``width`` is a multiple of ``LANES``.
+        taken: the number of parts that were begun.
     """
+    begin = width * next_part(taken)
+    while begin < 4 * H:
+        end = min(4 * H, begin + width)
+        copies = at(memory, begin // width * size * (H + width))
+        sum_gradients(starts, steps, D, H, x, hidden, h0, d_gates, sums, d_bias, size, copies, begin, end)
+        copy_transpose(D, H, sums, begin, end, d_w_ih)
+        copy_transpose(H, H, at(sums, D * 4 * H), begin, end, d_w_hh)
+        begin = width * next_part(taken)
+
+
+@compiled
+def sum_gradients(starts, steps, D, H, x, hidden, h0, d_gates, sums, d_bias, size, memory, begin, end):
+    """Adds to columns ``begin`` to ``end`` of ``sums`` and of ``d_bias``."""
     rows, columns, nothing, t, n = integer(starts, 1), end - begin, Matrix(0, 0, 0), 0, 0
     sums_ih, sums_hh = Matrix(at(sums, begin), 4 * H, 1), Matrix(at(sums, D * 4 * H + begin), 4 * H, 1)
     gradients = at(memory, size * H)
@@ -210,13 +229,15 @@ def weight_gradients(
                 total = total + load(gradients, j * frames + k * LANES, LANES)
             store(d_bias, begin + j, units, load(d_bias, begin + j, units) + total)
         n += frames
+
+
+@compiled
+def copy_transpose(rows, H, x, begin, end, out):
+    """Copies columns ``begin`` to ``end`` of x ``(rows, 4H)`` to the rows of ``out``."""
     for j in range(begin, end, LANES):
-        for k in range(0, D, LANES):
-            units = min(LANES, D - k)
-            turn(units, min(LANES, end - j), at(sums, k * 4 * H + j), 4 * H, at(d_w_ih, j * D + k), D, units)
-        for k in range(0, H, LANES):
-            units = min(LANES, H - k)
-            turn(units, min(LANES, end - j), at(sums, (D + k) * 4 * H + j), 4 * H, at(d_w_hh, j * H + k), H, units)
+        for k in range(0, rows, LANES):
+            units = min(LANES, rows - k)
+            turn(units, min(LANES, end - j), at(x, k * 4 * H + j), 4 * H, at(out, j * rows + k), rows, units)
 
 
 @compiled
@@ -237,16 +258,20 @@ def h_before(starts, t, n, frames, H, hidden, out):
 
 
 def machine_code() -> bytes:
-    """Compiles the kernels for this CPU. Returns an object file with the function ``seqclf_<name>`` of each."""
+    """Compiles the kernels for this CPU.
+
+    Returns:
+        an object file with the function ``seqclf_<name>`` of each. It gets the address of an array of the arguments,
+        because the functions that the threads of OpenMP run have one argument.
+    """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     module = llvm.parse_assembly("")
     for kernel in KERNELS:
         arguments = len(inspect.signature(kernel).parameters)
         wrapped = cfunc(types.void(*[types.int64] * arguments), **OPTIONS)(kernel)
-        part = llvm.parse_assembly(wrapped.inspect_llvm())
-        part.get_function(wrapped.native_name).name = f"seqclf_{kernel.__name__}"
-        module.link_in(part)
+        module.link_in(llvm.parse_assembly(wrapped.inspect_llvm()))
+        module.link_in(llvm.parse_assembly(entry(f"seqclf_{kernel.__name__}", wrapped.native_name, arguments)))
     exported = {f"seqclf_{kernel.__name__}" for kernel in KERNELS}
     for function in module.functions:
         if not function.is_declaration:

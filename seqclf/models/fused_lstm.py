@@ -8,9 +8,8 @@ packing the frames, are one function for autograd, because in small batches its 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Sequence
+from ctypes import addressof, c_int64
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from seqclf.models import fused_code
-from seqclf.models.fused_code import load
 from seqclf.models.segments import Segments
 
 WIDEST, WIDEST_OF_ONE = 512, 128
@@ -45,8 +43,7 @@ def runs(x: Tensor, weights: Sequence[Tensor]) -> bool:
 
 def wins(steps: int) -> bool:
     """Whether ``lstm_layers`` is faster than oneDNN on clips of equal length, if it ``runs``."""
-    # with several threads, those of PyTorch wait for work on the cores that the threads of _in_threads need
-    return torch.get_num_threads() == 1 and steps > 1
+    return steps > 1 and (torch.get_num_threads() == 1 or fused_code.openmp() is not None)
 
 
 def available() -> bool:
@@ -125,7 +122,7 @@ def _forward_layer(
         inputs, row, D = torch.addmm(inputs, x, w_ih.t(), out=gates if keep else None), 4 * H, 0
     panels = _panels(w_ih, transpose=True) if D else None, _panels(w_hh, transpose=True)
     arguments = (D, H, x, *panels, inputs, row, h0, c0, gates, hidden, cell)
-    _run("forward", segments, arguments, 0 if keep else 4 * H, N * 4 * H * (D + H))
+    _run_blocks("forward", segments, arguments, 0 if keep else 4 * H, N * 4 * H * (D + H))
     return _Kept(x, gates, hidden, cell)
 
 
@@ -200,7 +197,7 @@ def _backward_layer(
     d_x = torch.empty_like(layer.x) if narrow else None
     panels = _panels(w_ih) if narrow else None, _panels(w_hh)
     arguments = (D if narrow else 0, H, *panels, c0, layer.gates, layer.cell, d_hidden, d_cell, d_gates, d_x, d_c)
-    _run("backward", segments, arguments, H, N * 4 * H * (D + H))
+    _run_blocks("backward", segments, arguments, H, N * 4 * H * (D + H))
     return d_c, d_gates @ w_ih if inputs and not narrow else d_x
 
 
@@ -210,16 +207,12 @@ def _weight_gradients(layer: _Kept, segments: Segments, h0: Tensor | None, d_gat
     narrow = 0 if _wide(D, segments) else D
     d_w_ih, d_w_hh, d_bias = d_gates.new_empty(columns, D), d_gates.new_empty(columns, H), d_gates.new_zeros(columns)
     sums = d_gates.new_zeros(narrow + H, columns)
-    arguments = (narrow, H, layer.x, layer.hidden, h0, d_gates, sums, d_w_ih, d_w_hh, d_bias)
-    parts = -(-columns // COLUMNS)
-    threads = _threads(parts, N * columns * (narrow + H))
-    ends = [min(columns, COLUMNS * (parts * k // threads)) for k in range(threads + 1)]
-    memory = d_gates.new_empty(threads, FRAMES * (-(-parts // threads) * COLUMNS + H))
-
-    def run(k: int) -> None:
-        _call("weight_gradients", segments, *arguments, FRAMES, memory[k], ends[k], ends[k + 1])
-
-    _in_threads(run, threads)
+    tiles, work = -(-columns // COLUMNS), N * columns * (narrow + H)
+    threads = _threads(tiles, work)
+    width = -(-tiles // threads) * COLUMNS
+    memory = d_gates.new_empty(threads, FRAMES * (H + width))
+    arguments = (narrow, H, layer.x, layer.hidden, h0, d_gates, sums, d_w_ih, d_w_hh, d_bias, FRAMES, memory, width)
+    _run("weight_gradients", segments, arguments, threads)
     if not narrow:
         torch.mm(d_gates.t(), layer.x, out=d_w_ih)
     return [d_w_ih, d_w_hh, d_bias, d_bias]
@@ -236,7 +229,8 @@ def _of(states: Tensor | None, layer: int) -> Tensor | None:
 def _take(x: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
     """Rows of x by index, in a tensor of this shape; zeros for the index after the last row."""
     x, out = x.contiguous(), x.new_empty(shape)
-    load().take(x.data_ptr(), shape[-1], x.numel() // shape[-1], index.data_ptr(), len(index), out.data_ptr())
+    N = x.numel() // shape[-1]
+    fused_code.run("take", x.data_ptr(), shape[-1], N, index.data_ptr(), len(index), out.data_ptr())
     return out
 
 
@@ -245,9 +239,9 @@ def _panels(w: Tensor, transpose: bool = False) -> Tensor:
     w, (rows, columns) = w.contiguous(), w.shape
     out = w.new_empty(rows + LANES, columns + LANES)  # at least the columns of the result, rounded up to vectors
     if transpose:
-        load().panels_of_transpose(w.data_ptr(), columns, rows, out.data_ptr())
+        fused_code.run("panels_of_transpose", w.data_ptr(), columns, rows, out.data_ptr())
     else:
-        load().panels(w.data_ptr(), columns, rows, columns, out.data_ptr())
+        fused_code.run("panels", w.data_ptr(), columns, rows, columns, out.data_ptr())
     return out
 
 
@@ -256,30 +250,20 @@ def _number(x: Tensor | int | None) -> int:
     return x.data_ptr() if isinstance(x, Tensor) else x or 0
 
 
-def _call(name: str, segments: Segments, *arguments: Tensor | int | None) -> None:
-    getattr(load(), name)(segments.starts.data_ptr(), len(segments.sizes), *map(_number, arguments))
+def _run_blocks(
+    name: str, segments: Segments, arguments: Sequence[Tensor | int | None], floats: int, work: float
+) -> None:
+    """Runs a kernel over blocks of rows, with memory for this number of floats per row."""
+    rows, threads = segments.sizes[0], torch.get_num_threads()
+    size = ROWS if threads > 1 else 4 * ROWS  # smaller blocks are more even, larger ones 4 % faster
+    _run(name, segments, (*arguments, torch.empty(rows * floats), size), _threads(-(-rows // size), work))
 
 
-def _run(name: str, segments: Segments, arguments: Sequence[Tensor | int | None], floats: int, work: float) -> None:
-    """Distributes blocks of rows over threads, each with memory for this number of floats per row."""
-    size = ROWS if torch.get_num_threads() > 1 else 4 * ROWS  # smaller blocks are more even, larger ones 4 % faster
-    threads = _threads(-(-segments.sizes[0] // size), work)
-    memory = torch.empty(threads * size * floats)
-    _in_threads(lambda first: _call(name, segments, *arguments, memory, size, first, threads), threads)
+def _run(name: str, segments: Segments, arguments: Sequence[Tensor | int | None], threads: int) -> None:
+    parts = c_int64()
+    values = map(_number, arguments)
+    fused_code.run(name, segments.starts.data_ptr(), len(segments.sizes), *values, addressof(parts), threads=threads)
 
 
 def _threads(parts: int, work: float) -> int:
     return min(torch.get_num_threads(), parts, int(work / _ENOUGH) + 1)
-
-
-def _in_threads(function: Callable[[int], None], threads: int) -> None:
-    if threads == 1:
-        function(0)
-    else:
-        list(_pool(os.getpid(), threads).map(function, range(threads)))
-
-
-@cache
-def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """One pool of threads per process, because a forked process has none of its parent's threads."""
-    return ThreadPoolExecutor(threads)

@@ -108,6 +108,16 @@ def integer(typing, array, index):
 
 
 @intrinsic
+def next_part(typing, taken):
+    """Adds 1 to an int64 that threads share. Returns its value before."""
+
+    def code(context, builder, signature, args):
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], _WHOLE.as_pointer()), _WHOLE(1), "monotonic")
+
+    return _whole(_whole), code
+
+
+@intrinsic
 def repeat(typing, x):
     """The vector whose lanes are all x."""
     return _vector(types.float64), lambda _, builder, __, args: _repeat(builder, builder.fptrunc(args[0], _FLOAT))
@@ -314,3 +324,15 @@ def product(out, init, columns, count, x, K, w, h, L, v):
 @compiled
 def part(matrix, r, j):
     return Matrix(at(matrix.array, r * matrix.row + j), matrix.row, matrix.column)
+
+
+def entry(name: str, function: str, count: int) -> str:
+    """The LLVM code of a function that loads int64 arguments from an array and passes them to a function of numba."""
+    module = ir.Module()
+    none = ir.IntType(8).as_pointer()  # Python's None, which a function of numba returns
+    inner = ir.Function(module, ir.FunctionType(none, [_WHOLE] * count), function)
+    outer = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WHOLE.as_pointer()]), name)
+    builder = ir.IRBuilder(outer.append_basic_block())
+    builder.call(inner, [builder.load(builder.gep(outer.args[0], [_WHOLE(k)])) for k in range(count)])
+    builder.ret_void()
+    return str(module)
