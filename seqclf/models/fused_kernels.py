@@ -41,20 +41,29 @@ def _kernel(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @_kernel
-def panels(w, row, rows, columns, out):
+def panels(w, rows, columns, out, taken):
     """Copies weights ``(rows, columns)`` to panels ``(columns / LANES, rows, LANES)``, with zeros at the end."""
-    for j in range(0, columns, LANES):
-        for k in range(rows):
-            store(out, j * rows + k * LANES, LANES, load(w, k * row + j, min(LANES, columns - j)))
+    j = LANES * next_part(taken)
+    while j < columns:
+        panel(at(w, j), columns, rows, min(LANES, columns - j), at(out, j * rows))
+        j = LANES * next_part(taken)
+
+
+@compiled
+def panel(w, row, rows, columns, out):
+    for k in range(rows):
+        store(out, k * LANES, LANES, load(w, k * row, columns))
 
 
 @_kernel
-def panels_of_transpose(w, rows, columns, out):
+def panels_of_transpose(w, rows, columns, out, taken):
     """Copies weights ``(columns, rows)`` to the panels of their transpose."""
-    for j in range(0, columns, LANES):
+    j = LANES * next_part(taken)
+    while j < columns:
         for k in range(0, rows, LANES):
             block, to = at(w, j * rows + k), at(out, j * rows + k * LANES)
             turn(min(LANES, columns - j), min(LANES, rows - k), block, rows, to, LANES, LANES)
+        j = LANES * next_part(taken)
 
 
 @_kernel
@@ -216,7 +225,8 @@ def sum_gradients(starts, steps, D, H, x, hidden, h0, d_gates, sums, d_bias, siz
     gradients = at(memory, size * H)
     while n < integer(starts, steps):
         frames = min(size, (integer(starts, steps) if n >= rows else rows) - n)
-        panels(at(d_gates, n * 4 * H + begin), 4 * H, frames, columns, gradients)
+        for j in range(0, columns, LANES):
+            panel(at(d_gates, n * 4 * H + begin + j), 4 * H, frames, min(LANES, columns - j), at(gradients, j * frames))
         product(sums_ih, sums_ih, columns, D, Matrix(at(x, n * D), 1, D), frames, gradients, nothing, 0, 0)
         while integer(starts, t + 1) <= n:
             t += 1

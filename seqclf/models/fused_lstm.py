@@ -22,8 +22,8 @@ from seqclf.models.segments import Segments
 WIDEST, WIDEST_OF_ONE = 512, 128
 """The numbers of inputs, of several rows and of one, from which PyTorch computes their products, over all frames. This
 rounds less, and is as fast; a step of one row uses the registers badly."""
-ROWS = 16
-"""The number of rows that a thread runs together if there are several threads."""
+ROWS, ROWS_OF_MANY = 64, 8
+"""The largest number of rows that are run together, with one thread and with several."""
 FRAMES = 192
 """The number of frames that are added to the gradients of weights together."""
 LANES, COLUMNS = 16, 48
@@ -212,7 +212,7 @@ def _weight_gradients(layer: _Kept, segments: Segments, h0: Tensor | None, d_gat
     width = -(-tiles // threads) * COLUMNS
     memory = d_gates.new_empty(threads, FRAMES * (H + width))
     arguments = (narrow, H, layer.x, layer.hidden, h0, d_gates, sums, d_w_ih, d_w_hh, d_bias, FRAMES, memory, width)
-    _run("weight_gradients", segments, arguments, threads)
+    _run_steps("weight_gradients", segments, *arguments, threads=threads)
     if not narrow:
         torch.mm(d_gates.t(), layer.x, out=d_w_ih)
     return [d_w_ih, d_w_hh, d_bias, d_bias]
@@ -238,10 +238,8 @@ def _panels(w: Tensor, transpose: bool = False) -> Tensor:
     """Weights ``(K, columns)``, or their transpose, in the order in which the kernels use them."""
     w, (rows, columns) = w.contiguous(), w.shape
     out = w.new_empty(rows + LANES, columns + LANES)  # at least the columns of the result, rounded up to vectors
-    if transpose:
-        fused_code.run("panels_of_transpose", w.data_ptr(), columns, rows, out.data_ptr())
-    else:
-        fused_code.run("panels", w.data_ptr(), columns, rows, columns, out.data_ptr())
+    name, K, N = ("panels_of_transpose", columns, rows) if transpose else ("panels", rows, columns)
+    _run(name, (w, K, N, out), _threads(-(-N // LANES), 4 * K * N))
     return out
 
 
@@ -250,19 +248,24 @@ def _number(x: Tensor | int | None) -> int:
     return x.data_ptr() if isinstance(x, Tensor) else x or 0
 
 
+def _run_steps(name: str, segments: Segments, *arguments: Tensor | int | None, threads: int) -> None:
+    _run(name, (segments.starts, len(segments.sizes), *arguments), threads)
+
+
 def _run_blocks(
     name: str, segments: Segments, arguments: Sequence[Tensor | int | None], floats: int, work: float
 ) -> None:
     """Runs a kernel over blocks of rows, with memory for this number of floats per row."""
     rows, threads = segments.sizes[0], torch.get_num_threads()
-    size = ROWS if threads > 1 else 4 * ROWS  # smaller blocks are more even, larger ones 4 % faster
-    _run(name, segments, (*arguments, torch.empty(rows * floats), size), _threads(-(-rows // size), work))
+    size = ROWS if threads == 1 else min(ROWS_OF_MANY, -(-rows // threads))  # larger blocks are 4 % faster, but uneven
+    memory = torch.empty(rows * floats)
+    _run_steps(name, segments, *arguments, memory, size, threads=_threads(-(-rows // size), work))
 
 
-def _run(name: str, segments: Segments, arguments: Sequence[Tensor | int | None], threads: int) -> None:
-    parts = c_int64()
-    values = map(_number, arguments)
-    fused_code.run(name, segments.starts.data_ptr(), len(segments.sizes), *values, addressof(parts), threads=threads)
+def _run(name: str, arguments: Sequence[Tensor | int | None], threads: int) -> None:
+    """Runs the parts of a kernel in several threads."""
+    begun = c_int64()
+    fused_code.run(name, *map(_number, arguments), addressof(begun), threads=threads)
 
 
 def _threads(parts: int, work: float) -> int:

@@ -24,6 +24,8 @@ LANES = 16 if _WIDE else 8
 """The number of floats in a vector."""
 ROWS, VECTORS = 8 if _WIDE else 4, 3
 """The largest tile that fits in the registers."""
+VECTORS_OF_ONE = 6
+"""The number of vectors in a tile of one row: a sum takes several cycles, in which others can begin."""
 
 _FLOAT, _INT, _WHOLE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
@@ -255,11 +257,11 @@ def tile(typing, rows, vectors, left, out, init, x, K, w, h, L, v):
 
         arguments = [left, *fields(out, 2), *fields(init, 2), *fields(x, 3), K, w, *fields(h, 3), L, v]
         done = builder.append_basic_block()
-        switch = builder.switch(builder.add(builder.mul(rows, _WHOLE(VECTORS + 1)), vectors), done)
+        switch = builder.switch(builder.add(builder.mul(rows, _WHOLE(VECTORS_OF_ONE + 1)), vectors), done)
         for R in (1, 2, 4, 8):
-            for C in range(1, VECTORS + 1) if R <= ROWS else ():
+            for C in range(1, (VECTORS if R > 1 else VECTORS_OF_ONE) + 1) if R <= ROWS else ():
                 block = builder.append_basic_block()
-                switch.add_case(_WHOLE(R * (VECTORS + 1) + C), block)
+                switch.add_case(_WHOLE(R * (VECTORS_OF_ONE + 1) + C), block)
                 with builder.goto_block(block):
                     builder.call(_tile(builder.module, R, C), arguments)
                     builder.branch(done)
@@ -309,9 +311,10 @@ def at(array, index):
 @compiled
 def product(out, init, columns, count, x, K, w, h, L, v):
     """``out = init + x @ w + h @ v``, for ``count`` rows. x has K columns, h has L. w and v are panels."""
-    for j in range(0, columns, VECTORS * LANES):
+    most = VECTORS if count > 1 else VECTORS_OF_ONE
+    for j in range(0, columns, most * LANES):
         left = columns - j
-        vectors = min(VECTORS, (left + LANES - 1) // LANES)
+        vectors = min(most, (left + LANES - 1) // LANES)
         rows, r = ROWS, 0
         while r < count:
             while rows > count - r:
