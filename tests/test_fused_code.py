@@ -36,7 +36,9 @@ def compiled(monkeypatch) -> list[bytes]:
 def works() -> bool:
     """Whether the code can be loaded and run, in a new state of the module. Only the function that runs is kept."""
     x, index, out = torch.arange(6.0), torch.tensor([1, 2, 0]), torch.ones(3, 3)
-    arguments = (ctypes.c_int64 * 6)(x.data_ptr(), 3, 2, index.data_ptr(), 3, out.data_ptr())
+    begun = ctypes.c_int64()
+    numbers = x.data_ptr(), 3, 2, index.data_ptr(), 3, out.data_ptr(), 3, ctypes.addressof(begun)
+    arguments = (ctypes.c_int64 * 8)(*numbers)
     fused_code.load.__wrapped__().take(arguments)
     return out.tolist() == [[3, 4, 5], [0, 0, 0], [0, 1, 2]]
 

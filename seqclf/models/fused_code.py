@@ -26,7 +26,7 @@ from seqclf.batch import SeqclfError
 from seqclf.runtime.files import cache_folder, write_atomic
 
 SOURCES = [Path(__file__).with_name(f"fused_{part}.py") for part in ("kernels", "vectors")]
-KERNELS = {"panels": 5, "panels_of_transpose": 5, "take": 6, "forward": 17, "backward": 17, "weight_gradients": 16}
+KERNELS = {"panels": 5, "panels_of_transpose": 5, "take": 8, "forward": 17, "backward": 17, "weight_gradients": 16}
 """The kernels of ``fused_kernels`` and the number of their arguments, all int64."""
 
 

@@ -67,13 +67,19 @@ def panels_of_transpose(w, rows, columns, out, taken):
 
 
 @_kernel
-def take(x, width, N, index, count, out):
-    """``out[k] = x[index[k]]`` for ``count`` rows of ``width`` floats; zeros for index N, where x has N rows."""
-    for k in range(count):
-        row = integer(index, k)
-        for j in range(0, width, LANES):
-            units = min(LANES, width - j)
-            store(out, k * width + j, units, load(x, row * width + j, units if row < N else 0))
+def take(x, width, N, index, count, out, size, taken):
+    """``out[k] = x[index[k]]`` for ``count`` rows of ``width`` floats, ``size`` rows at a time.
+
+    A row is zero for the index N, where x has N rows.
+    """
+    first = size * next_part(taken)
+    while first < count:
+        for k in range(first, min(count, first + size)):
+            row = integer(index, k)
+            for j in range(0, width, LANES):
+                units = min(LANES, width - j)
+                store(out, k * width + j, units, load(x, row * width + j, units if row < N else 0))
+        first = size * next_part(taken)
 
 
 @_kernel

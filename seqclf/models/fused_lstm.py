@@ -229,8 +229,9 @@ def _of(states: Tensor | None, layer: int) -> Tensor | None:
 def _take(x: Tensor, index: Tensor, shape: Sequence[int]) -> Tensor:
     """Rows of x by index, in a tensor of this shape; zeros for the index after the last row."""
     x, out = x.contiguous(), x.new_empty(shape)
-    N = x.numel() // shape[-1]
-    fused_code.run("take", x.data_ptr(), shape[-1], N, index.data_ptr(), len(index), out.data_ptr())
+    count, width = len(index), shape[-1]
+    threads = _threads(count, count * width)
+    _run("take", (x, width, x.numel() // width, index, count, out, -(-count // threads)), threads)
     return out
 
 
