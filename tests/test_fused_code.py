@@ -23,6 +23,11 @@ def test_the_kernels_have_the_arguments_with_which_they_are_called():
     assert {k.__name__: len(signature(k).parameters) for k in fused_kernels.KERNELS} == fused_code.KERNELS
 
 
+def test_a_kernel_with_another_number_of_arguments_is_refused():
+    with pytest.raises(TypeError, match="take"):
+        fused_code.run("take", 0, 0)
+
+
 @pytest.fixture
 def compiled(monkeypatch) -> list[bytes]:
     """The results of the compiler, which is replaced: it takes seconds."""

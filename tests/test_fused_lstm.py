@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
-from seqclf.models import GRU, LSTM, cpu_lstm, fused_lstm
+from seqclf.models import GRU, LSTM, cpu_lstm, fused_code, fused_lstm
 from seqclf.models.segments import find_segments
 from seqclf.runs.environment import lstm_kernel
 
@@ -71,17 +71,43 @@ def test_activations_saturate_and_keep_nan():
     torch.testing.assert_close(h, inputs.sigmoid()[:, None] * expected.tanh(), equal_nan=True)
 
 
-def test_threads_change_no_bit(monkeypatch):
+@pytest.fixture
+def three_threads(monkeypatch):
+    """Three threads, even for the smallest of batches. Returns the names of the kernels that ran in several threads."""
+    before, names = torch.get_num_threads(), set()
+
+    def run(name: str, *arguments: int, threads: int, run=fused_code.run) -> None:
+        names.update([name] if threads > 1 else [])
+        run(name, *arguments, threads=threads)
+
     monkeypatch.setattr(fused_lstm, "_ENOUGH", 1)
-    sizes, before = [43, 43, 39, 4, 1], torch.get_num_threads()
-    seen = []
-    for threads in (1, 3):
-        torch.set_num_threads(threads)
-        try:
-            seen.append(results(fused, sizes, random_layer(sizes, 6, 20), torch.float32, [0, 2]))
-        finally:
-            torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+    monkeypatch.setattr(fused_code, "run", run)
+    torch.set_num_threads(3)
+    yield names
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("openmp", [True, False])
+@pytest.mark.parametrize(("sizes", "D", "H"), [([43, 43, 39, 4, 1], 6, 20), ([2] * 4, 33, 17), ([1, 1], 3, 40)])
+def test_threads_change_no_bit(sizes, D, H, openmp, three_threads, monkeypatch):
+    if not openmp:
+        monkeypatch.setattr(fused_code, "openmp", lambda: None)
+    tensors = random_layer(sizes, D, H)
+    several = results(fused, sizes, tensors, torch.float32, [0, 2])
+    assert {"panels", "panels_of_transpose", "weight_gradients"} <= three_threads
+    assert ({"forward", "backward"} <= three_threads) == (sizes[0] > 1)
+    torch.set_num_threads(1)
+    one = results(fused, sizes, tensors, torch.float32, [0, 2])
+    assert all(torch.equal(a, b) for a, b in zip(several, one, strict=True))
+
+
+def test_a_batch_and_its_padding_are_copied_by_several_threads(three_threads, monkeypatch):
+    monkeypatch.setenv("SEQCLF_FUSED", "1")
+    net, x, lengths = LSTM(3, 2), torch.randn(5, 4, 3), torch.tensor([2, 4, 1, 3, 4])
+    several = net(x, lengths=lengths)[0]
+    assert "take" in three_threads
+    torch.set_num_threads(1)
+    assert torch.equal(net(x, lengths=lengths)[0], several)
 
 
 @pytest.fixture
@@ -102,11 +128,17 @@ def test_the_environment_variable_turns_it_off(value, monkeypatch, calls):
 
 
 @pytest.mark.parametrize(
-    ("frames", "threads", "used"), [((16, 4), 1, True), ((1, 2), 1, True), ((64, 1), 1, False), ((64, 4), 2, False)]
+    ("frames", "threads", "openmp", "used"),
+    [((16, 4), 1, False, True), ((1, 2), 1, True, True), ((64, 4), 2, True, True), ((64, 4), 2, False, False)]
+    + [((64, 1), threads, True, False) for threads in (1, 2)],
 )
-def test_batches_of_equal_length_use_the_kernel_with_one_thread(frames, threads, used, monkeypatch, calls):
+def test_batches_of_equal_length_use_the_kernel_if_it_has_all_threads(
+    frames, threads, openmp, used, monkeypatch, calls
+):
     monkeypatch.setenv("SEQCLF_FUSED", "1")
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    if not openmp:
+        monkeypatch.setattr(fused_code, "openmp", lambda: None)
     LSTM(3, 4)(torch.randn(*frames, 3))
     assert bool(calls) == used
 

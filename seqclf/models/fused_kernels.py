@@ -1,8 +1,8 @@
 """The LSTM kernels of the extra ``fast`` in numba, and their machine code. Only compiling imports this file.
 
 Rows are independent, so each block of rows runs through all steps separately. A block is small enough that the sums of
-a step stay in the cache until the activations read them. Threads that run the same kernel share its parts: each takes the
-next one until none is left. Arrays are those of ``fused_vectors``.
+a step stay in the cache until the activations read them. Threads that run the same kernel share its parts: each takes
+the next one until none is left. Arrays are those of ``fused_vectors``.
 """
 
 from __future__ import annotations
@@ -210,14 +210,14 @@ def weight_gradients(
         sums: ``(D + H, 4H)``, zeros at first, then the gradients of the transposed weights.
         d_bias: ``(4H,)``, zeros at first.
         size, memory: the number of frames that are added together, and memory for ``H + width`` floats of each in
-            each part. ``width`` is a multiple of ``LANES``.
-        taken: the number of parts that were begun.
+            each thread. ``width`` is at least the number of columns of a part, rounded up to vectors.
+        taken: the numbers of parts and of threads that were begun.
     """
+    memory = at(memory, next_part(taken + 8) * size * (H + width))
     begin = width * next_part(taken)
     while begin < 4 * H:
         end = min(4 * H, begin + width)
-        copies = at(memory, begin // width * size * (H + width))
-        sum_gradients(starts, steps, D, H, x, hidden, h0, d_gates, sums, d_bias, size, copies, begin, end)
+        sum_gradients(starts, steps, D, H, x, hidden, h0, d_gates, sums, d_bias, size, memory, begin, end)
         copy_transpose(D, H, sums, begin, end, d_w_ih)
         copy_transpose(H, H, at(sums, D * 4 * H), begin, end, d_w_hh)
         begin = width * next_part(taken)

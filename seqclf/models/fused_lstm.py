@@ -43,7 +43,7 @@ def runs(x: Tensor, weights: Sequence[Tensor]) -> bool:
 
 def wins(steps: int) -> bool:
     """Whether ``lstm_layers`` is faster than oneDNN on clips of equal length, if it ``runs``."""
-    return steps > 1 and (torch.get_num_threads() == 1 or fused_code.openmp() is not None)
+    return steps > 1 and (fused_code.openmp() is not None or torch.get_num_threads() == 1)
 
 
 def available() -> bool:
@@ -207,9 +207,8 @@ def _weight_gradients(layer: _Kept, segments: Segments, h0: Tensor | None, d_gat
     narrow = 0 if _wide(D, segments) else D
     d_w_ih, d_w_hh, d_bias = d_gates.new_empty(columns, D), d_gates.new_empty(columns, H), d_gates.new_zeros(columns)
     sums = d_gates.new_zeros(narrow + H, columns)
-    tiles, work = -(-columns // COLUMNS), N * columns * (narrow + H)
-    threads = _threads(tiles, work)
-    width = -(-tiles // threads) * COLUMNS
+    threads = _threads(-(-columns // COLUMNS), N * columns * (narrow + H))
+    width = COLUMNS if threads > 1 else columns + LANES  # wider parts take 3 % less time in all, but are uneven
     memory = d_gates.new_empty(threads, FRAMES * (H + width))
     arguments = (narrow, H, layer.x, layer.hidden, h0, d_gates, sums, d_w_ih, d_w_hh, d_bias, FRAMES, memory, width)
     _run_steps("weight_gradients", segments, *arguments, threads=threads)
@@ -265,7 +264,7 @@ def _run_blocks(
 
 def _run(name: str, arguments: Sequence[Tensor | int | None], threads: int) -> None:
     """Runs the parts of a kernel in several threads."""
-    begun = c_int64()
+    begun = (c_int64 * 2)()
     fused_code.run(name, *map(_number, arguments), addressof(begun), threads=threads)
 
 
