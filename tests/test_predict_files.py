@@ -296,6 +296,21 @@ def test_a_page_shows_what_was_predicted(tool, runs, tmp_path):
     assert found == [row["class"] for row in rows]
 
 
+def test_tables_of_the_user_are_not_replaced(tool, runs, tmp_path):
+    video, own = write_video(tmp_path / "v.mp4", noise(6, 3, 8, 10)), "video,start,end,label\nv.mp4,0,3,run\n"
+    (tmp_path / "v.csv").write_text(own)
+    for words in (
+        ("predict", runs / "one", video, "--out", tmp_path),
+        ("stream", runs / "one", video, "--out", tmp_path / "v.csv"),
+        ("evaluate", runs / "one", "--predictions", tmp_path / "v.csv"),
+    ):
+        code, _, errors = tool(*words)
+        assert code == 2 and f"{tmp_path / 'v.csv'}: exists" in errors, (words, errors)
+        assert (tmp_path / "v.csv").read_text() == own
+    (tmp_path / "v.csv").unlink()
+    assert [tool("predict", runs / "one", video, "--out", tmp_path)[0] for _ in range(2)] == [0, 0]
+
+
 def test_files_of_an_earlier_prediction_are_noted(tool, runs, tmp_path):
     for name in "ab":
         write_folder(tmp_path / name, noise(3, 3, 8, 10))

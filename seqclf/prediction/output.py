@@ -15,7 +15,7 @@ from seqclf.prediction.file_frames import FileFrames, FilePrediction
 from seqclf.prediction.prediction import Prediction
 from seqclf.reporting.label_timeline import label_timeline
 from seqclf.reporting.timeline import timeline
-from seqclf.runtime.files import write_csv
+from seqclf.runtime.files import keep_other_table, write_csv
 
 
 def as_plain(found: FilePrediction) -> dict[str, Any]:
@@ -87,8 +87,9 @@ def write_frames(path: Path, found: FilePrediction) -> Path:
     classes. For frames that no clip contains, all fields after the time are empty.
 
     Raises:
-        SeqclfError: the file can't be written.
+        SeqclfError: the file can't be written, or there is another table.
     """
+    keep_other_table(path, ("frame", "time"))
     prediction, frames = found.prediction, found.frames
     classes, rows = list(prediction.classes), []
     head = ["classes"] if prediction.multi_label else ["class", "probability"]

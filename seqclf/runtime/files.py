@@ -87,6 +87,17 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
     return write_atomic(path, stream.getvalue())
 
 
+def keep_other_table(path: str | Path, columns: Sequence[str]) -> None:
+    """Raises a ``SeqclfError`` if there is a file that does not begin with these columns, such as a list of videos."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            first = file.readline()
+    except OSError:  # there is none, or writing reports why
+        return
+    if first and not first.startswith(",".join(columns)):
+        raise SeqclfError(f"{path}: exists and is not a table of predictions: write to another path, or delete it")
+
+
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file.
 
