@@ -476,6 +476,15 @@ def test_times_in_whole_seconds_may_end_up_to_a_second_late(tmp_path, rows):
             annotate(table, "a", at_rate(np.arange(frames), frames, 10), past_end=past_end)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [({"annotation_fps": 0}, "annotation_fps=0"), ({"annotation_fps": -1}, "=-1"), ({"past_end": -1}, "past_end=-1")],
+)
+def test_rates_and_tolerances_out_of_range_are_refused(two_videos, wrong, named):
+    with pytest.raises(SeqclfError, match=named):
+        on_all(two_videos, "phases", **wrong)
+
+
 def test_segments_in_seconds_are_not_taken_for_frames(two_videos):
     (two_videos / "s.csv").write_text("video,start,end,label\nvideo1,0,2,x\nvideo1,2,3,y\nvideo10,0,2,y\n")
     with pytest.raises(SeqclfError, match=r"s\.csv: .*video1 end at 3, and it has 6 frames in 3 s.*unit='seconds'"):
@@ -491,8 +500,9 @@ def test_a_clip_of_a_list_may_end_a_little_late_and_is_counted(two_videos):
     )
     data = video_set(str(two_videos), "c.csv", "c.csv")
     assert len(data.test.videos[0].source) == 2 and "1 clip cut" in data.source
-    with pytest.raises(SeqclfError, match="past_end="):
-        video_set(str(two_videos), "c.csv", "c.csv", past_end=0)
+    for past_end in (0, -1):
+        with pytest.raises(SeqclfError, match=f"past_end={'' if past_end == 0 else past_end}"):
+            video_set(str(two_videos), "c.csv", "c.csv", past_end=past_end)
 
 
 def test_missing_class_names_are_asked_for(two_videos):

@@ -169,6 +169,7 @@ def test_lists_as_other_programs_write_them(tmp_path, root):
         ",path,label\n0,w/0.mp4,walk\n1,r/1.mp4,run\n",
         "VideoPath;Label\nw/0.mp4;walk\nr/1.mp4;run\n",
         "tag\tvideo_name\nwalk\tw/0.mp4\nrun\tr/1.mp4\n",
+        "sep=;\npath;label\nw/0.mp4;walk\nr/1.mp4;run\n",
         "# list\npath,label\nw/0.mp4,walk\n# more\nr/1.mp4,run\n",
         "path,label,label_name\nw/0.mp4,4,walk\nr/1.mp4,2,run\n",
         '[{"id": "w/0", "label": "walk"}, {"id": "r/1", "label": "run"}]',

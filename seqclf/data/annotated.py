@@ -18,6 +18,7 @@ from seqclf.data.frame_times import FrameTimes, frame_times
 from seqclf.data.lists import VideoList
 from seqclf.data.segments import Segments, name_of
 from seqclf.data.source import Source, Video
+from seqclf.data.spans import check_past_end
 from seqclf.runtime.text import counted
 
 OTHER_RATE = 1.5
@@ -77,6 +78,9 @@ def annotate_lists(
     Raises:
         SeqclfError: a video can't be read or a segment is wrong; names the file and line.
     """
+    check_past_end(past_end)
+    if rate is not None and not rate > 0:
+        raise SeqclfError(f"annotation_fps={rate}: expected a positive number")
     names = _names(table, lists, on_error)
     sources = {
         part: [(entry.name, reader(entry.path, frame_numbers=frame_numbers or "names")) for entry in found.videos]

@@ -44,6 +44,7 @@ class VideoSpan(Source):
     def __init__(
         self, source: Source, start: float, end: float, unit: Unit, past_end: float | None = None, step: float = 0.0
     ) -> None:
+        check_past_end(past_end)
         self.source, self.start, self.end, self.unit, self.past_end, self.step = (
             source,
             start,
@@ -199,6 +200,12 @@ def check_inclusive(inclusive: bool | None, unit: str) -> None:
     """Raises a ``SeqclfError`` for inclusive ends in seconds."""
     if inclusive and unit == "seconds":
         raise SeqclfError("inclusive=True is for frames; in seconds a segment ends where the next begins")
+
+
+def check_past_end(past_end: float | None) -> None:
+    """Raises a ``SeqclfError`` for a negative ``past_end``."""
+    if past_end is not None and not past_end >= 0:
+        raise SeqclfError(f"past_end={past_end}: expected at least 0")
 
 
 def expect_ends(videos: Iterable[list[tuple[float, float, int, str]]]) -> None:

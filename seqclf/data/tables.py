@@ -144,7 +144,8 @@ def read_text(path: str | Path) -> str:
         raise SeqclfError(
             f"{path}: has zero bytes, as a binary file or UTF-16 without its mark; save the file as UTF-8"
         )
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return re.sub(r"\Asep=.\n", "\n", text)  # Excel's note on the delimiter; the line numbers stay
 
 
 def numbered_lines(path: str | Path, comments: bool = True) -> list[tuple[int, str]]:
