@@ -36,8 +36,9 @@ class Selection:
 
 
 def rows_of_part(path: Path, rows: Sequence[Row], column: str, select: Selection) -> list[Row]:
-    """The rows of a list that its split column assigns to a part. If the list serves this part alone, and the column
-    has only one value, all rows are taken.
+    """The rows of a list that its split column assigns to a part.
+
+    All rows are taken if the list serves this part alone, and the column has only one value.
 
     Args:
         path: the list, for errors.
