@@ -8,11 +8,11 @@ from made_videos import noise, write_folder
 
 from seqclf import SeqclfError, annotated_set
 from seqclf.batch import IGNORE
-from seqclf.data.annotate import annotate
-from seqclf.data.class_index import read_classes
-from seqclf.data.frame_times import at_rate
-from seqclf.data.lists import read_list
-from seqclf.data.segments import read_segments
+from seqclf.data.annotations.frame_labels import annotate
+from seqclf.data.annotations.segments import read_segments
+from seqclf.data.frames.times import at_rate
+from seqclf.data.lists.class_index import read_classes
+from seqclf.data.lists.video_list import read_list
 
 _ = IGNORE
 

@@ -12,11 +12,11 @@ from PIL import Image
 
 from seqclf import SeqclfError, annotated_set, video_set
 from seqclf.batch import IGNORE
-from seqclf.data.annotate import annotate
-from seqclf.data.frame_times import at_rate
-from seqclf.data.lists import read_list, read_paths
-from seqclf.data.segments import read_segments
-from seqclf.data.splits import Selection
+from seqclf.data.annotations.frame_labels import annotate
+from seqclf.data.annotations.segments import read_segments
+from seqclf.data.frames.times import at_rate
+from seqclf.data.lists.splits import Selection
+from seqclf.data.lists.video_list import read_list, read_paths
 
 _ = IGNORE
 CHARADES = (

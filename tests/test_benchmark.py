@@ -10,7 +10,7 @@ import torch
 
 from seqclf import TCN, Predictor
 from seqclf.benchmark import gpu, lrcn, lstm, processes, ragged, reader, streaming, tcn, timing
-from seqclf.data.video_file import VideoFile
+from seqclf.data.video.file import VideoFile
 from seqclf.experiment.loading import load_experiment
 from seqclf.training.loop import train
 

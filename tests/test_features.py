@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data import annotated_set, open_video, video_set, whole
-from seqclf.data.feature_file import FeatureFile
-from seqclf.data.ground_truth import read_mapping
-from seqclf.data.segmentation import segmentation_set
+from seqclf.data.frames.feature_file import FeatureFile
+from seqclf.data.sets.ground_truth import read_mapping
+from seqclf.data.sets.segmentation import segmentation_set
 
 quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 _ = IGNORE  # short, for tables of labels

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seqclf import SeqclfError
-from seqclf.data import pictures
 from seqclf.data.find import find_videos, open_video
-from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.frame_numbers import natural_key
-from seqclf.data.pictures import read_picture
+from seqclf.data.frames import pictures
+from seqclf.data.frames.folder import FrameFolder
+from seqclf.data.frames.numbers import natural_key
+from seqclf.data.frames.pictures import read_picture
 
 TINY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -14,8 +14,8 @@ import seqclf
 from seqclf import Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, labelling, losses, samplers
 from seqclf.batch import IGNORE
 from seqclf.data import Shards, Video, Videos
-from seqclf.data.array_file import ArrayFile
 from seqclf.data.class_counts import class_counts
+from seqclf.data.frames.array_file import ArrayFile
 from seqclf.experiment.build_loss import ModuleLoss, build_loss
 from seqclf.training.checks import label_warnings
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from seqclf import load_experiment
 from seqclf.batch import IGNORE, Batch, SeqclfError, valid_frames
 from seqclf.data import Clips, Data, Video, Videos, every_frame, given, last_frame, last_frames, sample_order
-from seqclf.data.array_file import ArrayFile
+from seqclf.data.frames.array_file import ArrayFile
 from seqclf.evaluation.classification import classification_metrics
 from seqclf.evaluation.metrics import Metrics
 from seqclf.experiment.losses import cross_entropy, steady_cross_entropy

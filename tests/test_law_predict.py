@@ -32,8 +32,8 @@ from seqclf import (
     load_experiment,
     video_set,
 )
-from seqclf.data.digits import TEST_EVERY, read_digits
-from seqclf.data.frame_folder import FrameFolder
+from seqclf.data.digits.optdigits import TEST_EVERY, read_digits
+from seqclf.data.frames.folder import FrameFolder
 from seqclf.prediction import evaluate, load, predict, predict_part
 from seqclf.preparing import prepare_shards
 from seqclf.training.loop import train
@@ -573,7 +573,7 @@ def test_an_experiment_replaces_what_a_record_cannot_name(tmp_path):
 
 def test_a_source_without_a_reader_is_refused_by_prediction(tmp_path):
     body = (
-        "from seqclf.data.frame_folder import FrameFolder\n"
+        "from seqclf.data.frames.folder import FrameFolder\n"
         "class Own(FrameFolder):\n    reader = property()\n"
         "def data():\n    found = video_set(**VIDEOS)\n"
         "    for video in found.test.videos: video.source = Own(video.source.path)\n    return found"

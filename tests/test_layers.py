@@ -7,6 +7,7 @@ import ast
 import re
 from functools import cache
 from graphlib import TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +26,8 @@ LAYERS = (  # the lowest first
     ("cli",),
     ("tools", "configs", "__main__"),
 )
+DATA = ("frames", "video", "live", "tables", "lists", "annotations", "sets", "shards", "digits")
+"""The sub-packages of data: each imports only from those before it, also through the modules beside them."""
 LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 PUBLIC = "seqclf"  # seqclf/__init__.py imports the public names on first use
 LAYER_OF[PUBLIC] = LAYER_OF["caffe"]
@@ -96,11 +99,29 @@ def test_no_import_cycles():
     assert set(TopologicalSorter(graph).static_order()) >= set(graph)  # raises CycleError for a cycle
 
 
+def part_of_data(module: str) -> str:
+    """A sub-package of data, or a module beside them: "video" for seqclf.data.video.index."""
+    return module.split(".")[2]
+
+
+def test_sub_packages_of_data_import_in_one_direction():
+    graph = {part: {before} for before, part in pairwise(DATA)}
+    for file in (ROOT / PUBLIC / "data").rglob("*.py"):
+        if module_of(file) != "seqclf.data":
+            own = part_of_data(module_of(file))
+            parts = {part_of_data(module) for module in imports_of(file) if module.startswith("seqclf.data.")}
+            graph.setdefault(own, set()).update(parts - {own})
+    folders = {path.parent.name for path in (ROOT / PUBLIC / "data").glob("*/__init__.py")}
+    assert folders == set(DATA)
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError for a cycle
+
+
 def test_large_packages_name_their_modules():
-    for package in ("data", "models", "prediction"):
+    for package in ("data", *(f"data/{part}" for part in DATA), "models", "prediction"):
         folder = ROOT / PUBLIC / package
         names = re.findall(r"``(\w+)``", ast.get_docstring(ast.parse((folder / "__init__.py").read_text())))
-        missing = {file.stem for file in folder.glob("*.py")} - {"__init__", *names}
+        modules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+        missing = modules - {"__init__", *names}
         assert not missing, f"name them in the docstring of seqclf/{package}/__init__.py: {missing}"
 
 

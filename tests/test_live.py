@@ -25,13 +25,13 @@ from test_predict_files import CONFIG, write_run
 
 import seqclf
 from seqclf import SeqclfError, load
-from seqclf.data import live_reader
-from seqclf.data.live_frames import FrameClock, LiveFrame
-from seqclf.data.live_input import LiveInput
-from seqclf.data.live_queue import FrameQueue
-from seqclf.data.live_reader import LiveReader
+from seqclf.data.live import reader as live_reader
+from seqclf.data.live.frame_queue import FrameQueue
+from seqclf.data.live.frames import FrameClock, LiveFrame
+from seqclf.data.live.input import LiveInput
+from seqclf.data.live.reader import LiveReader
 from seqclf.data.transforms import resize
-from seqclf.data.video_file import ROUNDING, VideoFile
+from seqclf.data.video.file import ROUNDING, VideoFile
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the program ffmpeg is not installed")
 SIZE = (8, 10)

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from seqclf import SeqclfError, annotated_set
-from seqclf.data.digit_pictures import BACKGROUND, draw_video
-from seqclf.data.digit_videos import make_moving_digits
+from seqclf.data.digits.moving import make_moving_digits
+from seqclf.data.digits.pictures import BACKGROUND, draw_video
 from seqclf.data.order import mix
 
 pytest.importorskip("av")
@@ -85,7 +85,7 @@ def test_files_and_lists_fit_the_tasks(tmp_path, task, form):
 
 
 def test_the_data_sets_read_the_files(tmp_path):
-    from seqclf.data.sets import annotated_set, video_set
+    from seqclf.data.sets.video_sets import annotated_set, video_set
 
     root = make_moving_digits(tmp_path / "clip", **SMALL)
     data = video_set(str(root), "train.txt", "test.txt", form="plain", class_index="classes.txt")
@@ -134,7 +134,7 @@ def test_the_seed_determines_the_pictures(tmp_path, form):
 
 
 def test_training_and_test_show_different_images(tmp_path, monkeypatch):
-    module = sys.modules["seqclf.data.digit_videos"]
+    module = sys.modules["seqclf.data.digits.moving"]
     used = []
 
     def draw(images, labels, *args, **kwargs):

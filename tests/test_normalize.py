@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import seqclf
 from seqclf import Clips, Data, Experiment, FrameSequenceClassifier, Normalize, SeqclfError, Video, Videos
-from seqclf.data.array_file import ArrayFile
+from seqclf.data.frames.array_file import ArrayFile
 from seqclf.models.backbone import Pretrained
 from seqclf.training.checks import check_normalize
 

@@ -25,7 +25,7 @@ from seqclf import (
     train,
 )
 from seqclf.data.transforms import mirror, resize, ten_crops
-from seqclf.data.video_file import VideoFile
+from seqclf.data.video.file import VideoFile
 from seqclf.prediction import Prediction, fuse
 from seqclf.runs.folder import RunFolder
 
@@ -35,7 +35,7 @@ from functools import partial
 import torch
 from seqclf import LSTM, Data, Experiment, FrameSequenceClassifier, Video, Videos
 from seqclf.data import open_video
-from seqclf.data.frame_folder import FrameFolder
+from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.sampling import dense, uniform, whole, window
 
 CLASSES = ("run", "walk", "a, comma")
@@ -580,5 +580,5 @@ def test_the_record_is_plain_json(runs):
         "keywords": {"frames": 4, "stride": 2},
     }
     assert (
-        spec["readers"] == {"folder": {"call": "seqclf.data.frame_folder:FrameFolder"}} and spec["decision"] == "mean"
+        spec["readers"] == {"folder": {"call": "seqclf.data.frames.folder:FrameFolder"}} and spec["decision"] == "mean"
     )

@@ -24,7 +24,7 @@ from seqclf import (
     report,
     train,
 )
-from seqclf.data.video_file import VideoFile
+from seqclf.data.video.file import VideoFile
 from seqclf.labelling import given, last_frame
 from seqclf.losses import binary_cross_entropy, cross_entropy
 from seqclf.prediction import Prediction, Predictor, evaluate, fuse, predict, predict_part

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from seqclf import GRU, IGNORE, LSTM, RNN, FrameSequenceClassifier, Identity, Normalize, SeqclfError
-from seqclf.data.frame_folder import FrameFolder
+from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.input_spec import InputSpec
 from seqclf.data.transforms import mirror, ten_crops
 from seqclf.prediction import Prediction, Predictor, fuse

@@ -24,13 +24,13 @@ from seqclf import (
     video_set,
 )
 from seqclf.data import open_video
-from seqclf.data.digit_videos import make_moving_digits
-from seqclf.data.extract import write_features, write_frames
-from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.pictures import read_picture
+from seqclf.data.digits.moving import make_moving_digits
+from seqclf.data.frames.folder import FrameFolder
+from seqclf.data.frames.pictures import read_picture
 from seqclf.data.transforms import center_crop, in_turn, random_crop, resize
-from seqclf.data.video_file import VideoFile
+from seqclf.data.video.file import VideoFile
 from seqclf.prediction import load_run
+from seqclf.preparing.extract import write_features, write_frames
 from seqclf.preparing.jobs import run_jobs
 from seqclf.training.loop import train
 

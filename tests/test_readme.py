@@ -6,7 +6,7 @@ import pytest
 import torch
 from documents import README, blocks, run_blocks
 
-from seqclf.data.digit_videos import make_moving_digits
+from seqclf.data.digits.moving import make_moving_digits
 
 
 def lay_out_videos(folder):

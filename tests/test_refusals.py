@@ -16,7 +16,7 @@ import torch
 from torchvision import datasets
 
 import seqclf
-import seqclf.data.mnist_files
+import seqclf.data.digits.mnist_files
 from seqclf import Clips, Data, SeqclfError, mnist
 from seqclf.experiment.config import build
 from seqclf.experiment.loading import load_experiment
@@ -26,7 +26,7 @@ from seqclf.training.loop import train
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "mnist_lastframe.py"
 SMALL = ("steps=2", "batch_size=4", "data.source=digits", "model.temporal.hidden=8")
-MODULE = seqclf.data.mnist_files
+MODULE = seqclf.data.digits.mnist_files
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 FILES = {
     IMAGES: (2051, 60_000, 28, 28),

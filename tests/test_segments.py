@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from seqclf import SeqclfError
 from seqclf.batch import IGNORE
-from seqclf.data.annotate import annotate
-from seqclf.data.frame_times import FrameTimes, at_rate, at_seconds
-from seqclf.data.segments import name_of, read_segments
+from seqclf.data.annotations.frame_labels import annotate
+from seqclf.data.annotations.segments import name_of, read_segments
+from seqclf.data.frames.times import FrameTimes, at_rate, at_seconds
 
 quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 _ = IGNORE

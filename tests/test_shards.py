@@ -19,11 +19,11 @@ from PIL import Image
 
 from seqclf import LSTM, Experiment, FrameSequenceClassifier, SeqclfError, annotated_set, shard_set, video_set
 from seqclf.data import Shards, Video, batches, mix
-from seqclf.data.digit_videos import make_moving_digits
+from seqclf.data.digits.moving import make_moving_digits
 from seqclf.data.sampling import window
-from seqclf.data.shard_index import read_part, scan
-from seqclf.data.video_container import Place
-from seqclf.data.video_file import VideoFile
+from seqclf.data.shards.index import read_part, scan
+from seqclf.data.video.container import Place
+from seqclf.data.video.file import VideoFile
 from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ from seqclf import SeqclfError
 from seqclf.data import Video, Videos, open_video
 from seqclf.data.sampling import whole
 from seqclf.data.transforms import resize
-from seqclf.data.video_file import VideoFile
+from seqclf.data.video.file import VideoFile
 
 ENCODERS = {
     "h264": ["-c:v", "libx264", "-bf", "3", "-g", "12"],

@@ -23,12 +23,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from seqclf import SeqclfError
-from seqclf.data import video_decoder, video_file, video_index
 from seqclf.data.find import find_videos, open_video
-from seqclf.data.lists import read_list
-from seqclf.data.video_container import Place, open_container
-from seqclf.data.video_file import VideoFile
-from seqclf.data.video_references import is_disposable, length_bytes
+from seqclf.data.lists.video_list import read_list
+from seqclf.data.video import decoder as video_decoder
+from seqclf.data.video import file as video_file
+from seqclf.data.video import index as video_index
+from seqclf.data.video.container import Place, open_container
+from seqclf.data.video.file import VideoFile
+from seqclf.data.video.references import is_disposable, length_bytes
 
 av = pytest.importorskip("av")
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seqclf import SeqclfError
-from seqclf.data.class_index import read_classes
-from seqclf.data.lists import read_list, read_paths
-from seqclf.data.source import VIDEOS
-from seqclf.data.splits import Selection
+from seqclf.data.frames.source import VIDEOS
+from seqclf.data.lists.class_index import read_classes
+from seqclf.data.lists.splits import Selection
+from seqclf.data.lists.video_list import read_list, read_paths
 
 TINY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CLASSES = ["Archery", "Bowling", "CleanAndJerk"]

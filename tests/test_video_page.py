@@ -12,9 +12,9 @@ import torch
 from made_videos import noise, write_folder, write_video
 
 from seqclf import IGNORE, SeqclfError
-from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.spans import VideoSpan
-from seqclf.data.video_file import VideoFile
+from seqclf.data.frames.folder import FrameFolder
+from seqclf.data.tables.spans import VideoSpan
+from seqclf.data.video.file import VideoFile
 from seqclf.prediction.clips import SourcePrediction
 from seqclf.prediction.file_frames import file_frames, on_file
 from seqclf.prediction.page import PredictionPage
@@ -276,7 +276,7 @@ def test_a_page_without_true_labels_has_no_buttons_for_errors(chromium, tmp_path
 @pytest.mark.slow
 def test_a_page_of_200_videos_opens_quickly_and_reads_one(chromium, tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((2000, 4), np.float32))
-    from seqclf.data.array_file import ArrayFile
+    from seqclf.data.frames.array_file import ArrayFile
 
     source = ArrayFile(tmp_path / "a.npy", (4,), None)
     page = PredictionPage(tmp_path / "p.html", "t", CLASSES)

@@ -15,9 +15,9 @@ from PIL import Image
 
 import seqclf
 from seqclf import SeqclfError, annotated_set, feature_set, moving_digits, video_set
-from seqclf.data.digit_videos import make_moving_digits
+from seqclf.data.digits.moving import make_moving_digits
 from seqclf.data.sampling import dense, uniform, whole, window
-from seqclf.data.spans import VideoSpan
+from seqclf.data.tables.spans import VideoSpan
 from seqclf.experiment.loading import load_experiment
 from seqclf.training.loop import train
 

@@ -17,7 +17,7 @@ from torch import nn
 from seqclf import IGNORE, LSTM, Batch, Clips, Data, Experiment, FrameSequenceClassifier, SeqclfError, video_set
 from seqclf.data import Video, Videos, batches, mix, open_video, sample_order
 from seqclf.data.batch_memory import Memory, Rows
-from seqclf.data.digit_videos import make_moving_digits
+from seqclf.data.digits.moving import make_moving_digits
 from seqclf.data.labelling import every_frame, last_frame
 from seqclf.data.sampling import dense, sample_clips, uniform, whole, window
 from seqclf.data.transforms import colour, flip, in_turn, random_crop, resize

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from seqclf import Video, Videos
 from seqclf.benchmark.timing import compare_rates
 from seqclf.data import Source, batches, mix
-from seqclf.data.frame_folder import FrameFolder
+from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.sampling import window
-from seqclf.data.video_file import VideoFile
+from seqclf.data.video.file import VideoFile
 
 HEIGHT, WIDTH, RATE = 240, 320, 25
 CODECS = (("H.264, a keyframe every 50", "libx264", 50), ("MPEG-4, a keyframe every 12", "mpeg4", 12))

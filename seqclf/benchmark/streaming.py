@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from seqclf import LSTM, FrameSequenceClassifier, Predictor
 from seqclf.benchmark import lrcn
 from seqclf.benchmark.timing import memory_now
-from seqclf.data.live_input import LiveInput
-from seqclf.data.live_reader import LiveReader
+from seqclf.data.live.input import LiveInput
+from seqclf.data.live.reader import LiveReader
 from seqclf.data.transforms import resize
 from seqclf.experiment.config import build
 from seqclf.experiment.loading import load_experiment

@@ -15,7 +15,7 @@ import torch
 from torchvision.transforms.v2 import functional
 from seqclf import Video, Videos
 from seqclf.data.transforms import resize
-from seqclf.data.video_file import VideoFile
+from seqclf.data.video.file import VideoFile
 videos = Videos([Video("v", VideoFile({path!r}), 0)], transform=partial(resize, size=(64, 64)), workers=0)
 if {read}:
     assert videos.batch(torch.arange(1)).frames.shape == (1, {frames}, 3, 64, 64)

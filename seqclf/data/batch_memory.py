@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.source import one_shape
+from seqclf.data.frames.source import one_shape
 
 Bytes = NDArray[np.uint8]
 ALIGNED = 64

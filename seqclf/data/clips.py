@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
-from seqclf.data.arrays import Array, as_frames, as_groups, as_labels, as_lengths
+from seqclf.data.frames.arrays import Array, as_frames, as_groups, as_labels, as_lengths
+from seqclf.data.frames.source import Source
 from seqclf.data.labelling import Labelled, Labelling, last_frame
 from seqclf.data.multi_label import as_multi_labels, check_columns, frame_labels
 from seqclf.data.order import sample_order
-from seqclf.data.source import Source
 from seqclf.runtime.text import class_range
 
 

@@ -10,9 +10,9 @@ import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.data.clips import Clips
+from seqclf.data.frames.source import one_shape
 from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision, describe_input, labels_last_frames
 from seqclf.data.leaks import leaks
-from seqclf.data.source import one_shape
 from seqclf.data.videos import Videos
 
 

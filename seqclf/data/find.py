@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from seqclf.batch import SeqclfError
-from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.frame_numbers import natural_key
-from seqclf.data.pictures import is_picture
-from seqclf.data.source import FEATURES, Layout, Source, is_video
+from seqclf.data.frames.folder import FrameFolder
+from seqclf.data.frames.numbers import natural_key
+from seqclf.data.frames.pictures import is_picture
+from seqclf.data.frames.source import FEATURES, Layout, Source, is_video
 
 
 def open_video(
@@ -46,10 +46,10 @@ def open_video(
         return FrameFolder(path, pattern, frame_numbers, folder_fps)
     _expect_video(path)
     if path.suffix.lower() == FEATURES:
-        from seqclf.data.feature_file import FeatureFile
+        from seqclf.data.frames.feature_file import FeatureFile
 
         return FeatureFile(path, layout=layout)
-    from seqclf.data.video_file import VideoFile
+    from seqclf.data.video.file import VideoFile
 
     return VideoFile(path, fps, stream, on_error)
 

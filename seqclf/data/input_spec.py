@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError, valid_frames
-from seqclf.data.array_file import ArrayFile
 from seqclf.data.clips import Clips
+from seqclf.data.frames.array_file import ArrayFile
+from seqclf.data.frames.pictures import is_picture
+from seqclf.data.frames.source import FEATURES, Source, is_video, without_suffix
 from seqclf.data.multi_label import frame_labels
-from seqclf.data.pictures import is_picture
 from seqclf.data.recipe import Recipe, from_recipe, opaque_parts, parts_of, to_recipe
 from seqclf.data.sampling import Sampling, whole
-from seqclf.data.source import FEATURES, Source, is_video, without_suffix
-from seqclf.data.spans import VideoSpan
+from seqclf.data.tables.spans import VideoSpan
 from seqclf.data.transforms import Transform
 from seqclf.data.videos import Videos
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from seqclf.data.clips import Clips
-from seqclf.data.source import Video
-from seqclf.data.spans import VideoSpan
+from seqclf.data.frames.source import Video
+from seqclf.data.tables.spans import VideoSpan
 from seqclf.data.videos import Videos
 from seqclf.runtime.text import counted
 

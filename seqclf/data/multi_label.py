@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.data.arrays import Array, as_tensor
+from seqclf.data.frames.arrays import Array, as_tensor
 from seqclf.data.labelling import Labelling
 
 

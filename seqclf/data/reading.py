@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.source import NewArray, Source
+from seqclf.data.frames.source import NewArray, Source
 from seqclf.data.transforms import Transform, apply_transform, is_framewise
 
 CLIP = 16

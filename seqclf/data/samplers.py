@@ -17,7 +17,7 @@ from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.clips import Clips
 from seqclf.data.held_out import class_of_clips
 from seqclf.data.order import mix, permutation, sample_order, take
-from seqclf.data.shards import Shards
+from seqclf.data.shards.data_set import Shards
 from seqclf.data.videos import Videos
 
 Sampler = Callable[[Clips | Videos, int, int, int], Tensor]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
+from seqclf.data.frames.source import Video
 from seqclf.data.multi_label import check_columns
-from seqclf.data.source import Video
 from seqclf.runtime.text import class_range
 
 

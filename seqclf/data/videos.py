@@ -12,16 +12,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from seqclf.batch import IGNORE, Batch, SeqclfError
-from seqclf.data.arrays import as_groups
 from seqclf.data.batch_memory import Memory, Rows
+from seqclf.data.frames.arrays import as_groups
+from seqclf.data.frames.source import NewArray, Video, one_shape
 from seqclf.data.labelling import Labelled, Labelling, every_frame, given
 from seqclf.data.multi_label import frame_labels
 from seqclf.data.order import mix, sample_order
 from seqclf.data.reading import read_frames
 from seqclf.data.sampling import Sampling, sample_clips, whole
-from seqclf.data.source import NewArray, Video, one_shape
 from seqclf.data.transforms import Transform
-from seqclf.data.video_file import VideoFile
+from seqclf.data.video.file import VideoFile
 from seqclf.data.video_labels import check_labels, clip_labels, have_frame_labels, labels_fingerprint
 from seqclf.runtime.random import random_state, seeded
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.frames.source import Source
 from seqclf.data.sampling import Sampling, sample_clips
-from seqclf.data.source import Source
 from seqclf.models.contract import State, declares
 from seqclf.prediction.batch import BatchPredictor
 from seqclf.prediction.fit import Fit

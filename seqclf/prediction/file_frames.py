@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqclf.data.feature_file import FeatureFile
-from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.frame_times import FrameTimes
-from seqclf.data.source import Source
-from seqclf.data.spans import VideoSpan
-from seqclf.data.video_file import VideoFile
+from seqclf.data.frames.feature_file import FeatureFile
+from seqclf.data.frames.folder import FrameFolder
+from seqclf.data.frames.source import Source
+from seqclf.data.frames.times import FrameTimes
+from seqclf.data.tables.spans import VideoSpan
+from seqclf.data.video.file import VideoFile
 from seqclf.prediction.clips import SourcePrediction
 
 Ints = NDArray[np.int64]

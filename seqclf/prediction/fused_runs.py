@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from seqclf.batch import SeqclfError
-from seqclf.data.source import Source
-from seqclf.data.spans import Unit, VideoSpan
-from seqclf.data.video_container import several_streams
-from seqclf.data.video_file import VideoFile
+from seqclf.data.frames.source import Source
+from seqclf.data.tables.spans import Unit, VideoSpan
+from seqclf.data.video.container import several_streams
+from seqclf.data.video.file import VideoFile
 from seqclf.experiment.config import Experiment
 from seqclf.prediction.file_frames import FilePrediction, cut, file_frames, on_file
 from seqclf.prediction.prediction import fuse, shares

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.data.source import Source
-from seqclf.data.spans import VideoSpan
-from seqclf.data.video_file import VideoFile
+from seqclf.data.frames.source import Source
+from seqclf.data.tables.spans import VideoSpan
+from seqclf.data.video.file import VideoFile
 from seqclf.prediction.file_frames import FileFrames, FilePrediction
 from seqclf.prediction.prediction import Prediction
 from seqclf.reporting.page_media import Media, copies_of, media_of

@@ -10,14 +10,13 @@ from typing import Any, Literal
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
+from seqclf.data.frames.source import Source
 from seqclf.data.input_spec import DecisionRule
-from seqclf.data.lists import read_paths
-from seqclf.data.paths import as_list
+from seqclf.data.lists.splits import Selection
+from seqclf.data.lists.video_list import read_paths
 from seqclf.data.sampling import Sampling
-from seqclf.data.source import Source
-from seqclf.data.spans import Unit, span_text
-from seqclf.data.splits import Selection
-from seqclf.data.tables import header_of
+from seqclf.data.tables.spans import Unit, span_text
+from seqclf.data.tables.table import header_of
 from seqclf.data.transforms import Size, Transform
 from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment
@@ -28,6 +27,7 @@ from seqclf.prediction.page import EMBED, PredictionPage
 from seqclf.prediction.reader import file_names
 from seqclf.prediction.truth import Truth
 from seqclf.runtime.files import read_json_object, write_json
+from seqclf.runtime.paths import as_list
 from seqclf.runtime.text import counted
 
 

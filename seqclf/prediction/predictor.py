@@ -10,8 +10,8 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data import open_video
+from seqclf.data.frames.source import Source
 from seqclf.data.sampling import dense, whole
-from seqclf.data.source import Source
 from seqclf.data.transforms import Size, Transform
 from seqclf.prediction.batch import BatchPredictor
 from seqclf.prediction.clips import SourcePrediction, predict_source

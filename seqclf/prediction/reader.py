@@ -13,18 +13,18 @@ import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.data import find_videos
-from seqclf.data.array_file import ArrayFile
 from seqclf.data.find import names_in, plain_name
-from seqclf.data.frame_folder import FrameFolder
-from seqclf.data.frame_numbers import natural_key
+from seqclf.data.frames.array_file import ArrayFile
+from seqclf.data.frames.folder import FrameFolder
+from seqclf.data.frames.numbers import natural_key
+from seqclf.data.frames.pictures import is_picture
+from seqclf.data.frames.source import Source
 from seqclf.data.input_spec import DecisionRule, InputSpec, check_decision, kind_of_path
-from seqclf.data.pictures import is_picture
 from seqclf.data.recipe import Recipe, from_recipe, opaque_parts, parts_of
 from seqclf.data.sampling import Sampling
-from seqclf.data.source import Source
 from seqclf.data.transforms import LRCN_FRAME, Size, Transform, in_turn
 from seqclf.data.transforms import resize as resized
-from seqclf.data.video_file import VideoFile
+from seqclf.data.video.file import VideoFile
 from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment
 from seqclf.prediction.clips import SourcePrediction, predict_source

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from seqclf.batch import SeqclfError
-from seqclf.data.live_reader import LiveReader
+from seqclf.data.frames.source import Source
+from seqclf.data.live.reader import LiveReader
 from seqclf.data.sampling import Sampling
-from seqclf.data.source import Source
-from seqclf.data.video_container import several_streams
-from seqclf.data.video_file import VideoFile
-from seqclf.data.video_pixels import upright_planes
+from seqclf.data.video.container import several_streams
+from seqclf.data.video.file import VideoFile
+from seqclf.data.video.pixels import upright_planes
 from seqclf.prediction.file_frames import file_frames
 from seqclf.prediction.reader import RunReader
 

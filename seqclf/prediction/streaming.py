@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.data.live_input import live_input
-from seqclf.data.live_reader import LiveReader
+from seqclf.data.live.input import live_input
+from seqclf.data.live.reader import LiveReader
 from seqclf.data.transforms import Size
 from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from seqclf.data.annotate import annotate
-from seqclf.data.annotated import first_of
-from seqclf.data.segments import read_segments
-from seqclf.data.source import Source
-from seqclf.data.spans import Unit
+from seqclf.data.annotations.frame_labels import annotate
+from seqclf.data.annotations.segments import read_segments
+from seqclf.data.annotations.videos import first_of
+from seqclf.data.frames.source import Source
+from seqclf.data.tables.spans import Unit
 from seqclf.prediction.file_frames import FileFrames
 
 
@@ -22,7 +22,7 @@ class Truth:
 
     Args:
         path: a table of segments, or a folder or pattern of files, one per video; see
-            ``seqclf.data.segments``.
+            ``seqclf.data.annotations.segments``.
         classes: the names of the classes.
         background: the class of frames outside all segments; None leaves them without a label.
         unit: the unit of start and end; None reads the table as ``recorded`` says.

@@ -10,15 +10,15 @@ from typing import Any
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Data, Source, open_video
-from seqclf.data.extract import video_names, write_annotations, write_features
 from seqclf.data.find import plain_name
-from seqclf.data.paths import as_list
 from seqclf.data.transforms import Size
 from seqclf.preparing.encoders import Encoder, encoder_of_backbone, encoder_of_run
+from seqclf.preparing.extract import video_names, write_annotations, write_features
 from seqclf.preparing.jobs import Summary, check_workers, run_jobs
 from seqclf.preparing.listed import listed_data
 from seqclf.preparing.places import distinct, not_done, places
 from seqclf.runtime.devices import pick_device
+from seqclf.runtime.paths import as_list
 
 
 def prepare_features(

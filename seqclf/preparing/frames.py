@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seqclf.batch import SeqclfError
-from seqclf.data.extract import write_frames
-from seqclf.data.paths import as_list
 from seqclf.data.transforms import Size
-from seqclf.data.video_container import several_streams
-from seqclf.data.video_file import VideoFile
+from seqclf.data.video.container import several_streams
+from seqclf.data.video.file import VideoFile
+from seqclf.preparing.extract import write_frames
 from seqclf.preparing.jobs import Summary, check_workers, run_jobs
 from seqclf.preparing.listed import read_listed, reading_settings
 from seqclf.preparing.places import distinct, not_done, places
+from seqclf.runtime.paths import as_list
 
 
 def prepare_frames(
@@ -44,7 +44,7 @@ def prepare_frames(
     Args:
         videos: video files, and folders that hold some at any depth.
         out: the folder for the pictures. ``prepare.json`` in it records the settings.
-        list_file: a list of videos with their classes, in place of ``videos``; see ``seqclf.data.lists``.
+        list_file: a list of videos with their classes, in place of ``videos``; see ``seqclf.data.lists.video_list``.
         root: the folder that the paths in the list start from.
         list_form: how the list is written; the ``form`` of ``video_set``.
         segments: the segments of the listed videos; the list then has only paths.

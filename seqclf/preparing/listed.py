@@ -9,10 +9,10 @@ from typing import Any
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Data, annotated_set, video_set
-from seqclf.data.lists import VideoList, read_list, read_paths
-from seqclf.data.paths import resolve_path
-from seqclf.data.sets import of_lists
-from seqclf.data.splits import Selection
+from seqclf.data.lists.splits import Selection
+from seqclf.data.lists.video_list import VideoList, read_list, read_paths
+from seqclf.data.sets.video_sets import of_lists
+from seqclf.runtime.paths import resolve_path
 
 TRAINING = {
     *("root", "train", "test", "validation", "split", "segments", "workers", "labelling", "decision"),

@@ -9,8 +9,8 @@ from typing import Any
 
 from seqclf.batch import SeqclfError
 from seqclf.data import Data, Source, Videos
-from seqclf.data.shard_files import in_shards, write_shard
-from seqclf.data.shard_index import classes_of, index_of, write_index
+from seqclf.data.shards.index import classes_of, index_of, write_index
+from seqclf.data.shards.writer import in_shards, write_shard
 from seqclf.preparing.jobs import Job, Summary, check_workers, run_jobs
 from seqclf.preparing.listed import listed_data
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqclf.batch import SeqclfError
-from seqclf.data.paths import as_list
 from seqclf.reporting.comparison import (
     Row,
     Run,
@@ -24,6 +23,7 @@ from seqclf.reporting.metrics import metric_title
 from seqclf.reporting.page import html_figure, html_page, html_table
 from seqclf.reporting.style import PALETTE, drawable, new_figure, picture_style, png_of, point_size
 from seqclf.runtime.files import write_atomic, write_csv
+from seqclf.runtime.paths import as_list
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from seqclf.batch import SeqclfError
-from seqclf.data.source import Source
-from seqclf.data.video_container import Place, open_container
-from seqclf.data.video_file import VideoFile
+from seqclf.data.frames.source import Source
+from seqclf.data.video.container import Place, open_container
+from seqclf.data.video.file import VideoFile
 from seqclf.runtime.files import replacing
 
 Way = Literal["embedded", "embedded copy", "copy", "link", "none"]

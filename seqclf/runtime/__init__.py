@@ -1,1 +1,1 @@
-"""The process: distributed runs, devices, random state, signals, files, progress."""
+"""The process: distributed runs, devices, random state, signals, paths, files, progress."""
