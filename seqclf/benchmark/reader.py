@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from seqclf import Video, Videos
 from seqclf.benchmark.timing import compare_rates
 from seqclf.data import Source, batches, mix
+from seqclf.data.batch_memory import Memory
 from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.sampling import window
 from seqclf.data.video.file import VideoFile
@@ -72,11 +73,13 @@ def compare_reading(
         decode: ``decode(v, numbers)`` decodes these frames of video v.
     """
     sampling, videos = partial(window, frames=clip), len(list(sources()))
+    memory = Memory()  # of all passes, as in training, where one data set serves them all
     for workers in (1, 2):
         ours_keys, rival_keys = count(), count()
 
         def ours(workers: int = workers, keys: Iterator[int] = ours_keys) -> None:
             data = Videos([Video("", source, 0) for source in sources()], sampling, training=True, workers=workers)
+            data.memory = memory
             key = next(keys)
             for _ in batches(data, ((indices, key) for indices in torch.arange(videos).split(BATCH))):
                 pass

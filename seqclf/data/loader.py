@@ -11,7 +11,7 @@ from threading import Lock
 from torch import Tensor
 
 from seqclf.batch import Batch
-from seqclf.data.batch_memory import Memory, Rows
+from seqclf.data.batch_memory import Rows
 from seqclf.data.clips import Clips
 from seqclf.data.videos import Sample, Videos
 
@@ -46,10 +46,9 @@ def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch |
         return
     pool = ThreadPoolExecutor(data.workers, thread_name_prefix="reader")
     coming: deque[Future[Batch | None]] = deque()
-    memory = Memory()
     try:
         for indices, key in plan:
-            clips = _Clips(data, indices.tolist(), key, memory)
+            clips = _Clips(data, indices.tolist(), key)
             for row in range(len(indices)):
                 pool.submit(clips.read, row)
             coming.append(clips.batch)
@@ -64,9 +63,9 @@ def _read(data: Videos, plan: Iterable[tuple[Tensor, int]]) -> Generator[Batch |
 class _Clips:
     """The clips of a batch, which threads read. The thread that reads the last one collates them, so none waits."""
 
-    def __init__(self, data: Videos, indices: list[int], key: int, memory: Memory) -> None:
+    def __init__(self, data: Videos, indices: list[int], key: int) -> None:
         self.data, self.indices, self.key = data, indices, key
-        self.rows = Rows(len(indices), memory)
+        self.rows = Rows(len(indices), data.memory)
         self.samples: dict[int, Sample | BaseException | None] = {}  # by row
         self.batch: Future[Batch | None] = Future()
         if not indices:

@@ -52,6 +52,7 @@ class Videos:
 
     Attributes:
         skipped: what was left out: name of the video -> reason.
+        memory: the memory of batches, which is kept for later ones.
 
     Raises:
         SeqclfError: there are no videos, an argument is out of range, or labels are of several kinds.
@@ -82,6 +83,7 @@ class Videos:
         self.workers, self.on_error, self.device = workers, on_error, torch.device(device)
         self.groups = as_groups(groups, len(self.videos))
         self.skipped: dict[str, str] = {}
+        self.memory = Memory()
         self._locks = [Lock() for _ in videos]  # a source is read by one thread at a time
         self._clips: list[tuple[int, list[int]]] | None = None
         self._first: tuple[int, ...] | None = None  # (t, *frame_shape) of the first sample that can be read
@@ -269,7 +271,7 @@ class Videos:
         readable = [sample for sample in samples if sample is not None]
         if not readable:
             raise self._none_readable("clip of a batch")
-        frames = (rows or Rows(len(readable), Memory())).batch([frames for _, frames, _ in readable])
+        frames = (rows or Rows(len(readable), self.memory)).batch([frames for _, frames, _ in readable])
         labels, lengths = self._padded_labels([labels for _, _, labels in readable], [len(x) for _, x, _ in readable])
         batch = Batch(frames, labels, lengths, indices=torch.tensor([index for index, _, _ in readable]))
         if self.device.type == "cuda":

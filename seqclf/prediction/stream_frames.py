@@ -19,7 +19,7 @@ from seqclf.data.live.reader import LiveReader
 from seqclf.data.sampling import Sampling
 from seqclf.data.video.container import several_streams
 from seqclf.data.video.file import VideoFile
-from seqclf.data.video.pixels import upright_planes
+from seqclf.data.video.pixels import upright_shape, write_upright
 from seqclf.prediction.file_frames import file_frames
 from seqclf.prediction.reader import RunReader
 
@@ -108,9 +108,9 @@ class LiveStream:
 
     def frames(self, stopped: Stopped) -> Iterator[RawFrame]:
         for item in self.reader.frames(stopped):
-            planes = upright_planes(item.frame.picture)
-            pixels = torch.from_numpy(np.stack(planes))
-            yield RawFrame(item.number, item.frame.seconds, item.sequence, item.frame.arrived, pixels)
+            pixels = np.empty(upright_shape(item.frame.picture), np.uint8)
+            write_upright(item.frame.picture, pixels)
+            yield RawFrame(item.number, item.frame.seconds, item.sequence, item.frame.arrived, torch.from_numpy(pixels))
 
 
 def live_rate(run: RunReader) -> float | None:

@@ -22,7 +22,6 @@ from seqclf.data.video.container import (
     until_fault,
 )
 from seqclf.data.video.index import FrameIndex, Ints
-from seqclf.data.video.pixels import Plane, upright_planes
 from seqclf.data.video.references import is_disposable, length_bytes
 
 if TYPE_CHECKING:
@@ -71,8 +70,8 @@ class Decoder:
         else:
             self.file.close()
 
-    def planes(self, number: int) -> tuple[Plane, Plane, Plane]:
-        """Red, green and blue ``(H, W)`` of a frame of the file.
+    def frame(self, number: int) -> VideoFrame:
+        """Decodes a frame of the file.
 
         Raises:
             SeqclfError: the frame can't be decoded, is built on one that can't be, or differs in size from frame 0.
@@ -82,7 +81,7 @@ class Decoder:
             self._check_size(number, size)
         if frame.rotation:  # a new decoder would not know it
             self.settings = None
-        return upright_planes(frame)
+        return frame
 
     def _check_size(self, number: int, size: tuple[int, int]) -> None:
         """Refuses a frame that differs from the first one. The header's size is no proof: it may be wrong."""

@@ -21,6 +21,7 @@ from seqclf.data.video.codec import Settings
 from seqclf.data.video.container import Place, open_container
 from seqclf.data.video.decoder import Decoder
 from seqclf.data.video.index import FrameIndex, Ints, index_frames, index_of_table
+from seqclf.data.video.pixels import upright_shape, write_upright
 
 MAX_OPEN = 16
 """The number of files that a process keeps open."""
@@ -197,11 +198,10 @@ def _decode_in_order(decoder: Decoder, numbers: list[int], new: NewArray) -> NDA
         if decoded >= 0 and numbers[row] == numbers[decoded]:
             out[row] = out[decoded]
             continue
-        red, green, blue = decoder.planes(numbers[row])
+        frame = decoder.frame(numbers[row])
         if decoded < 0:
-            out = new((len(numbers), 3, *red.shape))
-        frame = out[row]
-        frame[0], frame[1], frame[2] = red, green, blue
+            out = new((len(numbers), *upright_shape(frame)))
+        write_upright(frame, out[row])
         decoded = row
     return out
 
