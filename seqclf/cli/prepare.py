@@ -56,15 +56,16 @@ def check(words: Sequence[str]) -> int:
     from pathlib import Path
 
     from seqclf.preparing import check_report, check_videos
-    from seqclf.runtime.files import write_atomic, write_json
+    from seqclf.runtime.files import make_folder, write_atomic, write_json
 
+    if args.out is not None:
+        make_folder(args.out)
     found = check_videos(
         args.lists, args.root, full=args.full, fps=args.fps, workers=args.workers, **list_settings(args)
     )
     print(check_report.text(found))
     if args.out is not None:
         out = Path(args.out)
-        out.mkdir(parents=True, exist_ok=True)
         write_json(out / "check.json", check_report.plain_values(found))
         print(write_atomic(out / "check.html", check_report.page(found, ", ".join(map(str, args.lists)))))
     return 2 if found.problems else 0

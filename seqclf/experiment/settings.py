@@ -168,7 +168,7 @@ def _keeping_arguments(symbol: Any, current: Any) -> Any:
     """A new function or class with those arguments of the current one that it takes."""
     if not isinstance(current, partial) or isinstance(symbol, partial):
         return symbol
-    known = inspect.signature(symbol).parameters
+    known = _parameters(symbol)
     kept = {name: value for name, value in current.keywords.items() if name in known}
     return partial(symbol, **kept) if kept else symbol
 

@@ -19,7 +19,7 @@ from seqclf.prediction.run import load_run
 from seqclf.runs.checkpoint import step_of
 from seqclf.runtime.devices import pick_device
 from seqclf.runtime.distributed import ALONE, World
-from seqclf.runtime.files import keep_other_table, write_json
+from seqclf.runtime.files import check_table_path, write_json
 
 
 def evaluate(
@@ -62,11 +62,11 @@ def evaluate(
         ``MultiLabelMetrics.result``), ``data`` and ``skipped``.
 
     Raises:
-        SeqclfError: the run or its data can't be loaded, the data has no such part, or ``predictions`` is a file that
-            is not such a table.
+        SeqclfError: the run or its data can't be loaded, the data has no such part, or ``predictions`` cannot be
+            written or is a file that is not such a table.
     """
     if predictions is not None:
-        keep_other_table(predictions, ("video", "clip"))
+        check_table_path(predictions, ("video", "clip"))
     rows: list[ClipRow] | None = None if predictions is None else []
     results = _evaluate(
         run, part, checkpoint, settings, device, data, experiment, rows, decision, say, world, threshold

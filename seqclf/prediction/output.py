@@ -15,7 +15,10 @@ from seqclf.prediction.file_frames import FileFrames, FilePrediction
 from seqclf.prediction.prediction import Prediction
 from seqclf.reporting.label_timeline import label_timeline
 from seqclf.reporting.timeline import timeline
-from seqclf.runtime.files import keep_other_table, write_csv
+from seqclf.runtime.files import check_table_path, write_csv
+
+FRAME_COLUMNS = ("frame", "time")
+"""The first columns of a table of frames."""
 
 
 def as_plain(found: FilePrediction) -> dict[str, Any]:
@@ -89,7 +92,7 @@ def write_frames(path: Path, found: FilePrediction) -> Path:
     Raises:
         SeqclfError: the file can't be written, or there is another table.
     """
-    keep_other_table(path, ("frame", "time"))
+    check_table_path(path, FRAME_COLUMNS)
     prediction, frames = found.prediction, found.frames
     classes, rows = list(prediction.classes), []
     head = ["classes"] if prediction.multi_label else ["class", "probability"]

@@ -26,7 +26,7 @@ from seqclf.prediction.output import as_plain, write_frames, write_timeline
 from seqclf.prediction.page import EMBED, PredictionPage
 from seqclf.prediction.reader import file_names
 from seqclf.prediction.truth import Truth
-from seqclf.runtime.files import read_json_object, write_json
+from seqclf.runtime.files import make_folder, read_json_object, write_json
 from seqclf.runtime.paths import as_list
 from seqclf.runtime.text import counted
 
@@ -98,8 +98,9 @@ def predict(
         ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per file), ``failed`` (path -> error).
 
     Raises:
-        SeqclfError: a run can't be loaded; runs do not fit; an argument is wrong; there are no files, or none could be
-            predicted and no ``progress`` reports why. Errors of single files are in ``failed``.
+        SeqclfError: a run can't be loaded; runs do not fit; an argument is wrong; ``out`` can't be created; there are
+            no files, or none could be predicted and no ``progress`` reports why. Errors of single files are in
+            ``failed``.
     """
     how: dict[str, Any] = {"decision": decision, "sampling": sampling, "transform": transform, "resize": resize}
     how |= {"crop": crop, "crops": crops, "fps": fps, "video_stream": video_stream, "threshold": threshold}
@@ -176,6 +177,8 @@ class _Files:
 
     def predict(self, paths: Sequence[str | Path], in_list: Sequence[tuple[Path, Span | None]]) -> dict[str, Any]:
         """Finds and classifies files, then those of a list; returns the result of ``predict``."""
+        if self.out is not None:
+            make_folder(self.out)
         found: dict[Path, None] = {}
         for path in paths:
             try:

@@ -14,6 +14,7 @@ from seqclf.data.live.reader import LiveReader
 from seqclf.data.transforms import Size
 from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment
+from seqclf.prediction.output import FRAME_COLUMNS
 from seqclf.prediction.reader import RunReader
 from seqclf.prediction.stream_frames import (
     FileStream,
@@ -27,6 +28,7 @@ from seqclf.prediction.stream_frames import (
 from seqclf.prediction.stream_output import Outputs
 from seqclf.prediction.streamed import StreamedFrames
 from seqclf.runtime.devices import pick_device
+from seqclf.runtime.files import check_table_path
 
 
 def stream(
@@ -92,6 +94,8 @@ def stream(
         there = path is not None and all(os.path.exists(str(file)) for file in (path, source))
         if path is not None and there and os.path.samefile(path, str(source)):
             raise SeqclfError(f"{path}: {name}= (--{name}) is the source, and would replace it: set another path")
+    if out is not None:
+        check_table_path(out, FRAME_COLUMNS)
     how: dict[str, Any] = {"resize": resize, "crop": crop, "fps": fps, "threshold": threshold}
     loaded = RunReader.load(run, checkpoint, pick_device(device), experiment=experiment, **how)
     frames: StreamSource

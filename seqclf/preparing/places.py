@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from seqclf.batch import SeqclfError
 from seqclf.data.find import find_videos, plain_name
-from seqclf.runtime.files import read_json, write_json
+from seqclf.runtime.files import make_folder, read_json, write_json
 
 Name = TypeVar("Name")
 
@@ -70,9 +70,6 @@ def not_done(found: Mapping[Name, Path], out: Path, settings: Mapping[str, Any])
     elif there:
         raise SeqclfError(f"{there[0]}: exists, and was not made by this program (there is no {note})")
     else:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SeqclfError(f"{out}: can't be created ({error})") from None
+        make_folder(out)
         write_json(note, settings)
     return {video: place for video, place in found.items() if not place.exists()}

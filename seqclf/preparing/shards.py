@@ -13,6 +13,7 @@ from seqclf.data.shards.index import classes_of, index_of, write_index
 from seqclf.data.shards.writer import in_shards, write_shard
 from seqclf.preparing.jobs import Job, Summary, check_workers, run_jobs
 from seqclf.preparing.listed import listed_data
+from seqclf.runtime.files import make_folder
 
 
 def prepare_shards(
@@ -105,7 +106,7 @@ def _write_part(
     tars = [out / f"{part}-{number:06}.tar" for number in range(len(plan))]
     unfinished = [tar.with_name(f".{tar.name}.part") for tar in tars]
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         jobs = {
             str(tar): partial(write_shard, path, content, data.classes, fps, data.multi_label)
             for tar, path, content in zip(tars, unfinished, plan, strict=True)

@@ -29,7 +29,7 @@ from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.rendering import save_experiment
 from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest, save_checkpoint, step_of
 from seqclf.runs.metrics_file import read_metrics
-from seqclf.runtime.files import read_json_object, write_atomic, write_json
+from seqclf.runtime.files import make_folder, read_json_object, write_atomic, write_json
 
 
 class RunFolder:
@@ -92,10 +92,7 @@ class RunFolder:
         Raises:
             SeqclfError: it cannot be created.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SeqclfError(f"run folder {self.path}: cannot be created ({error})") from None
+        make_folder(self.path, "run folder ")
 
     def is_empty(self, resuming: bool = False) -> bool:
         """Whether the folder holds nothing; with ``resuming``, nothing but files of a run that wrote no record."""

@@ -47,6 +47,26 @@ def replacing(path: str | Path, durable: bool = False) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def make_folder(path: str | Path, what: str = "") -> Path:
+    """Creates a folder and its parents, unless they exist.
+
+    Args:
+        path: the folder.
+        what: what it is, for the message, such as "run folder ".
+
+    Returns:
+        the path.
+
+    Raises:
+        SeqclfError: it cannot be created, for example because a file has this name.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SeqclfError(f"{what}{path}: cannot be created ({error})") from None
+    return Path(path)
+
+
 def write_atomic(path: str | Path, content: str | bytes) -> Path:
     """Writes text (UTF-8) or bytes to a file, atomically.
 
@@ -87,8 +107,20 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[A
     return write_atomic(path, stream.getvalue())
 
 
-def keep_other_table(path: str | Path, columns: Sequence[str]) -> None:
-    """Raises a ``SeqclfError`` if there is a file that does not begin with these columns, such as a list of videos."""
+def check_table_path(path: str | Path, columns: Sequence[str]) -> None:
+    """Checks, before the work is done, that a table can be written.
+
+    Args:
+        path: the CSV file. Its folder is created.
+        columns: the first columns of the table.
+
+    Raises:
+        SeqclfError: the path is a folder, its folder cannot be created, or there is a file that does not begin with
+            these columns, such as a list of videos.
+    """
+    make_folder(Path(path).parent)
+    if Path(path).is_dir():
+        raise SeqclfError(f"{path}: is a folder, expected the path of a CSV file")
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             first = file.readline()

@@ -34,7 +34,7 @@ from seqclf.data.order import mix
 from seqclf.data.sampling import CLIP, Sampling
 from seqclf.data.sets.video_sets import annotated_set, video_set
 from seqclf.data.transforms import Transform
-from seqclf.runtime.files import cache_folder
+from seqclf.runtime.files import cache_folder, make_folder
 
 RATE = 25
 VERSIONS = {"mp4": 1, "folders": 2}
@@ -132,7 +132,7 @@ def make_moving_digits(
         digits, settings["source"] = _digits(source, mnist_root)
         if form == "mp4":
             _pyav()  # before anything is written
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         making = root / "making.json"
         making.write_text(json.dumps(settings, indent=1))
         _write(root, digits, settings, progress or (lambda done, total: None))
