@@ -337,6 +337,7 @@ def test_a_swapped_class_keeps_the_arguments_that_it_takes():
     assert change(EXAMPLE, "schedule=warmup_cosine").schedule.func is warmup_cosine
     assert change(EXAMPLE, "schedule=warmup_cosine").schedule.keywords == {"warmup": 0.3}
     assert change(EXAMPLE, "schedule=one_cycle").schedule.func is one_cycle
+    assert change(EXAMPLE, "schedule=torch.zeros").schedule is torch.zeros  # has no signature
 
 
 def test_functions_are_found_beside_the_one_that_they_replace():

@@ -311,6 +311,23 @@ def test_tables_of_the_user_are_not_replaced(tool, runs, tmp_path):
     assert [tool("predict", runs / "one", video, "--out", tmp_path)[0] for _ in range(2)] == [0, 0]
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tool, runs, tmp_path, monkeypatch):
+    for name in ("seqclf.models.FrameSequenceClassifier.forward", "seqclf.preparing.check_videos"):
+        monkeypatch.setattr(name, lambda *_, **__: pytest.fail("it was done"))
+    source, taken = write_folder(tmp_path / "v", noise(9, 3, 8, 10)), tmp_path / "taken"
+    taken.write_text("a file")
+    for words, out in (
+        (("predict", runs / "one", source), taken),
+        (("stream", runs / "one", source), tmp_path),
+        (("stream", runs / "one", source), taken / "frames.csv"),
+        (("prepare", "check", "list.csv", "--root", tmp_path), taken),
+    ):
+        code, printed, errors = tool(*words, "--out", out)
+        assert (code, printed) == (2, "") and errors.count("\n") == 1 and str(out if out == tmp_path else taken) in errors
+    code, _, errors = tool("evaluate", runs / "one", "--predictions", tmp_path, "--device", "cpu")
+    assert code == 2 and str(tmp_path) in errors and taken.read_text() == "a file"
+
+
 def test_files_of_an_earlier_prediction_are_noted(tool, runs, tmp_path):
     for name in "ab":
         write_folder(tmp_path / name, noise(3, 3, 8, 10))
