@@ -323,7 +323,9 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tool, runs,
         (("prepare", "check", "list.csv", "--root", tmp_path), taken),
     ):
         code, printed, errors = tool(*words, "--out", out)
-        assert (code, printed) == (2, "") and errors.count("\n") == 1 and str(out if out == tmp_path else taken) in errors
+        assert (
+            (code, printed) == (2, "") and errors.count("\n") == 1 and str(out if out == tmp_path else taken) in errors
+        )
     code, _, errors = tool("evaluate", runs / "one", "--predictions", tmp_path, "--device", "cpu")
     assert code == 2 and str(tmp_path) in errors and taken.read_text() == "a file"
 
