@@ -98,9 +98,8 @@ def predict(
         ``runs``, ``weights``, ``classes``, ``decision``, ``videos`` (one entry per file), ``failed`` (path -> error).
 
     Raises:
-        SeqclfError: a run can't be loaded; runs do not fit; an argument is wrong; ``out`` can't be created; there are
-            no files, or none could be predicted and no ``progress`` reports why. Errors of single files are in
-            ``failed``.
+        SeqclfError: a run can't be loaded; runs do not fit; an argument is wrong; ``out`` can't be made; there are no
+            files, or none could be predicted and no ``progress`` reports why. Errors of single files are in ``failed``.
     """
     how: dict[str, Any] = {"decision": decision, "sampling": sampling, "transform": transform, "resize": resize}
     how |= {"crop": crop, "crops": crops, "fps": fps, "video_stream": video_stream, "threshold": threshold}
