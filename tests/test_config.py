@@ -219,6 +219,7 @@ def test_an_override_changes_one_setting_and_keeps_its_type(override, path, valu
         ("steps=many", "steps=many: .* 3000 "),
         ("steps=2.5", "steps=2.5"),
         ("steps=True", "steps=True"),
+        ("steps=True", "steps=True"),
         ("steps=None", "steps=None"),
         ("steps=", "steps=: "),
         ("steps=0", "steps=0: .* 1"),

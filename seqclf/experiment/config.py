@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any, Literal
@@ -17,12 +17,11 @@ from seqclf.data.held_out import hold_out
 from seqclf.data.samplers import Sampler, shuffled
 from seqclf.experiment.losses import cross_entropy
 from seqclf.experiment.schedules import Schedule, constant
+from seqclf.experiment.settings import settings_of
 from seqclf.experiment.sources import Sources
-from seqclf.experiment.values import without_numpy
+from seqclf.experiment.values import accepts, int_is_accepted, is_callable_type, none_is_accepted, without_numpy
 from seqclf.runtime.random import seeded
 from seqclf.runtime.text import unknown_argument
-
-_FUNCTIONS = ("model", "optimizer", "schedule", "loss", "sampler", "augment", "groups")
 
 
 @dataclass(frozen=True)
@@ -116,19 +115,19 @@ class Experiment:
     sources: Sources = field(default_factory=Sources, repr=False, compare=False, metadata={"setting": False})
 
     def __post_init__(self) -> None:
-        for f in fields(self):  # the annotation of a setting says what is checked
-            value, kind = without_numpy(getattr(self, f.name)), str(f.type)
-            object.__setattr__(self, f.name, value)
-            if value is None and kind.endswith("| None"):
+        for name, (kind, value) in settings_of(self).items():
+            value = without_numpy(value)
+            object.__setattr__(self, name, value)
+            if value is None and none_is_accepted(kind):
                 continue
-            if kind.startswith("int") and f.name != "seed" and not (isinstance(value, int) and value >= 1):
-                optional = kind.removeprefix("int").replace(" |", ", or")
-                raise SeqclfError(f"setting {f.name}={value!r}: expected an integer of at least 1{optional}")
-            if kind == "bool" and not isinstance(value, bool):
-                raise SeqclfError(f"setting {f.name}={value!r}: expected True or False")
-            if f.name in _FUNCTIONS and not callable(value):
+            if int_is_accepted(kind) and name != "seed" and not (accepts(value, int) and value >= 1):
+                optional = ", or None" if none_is_accepted(kind) else ""
+                raise SeqclfError(f"setting {name}={value!r}: expected an integer of at least 1{optional}")
+            if kind is bool and not isinstance(value, bool):
+                raise SeqclfError(f"setting {name}={value!r}: expected True or False")
+            if is_callable_type(kind) and not (callable(value) or accepts(value, kind)):
                 shown = repr(value).partition("\n")[0]
-                raise SeqclfError(f"setting {f.name}={shown}: expected a function or class")
+                raise SeqclfError(f"setting {name}={shown}: expected a function or class")
         if self.clip_norm is not None and not (isinstance(self.clip_norm, int | float) and self.clip_norm > 0):
             raise SeqclfError(f"setting clip_norm={self.clip_norm!r}: expected a number above 0, or None")
         for name in ("validation", "ema"):

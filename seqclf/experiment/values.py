@@ -44,9 +44,9 @@ def parse(raw: str, annotation: Any, current: Any, key: str) -> Any:
         if candidates[0] != raw:
             candidates.append(raw)
     for value in candidates:
-        if _accepts(value, annotation):
+        if accepts(value, annotation):
             with suppress(OverflowError):  # an integer above the largest float
-                return float(value) if type(value) is int and not _accepts_int(annotation) else value
+                return float(value) if type(value) is int and not int_is_accepted(annotation) else value
     now = re.sub(" at 0x[0-9a-f]+>", ">", repr(current))  # of functions
     raise SeqclfError(f"setting {key}={raw}: expected {_describe(annotation)} (it is {now} now)")
 
@@ -79,15 +79,23 @@ def is_callable_type(annotation: Any) -> bool:
 
 def none_is_accepted(annotation: Any) -> bool:
     """Whether a type includes None."""
-    return _accepts(None, annotation)
+    return accepts(None, annotation)
 
 
-def _accepts(value: Any, annotation: Any) -> bool:
+def int_is_accepted(annotation: Any) -> bool:
+    """Whether a type includes integers that stay integers."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(int_is_accepted(a) for a in get_args(annotation))
+    return annotation in (int, Any)
+
+
+def accepts(value: Any, annotation: Any) -> bool:
+    """Whether a value is of a type. bool is no number, and an integer is a float, too."""
     origin, args = get_origin(annotation), get_args(annotation)
     if annotation is Any:
         return True
     if origin in (Union, types.UnionType):
-        return any(_accepts(value, a) for a in args)
+        return any(accepts(value, a) for a in args)
     if origin is Literal:
         return value in args
     if annotation in (None, type(None)):
@@ -97,18 +105,12 @@ def _accepts(value: Any, annotation: Any) -> bool:
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if origin is tuple and args and Ellipsis not in args:
-        return isinstance(value, (tuple, list)) and len(value) == len(args) and all(map(_accepts, value, args))
+        return isinstance(value, (tuple, list)) and len(value) == len(args) and all(map(accepts, value, args))
     if origin is Mapping:
         return isinstance(value, Mapping)
     if origin is not None and inspect.isclass(origin):
         return isinstance(value, (tuple, list)) if issubclass(origin, Iterable) else isinstance(value, origin)
     return inspect.isclass(annotation) and isinstance(value, annotation)
-
-
-def _accepts_int(annotation: Any) -> bool:
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(_accepts_int(a) for a in get_args(annotation))
-    return annotation in (int, Any)
 
 
 def _describe(annotation: Any) -> str:
