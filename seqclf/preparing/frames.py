@@ -44,7 +44,7 @@ def prepare_frames(
     Args:
         videos: video files, and folders that hold some at any depth.
         out: the folder for the pictures. ``prepare.json`` in it records the settings.
-        list_file: a list of videos with their classes, in place of ``videos``; see ``seqclf.data.lists.video_list``.
+        list_file: a list of videos with their classes, in place of ``videos``; see ``seqclf.data.lists``.
         root: the folder that the paths in the list start from.
         list_form: how the list is written; the ``form`` of ``video_set``.
         segments: the segments of the listed videos; the list then has only paths.

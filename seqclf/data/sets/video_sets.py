@@ -57,7 +57,7 @@ def video_set(
     separator: str = "|",
     inclusive: bool | None = None,
 ) -> Data:
-    """Videos with one label each, or several, from lists in common formats (see ``seqclf.data.lists.video_list``).
+    """Videos with one label each, or several, from lists in common formats (see ``seqclf.data.lists``).
 
     The same list may serve as ``train``, ``test`` and ``validation`` if it has a split column.
 
