@@ -33,6 +33,7 @@ from seqclf.prediction.predictor import Predictor
 from seqclf.prediction.run import load_run
 from seqclf.prediction.run_input import RunInput
 from seqclf.runs.folder import RunFolder
+from seqclf.runtime.text import numbered
 
 CROPS = ("center_crop", "random_crop", "corner_crop", "flip")
 """Steps that ten crops replace."""
@@ -223,13 +224,4 @@ def _name(recipe: Recipe) -> str:
 
 def file_names(paths: Sequence[Path]) -> list[str]:
     """A name for the files written of each video: its own without suffix, numbered where several are the same."""
-    names: list[str] = []
-    used: set[str] = set()
-    for path in (Path(os.path.abspath(path)) for path in paths):
-        plain = plain_name(path) or "video"
-        name, number = plain, 2
-        while name.lower() in used:  # some file systems do not distinguish a.csv from A.csv
-            name, number = f"{plain}_{number}", number + 1
-        used.add(name.lower())
-        names.append(name)
-    return names
+    return numbered(plain_name(Path(os.path.abspath(path))) or "video" for path in paths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -21,6 +21,20 @@ def counted(count: int, noun: str) -> str:
 def some(values: Collection[object], most: int = 8) -> str:
     """The first ``most`` values, separated by commas, and "..." if there are more."""
     return ", ".join(map(str, islice(values, most))) + (", ..." if len(values) > most else "")
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names, with "_2", "_3" and so on where one has occurred before, in upper or lower case.
+
+    They are names of files, and some file systems do not distinguish a.csv from A.csv.
+    """
+    found: dict[str, str] = {}
+    for plain in names:
+        name, number = plain, 2
+        while name.lower() in found:
+            name, number = f"{plain}_{number}", number + 1
+        found[name.lower()] = name
+    return list(found.values())
 
 
 def class_range(classes: int) -> str:

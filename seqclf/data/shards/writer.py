@@ -24,6 +24,7 @@ from seqclf.data.order import mix
 from seqclf.data.shards.index import plain_labels
 from seqclf.data.tables.spans import VideoSpan
 from seqclf.data.video.file import VideoFile
+from seqclf.runtime.text import numbered
 
 
 @dataclass
@@ -145,15 +146,7 @@ def _files(video: Video) -> list[str]:
 
 def unique_keys(names: Sequence[str]) -> list[str]:
     """Unique keys: names in portable characters, cut to 80."""
-    keys: dict[str, None] = {}
-    for name in names:
-        key = plain = re.sub(r"[^A-Za-z0-9_-]", "_", without_suffix(name))[:80]
-        number = 1
-        while key in keys:
-            number += 1
-            key = f"{plain}_{number}"
-        keys[key] = None
-    return list(keys)
+    return numbered(re.sub(r"[^A-Za-z0-9_-]", "_", without_suffix(name))[:80] for name in names)
 
 
 def _add(tar: tarfile.TarFile, name: str, size: int, content: IO[bytes]) -> None:
