@@ -19,7 +19,7 @@ from seqclf.prediction.run import load_run
 from seqclf.runs.checkpoint import step_of
 from seqclf.runtime.devices import pick_device
 from seqclf.runtime.distributed import ALONE, World
-from seqclf.runtime.files import check_table_path, write_json
+from seqclf.runtime.files import check_table_path
 
 
 def evaluate(
@@ -32,7 +32,6 @@ def evaluate(
     decision: DecisionRule | None = None,
     data: Data | None = None,
     predictions: str | Path | None = None,
-    out: str | Path | None = None,
     say: Callable[[str], None] = lambda text: None,
     world: World = ALONE,
     experiment: Experiment | None = None,
@@ -49,7 +48,6 @@ def evaluate(
         decision: how a clip is classified; None for the run's recorded rule.
         data: data to use instead of the config's.
         predictions: a CSV to write, with a row for each clip; see ``write_rows``.
-        out: a JSON file to write; None for none.
         say: called with lines of progress.
         world: the processes that share the work.
         experiment: the run's experiment, if its config could not be written completely.
@@ -71,12 +69,9 @@ def evaluate(
     results = _evaluate(
         run, part, checkpoint, settings, device, data, experiment, rows, decision, say, world, threshold
     )
-    if world.leads:
-        if predictions is not None and rows is not None:
-            thresholds = results["parts"][part].get("threshold")
-            write_rows(predictions, rows, results["data"]["classes"], thresholds)
-        if out is not None:
-            write_json(out, results)
+    if world.leads and predictions is not None and rows is not None:
+        thresholds = results["parts"][part].get("threshold")
+        write_rows(predictions, rows, results["data"]["classes"], thresholds)
     return results
 
 
