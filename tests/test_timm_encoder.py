@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,6 @@ from PIL import Image
 from torch import nn
 
 from seqclf import FrameSequenceClassifier, SeqclfError, TimmEncoder, prepare_features, timm_normalize
-from seqclf.models import timm_encoder
 from seqclf.prediction.run import _drawn
 
 timm = pytest.importorskip("timm")
@@ -106,6 +106,6 @@ def test_invalid_arguments_are_refused(settings, message):
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setattr(timm_encoder.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(SeqclfError, match=r"timm: pip install 'seqclf\[timm\]'"):
         TimmEncoder(SHAPE, NAME)

@@ -14,13 +14,13 @@ from seqclf.caffe.binary import Blob
 from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.files import Array, countable
 from seqclf.runtime.files import replacing
+from seqclf.runtime.packages import optional_import
 
 
 def _h5py() -> Any:
-    try:
+    with optional_import("caffe", "HDF5 files need the h5py package"):
         import h5py
-    except ImportError:
-        raise CaffeFormatError("HDF5 files need the h5py package: pip install 'seqclf[caffe]'") from None
+
     return h5py
 
 

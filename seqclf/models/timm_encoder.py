@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from seqclf.batch import SeqclfError
 from seqclf.models.backbone import Pretrained, line, load_file
 from seqclf.models.preprocess import Normalize
+from seqclf.runtime.packages import optional_import
 
 
 class TimmEncoder(Pretrained):
@@ -77,9 +77,8 @@ def timm_normalize(name: str) -> Normalize:
 
 
 def _timm() -> Any:
-    if importlib.util.find_spec("timm") is None:
-        raise SeqclfError("TimmEncoder needs the package timm: pip install 'seqclf[timm]'")
-    import timm
+    with optional_import("timm", "TimmEncoder needs the package timm"):
+        import timm
 
     return timm
 

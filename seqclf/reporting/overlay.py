@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from seqclf.batch import SeqclfError
 from seqclf.runtime.files import replacing
+from seqclf.runtime.packages import optional_import
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -63,10 +64,8 @@ def recording(path: str | Path) -> Iterator[Callable[[Picture, float], None]]:
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise SeqclfError(f"{path}: a video is recorded as one of {', '.join(FORMATS)}")
-    try:
+    with optional_import("video", f"{path}: recording needs PyAV"):
         import av
-    except ImportError:
-        raise SeqclfError(f"{path}: recording needs PyAV: pip install 'seqclf[video]'") from None
     failure: BaseException | None = None
     try:
         with replacing(path) as part, av.open(str(part), "w", format=FORMATS[path.suffix.lower()]) as container:
@@ -124,10 +123,8 @@ def window(title: str) -> Iterator[Callable[[Picture], bool]]:
     Raises:
         SeqclfError: OpenCV is not installed, or without windows; there is no screen.
     """
-    try:
+    with optional_import("display", "display=True (--display) needs OpenCV"):
         import cv2
-    except ImportError:
-        raise SeqclfError("display=True (--display) needs OpenCV: pip install 'seqclf[display]'") from None
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise SeqclfError("display=True (--display): there is no screen (DISPLAY is not set); record= writes a video")
     try:

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seqclf.batch import SeqclfError
 from seqclf.data.frames.source import Source
 from seqclf.data.video.container import Place, open_container
 from seqclf.data.video.file import VideoFile
 from seqclf.runtime.files import replacing
+from seqclf.runtime.packages import optional_import
 
 Way = Literal["embedded", "embedded copy", "copy", "link", "none"]
 PLAYABLE = {"mp4": ("h264", "av1", "vp9"), "webm": ("vp8", "vp9", "av1")}
@@ -132,10 +132,8 @@ def _address(file: Path, page: Path) -> str:
 
 def write_copy(path: Path, source: Source, numbers: NDArray[np.int64], starts: NDArray[np.float64]) -> None:
     """Writes an H.264 video of a source's frames that shows each from its start on; errors as in ``media_of``."""
-    try:
+    with optional_import("video", f"{path}: a copy for the page needs PyAV"):
         import av
-    except ImportError:
-        raise SeqclfError(f"{path}: a copy for the page needs PyAV: pip install 'seqclf[video]'") from None
     ticks = np.round((starts - starts[0]) * TICKS).astype(np.int64).tolist()
     durations = dict(zip(ticks, np.diff(ticks).tolist(), strict=False))
     with replacing(path) as part, av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as container:

@@ -35,6 +35,7 @@ from seqclf.data.sampling import CLIP, Sampling
 from seqclf.data.sets.video_sets import annotated_set, video_set
 from seqclf.data.transforms import Transform
 from seqclf.runtime.files import cache_folder, make_folder
+from seqclf.runtime.packages import optional_import
 
 RATE = 25
 VERSIONS = {"mp4": 1, "folders": 2}
@@ -220,12 +221,9 @@ def _digits(source: str, mnist_root: str | None) -> tuple[dict[str, tuple[Tensor
 
 
 def _pyav() -> Any:
-    try:
+    with optional_import("video", "moving digits: form='folders' needs no package, form='mp4' needs PyAV"):
         import av
-    except ImportError:
-        raise SeqclfError(
-            "moving digits: form='mp4' needs PyAV (pip install 'seqclf[video]'), form='folders' does not"
-        ) from None
+
     return av
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seqclf.batch import SeqclfError
 from seqclf.data.video.container import choose_stream, open_input
+from seqclf.runtime.packages import optional_import
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -63,10 +64,8 @@ class LiveInput:
         Raises:
             SeqclfError: PyAV is not installed; there is nothing to connect to, or no video within the time limit.
         """
-        try:
+        with optional_import("video", f"{self.name}: live video needs PyAV"):
             import av
-        except ImportError:
-            raise SeqclfError(f"{self.name}: live video needs PyAV: pip install 'seqclf[video]'") from None
         options, form, timeout = dict(self.options), None, self.timeout
         place: Any = self.place
         if self.kind == "camera":

@@ -10,6 +10,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from seqclf.batch import SeqclfError
+from seqclf.runtime.packages import optional_import
 from seqclf.runtime.text import counted
 
 if TYPE_CHECKING:
@@ -58,10 +59,8 @@ def open_container(place: Place, known: tuple[str, int] | None = None) -> Opened
         SeqclfError: PyAV is not installed; the file is missing, empty, or not a video; there is no such stream, or no
             decoder for it.
     """
-    try:
+    with optional_import("video", f"{place}: reading video files needs PyAV"):
         import av
-    except ImportError:
-        raise SeqclfError(f"{place}: reading video files needs PyAV: pip install 'seqclf[video]'") from None
     try:
         found = os.stat(place.file)
     except (OSError, ValueError):
