@@ -54,28 +54,6 @@ def label_separator(multi_label: bool, separator: str) -> str | None:
     return separator if multi_label else None
 
 
-def part_settings(
-    part: str,
-    sampling: Sampling,
-    test_sampling: Sampling,
-    transform: Transform | None,
-    test_transform: Transform | None,
-    labelling: Labelling | None,
-    workers: int,
-    on_error: str,
-) -> dict[str, Any]:
-    """The arguments of ``Videos`` for a part; those given here are described in ``video_set``."""
-    training = part == "train"
-    return {
-        "sampling": sampling if training else test_sampling,
-        "transform": transform if training or test_transform is None else test_transform,
-        "training": training,
-        "labelling": labelling,
-        "workers": workers,
-        "on_error": on_error,
-    }
-
-
 @dataclass(frozen=True)
 class SetParts:
     """How the videos of each part become clips: arguments of ``video_set``, which describes them.
@@ -91,8 +69,20 @@ class SetParts:
     labelling: Labelling | None
     workers: int
     on_error: str
-    multi_label: bool
+    multi_label: bool = False
     found: dict[str, Videos] = field(default_factory=dict)
+
+    def settings(self, part: str) -> dict[str, Any]:
+        """The arguments of ``Videos`` for a part."""
+        training = part == "train"
+        return {
+            "sampling": self.sampling if training else self.test_sampling,
+            "transform": self.transform if training or self.test_transform is None else self.test_transform,
+            "training": training,
+            "labelling": self.labelling,
+            "workers": self.workers,
+            "on_error": self.on_error,
+        }
 
     def missing(self) -> str:
         """How lists treat missing videos."""
@@ -102,14 +92,14 @@ class SetParts:
         """How readers treat damaged frames."""
         return "skip_frames" if self.on_error == "skip_frames" else "raise"
 
-    def add(self, part: str, videos: list[Video], listed: VideoList, groups: list[str] | None) -> Videos:
-        """Makes the data set of a part from the videos of its list."""
-        clips = self.sampling, self.test_sampling, self.transform, self.test_transform, self.labelling
-        how = part_settings(part, *clips, self.workers, self.on_error)
-        self.found[part] = Videos(videos, **how, multi_label=self.multi_label, groups=groups)
-        name = listed.path.name
-        self.found[part].skipped.update({v: f"{name}, line {line}: no such video" for line, v in listed.missing})
-        return self.found[part]
+    def add(self, part: str, videos: list[Video], groups: list[str] | None, listed: VideoList | None = None) -> Videos:
+        """Makes the data set of a part from videos; those that are missing from their list are recorded."""
+        found = Videos(videos, **self.settings(part), multi_label=self.multi_label, groups=groups)
+        if listed is not None:
+            name = listed.path.name
+            found.skipped.update({v: f"{name}, line {line}: no such video" for line, v in listed.missing})
+        self.found[part] = found
+        return found
 
     def data(self, classes: Sequence[str], source: str, **more: Any) -> Data:
         """The parts as one data set; the arguments are those of ``Data``."""

@@ -28,8 +28,7 @@ from seqclf.data.input_spec import DecisionRule
 from seqclf.data.labelling import Labelling
 from seqclf.data.sampling import Sampling, reads_whole, whole
 from seqclf.data.sets.ground_truth import read_bundle, read_ground_truth, read_groups, read_mapping, truth_file
-from seqclf.data.sets.parts import part_settings
-from seqclf.data.videos import Videos
+from seqclf.data.sets.parts import SetParts
 
 OTHER_RATE = 1.5
 """Features and labels whose lengths differ by this factor are taken to have different frame rates."""
@@ -73,23 +72,20 @@ def feature_set(
         SeqclfError: a file is missing or wrong.
     """
     folder = Path(root).expanduser()
-    groups, parts, notes, classes = read_groups(folder), dict[str, Videos](), list[str](), list[str]()
+    parts = SetParts(sampling, test_sampling, None, None, labelling, workers, on_error, multi_label)
+    groups, notes, classes = read_groups(folder), list[str](), list[str]()
     for part in ("train", "validation", "test"):
         if part == "validation" and not (folder / "splits" / f"validation.split{split}.bundle").is_file():
             continue
         name = f"{part}.split{split}"
         videos, classes, read = segmentation_set(folder, name, sample_rate, on_length, layout, multi_label)
         notes += read
-        how = part_settings(part, sampling, test_sampling, None, None, labelling, workers, on_error)
         grouped = [groups.get(v.name, v.name) for v in videos] if any(v.name in groups for v in videos) else None
-        parts[part] = Videos(videos, **how, multi_label=multi_label, groups=grouped)
-    per_frame = parts["test"].per_frame and not multi_label
-    return Data(
-        parts["train"],
-        parts["test"],
+        parts.add(part, videos, grouped)
+    per_frame = parts.found["test"].per_frame and not multi_label
+    return parts.data(
         classes,
         f"{root} ({'; '.join(notes)})",
-        parts.get("validation"),
         background=_background(background, classes, per_frame, test_sampling),
         decision=decision,
         name=root,

@@ -125,7 +125,7 @@ def video_set(
         )
         first = first or {"classes": found.classes, "numbers": found.numbers}
         videos = videos_of(found, reader, past_end)
-        clips = parts.add(part, videos, found, found.groups())
+        clips = parts.add(part, videos, found.groups(), found)
         descriptions.append(found.description)
         if part != "train" or all(isinstance(video.source, FrameFolder) for video in videos):  # these open quickly
             descriptions[-1] += f", {clips.open():,} frames{choices(videos, stream)}"
@@ -221,7 +221,7 @@ def annotated_set(
         table, lists, reader, frame_numbers, past_end, workers, on_error, annotation_fps, first_frame
     )
     for part, videos in found.videos.items():
-        clips = parts.add(part, videos, lists[part], lists[part].groups([video.name for video in videos]))
+        clips = parts.add(part, videos, lists[part].groups([video.name for video in videos]), lists[part])
         clips.skipped.update(found.damaged[part])
     annotation = {  # how prediction reads other tables like this one
         "unit": unit,

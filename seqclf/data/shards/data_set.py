@@ -19,7 +19,7 @@ from seqclf.data.labelling import Labelled, Labelling
 from seqclf.data.lists.class_index import read_classes
 from seqclf.data.order import mix, take
 from seqclf.data.sampling import CLIP, Sampling, reads_whole, whole
-from seqclf.data.sets.parts import part_settings
+from seqclf.data.sets.parts import SetParts
 from seqclf.data.shards.frames import PackedFrames
 from seqclf.data.shards.index import Part, Sample, label_rows, read_part
 from seqclf.data.tables.spans import VideoSpan
@@ -72,22 +72,19 @@ def shard_set(
         SeqclfError: a shard or a sample is missing or invalid. The message names the shard and the sample's key.
     """
     given = {"train": train, "validation": validation, "test": test}
-    parts = {name: read_part(root, part) for name, part in given.items() if part is not None}
-    names = _classes(root, classes, list(parts.values()))
-    data = {}
-    for name, part in parts.items():
-        how = part_settings(name, sampling, test_sampling, transform, test_transform, labelling, workers, on_error)
-        data[name] = _shards(part, fps, len(names), lanes, **how)
-    marked: list[int] | None = _background(background, parts.values(), names, root)
-    if not data["test"].per_frame or data["test"].multi_label or not reads_whole(test_sampling):
+    shards = {name: read_part(root, part) for name, part in given.items() if part is not None}
+    names = _classes(root, classes, list(shards.values()))
+    parts = SetParts(sampling, test_sampling, transform, test_transform, labelling, workers, on_error)
+    counts = []
+    for name, part in shards.items():
+        clips: Videos = _shards(part, fps, len(names), lanes, **parts.settings(name))
+        parts.found[name] = clips
+        counts.append(f"{name}: {len(clips.videos):,} videos in {len(part.shards):,} shards")
+    marked: list[int] | None = _background(background, shards.values(), names, root)
+    clips = parts.found["test"]
+    if not clips.per_frame or clips.multi_label or not reads_whole(test_sampling):
         marked = None  # no segments are measured
-    counts = (
-        f"{name}: {len(data[name].videos):,} videos in {len(part.shards):,} shards" for name, part in parts.items()
-    )
-    source = f"{root} ({'; '.join(counts)})"
-    return Data(
-        data["train"], data["test"], names, source, data.get("validation"), None, {}, marked, decision, name=root
-    )
+    return parts.data(names, f"{root} ({'; '.join(counts)})", background=marked, decision=decision, name=root)
 
 
 def _background(given: str | None, parts: Iterable[Part], classes: list[str], root: str) -> list[int]:
