@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from seqclf.data.annotations.frame_labels import annotate
+from seqclf.data.annotations.numbering import first_of
 from seqclf.data.annotations.segments import read_segments
-from seqclf.data.annotations.videos import first_of
 from seqclf.data.frames.source import Source
 from seqclf.data.tables.spans import Unit
 from seqclf.prediction.file_frames import FileFrames

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 
 from seqclf.batch import SeqclfError
 from seqclf.data.annotations.frame_labels import Annotation, annotate
+from seqclf.data.annotations.numbering import (
+    Opened,
+    choose_frame_numbers,
+    counts_from_1,
+    expect_frames,
+    expect_own_rate,
+    first_of,
+)
 from seqclf.data.annotations.segments import Segments, name_of
 from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.frames.source import Source, Video
@@ -21,8 +28,6 @@ from seqclf.data.lists.video_list import VideoList
 from seqclf.data.tables.spans import check_past_end
 from seqclf.runtime.text import counted
 
-OTHER_RATE = 1.5
-"""If the ratio of frames to rows is above this, the annotation has another frame rate."""
 MOST = 20
 """The largest number of incompletely numbered folders that a run records."""
 
@@ -91,12 +96,13 @@ def annotate_lists(
     if folders:
         _number_frames(out, table, folders, frame_numbers)
     opened = {part: _open(videos, workers) for part, videos in sources.items()}
-    if first_frame is None and counts_from_1(table, [one for videos in opened.values() for one in videos]):
+    every = [one for videos in opened.values() for one in videos]
+    if first_frame is None and counts_from_1(table, every):
         first_frame = 1
         out.notes.append("frames are numbered from 1, as the last row of a video shows")
     if rate is None:
-        _expect_own_rate(table, [one for videos in opened.values() for one in videos])
-        _expect_frames(table, [one for videos in opened.values() for one in videos])
+        expect_own_rate(table, every)
+        expect_frames(table, every)
     out.first_frame = first_frame or 0
     adjusted: list[Annotation] = []
     for part, videos in opened.items():
@@ -131,43 +137,6 @@ def _report(out: Annotated, table: Segments, adjusted: Sequence[Annotation], unu
     out.notes += out.adjusted
 
 
-def choose_frame_numbers(table: Segments, folders: Iterable[tuple[str, FrameFolder]]) -> tuple[str, str]:
-    """Decides how segments number the frames of folders.
-
-    "names" uses the numbers in the file names. "order" counts the pictures from 0; it is chosen if the names count from
-    1 but a segment starts at 0.
-
-    Args:
-        table: the segments.
-        folders: the folders with their names, numbered by their names.
-
-    Returns:
-        "names" or "order", and the reason.
-
-    Raises:
-        SeqclfError: the evidence is contradictory: a segment starts at 0 although the names count from 1, and another
-            folder is not numbered consecutively, so "order" would be wrong for it.
-    """
-    from_zero = irregular = ""
-    for name, folder in folders:
-        try:
-            numbering, segments = folder.numbering(), table.videos[name_of(table, name)]
-        except SeqclfError:  # reported where the video is annotated
-            continue
-        if not numbering.is_plain:
-            irregular = irregular or name
-        elif numbering.first == 1 and any(segment.start < 1 for segment in segments):
-            from_zero = from_zero or name
-    if table.unit == "seconds" or not from_zero:
-        return "names", "the default"
-    if irregular:
-        raise SeqclfError(
-            f"{table.path}: a segment of {from_zero} starts at frame 0, but its frames are named from 1, and those of "
-            f"{irregular} are not numbered consecutively: set frame_numbers='names' or frame_numbers='order'"
-        )
-    return "order", f"a segment of {from_zero} starts at 0, and its frames are named from 1"
-
-
 def _number_frames(
     out: Annotated, table: Segments, folders: list[tuple[str, FrameFolder]], setting: str | None
 ) -> None:
@@ -195,76 +164,7 @@ def _number_frames(
         )
 
 
-class _Opened(NamedTuple):
-    """A video and the times of its frames, or why it can't be read."""
-
-    name: str
-    source: Source
-    times: FrameTimes | SeqclfError
-
-
-def counts_from_1(table: Segments, videos: Sequence[_Opened]) -> bool:
-    """Whether a table counts frames from 1.
-
-    It does if it has no frame 0 and, for some video with N frames, a row for frame N. Tables of segments must also
-    start at 1 in all videos. Folders of pictures have their own numbers; see ``choose_frame_numbers``.
-    """
-    first = {min(segments).start for segments in table.videos.values() if segments}
-    if table.unit == "seconds" or not first or min(first) < 1 or (not table.by_frame and first != {1}):
-        return False
-    for video in videos:
-        if isinstance(video.times, FrameTimes) and not isinstance(video.source, FrameFolder):
-            with suppress(SeqclfError):  # reported where the video is annotated
-                segments = table.videos[name_of(table, video.name)]
-                if segments and max(segment.end for segment in segments) == video.times.end + 1:
-                    return True
-    return False
-
-
-def _expect_own_rate(table: Segments, videos: Sequence[_Opened]) -> None:
-    """Raises a ``SeqclfError`` if a table has a row per frame, but only for the first frames of every video."""
-    few = ""
-    for video in videos:
-        if not table.by_frame or isinstance(video.times, SeqclfError):
-            continue
-        with suppress(SeqclfError):  # reported where the video is annotated
-            rows = sorted(table.videos[name_of(table, video.name)])
-            starts, ends = [row.start for row in rows], [row.end for row in rows]
-            if not rows or starts[0] > 1 or starts[1:] != ends[:-1] or OTHER_RATE * ends[-1] > video.times.end:
-                return
-            few = few or f"the first {ends[-1]:g} of {video.times.end:,} frames of {video.name}"
-    if few:
-        raise SeqclfError(
-            f"{table.path}: only {few} have rows, and the other videos are alike: set annotation_fps= to the rate of "
-            "the rows, or to that of the videos if frames without a row have no label"
-        )
-
-
-def _expect_frames(table: Segments, videos: Sequence[_Opened]) -> None:
-    """Raises a ``SeqclfError`` if segments in frames end about where the videos do in seconds, in every video."""
-    count, shown = 0, ""
-    for video in videos:
-        if table.by_frame or table.unit == "seconds" or isinstance(video.times, SeqclfError):
-            continue
-        with suppress(SeqclfError):  # reported where the video is annotated
-            segments, seconds = table.videos[name_of(table, video.name)], video.times.end_seconds
-            if not segments:
-                continue
-            end = max(segment.end for segment in segments)
-            if seconds is None or OTHER_RATE * end > video.times.end or not seconds / 2 <= end <= seconds + 1:
-                return
-            count += len(segments)
-            shown = shown or (
-                f"segments of {video.name} end at {end:g}, and it has {video.times.end:,} frames in {seconds:.3g} s"
-            )
-    if count > 1:
-        raise SeqclfError(
-            f"{table.path}: {shown}, and the other videos are alike: set unit='seconds', or annotation_fps= to the "
-            "rate of the videos if these are frames"
-        )
-
-
-def _open(videos: list[tuple[str, Source]], workers: int) -> list[_Opened]:
+def _open(videos: list[tuple[str, Source]], workers: int) -> list[Opened]:
     """Reads the times of all frames, in parallel."""
 
     def times(source: Source) -> FrameTimes | SeqclfError:
@@ -275,11 +175,11 @@ def _open(videos: list[tuple[str, Source]], workers: int) -> list[_Opened]:
 
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="reader") as pool:
         found = pool.map(times, [source for _, source in videos])
-        return [_Opened(name, source, one) for (name, source), one in zip(videos, found, strict=True)]
+        return [Opened(name, source, one) for (name, source), one in zip(videos, found, strict=True)]
 
 
 def _annotate(
-    table: Segments, videos: list[_Opened], on_error: str, past_end: float | None, rate: float | None, first_frame: int
+    table: Segments, videos: list[Opened], on_error: str, past_end: float | None, rate: float | None, first_frame: int
 ) -> tuple[list[Video], dict[str, str], list[Annotation]]:
     """The labelled videos of a list, the skipped ones with reasons, and the annotations."""
     labelled, damaged, annotations = [], {}, []
@@ -298,11 +198,6 @@ def _annotate(
     if not labelled:
         raise SeqclfError(f"no video can be used: {next(iter(damaged.values()))}")
     return labelled, damaged, annotations
-
-
-def first_of(source: Source, first_frame: int) -> int:
-    """The number of the first frame of a source in a table. Folders may have numbers of their own."""
-    return 0 if isinstance(source, FrameFolder) and source.frame_numbers == "names" else first_frame
 
 
 def _names(table: Segments, lists: Mapping[str, VideoList], on_error: str) -> set[str]:
