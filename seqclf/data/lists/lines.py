@@ -222,20 +222,20 @@ def _several(where: str, line: int, text: str, form: str, separator: str | None)
     numbers = re.findall(_NUMBER, match["labels"]) if match else []
     if match is None or (not numbers and re.fullmatch(_VIDEO, text) is None):
         return _line_row(where, line, text, "plain", separator)
-    counted = form == "rawframes"
+    has_frames = form == "rawframes"
     if form == "auto" and len(numbers) > 1 and re.fullmatch(_VIDEO, match["path"]) is None:
         raise SeqclfError(
             f"{where}: {text!r} may be a path and {len(numbers)} labels, or a path, its number of frames and its "
             "labels: set form='plain' or form='rawframes'"
         )
-    if counted and not numbers:
+    if has_frames and not numbers:
         raise SeqclfError(
             f"{where}: {text!r} is not in the form rawframes: expected a path, its number of frames, labels"
         )
     row = make_row(where, line, _unquoted(match["path"]), "")
-    row.frames = int(numbers[0]) if counted else None
-    row.labels = numbers[counted:]
-    return "frames and a number" if counted else "a number", row
+    row.frames = int(numbers[0]) if has_frames else None
+    row.labels = numbers[has_frames:]
+    return "frames and a number" if has_frames else "a number", row
 
 
 def _checked_lines(path: Path) -> list[tuple[int, str]]:

@@ -113,7 +113,7 @@ def read_list(
     Args:
         path: the list.
         root: the folder that its paths are relative to.
-        form: one of the forms above; "auto" detects it.
+        form: one of the forms in ``seqclf.data.lists``; "auto" detects it.
         classes: the class names, such as those of the training list. None takes them from the class index, or else from
             the names in the list, the class folders, or the numbers; there is never a class without a video.
         class_index: a file with a line ``number name`` (from 0 or 1) or ``name`` per class. It is looked up in the
