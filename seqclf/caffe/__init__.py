@@ -2,6 +2,18 @@
 
 ``load_net`` and ``load_solver`` read Caffe's files, ``save_net`` writes them. ``to_classifier``, ``from_classifier``
 and ``write_run`` convert between nets and classifiers. ``policies`` contains the learning-rate policies.
+
+The modules, by what they are about:
+
+- nets: ``net``, ``layers`` (one class per layer type), ``graph``, ``sharing``, ``fillers``, ``threads``
+- files of nets: ``load``, ``save``; ``text`` and ``binary`` (protobuf), ``hdf5``, ``schema``, ``upgrade``,
+  ``upgrade_v0``, ``files``; ``weights``, ``weight_check``; ``error``
+- training: ``solver``, ``solver_files``, ``solver_nets``, ``snapshot``, ``optim``, ``optimizer``, ``policies``
+- pycaffe's ``io``: ``images``, ``interpolation``, ``decode``, ``mean``, ``transformer``, ``arrays``;
+  ``transform`` of data layers
+- conversion to and from classifiers: ``lrcn``, ``net_to_classifier``, ``layers_to_modules``, ``classifier_to_net``,
+  ``modules_to_layers``, ``run``
+- descriptions of nets: ``sketch``, ``inspect``, ``draw``, ``timing``, ``layers_table``
 """
 
 from importlib import import_module

@@ -1,4 +1,9 @@
-"""Prepares videos for training: checks them, extracts frames, computes features, packs shards."""
+"""Prepares videos for training: checks them, extracts frames, computes features, packs shards.
+
+- ``check`` of videos, with ``check_result`` and ``check_report``
+- ``frames``, ``features`` (with ``encoders``) and ``shards``; ``extract`` writes frames and features
+- shared: ``listed`` (videos of lists), ``places`` (of results), ``jobs`` (many videos in threads)
+"""
 
 from seqclf.preparing.check import check_videos
 from seqclf.preparing.check_result import VideoCheck

@@ -1,1 +1,6 @@
-"""The process: distributed runs, devices, random state, signals, paths, files, progress."""
+"""The process: distributed runs, devices, random state, signals, paths, files, progress.
+
+- processes and devices: ``distributed``, ``devices``, ``signals``, ``allocator``, ``profiling``
+- reproducibility: ``random``, ``determinism``
+- files: ``files`` (atomic writing), ``paths``; packages: ``packages``, ``optimizers``; output: ``progress``, ``text``
+"""
