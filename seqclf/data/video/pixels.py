@@ -30,7 +30,7 @@ def write_upright(frame: VideoFrame, out: Bytes) -> None:
     """
     kind = Kind(frame.format.name, frame.height, frame.width, int(frame.colorspace), int(frame.color_range))
     turns = frame.rotation // 90 if frame.rotation % 90 == 0 else 0
-    if turns or not write_directly(kind, frame, out):
+    if turns or frame.interlaced_frame or not write_directly(kind, frame, out):  # PyAV converts fields one by one
         for row, plane in zip(out, _planes(kind, frame), strict=True):
             row[...] = np.rot90(plane, turns) if turns else plane
 
