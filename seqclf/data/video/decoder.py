@@ -206,9 +206,9 @@ class Decoder:
         """The packets from the start on, from their places in the file."""
         from av import Packet
 
-        for at in range(self.start, len(places)):
-            self.file.seek(self.place.start + places.item(at, 0))
-            packet = Packet(places.item(at, 1))  # with zeros after its end, beyond which decoders read
+        for at in range(self.start, places.shape[1]):
+            self.file.seek(self.place.start + places.item(0, at))
+            packet = Packet(places.item(1, at))  # with zeros after its end, beyond which decoders read
             if self.file.readinto(packet) < packet.size:
                 return
             yield packet

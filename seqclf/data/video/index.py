@@ -41,7 +41,7 @@ class FrameIndex:
         fault: why packets are missing at the end; None where none are.
         streams: the number of video streams in the file.
         stream: the number of the one that is read.
-        places: ``(P, 2)``, the first byte of each packet in the file, and its bytes; None if packets must be searched.
+        places: ``(2, P)``, the first byte of each packet in the file, and its bytes; None if packets must be searched.
         known: the format of the file, and which stream is read, see ``format_and_stream``.
     """
 
@@ -75,17 +75,18 @@ def index_of_table(place: Place, opened: Opened) -> FrameIndex | None:
     if table is None:
         return None
     order = np.argsort(table.shown)
+    seconds = np.multiply(table.shown[order], float(stream.time_base or 0))
     streams, number = number_of_stream(container, stream)
     return FrameIndex(
         order,
         _starts(order, order, table.keys),
-        _player_time(np.sort(table.shown * float(stream.time_base or 0)), begin_of(container)),
+        _player_time(seconds, begin_of(container)),
         table.shown,
         False,
         table.decoded,
         streams=streams,
         stream=number,
-        places=np.stack([table.place, table.size], 1),
+        places=np.array([table.place, table.size]),
         known=format_and_stream(opened),
     )
 
@@ -206,8 +207,10 @@ def _starts(packet_of: Ints, order: Ints, keys: NDArray[np.bool_]) -> Ints:
     rank = np.full(len(keys), len(keys))
     rank[order] = np.arange(len(order))
     rank[0] = -1
-    key = np.flatnonzero(np.concatenate([[True], keys[1:]]))
-    which = np.searchsorted(key, packet_of, side="right") - 1
+    keys = keys.copy()
+    keys[0] = True
+    key = keys.nonzero()[0]
+    which = key.searchsorted(packet_of, side="right") - 1
     while (late := rank[key[which]] > rank[packet_of]).any():
         which -= late
     return key[which]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from io import FileIO
+from itertools import pairwise
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,7 +27,11 @@ CODECS = {"h264", "hevc", "mpeg4"}
 """Codecs for which a packet of FFmpeg is a sample of the file, and holds one frame that is shown."""
 KEY = 1
 """FFmpeg's flag of a keyframe."""
-SPECIAL = (b"stps", b"sbgp")
+HEAD = Struct(">I4s")
+"""The beginning of a box: its size and kind."""
+PICTURE = b"\0\0\1\xb6"
+"""What a picture of MPEG-4 begins with, after the text of the program that wrote it."""
+SPECIAL = {b"stps", b"sbgp"}
 """Tables of samples from which decoding can begin beside the keyframes."""
 
 
@@ -60,7 +67,7 @@ def read_table(place: Place, container: InputContainer, stream: VideoStream) -> 
     ):
         return None
     first = entries[0]
-    with open(place.file, "rb", buffering=0) as file:
+    with FileIO(place.file) as file:
 
         def read(at: int, size: int) -> bytes:
             file.seek(place.start + at)
@@ -73,16 +80,15 @@ def read_table(place: Place, container: InputContainer, stream: VideoStream) -> 
         at, after = boxes[b"moov"]
         table = _samples(_track(read(at, after - at), stream.id), len(entries))
         start = read(first.pos, first.size) if codec.name == "mpeg4" else b""
-    if table is None or b"DivX" in start or b"DivX" in (codec.extradata or b""):
+    if table is None or start.find(b"DivX", 0, start.find(PICTURE)) >= 0 or b"DivX" in (codec.extradata or b""):
         return None
-    shown, decoded = table.shown + first.timestamp, table.decoded + first.timestamp  # an edit list shifts all times
+    shown, decoded = (times + first.timestamp for times in (table.shown, table.decoded))  # an edit list shifts all
     for k in (0, len(entries) // 2, int(shown.argmax()), -1):  # frames that an edit list removes are flagged
-        entry, flags = entries[k], KEY * table.keys[k]
-        if (entry.pos, entry.size) != (table.place[k], table.size[k]) or entry.timestamp != decoded[k]:
+        entry = entries[k]
+        found = entry.pos, entry.size, entry.timestamp, entry.flags
+        if found != (table.place.item(k), table.size.item(k), decoded.item(k), KEY * table.keys.item(k)):
             return None
-        if entry.flags != flags:
-            return None
-    if table.size.min() <= (SMALL if codec.name == "mpeg4" else 0) or not table.keys[0]:
+    if table.size.min() <= (SMALL if codec.name == "mpeg4" else 0) or not table.keys.item(0):
         return None
     return table._replace(shown=shown, decoded=decoded)
 
@@ -114,27 +120,21 @@ def _samples(track: Boxes, count: int) -> Table | None:
     """
     tables = _inside(_inside(_inside(track[b"mdia"])[b"minf"])[b"stbl"])
     equal = int.from_bytes(tables[b"stsz"][4:8], "big")
-    size = np.full(count, equal) if equal else _rows(tables[b"stsz"][4:])[:, 0].astype(np.int64)
-    times, durations = _rows(tables[b"stts"], 2).T
+    size = np.full(count, equal) if equal else _rows(tables[b"stsz"][4:])[:, 0]
+    each = _each(_rows(tables[b"stts"], 2), count)
     starts = _rows(tables[b"stss"])[:, 0]
-    if (
-        len(size) != count
-        or times.sum() != count
-        or starts.max(initial=0) > count
-        or any(tables[kind] for kind in SPECIAL)
-    ):
+    if len(size) != count or each is None or starts.max(initial=0) > count or SPECIAL & tables.keys():
         return None
     keys = np.full(count + 1, not tables[b"stss"])
     keys[starts] = True
-    each = np.repeat(durations, times).astype(np.int64)
-    shown = decoded = np.cumsum(each) - each
-    if (each[:-1] < 1).any():
+    shown = decoded = each.cumsum() - each
+    if each[:-1].min(initial=1) < 1:
         return None
     if tables[b"ctts"]:
-        times, delays = _rows(tables[b"ctts"], 2, ">i4").T
-        if times.sum() != count or min(times.min(), delays.min()) < 0:
+        delays = _each(_rows(tables[b"ctts"], 2, ">i4"), count)
+        if delays is None or delays.min() < 0:
             return None
-        shown = decoded + np.repeat(delays, times)
+        shown = decoded + delays
         in_order = np.sort(shown)
         if (in_order[1:] == in_order[:-1]).any() or shown[0] != in_order[0]:
             return None
@@ -142,25 +142,32 @@ def _samples(track: Boxes, count: int) -> Table | None:
     return None if place is None else Table(shown, decoded, keys[1:], size, place)
 
 
+def _each(runs: Ints, count: int) -> Ints | None:
+    """The value of each sample, from rows of a number of samples and their value; None for other numbers."""
+    times, values = runs.T
+    return values.repeat(times) if times.sum() == count and times.min() >= 0 else None
+
+
 def _places(tables: Boxes, size: Ints) -> Ints | None:
     """The first byte of each sample, which lie in a row in chunks."""
-    chunks = _rows(tables[b"stco"] or tables[b"co64"], 1, ">u4" if tables[b"stco"] else ">u8")[:, 0].astype(np.int64)
-    first, samples, description = _rows(tables[b"stsc"], 3).astype(np.int64).T
-    runs = np.append(first[1:], len(chunks) + 1) - first
-    if not len(first) or first[0] != 1 or runs.min() < 1 or samples.min() < 1 or description.max() > 1:
+    chunks = _rows(tables[b"stco"] or tables[b"co64"], 1, ">u4" if tables[b"stco"] else ">i8")[:, 0]
+    rows = _rows(tables[b"stsc"], 3).tolist()  # the first of some chunks, their samples, the number of a description
+    runs = [after[0] - row[0] for row, after in pairwise([*rows, [len(chunks) + 1]])]
+    if not rows or rows[0][0] != 1 or min(runs) < 1 or any(samples < 1 or number > 1 for _, samples, number in rows):
         return None
-    in_chunk = np.repeat(samples, runs)
-    ends = np.cumsum(in_chunk)
+    in_chunk = np.repeat([samples for _, samples, _ in rows], runs)
+    ends = in_chunk.cumsum()
     if ends[-1] != len(size):
         return None
-    before = np.cumsum(size) - size  # the bytes of all samples before each
-    return before + np.repeat(chunks - before[ends - in_chunk], in_chunk)
+    before = size.cumsum() - size  # the bytes of all samples before each
+    return before + (chunks - before[ends - in_chunk]).repeat(in_chunk)
 
 
 def _rows(content: bytes, columns: int = 1, kind: str = ">u4") -> Ints:
     """The rows of a table, after its version, its flags and their number."""
-    count = min(int.from_bytes(content[4:8], "big"), (len(content) - 8) // (columns * np.dtype(kind).itemsize))
-    return np.frombuffer(content, kind, max(0, count) * columns, 8 if content else 0).reshape(-1, columns)
+    rows = max(0, len(content) - 8) // (columns * int(kind[-1]))
+    count = min(int.from_bytes(content[4:8], "big"), rows)
+    return np.frombuffer(content, kind, count * columns, 8 if content else 0).astype(np.int64).reshape(-1, columns)
 
 
 def _inside(content: bytes) -> Boxes:
@@ -170,8 +177,8 @@ def _inside(content: bytes) -> Boxes:
 
 def _contents(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yields the kind and the content of each box in the content of another."""
-    spans = _boxes(lambda at, size: content[at : at + size], 0, len(content))
-    return ((kind, content[at:after]) for kind, at, after in spans)
+    for kind, at, after in _boxes(lambda at, size: content[at : at + size], 0, len(content)):
+        yield kind, content[at:after]
 
 
 def _boxes(read: Callable[[int, int], bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -182,13 +189,12 @@ def _boxes(read: Callable[[int, int], bytes], start: int, end: int) -> Iterator[
         start: the first place.
         end: the last place.
     """
-    while start + 8 <= end:
-        head = read(start, 16)
-        size, content = int.from_bytes(head[:4], "big"), start + 8
+    while (content := start + HEAD.size) <= end:
+        size, kind = HEAD.unpack(read(start, HEAD.size))
         if size == 1:
-            size, content = int.from_bytes(head[8:], "big"), start + 16
-        after = end if size == 0 else start + size
+            size, content = int.from_bytes(read(content, 8), "big"), content + 8
+        after = start + size if size else end
         if not content <= after <= end:
             return
-        yield head[4:8], content, after
+        yield kind, content, after
         start = after
