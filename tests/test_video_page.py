@@ -13,7 +13,7 @@ from made_videos import noise, write_folder, write_video
 
 from seqclf import IGNORE, SeqclfError
 from seqclf.data.frames.folder import FrameFolder
-from seqclf.data.tables.spans import VideoSpan
+from seqclf.data.frames.span import VideoSpan
 from seqclf.data.video.file import VideoFile
 from seqclf.prediction.clips import SourcePrediction
 from seqclf.prediction.file_frames import file_frames, on_file

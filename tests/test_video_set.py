@@ -16,8 +16,8 @@ from PIL import Image
 import seqclf
 from seqclf import SeqclfError, annotated_set, feature_set, moving_digits, video_set
 from seqclf.data.digits.moving import make_moving_digits
+from seqclf.data.frames.span import VideoSpan
 from seqclf.data.sampling import dense, uniform, whole, window
-from seqclf.data.tables.spans import VideoSpan
 from seqclf.experiment.loading import load_experiment
 from seqclf.training.loop import train
 

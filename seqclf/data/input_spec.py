@@ -21,10 +21,10 @@ from seqclf.data.clips import Clips
 from seqclf.data.frames.array_file import ArrayFile
 from seqclf.data.frames.pictures import is_picture
 from seqclf.data.frames.source import FEATURES, Source, is_video, without_suffix
+from seqclf.data.frames.span import VideoSpan
 from seqclf.data.multi_label import frame_labels
 from seqclf.data.recipe import Recipe, from_recipe, opaque_parts, parts_of, to_recipe
 from seqclf.data.sampling import Sampling, whole
-from seqclf.data.tables.spans import VideoSpan
 from seqclf.data.transforms import Transform
 from seqclf.data.videos import Videos
 

@@ -10,7 +10,7 @@ import torch
 
 from seqclf.data.clips import Clips
 from seqclf.data.frames.source import Video
-from seqclf.data.tables.spans import VideoSpan
+from seqclf.data.frames.span import VideoSpan
 from seqclf.data.videos import Videos
 from seqclf.runtime.text import counted
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from seqclf.data.frames.feature_file import FeatureFile
 from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.frames.source import Source
+from seqclf.data.frames.span import VideoSpan
 from seqclf.data.frames.times import FrameTimes
-from seqclf.data.tables.spans import VideoSpan
 from seqclf.data.video.file import VideoFile
 from seqclf.prediction.clips import SourcePrediction
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frames.source import Source
-from seqclf.data.tables.spans import Unit, VideoSpan
+from seqclf.data.frames.span import Unit, VideoSpan
 from seqclf.data.video.container import several_streams
 from seqclf.data.video.file import VideoFile
 from seqclf.experiment.config import Experiment

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.frames.source import Source
-from seqclf.data.tables.spans import VideoSpan
+from seqclf.data.frames.span import VideoSpan
 from seqclf.data.video.file import VideoFile
 from seqclf.prediction.file_frames import FileFrames, FilePrediction
 from seqclf.prediction.prediction import Prediction

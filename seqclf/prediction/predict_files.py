@@ -11,11 +11,11 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frames.source import Source
+from seqclf.data.frames.span import Unit, span_text
 from seqclf.data.input_spec import DecisionRule
 from seqclf.data.lists.splits import Selection
 from seqclf.data.lists.video_list import read_paths
 from seqclf.data.sampling import Sampling
-from seqclf.data.tables.spans import Unit, span_text
 from seqclf.data.tables.table import header_of
 from seqclf.data.transforms import Size, Transform
 from seqclf.evaluation.multi_label import Threshold

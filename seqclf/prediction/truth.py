@@ -13,7 +13,7 @@ from seqclf.data.annotations.frame_labels import annotate
 from seqclf.data.annotations.numbering import first_of
 from seqclf.data.annotations.segments import read_segments
 from seqclf.data.frames.source import Source
-from seqclf.data.tables.spans import Unit
+from seqclf.data.frames.span import Unit
 from seqclf.prediction.file_frames import FileFrames
 
 

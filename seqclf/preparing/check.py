@@ -17,12 +17,12 @@ from seqclf.data.annotations.segments import Segments, read_segments
 from seqclf.data.annotations.videos import annotate_lists
 from seqclf.data.find import open_video
 from seqclf.data.frames.source import Source, Video
+from seqclf.data.frames.span import VideoSpan, resolution
 from seqclf.data.frames.times import frame_times
 from seqclf.data.lists.splits import Selection, part_of
 from seqclf.data.lists.video_list import Entry, VideoList
 from seqclf.data.sets.parts import choices
 from seqclf.data.sets.video_sets import class_names
-from seqclf.data.tables.spans import VideoSpan, resolution
 from seqclf.preparing.check_result import Clip, File, VideoCheck, compare_parts, compare_sizes
 from seqclf.preparing.jobs import Job, check_workers, run_jobs
 from seqclf.preparing.listed import read_listed, reading_settings

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.annotations.segments import Segment, Segments, name_of
+from seqclf.data.frames.span import ROUNDING, Unit, frames_between, span_text
 from seqclf.data.frames.times import FrameTimes
-from seqclf.data.tables.spans import ROUNDING, Unit, frames_between, span_text
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frames.source import plain_path, unicode_forms, without_suffix
+from seqclf.data.frames.span import Unit
 from seqclf.data.tables.columns import FRAME, LABEL, PATH, Columns, normal
 from seqclf.data.tables.label_cells import (
     check_usual_names,
@@ -20,7 +21,7 @@ from seqclf.data.tables.label_cells import (
     only_video,
     timed_labels,
 )
-from seqclf.data.tables.spans import Unit, read_span, span_columns
+from seqclf.data.tables.spans import read_span, span_columns
 from seqclf.data.tables.table import Record, Table, numbered_lines, read_table, read_text, whole_number
 from seqclf.runtime.text import some
 

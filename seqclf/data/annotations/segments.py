@@ -27,9 +27,10 @@ from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.annotations.rows import SegmentRow, annotation_files, segment_rows
 from seqclf.data.frames.numbers import natural_key
 from seqclf.data.frames.source import plain_path, without_suffix
+from seqclf.data.frames.span import Unit, resolution
 from seqclf.data.tables.columns import Columns
 from seqclf.data.tables.label_cells import check_alike
-from seqclf.data.tables.spans import Unit, check_inclusive, expect_ends, resolution
+from seqclf.data.tables.spans import check_inclusive, expect_ends
 from seqclf.data.tables.table import whole_number
 from seqclf.runtime.text import some
 

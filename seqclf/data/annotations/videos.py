@@ -23,9 +23,9 @@ from seqclf.data.annotations.numbering import (
 from seqclf.data.annotations.segments import Segments, name_of
 from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.frames.source import Source, Video
+from seqclf.data.frames.span import check_past_end
 from seqclf.data.frames.times import FrameTimes, frame_times
 from seqclf.data.lists.video_list import VideoList
-from seqclf.data.tables.spans import check_past_end
 from seqclf.runtime.text import counted
 
 MOST = 20

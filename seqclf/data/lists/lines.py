@@ -9,8 +9,8 @@ from pathlib import Path
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frames.source import VIDEOS
+from seqclf.data.frames.span import Unit
 from seqclf.data.tables.label_cells import labels_in
-from seqclf.data.tables.spans import Unit
 from seqclf.data.tables.table import numbered_lines, read_text, whole_number
 from seqclf.runtime.text import counted
 

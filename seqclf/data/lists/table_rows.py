@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from seqclf.batch import SeqclfError
+from seqclf.data.frames.span import Unit
 from seqclf.data.lists.lines import Rows, hmdb51_rows, line_rows, make_row, path_lines
 from seqclf.data.tables.columns import (
     GROUP,
@@ -29,7 +30,7 @@ from seqclf.data.tables.label_cells import (
     only_label,
     only_video,
 )
-from seqclf.data.tables.spans import Unit, check_inclusive, expect_ends, read_span, span_columns
+from seqclf.data.tables.spans import check_inclusive, expect_ends, read_span, span_columns
 from seqclf.data.tables.table import Record, Table, header_of, named_columns, read_table, whole_number
 from seqclf.runtime.text import counted, some
 

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.data.frames.source import without_suffix
+from seqclf.data.frames.span import Unit
 from seqclf.data.lists.classes import row_labels
 from seqclf.data.lists.lines import Row, Rows
 from seqclf.data.lists.places import Folders, missing_video
 from seqclf.data.lists.splits import Selection, rows_of_part
 from seqclf.data.lists.table_rows import FORMS, read_path_rows, read_rows
 from seqclf.data.tables.columns import Columns
-from seqclf.data.tables.spans import Unit
 from seqclf.runtime.text import counted
 
 Label = int | tuple[int, ...]

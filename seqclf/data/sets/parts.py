@@ -12,11 +12,11 @@ from seqclf.batch import SeqclfError
 from seqclf.data.data import Data
 from seqclf.data.frames.feature_file import FeatureFile
 from seqclf.data.frames.source import Source, Video
+from seqclf.data.frames.span import VideoSpan, resolution, span_text
 from seqclf.data.labelling import Labelling
 from seqclf.data.lists.splits import Selection
 from seqclf.data.lists.video_list import VideoList
 from seqclf.data.sampling import Sampling
-from seqclf.data.tables.spans import VideoSpan, resolution, span_text
 from seqclf.data.transforms import Transform
 from seqclf.data.video.file import VideoFile
 from seqclf.data.videos import Videos

@@ -14,6 +14,7 @@ from seqclf.data.find import open_video
 from seqclf.data.frames.feature_file import check_layout
 from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.frames.source import Layout
+from seqclf.data.frames.span import Unit
 from seqclf.data.input_spec import DecisionRule
 from seqclf.data.labelling import Labelling, every_frame
 from seqclf.data.lists.class_index import read_class_index
@@ -21,7 +22,6 @@ from seqclf.data.lists.video_list import read_list, read_paths
 from seqclf.data.sampling import CLIP, Sampling, reads_whole, whole
 from seqclf.data.sets.parts import SetParts, choices, label_separator, part_lists, videos_of
 from seqclf.data.tables.columns import Columns
-from seqclf.data.tables.spans import Unit
 from seqclf.data.transforms import Transform
 from seqclf.runtime.paths import resolve_path
 from seqclf.runtime.text import counted

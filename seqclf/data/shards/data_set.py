@@ -14,6 +14,7 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.data import Data
 from seqclf.data.frames.source import VIDEOS, Source, Video
+from seqclf.data.frames.span import VideoSpan
 from seqclf.data.input_spec import DecisionRule
 from seqclf.data.labelling import Labelled, Labelling
 from seqclf.data.lists.class_index import read_classes
@@ -22,7 +23,6 @@ from seqclf.data.sampling import CLIP, Sampling, reads_whole, whole
 from seqclf.data.sets.parts import SetParts
 from seqclf.data.shards.frames import PackedFrames
 from seqclf.data.shards.index import Part, Sample, label_rows, read_part
-from seqclf.data.tables.spans import VideoSpan
 from seqclf.data.transforms import Transform
 from seqclf.data.video.container import Place
 from seqclf.data.video.file import VideoFile

@@ -19,10 +19,10 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.frames.source import Source, Video, without_suffix
+from seqclf.data.frames.span import VideoSpan
 from seqclf.data.frames.times import frame_times
 from seqclf.data.order import mix
 from seqclf.data.shards.index import plain_labels
-from seqclf.data.tables.spans import VideoSpan
 from seqclf.data.video.file import VideoFile
 from seqclf.runtime.text import numbered
 

@@ -1,135 +1,18 @@
-"""Start and end of segments in tables, and clips inside videos as sources."""
+"""Start and end of segments, or of clips inside videos, in tables."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Literal
-
-import numpy as np
-from torch import Tensor
+from typing import Literal
 
 from seqclf.batch import SeqclfError
-from seqclf.data.frames.source import Source
-from seqclf.data.frames.times import FrameTimes, frame_times
+from seqclf.data.frames.span import Unit
 from seqclf.data.tables.columns import END, END_FRAME, END_SECONDS, START, START_FRAME, START_SECONDS
 from seqclf.data.tables.table import Record, Table, number_of_seconds, whole_number
 
-Unit = Literal["frames", "seconds"]
-ROUNDING = 0.001  # seconds; annotation tools round to milliseconds
-CLOSE = 1e-6  # seconds; tolerance for rounding of floats
-
-
 _BOTH = re.compile(r"[\[(]?\s*([\d.:]+)\s*[-,]\s*([\d.:]+)\s*[\])]?")
-
-
-class VideoSpan(Source):
-    """The frames of a video from ``start`` up to, but not including, ``end``, as a source.
-
-    Args:
-        source: the video.
-        start: the number of the first frame in the file, or seconds of player time.
-        end: the number after the last frame, or seconds.
-        unit: "frames" or "seconds". In seconds, the span contains the frames whose middle is inside.
-        past_end: how far the span may extend past the end of the video; it is then cut there. None
-            allows one frame, or ``step`` if that is longer.
-        step: the resolution of the times.
-
-    Raises:
-        SeqclfError: on first use: the video can't be read; the span contains no frame, or extends too far past the end;
-            the unit is seconds and the frame rate is unknown.
-    """
-
-    def __init__(
-        self, source: Source, start: float, end: float, unit: Unit, past_end: float | None = None, step: float = 0.0
-    ) -> None:
-        check_past_end(past_end)
-        self.source, self.start, self.end, self.unit, self.past_end, self.step = (
-            source,
-            start,
-            end,
-            unit,
-            past_end,
-            step,
-        )
-        self._range: range | None = None
-        self._clipped = False
-
-    @property
-    def path(self) -> str:
-        """The video."""
-        return self.source.path
-
-    @property
-    def kind(self) -> Any:
-        """The kind of file of the video."""
-        return getattr(self.source, "kind", None)
-
-    def reader(self) -> Callable[..., Source]:
-        """A function ``reader(path)`` that opens another whole video in the same way."""
-        reader: Callable[..., Source] = self.source.reader()  # type: ignore[attr-defined]
-        return reader
-
-    def __len__(self) -> int:
-        return len(self.places())
-
-    @property
-    def frame_shape(self) -> tuple[int, ...]:
-        """The shape of a frame."""
-        return self.source.frame_shape
-
-    @property
-    def seconds(self) -> Tensor | None:
-        """``(T,)`` float64, the time of each frame in the video; None if unknown."""
-        seconds: Tensor | None = getattr(self.source, "seconds", None)
-        frames = self.places()
-        return None if seconds is None else seconds[frames.start : frames.stop]
-
-    def read(self, numbers: Sequence[int]) -> Tensor:
-        """Reads frames by number, from 0 at the start of the span."""
-        frames = self.places()
-        for number in numbers:
-            if not 0 <= number < len(frames):
-                raise SeqclfError(f"{self.path}: has no frame {number} in a span of {len(frames)} frames")
-        return self.source.read([frames[number] for number in numbers])
-
-    @property
-    def clipped(self) -> bool:
-        """Whether the span is cut at the end of the video."""
-        self.places()
-        return self._clipped
-
-    def places(self) -> range:
-        """The places of the frames in the source of the video."""
-        if self._range is None:
-            times = frame_times(self.source)
-            first, stop = frames_between(times, self.start, self.end, self.unit, self.path)
-            end, period = (times.end_seconds, times.period) if self.unit == "seconds" else (times.end, 1)
-            end, period = end or 0.0, period or 0.0
-            allowed = max(period, self.step) if self.past_end is None else self.past_end
-            if first == stop or self.end > end + allowed + ROUNDING:
-                span = span_text(self.start, self.end, self.unit)
-                raise SeqclfError(
-                    f"{self.path}: {span} is not inside the video, which ends at {end:g} (past_end= allows more than "
-                    f"{allowed:.3g})"
-                )
-            self._clipped = self.end > end + ROUNDING
-            self._range = range(first, stop)
-        return self._range
-
-
-def frames_between(times: FrameTimes, start: float, end: float, unit: Unit, name: str) -> tuple[int, int]:
-    """The first frame of a source in a span, and the frame after the last.
-
-    Raises:
-        SeqclfError: the unit is seconds and the frame rate is unknown.
-    """
-    positions = times.middles if unit == "seconds" else times.numbers
-    if positions is None:
-        raise SeqclfError(f"{name}: times are in seconds, but the frame rate is unknown: set fps=")
-    first, stop = np.searchsorted(positions, [start - CLOSE, end - CLOSE]).tolist()
-    return first, stop
 
 
 def span_columns(table: Table, unit: Unit | Literal["auto"]) -> tuple[int, int, Unit] | None:
@@ -202,12 +85,6 @@ def check_inclusive(inclusive: bool | None, unit: str) -> None:
         raise SeqclfError("inclusive=True is for frames; in seconds a segment ends where the next begins")
 
 
-def check_past_end(past_end: float | None) -> None:
-    """Raises a ``SeqclfError`` for a negative ``past_end``."""
-    if past_end is not None and not past_end >= 0:
-        raise SeqclfError(f"past_end={past_end}: expected at least 0")
-
-
 def expect_ends(videos: Iterable[list[tuple[float, float, int, str]]]) -> None:
     """Raises a ``SeqclfError`` if ends in frames seem to be inclusive, such as 30 before a start of 31.
 
@@ -222,16 +99,3 @@ def expect_ends(videos: Iterable[list[tuple[float, float, int, str]]]) -> None:
             f"{where}: starts at {start:g}, and line {line} ends at {end:g}: set inclusive=True if this is its last "
             "frame, or inclusive=False"
         )
-
-
-def resolution(times: Sequence[float], unit: Unit | None) -> float:
-    """The resolution of times: one frame, or 1, 0.1, 0.01 or 0.001 seconds, the coarsest that all are multiples of."""
-    if unit != "seconds" or not len(times):
-        return 1.0 if unit == "frames" else 0.0
-    values = np.asarray(times, np.float64)
-    return next((10.0**-n for n in range(3) if np.allclose(values, values.round(n), rtol=0, atol=1e-6)), 0.001)
-
-
-def span_text(start: float, end: float, unit: Unit) -> str:
-    """Describes a span, such as "frames 3 to 7"."""
-    return f"{start:g} to {end:g} s" if unit == "seconds" else f"frames {start:g} to {end - 1:g}"
