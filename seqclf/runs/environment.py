@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def lstm_kernel(model: nn.Module, device: torch.device) -> str | None:
     return "fused" if device.type == "cpu" and fused_lstm.available() else "torch"
 
 
+@cache
 def _code_version() -> str | None:
     """The commit of the checkout that contains this file, marked if it has changes; None outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
