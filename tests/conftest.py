@@ -10,17 +10,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"  # read when PyTorch is imported
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 from seqclf.cli.main import main
 
-torch.set_num_threads(min(2, torch.get_num_threads()))
 # the same examples in each run, however slow the machine is
 settings.register_profile(
     "seqclf", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("seqclf")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_threads():
+    import torch  # by the workers only: the process that starts them would wait 2 s for it
+
+    torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ def test_the_rival_decodes_the_same_frames(tmp_path, title, codec, gop):
         assert np.array_equal(np.stack(reader.decode_video([path], 0, numbers)), ours)
 
 
+@pytest.mark.slow
 def test_reading_is_measured_with_one_and_two_threads(tmp_path, capsys):
     reader.reader(videos=2, frames=20, clip=4, pairs=1)
     lines = capsys.readouterr().out.splitlines()

@@ -142,7 +142,7 @@ def caffes(picture, mean, scale, crop, mirrored, top, left, flow):
     return out
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     size=st.tuples(st.integers(1, 4), st.integers(3, 6), st.integers(3, 6)),
     crop=st.integers(0, 3),

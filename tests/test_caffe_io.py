@@ -219,7 +219,7 @@ def test_oversample_equals_pycaffe(flavour):
         assert_near(flow[:, ::4, ::4], expected("small.32x40.flow.sub4"))
 
 
-@quick(max_examples=40)
+@quick(max_examples=20)
 @given(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.data())
 def test_oversample_mirrors(N, H, W, K, data):
     h, w = data.draw(st.integers(1, H)), data.draw(st.integers(1, W))

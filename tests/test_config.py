@@ -461,7 +461,7 @@ NUMBERS = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(case=st.sampled_from(sorted(NUMBERS)).flatmap(lambda key: st.tuples(st.just(key), NUMBERS[key])))
 @example(case=("data.root", "None"))
 @example(case=("data.root", "true"))

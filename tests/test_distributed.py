@@ -159,6 +159,7 @@ def test_an_error_is_printed_once_and_one_report_is_written(torchrun, tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["environment"]["processes"] == 2
 
 
+@pytest.mark.slow
 def test_the_process_that_failed_has_time_to_print_its_error(torchrun, tmp_path):
     script = tmp_path / "late.py"
     script.write_text(

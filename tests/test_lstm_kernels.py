@@ -171,7 +171,7 @@ def test_a_padded_batch_gives_the_same_padded_and_packed(layers, memory):
     equal_with_gradients(*seen, leaves=leaves)
 
 
-@quick(max_examples=60)
+@quick(max_examples=25)
 @given(data=st.data(), B=st.integers(1, 4), T=st.integers(2, 7), layers=st.integers(1, 3))
 def test_additional_steps_for_resets_equal_packing(data, B, T, layers):
     """Outputs, state and gradients. Padding holds NaN."""

@@ -27,7 +27,7 @@ from seqclf.data.video.file import VideoFile
 from seqclf.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
-few = settings(derandomize=True, deadline=None, max_examples=60)
+few = settings(derandomize=True, deadline=None, max_examples=30)
 
 
 # ---- the order

@@ -133,7 +133,7 @@ def test_state_dicts_are_those_of_torch_nn_both_ways(kind):
     assert torch.equal(again(x)[0], before)
 
 
-@quick(max_examples=120)
+@quick(max_examples=50)
 @given(cases())
 def test_equals_the_numpy_reference_with_any_resets_state_and_lengths(case):
     kind, net, x, is_first, state, lengths = case
@@ -200,7 +200,7 @@ def test_no_gradient_crosses_a_reset(kind):
     assert all((d[:, 1] != 0).any() for d in d_memory)
 
 
-@quick(max_examples=60)
+@quick(max_examples=30)
 @given(cases(with_lengths=False), st.data())
 def test_chunks_of_any_size_with_the_state_carried_equal_the_whole(case, data):
     """Outputs, final state and parameter gradients, also with chunks of one frame."""

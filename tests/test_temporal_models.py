@@ -52,7 +52,7 @@ def assert_equal_outputs_and_gradients(net: nn.Module, x: Tensor, found: list[Te
 
 
 @every_model
-@quick(max_examples=8)
+@quick(max_examples=5)
 @given(seed=seeds, B=st.integers(1, 3), T=st.integers(1, 12))
 def test_resets_padding_and_neighbours_change_nothing(name, seed, B, T):
     """Each sequence of a batch equals the same sequence as a separate clip."""
@@ -71,7 +71,7 @@ def test_resets_padding_and_neighbours_change_nothing(name, seed, B, T):
 
 
 @every_streaming_model
-@quick(max_examples=8)
+@quick(max_examples=5)
 @given(seed=seeds, B=st.integers(1, 3), most=st.integers(1, 6))
 def test_pieces_with_the_state_carried_equal_the_whole(name, seed, B, most):
     """Each stream arrives in pieces of its own lengths; the streams of later pieces are in another order."""

@@ -14,7 +14,12 @@ from torch import nn
 from seqclf import FrameSequenceClassifier, SeqclfError, TimmEncoder, prepare_features, timm_normalize
 from seqclf.prediction.run import _drawn
 
-timm = pytest.importorskip("timm")
+
+@pytest.fixture(autouse=True, scope="module")
+def timm():
+    return pytest.importorskip("timm")
+
+
 NAME = "test_resnet.r160_in1k"
 SHAPE = (3, 32, 32)
 
@@ -31,7 +36,7 @@ def test_features_are_those_of_the_model_before_its_classifier(name, shape):
     assert not any(p.requires_grad for p in encoder.parameters()) and not encoder.train().net.training
 
 
-def test_weights_of_a_file_load_without_the_classifier(tmp_path):
+def test_weights_of_a_file_load_without_the_classifier(timm, tmp_path):
     whole = timm.create_model(NAME, num_classes=7)
     torch.save(whole.state_dict(), tmp_path / "net.pth")
     encoder = TimmEncoder(SHAPE, NAME, weights=str(tmp_path / "net.pth"))
@@ -80,7 +85,7 @@ def test_a_run_is_loaded_without_the_pretrained_weights():
     assert _drawn(model).keywords["encoder"].keywords == {"name": NAME, "pretrained": False, "weights": None}
 
 
-def test_without_a_network_the_model_and_the_setting_are_named(monkeypatch):
+def test_without_a_network_the_model_and_the_setting_are_named(timm, monkeypatch):
     def offline(*_, **__):
         raise OSError("no network")
 

@@ -230,7 +230,7 @@ def test_all_frames_are_those_of_a_decoding_of_the_whole_file(name, video, monke
         assert frames.dtype == torch.uint8 and frames.is_contiguous() and torch.equal(frames, whole[list(order)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_any_frames_are_those_of_a_decoding_of_the_whole_file(video, data):
     path = video(data.draw(st.sampled_from(ALL), "file"))
@@ -632,7 +632,7 @@ def test_a_truncated_file_is_reported(name, part, video, tmp_path):
         len(VideoFile(path))
 
 
-@settings(derandomize=True, deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+@settings(derandomize=True, deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_file_with_changed_bytes_is_read_or_refused_by_name(video, tmp_path, data):
     name = data.draw(st.sampled_from([name for name in ALL if name in CHANGED]))
