@@ -25,6 +25,7 @@ BILINEAR = 2
 """FFmpeg's number of PyAV's default way to enlarge colours, which have fewer pixels than brightness."""
 FULL = 2
 """FFmpeg's number of the range of colours from 0 to 255, which the formats ``yuvj`` also have."""
+Pointers, Strides = ctypes.c_void_p * 4, ctypes.c_int * 4
 NONE, UNIT = 0, 1 << 16
 """The brightness, and the contrast and saturation, that change nothing."""
 
@@ -61,31 +62,31 @@ class Converter:
         full = kind.color_range == FULL or kind.pixels.startswith("yuvj")
         colors = library.sws_getCoefficients(kind.colorspace)
         library.sws_setColorspaceDetails(self._context, colors, full, colors, True, NONE, UNIT, UNIT)
-        self._strides = (ctypes.c_int * 4)(*[kind.width] * 3)
+        self._strides = Strides(*[kind.width] * 3)
 
     def __del__(self) -> None:
         if getattr(self, "_context", None):
             self._free(self._context)
 
-    def write(self, frame: VideoFrame, out: Bytes) -> None:
-        """Writes a frame to an array ``(3, H, W)`` without gaps."""
-        first, plane = out.__array_interface__["data"][0], self.kind.height * self.kind.width
-        green_blue_red = (ctypes.c_void_p * 4)(first + plane, first + 2 * plane, first)
-        planes = frame.planes
-        pixels = (ctypes.c_void_p * 4)(*[plane.buffer_ptr for plane in planes])
-        strides = (ctypes.c_int * 4)(*[plane.line_size for plane in planes])
+    def write(self, frame: VideoFrame, address: int) -> None:
+        """Writes a frame to the address of an array ``(3, H, W)`` without gaps."""
+        planes, size = frame.planes, self.kind.height * self.kind.width
+        pixels = Pointers(*[plane.buffer_ptr for plane in planes])
+        strides = Strides(*[plane.line_size for plane in planes])
+        green_blue_red = Pointers(address + size, address + 2 * size, address)
         self._convert(self._context, pixels, strides, 0, self.kind.height, green_blue_red, self._strides)
 
 
 def write_directly(kind: Kind, frame: VideoFrame, out: Bytes) -> bool:
     """Converts a frame into an array ``(3, H, W)``; returns False, and writes nothing, if that would not be exact."""
     address: int = out.__array_interface__["data"][0]
-    if address % ALIGNED or not out.flags.c_contiguous or not is_exact(kind):
+    fits = out.shape == (3, kind.height, kind.width) and out.flags.c_contiguous and address % ALIGNED == 0
+    if not fits or not is_exact(kind):
         return False
     converter: Converter | None = getattr(_KEPT, "converter", None)
     if converter is None or converter.kind != kind:
         converter = _KEPT.converter = Converter(kind)
-    converter.write(frame, out)
+    converter.write(frame, address)
     return True
 
 
@@ -102,7 +103,7 @@ def is_exact(kind: Kind) -> bool:
     start = 256 + (ALIGNED - around.ctypes.data) % 64  # the least alignment that is accepted
     out = around[start : start + size].reshape(3, kind.height, kind.width)
     try:
-        Converter(kind).write(noise, out)
+        Converter(kind).write(noise, out.ctypes.data)
     except ValueError:
         return False
     written = np.array_equal(out, noise.to_ndarray(format="rgb24", threads=1).transpose(2, 0, 1))
