@@ -160,6 +160,12 @@ def test_an_empty_cell_of_a_class_column_is_unknown_and_a_missing_column_too(roo
         "path,walk,run\na.mp4,1,1\n",
         '[{"path": "a", "label": ["run", "walk"]}]',
         "a.mp4 1 2 3\n",
+        "b.mp4 2\na.mp4 0 3\n",
+        "a.mp4,0,3\nb.mp4,2,4\n",  # not the number of frames and a label
+        "b 2\na 1 3\n",
+        "a 0 3\nb 0 1\n",
+        "b.mp4 run\na.mp4 run|walk\n",
+        "a.mp4\t['run', 'walk']\nb.mp4\t['run']\n",
         "path,label\na.mp4,run\na.mp4,walk\n",
         CHARADES,
     ],

@@ -128,7 +128,7 @@ def test_plain_lists_have_names_or_numbers(tmp_path, root, gap):
 @pytest.mark.parametrize("gap", [",", ";", "\t", " "])
 def test_a_first_line_with_numbers_is_no_header(tmp_path, gap):
     touch(tmp_path, "video/1.jpg", "clip/1.jpg")
-    for numbers in (("0", "1"), ("120", "0")):
+    for numbers in (("1", "0"), ("120", "0")):
         lines = [gap.join(("video", *numbers)), gap.join(("clip", *numbers))]
         assert len(read_list(write(tmp_path / "l.txt", lines), tmp_path).videos) == 2
 
@@ -554,7 +554,7 @@ def test_what_is_written_in_a_form_is_read_back(tmp_path_factory, data):
             {
                 "lrcn": f"{written}{gap}{label}",
                 "ucf101": f"{written}{gap}{label + 1}",
-                "rawframes": f"{written}{gap}{i}{gap}{label}",
+                "rawframes": f"{written}{gap}{i + 1}{gap}{label}",
                 "plain": f"{written}{gap}{label}",
                 "kinetics": f'"{classes[label]}",{name},{i},{i + 10},train',
             }[form]
@@ -565,12 +565,14 @@ def test_what_is_written_in_a_form_is_read_back(tmp_path_factory, data):
     found = read_list(path, root, form, classes=classes)
     assert (labels_of(found), [video.path for video in found.videos]) == (labels, paths)
     assert [video.frames for video in found.videos] == (
-        list(range(len(names))) if form == "rawframes" else [None] * len(names)
+        list(range(1, len(names) + 1)) if form == "rawframes" else [None] * len(names)
     )
     assert found.classes == classes and found.form == form
     text = path.read_text().split("\n")
     assert all(video.name.split("_000")[0] in text[video.line - 1] for video in found.videos)
-    if form in ("lrcn", "ucf101", "kinetics") or 0 in labels:
+    if form == "rawframes" and any(suffix in line for line in text):  # or files with two labels
+        assert "multi_label=True" in refused(read_list, path, root, classes=classes)
+    elif form in ("lrcn", "ucf101", "kinetics") or 0 in labels:
         assert labels_of(read_list(path, root, classes=classes)) == labels
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from seqclf.batch import SeqclfError
 from seqclf.data.frames.source import VIDEOS
 from seqclf.data.frames.span import Unit
-from seqclf.data.tables.label_cells import labels_in
+from seqclf.data.tables.label_cells import labels_in, only_label
 from seqclf.data.tables.table import numbered_lines, read_text, whole_number
 from seqclf.runtime.text import counted
 
@@ -31,8 +31,10 @@ _SHAPES_OF = {
     "rawframes": {"frames and a number"},
     "plain": {"a number", "a name", "no label"},
 }
+_WITH_NUMBERS = {"a number", "frames and a number"}
 _NUMBERS = rf"(?P<path>{_VIDEO}|.+?)(?P<labels>(?:{_GAP}{_NUMBER})*)"
 _SEVERAL = re.compile(rf".+?(?:{_GAP}{_NUMBER}){{3,}}")
+_TWO = re.compile(rf"{_VIDEO}(?:{_GAP}{_NUMBER}){{2}}|.+?{_GAP}0+{_GAP}{_NUMBER}")  # of a file, or with 0 before one
 _HMDB51 = re.compile(r"(.+)_test_split\d\.txt")
 _LONGEST = 4_000  # characters of a line: the patterns can take minutes on longer lines
 
@@ -125,11 +127,15 @@ def line_rows(path: Path, form: str, separator: str | None, known: bool = False)
         shape, row = (_line_row if separator is None else _several)(where, line, text, form, separator)
         if separator is not None and shape == "a name":
             row.labels = labels_in(row.written, separator, where, known)
+        elif shape == "a name" and not known:
+            row.label = row.written = only_label(row.written, where)
         first = first or shape
         if shape != first:
+            way = "set form=, or columns= if the first line is a header"
+            way += ", or multi_label=True for several labels" * {shape, first}.issubset(_WITH_NUMBERS)
             raise SeqclfError(
                 f"{where}: {text!r} is a path with {shape}, but line {rows[0].line} has {first}: all lines must have "
-                "the same form (set form=, or columns= if the first line is a header)"
+                f"the same form ({way})"
             )
         rows.append(row)
     if form == "auto":
@@ -192,6 +198,11 @@ def _line_row(where: str, line: int, text: str, form: str, separator: str | None
         raise SeqclfError(
             f"{where}: {text!r} has three numbers or more after the path, expected one label: for several labels set "
             "multi_label=True; clips inside videos need a header, such as path,start,end,label"
+        )
+    if form != "rawframes" and _TWO.fullmatch(text):
+        raise SeqclfError(
+            f"{where}: {text!r} may be a video, its number of frames and its label, or a video and two labels: set "
+            "form='rawframes', or multi_label=True"
         )
     matches = ((shape, re.fullmatch(rule, text)) for shape, rule in _SHAPES if shape in _SHAPES_OF[form])
     shape, match = next(((shape, match) for shape, match in matches if match), ("", None))
