@@ -117,7 +117,7 @@ def test_finished_videos_are_skipped_and_unfinished_ones_repeated(made, tmp_path
     (part / "train_00001.0001.jpg").write_bytes(b"half a pict")
     (part / "train_00001.9999.jpg").write_bytes(b"of another time")
     code, message, _ = prepare("frames", made / "videos", "--out", out)
-    assert code == 0 and "1 videos of" in message and "5 skipped" in message
+    assert code == 0 and "1 video of" in message and "5 skipped" in message
     assert files(out) == sorted(before) and not part.exists()
     for name, written in before.items():
         assert ((out / name).stat().st_mtime_ns != written) == name.startswith("train_00001")
@@ -264,7 +264,7 @@ ANNOTATED += ["--classes", "{0}/classes.txt", "--root", "{0}"]
 def test_features_of_a_run_equal_its_encoder_in_evaluation(made, run, tmp_path, prepare):
     video = made / "videos/train_00000.mp4"
     code, out, err = prepare("features", run, video, "--out", tmp_path, "--chunk", 5, "--device", "cpu")
-    assert (code, err) == (0, "") and "1 videos" in out
+    assert (code, err) == (0, "") and "1 video of" in out
     features = np.load(tmp_path / "features/train_00000.npy")
     _, model, _, _ = load_run(run)
     frames = center_crop(resize(VideoFile(video).read(range(len(VideoFile(video)))), None, 20), None, 16)
@@ -348,7 +348,7 @@ def test_a_check_of_good_videos_finds_nothing(listed, prepare):
     assert page.count("data:image/jpeg;base64,") == 3 and "http" not in page
 
 
-def test_a_check_names_what_would_stop_training_and_what_may_be_wrong(listed):
+def test_a_check_names_what_would_stop_training_and_what_may_be_wrong(listed, prepare):
     shutil.copytree(listed / "set" / "a", listed / "set" / "copy")
     write_folder(listed / "set" / "wide", noise(3, 3, 6, 12))
     (listed / "set" / "broken").mkdir()
@@ -362,6 +362,8 @@ def test_a_check_names_what_would_stop_training_and_what_may_be_wrong(listed):
     for words in ("a and ", "copy", "2 sizes", "1 duplicate file"):
         assert words in warnings
     assert found.files[str(listed / "set" / "broken")].error
+    code, *printed = prepare("check", listed / "l.csv", "--root", listed / "set")
+    assert code == 2 and [sum(text.count(problem) for text in printed) for problem in found.problems] == [1, 1, 1]
 
 
 def test_a_check_compares_annotations_with_their_videos(listed):
@@ -435,7 +437,7 @@ def test_the_frames_of_any_list_are_extracted(made, tmp_path, prepare):
     assert (code, err) == (0, "") and "2 videos" in out
     (tmp_path / "l.csv").write_text("test_00000.mp4\n")  # of annotated videos
     code, out, err = prepare(*words, "--segments", made / "segments.csv")
-    assert (code, err) == (0, "") and "1 videos" in out
+    assert (code, err) == (0, "") and "1 video of" in out
     (tmp_path / "l.csv").write_text("path,label\nnone,x\ntrain_00000,y\n")
     code, _, err = prepare(*words)
     assert code == 2 and "l.csv, line 2: video 'none'" in err

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from seqclf.cli.list_options import add_list_options, list_settings
 from seqclf.cli.parser import CHECKPOINT, make_parser
 from seqclf.errors import SeqclfError
+from seqclf.runtime.text import counted
 
 if TYPE_CHECKING:
     from seqclf.preparing import Summary
@@ -196,7 +197,7 @@ def shards(words: Sequence[str]) -> int:
         **list_settings(args),
     )
     size = sum(tar.stat().st_size for tar in summary.files) / 1e6
-    print(f"{len(summary.files):,} shards, {size:,.1f} MB")
+    print(f"{counted(len(summary.files), 'shard')}, {size:,.1f} MB")
     return _print(summary)
 
 
@@ -204,7 +205,7 @@ def _print(summary: Summary) -> int:
     """Prints the summary and returns the exit code."""
     rate = f" ({summary.frames / summary.seconds:,.0f} frames/s)" if summary.made else ""
     print(
-        f"{summary.out}: {summary.made:,} videos of {summary.frames:,} frames done in {summary.seconds:.1f} s{rate}, "
+        f"{summary.out}: {counted(summary.made, 'video')} of {counted(summary.frames, 'frame')} done in {summary.seconds:.1f} s{rate}, "
         f"{summary.skipped:,} skipped (done before), {len(summary.failed):,} failed"
     )
     return 2 if summary.failed else 0

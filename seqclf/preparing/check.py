@@ -143,7 +143,7 @@ def _look_at_all(
     reader = partial(open_video, pattern=how["pattern"], folder_fps=fps, stream=how["stream"], layout=how["layout"])
     sources = {path: reader(place) for path, place in paths.items()}
     jobs = {path: partial(_look, out.files[path], source, fps, full) for path, source in sources.items()}
-    for path, error in run_jobs(jobs, workers).failed.items():
+    for path, error in run_jobs(jobs, workers, print_errors=False).failed.items():
         out.files[path].error = error
     out.problems += [file.error for file in out.files.values() if file.error]
     return sources

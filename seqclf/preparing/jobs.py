@@ -41,13 +41,16 @@ class Summary:
     files: list[Path] = field(default_factory=list)
 
 
-def run_jobs(jobs: Mapping[str, Callable[[], Job]], workers: int | None, unit: str = "video") -> Summary:
-    """Runs jobs and shows their progress. A job that fails is reported, and the others continue.
+def run_jobs(
+    jobs: Mapping[str, Callable[[], Job]], workers: int | None, unit: str = "video", print_errors: bool = True
+) -> Summary:
+    """Runs jobs and shows their progress. If a job fails, the others continue.
 
     Args:
         jobs: for each name, a function that begins the job. An interrupt closes the jobs that have begun.
         workers: the number of threads; None for one per core.
         unit: what a job processes, for the progress line.
+        print_errors: print the error of each job that fails; otherwise the caller reports them.
 
     Raises:
         SeqclfError: a file can't be written.
@@ -74,7 +77,8 @@ def run_jobs(jobs: Mapping[str, Callable[[], Job]], workers: int | None, unit: s
                     out.made += 1
                 except SeqclfError as error:
                     out.failed[name] = str(error) if name in str(error) else f"{name}: {error}"
-                    print(f"error: {out.failed[name]}", file=sys.stderr, flush=True)
+                    if print_errors:
+                        print(f"error: {out.failed[name]}", file=sys.stderr, flush=True)
                 except OSError as error:
                     raise SeqclfError(f"{name}: its result can't be written ({error})") from None
                 display.step(count)

@@ -111,7 +111,7 @@ def _write_part(
             str(tar): partial(write_shard, path, content, data.classes, fps, data.multi_label)
             for tar, path, content in zip(tars, unfinished, plan, strict=True)
         }
-        written = run_jobs(jobs, workers, "shard")
+        written = run_jobs(jobs, workers, "shard", print_errors=False)
         if written.failed:
             raise SeqclfError(f"{out}: no shard is kept, because one failed: {next(iter(written.failed.values()))}")
         for path, tar in zip(unfinished, tars, strict=True):
