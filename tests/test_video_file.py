@@ -80,6 +80,10 @@ MADE_OF = {  # files made from the packets of others
     "packed.avi": "mpeg4_b.avi",
     "all_keys.avi": "mpeg4_b.avi",
     "not_coded.avi": "mpeg4.avi",
+    "copied.mp4": "h264.avi",
+    "copied.mkv": "h264.avi",
+    "copied_mpeg4.mp4": "mpeg4_b.avi",
+    "copied_mpeg4.mov": "mpeg4_b.avi",
 }
 CHANGED = (
     "h264.mp4",
@@ -92,7 +96,10 @@ CHANGED = (
     "mjpeg.mov",
     "a.gif",
 )
-DECODED = {"h264.avi", "h264.ts", "raw.264", "mpeg2.mpg", "headless.mkv", "not_coded.avi"}  # which identify them
+DECODED = {  # where decoding gives their order
+    *("h264.avi", "h264.ts", "raw.264", "mpeg2.mpg", "headless.mkv", "not_coded.avi"),
+    *("copied.mp4", "copied.mkv", "copied_mpeg4.mp4", "copied_mpeg4.mov"),
+}
 
 
 def write(path, encoder, frames=40, size=(64, 48), gop=12, b=0, times=None, pixels="yuv420p", options=None, **stream):
@@ -171,6 +178,11 @@ def not_coded(packets):
     return [(data, k, k, key) for k, (data, key) in enumerate(parts)]
 
 
+def copied(packets):
+    """Shown at the times of decoding, as in an MP4 file that FFmpeg copied from AVI."""
+    return [(data, dts, dts, key) for data, _, dts, key in packets]
+
+
 CHANGES = {
     "edited.mp4": earlier,
     "edited_open.mp4": earlier,
@@ -179,6 +191,10 @@ CHANGES = {
     "packed.avi": pack,
     "all_keys.avi": in_avi,
     "not_coded.avi": not_coded,
+    "copied.mp4": copied,
+    "copied.mkv": copied,
+    "copied_mpeg4.mp4": copied,
+    "copied_mpeg4.mov": copied,
 }
 
 
@@ -248,7 +264,7 @@ def test_seconds_are_the_times_of_the_frames(name, video):
 
 
 def test_a_file_without_times_has_those_of_its_rate(video):
-    for name in ("raw.264", "h264.avi", "packed.avi"):
+    for name in ("raw.264", "h264.avi", "packed.avi", "copied.mp4", "copied_mpeg4.mp4"):
         assert VideoFile(video(name)).seconds.tolist() == pytest.approx([k / 25 for k in range(40)])
 
 

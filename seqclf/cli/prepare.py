@@ -205,8 +205,8 @@ def _print(summary: Summary) -> int:
     """Prints the summary and returns the exit code."""
     rate = f" ({summary.frames / summary.seconds:,.0f} frames/s)" if summary.made else ""
     print(
-        f"{summary.out}: {counted(summary.made, 'video')} of {counted(summary.frames, 'frame')} done in {summary.seconds:.1f} s{rate}, "
-        f"{summary.skipped:,} skipped (done before), {len(summary.failed):,} failed"
+        f"{summary.out}: {counted(summary.made, 'video')} of {counted(summary.frames, 'frame')} done in "
+        f"{summary.seconds:.1f} s{rate}, {summary.skipped:,} skipped (done before), {len(summary.failed):,} failed"
     )
     return 2 if summary.failed else 0
 

@@ -112,7 +112,10 @@ class Decoder:
             self._open()
             frame = next(self.frames, None)
         if frame is None:
-            raise SeqclfError(f"{self.place}: frame {number} can't be decoded, FFmpeg gives none")
+            raise SeqclfError(
+                f"{self.place}: frame {number} can't be decoded, FFmpeg does not give it where its time says; convert "
+                "the file, such as to H.264 in MP4"
+            )
         return frame
 
     def _wanted_frames(self) -> Iterator[VideoFrame]:

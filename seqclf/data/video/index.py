@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -19,6 +20,8 @@ Ints: TypeAlias = NDArray[np.int64]
 TIMED = {"mov", "matroska", "webm", "flv", "gif"}
 """Containers that say when each frame is shown."""
 B_PICTURE = 2
+PROBED = 50
+"""The number of frames that are decoded to find out whether ascending times are those of showing."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def index_of_table(place: Place, opened: Opened) -> FrameIndex | None:
     """Builds the index from the header of an MP4 file; None if the packets must be read."""
     container, stream = opened
     table = read_table(place, container, stream)
-    if table is None:
+    if table is None or _are_of_decoding(place, table.shown, stream.codec_context.has_b_frames):
         return None
     order = np.argsort(table.shown)
     seconds = np.multiply(table.shown[order], float(stream.time_base or 0))
@@ -113,6 +116,8 @@ def index_frames(place: Place, skip_damaged: bool = False, opened: Opened | None
     jumps = scan.jumps()
     trusted = frozenset(k for jump in jumps for k in range(jump - 3, jump + 1) if k >= 0 and scan.corrupt[k])
     pts, dts = (None, None) if jumps else (_distinct(column) for column in zip(*scan.times, strict=True))
+    if pts is not None and _are_of_decoding(place, pts, scan.delays):
+        pts = None
     order, faults = _order(place, scan, pts, trusted)
     packet_of = order[np.array(scan.shown)[order]]
     if not len(packet_of):
@@ -147,6 +152,22 @@ def _order(place: Place, scan: Scan, pts: Ints | None, trusted: Container[int]) 
     elif "avi" in scan.forms and not scan.reorders:
         order = np.arange(len(scan.times))
     return _order_of_decoding(place, trusted) if order is None else (order, [])
+
+
+def _are_of_decoding(place: Place, times: Ints, delays: bool) -> bool:
+    """Whether packets have times of decoding in place of times of showing, as in MP4 files that were copied from AVI.
+
+    The first frames then have times that ascend from packet to packet, and yet are shown in another order.
+
+    Args:
+        place: the file.
+        times: the times of showing of its packets.
+        delays: whether the decoder delays frames, because others may be shown before them.
+    """
+    if not delays or (times[1:] < times[:-1]).any():
+        return False
+    numbers = [number for number, frame in islice(decode_all(place), PROBED) if frame is not None]
+    return numbers != sorted(numbers)
 
 
 def _seconds(scan: Scan, packet_of: Ints, names: Ints | None, by_dts: bool) -> NDArray[np.float64]:

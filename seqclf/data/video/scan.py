@@ -44,6 +44,7 @@ class Scan:
         shown: for each packet, whether it is shown.
         corrupt: for each packet, whether it is flagged as corrupt.
         pictures: for each MPEG-4 packet, whether it is small, and the kinds of its pictures.
+        delays: whether the decoder of this video delays frames, because others may be shown before them.
         carries: whether packets carry a palette or a header, which all later ones need.
         tick: seconds per tick.
         rate: frames per second.
@@ -63,6 +64,7 @@ class Scan:
     shown: list[bool] = field(default_factory=list)
     corrupt: list[bool] = field(default_factory=list)
     pictures: list[tuple[bool, list[int]]] = field(default_factory=list)
+    delays: bool = False
     carries: bool = False
     tick: float = 0.0
     rate: float = 0.0
@@ -134,7 +136,7 @@ def _describe(scan: Scan, container: InputContainer, stream: VideoStream) -> Non
     scan.tick, scan.rate = float(stream.time_base or 0), float(stream.guessed_rate or 25)
     scan.streams, scan.stream = number_of_stream(container, stream)
     scan.known = format_and_stream((container, stream))
-    scan.begin = begin_of(container)
+    scan.begin, scan.delays = begin_of(container), bool(stream.codec_context.has_b_frames)
 
 
 def _missing_in_avi(place: Place, scan: Scan, stream: VideoStream) -> tuple[str | None, str | None]:
