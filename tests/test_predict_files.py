@@ -296,6 +296,23 @@ def test_a_page_shows_what_was_predicted(tool, runs, tmp_path):
     assert found == [row["class"] for row in rows]
 
 
+def test_the_page_has_the_name_that_is_given(tool, runs, tmp_path):
+    for name in ("a", "b"):
+        write_folder(tmp_path / name, noise(4, 3, 8, 10))
+    options = ("--out", tmp_path / "out", "--device", "cpu", "--no-timelines")
+    for words, page in (
+        (("--html", tmp_path / "new.html", runs / "one", tmp_path / "a", tmp_path / "b"), "new.html"),
+        (("--html", runs / "one", tmp_path / "a", tmp_path / "b"), "out/index.html"),
+        ((runs / "one", "--html", tmp_path / "a", tmp_path / "b"), "out/index.html"),
+    ):
+        code, printed, errors = tool("predict", *words, *options)
+        assert (code, errors) == (0, "") and printed.splitlines()[-1] == f"page: {tmp_path / page}"
+        found = json.loads((tmp_path / "out" / "predictions.json").read_text())["videos"]
+        assert [video["path"] for video in found] == [str(tmp_path / "a"), str(tmp_path / "b")]
+    code, _, errors = tool("predict", runs / "one", tmp_path / "a", f"--html={tmp_path / 'a.mp4'}", *options)
+    assert code == 2 and "a.mp4" in errors and not (tmp_path / "a.mp4").exists()
+
+
 def test_tables_of_the_user_are_not_replaced(tool, runs, tmp_path):
     video, own = write_video(tmp_path / "v.mp4", noise(6, 3, 8, 10)), "video,start,end,label\nv.mp4,0,3,run\n"
     (tmp_path / "v.csv").write_text(own)

@@ -107,6 +107,28 @@ def test_files_over_the_limit_are_linked_or_copied(tmp_path):
         PredictionPage("p.html", "t", CLASSES, embed=-1)
 
 
+def test_a_page_removes_copies_of_an_earlier_page_and_no_other_file(tmp_path):
+    one, two = (VideoFile(write_video(tmp_path / f"{name}.avi", noise(8, 3, 32, 32))) for name in ("one", "two"))
+    path, folder = tmp_path / "p.html", tmp_path / "p_copies"
+    for source, name in ((one, "a #1"), (two, "b")):
+        page = PredictionPage(path, "t", CLASSES, embed=0)
+        page.add(name, name, predicted(source), source)
+        page.write("")
+        assert [copy.stem for copy in folder.iterdir()] == [name]
+    (folder / "own.mp4").write_bytes(b"mine")
+    with pytest.raises(SeqclfError, match=r"own\.mp4"):
+        PredictionPage(path, "t", CLASSES)
+    assert sorted(copy.stem for copy in folder.iterdir()) == ["b", "own"]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "page", "", "folder.html"])
+def test_a_page_does_not_replace_a_video_or_a_folder(tmp_path, name):
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "a.mp4").write_bytes(b"a video")
+    with pytest.raises(SeqclfError, match=f"html=.*{name}"):
+        PredictionPage(tmp_path / name, "t", CLASSES)
+
+
 def test_a_video_with_one_label_is_right_or_wrong_as_a_whole(tmp_path):
     source = VideoFile(write_video(tmp_path / "a.mp4", noise(8, 3, 32, 32)))
     page = PredictionPage(tmp_path / "p.html", "t", CLASSES)
@@ -271,6 +293,28 @@ def test_a_page_without_true_labels_has_no_buttons_for_errors(chromium, tmp_path
     shown = "['play', 'before', 'after', 'only'].map(id => $(id).offsetParent !== null)"
     assert chromium.run(shown) == [True, False, False, False]
     assert chromium.run("$('canvas').clientHeight") > 3 * 60  # three classes have high rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_page_of_long_names_is_as_wide_as_the_screen(chromium, tmp_path, multi_label):
+    long = "PretendingToOpenSomethingWithoutActuallyOpeningIt"
+    classes = (long, "pushing something from left to right " * 4, "run")
+    source = VideoFile(write_video(tmp_path / "a.mp4", noise(8, 3, 32, 32)))
+    found, truth = predicted(source, multi_label), torch.ones(8, dtype=torch.int64)
+    found.prediction.classes = classes
+    page = PredictionPage(tmp_path / "p.html", long * 2, classes, multi_label)
+    page.add("a", long * 2, found, source, torch.eye(3, dtype=torch.int64)[truth] if multi_label else truth)
+    page.write(long * 2)
+    chromium.open(page.path.as_uri())
+    for width in (320, 360, 380, 768, 810):
+        for mobile in (False, True):
+            size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": mobile}
+            chromium.call("Emulation.setDeviceMetricsOverride", **size)
+            chromium.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            whole, shown = chromium.run("(e => [e.scrollWidth, e.clientWidth])(document.documentElement)")
+            assert whole <= shown <= width and shown > width - 20
+    chromium.call("Emulation.clearDeviceMetricsOverride")
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ Files are videos, folders of frames, folders that contain either, or .npy files.
 images. The run recorded the frame rate, sampling, transform and decision rule of its evaluation. Options override them.
 
 Output: <name>.csv has a row per frame of a file, and <name>.png is its timeline, with the true segments if --segments
-is given. predictions.json holds all files. With --html, index.html plays the videos above their timelines and lists the
-errors. If a file can't be read, the exit code is 2.
+is given. predictions.json holds all files. With --html, a page plays the videos above their timelines and lists the
+errors: index.html, or the file that you name. If a file can't be read, the exit code is 2.
 
 With several runs, each run reads the same file. If the file is under the root of the first run (or the first of
 --roots), the other runs read the file of the same name under their own roots, such as flow in place of RGB frames.
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 def main(words: Sequence[str]) -> int:
     args = _parser().parse_intermixed_args(words)
+    if args.html in words and not args.html.lower().endswith((".html", ".htm")):  # a path that follows the option
+        args.paths, args.html = sorted([*args.paths, args.html], key=words.index), ""
 
     from seqclf.prediction import predict
     from seqclf.runs.folder import RunFolder
@@ -72,7 +74,7 @@ def main(words: Sequence[str]) -> int:
         list_file=args.list,
         list_unit=args.list_unit,
         threshold=args.threshold,
-        html=out / "index.html" if args.html else None,
+        html=out / "index.html" if args.html == "" else args.html,
         embed=args.embed,
     )
     finish(result["decision"])
@@ -125,7 +127,13 @@ def _parser() -> Parser:
     )
     add("--out", help="folder for the output (default: predictions/ in the first run)")
     add("--no-timelines", action="store_true", help="draw no timelines")
-    add("--html", action="store_true", help="write index.html, a page that plays the videos above their timelines")
+    add(
+        "--html",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write a page that plays the videos above their timelines (default: index.html in --out)",
+    )
     add("--embed", type=float, default=EMBED, metavar="MB", help=EMBED_HELP)
     add("--checkpoint", default="auto", help=CHECKPOINT)
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:<n>")

@@ -15,7 +15,7 @@ from seqclf.data.frames.span import VideoSpan
 from seqclf.data.video.file import VideoFile
 from seqclf.prediction.file_frames import FileFrames, FilePrediction
 from seqclf.prediction.prediction import Prediction
-from seqclf.reporting.page_media import Media, copies_of, media_of
+from seqclf.reporting.page_media import Media, address, copies_of, media_of
 from seqclf.reporting.video_page import VideoPage
 
 EMBED = 4.0
@@ -38,7 +38,8 @@ class PredictionPage:
         embed: megabytes of a video that are embedded in the page.
 
     Raises:
-        SeqclfError: ``embed`` is not a number of at least 0.
+        SeqclfError: ``embed`` is not a number of at least 0; the path does not end in .html, or is a folder; the folder
+            of its copies has other videos.
     """
 
     def __init__(
@@ -53,6 +54,11 @@ class PredictionPage:
         if not 0 <= embed < float("inf"):
             raise SeqclfError(f"embed={embed}: expected megabytes, 0 or more")
         self.path, self.embed, self.embedded = Path(path), embed, 0
+        if self.path.suffix.lower() not in (".html", ".htm"):
+            raise SeqclfError(f"html={path}: expected a file whose name ends in .html")
+        if self.path.is_dir():
+            raise SeqclfError(f"html={path}: is a folder, expected a file")
+        self.earlier = _earlier_copies(self.path)
         self.copies: set[str] = set()
         self.page = VideoPage(title, classes, multi_label, background)
 
@@ -112,11 +118,28 @@ class PredictionPage:
     def write(self, about: str) -> Path:
         """Writes the page; ``about`` is the line below its heading. Copies of an earlier page are removed."""
         folder = copies_of(self.path)
-        for copy in set(folder.glob("*.mp4")) - {folder / f"{name}.mp4" for name in self.copies}:
-            copy.unlink()
+        for copy in self.earlier - {folder / f"{name}.mp4" for name in self.copies}:
+            copy.unlink(missing_ok=True)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         return self.page.write(self.path, about)
+
+
+def _earlier_copies(page: Path) -> set[Path]:
+    """The copies that an earlier page shows.
+
+    Raises:
+        SeqclfError: their folder has a video that the page does not show.
+    """
+    folder = copies_of(page)
+    copies = set(folder.glob("*.mp4"))
+    text = page.read_text(encoding="utf-8", errors="replace") if copies and page.is_file() else ""
+    other = next((copy for copy in sorted(copies) if f'"{address(copy, page)}"' not in text), None)
+    if other is not None:
+        raise SeqclfError(
+            f"{other}: is not shown by an earlier page {page}: choose another name for the page, or delete it"
+        )
+    return copies
 
 
 def _of_video(prediction: Prediction) -> Tensor:

@@ -85,12 +85,12 @@ def media_of(
         if size <= limit * 1e6:
             key = str(file.resolve())
             return Media("embedded", f"embedded ({_megabytes(size)})", file.read_bytes(), key, mime)
-        return Media("link", f"link to the file ({_megabytes(size)})", url=_address(file, page))
+        return Media("link", f"link to the file ({_megabytes(size)})", url=address(file, page))
     copy = copies_of(page) / f"{name}.mp4"
     write_copy(copy, source, numbers, starts)
     size, offset = copy.stat().st_size, float(starts[0])
     if size > limit * 1e6:
-        return Media("copy", f"small copy ({_megabytes(size)})", url=_address(copy, page), offset=offset)
+        return Media("copy", f"small copy ({_megabytes(size)})", url=address(copy, page), offset=offset)
     content = copy.read_bytes()
     copy.unlink()
     return Media("embedded copy", f"embedded small copy ({_megabytes(size)})", content, str(copy), offset=offset)
@@ -122,7 +122,7 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 50_000 else f"{size / 1e3:.0f} kB"
 
 
-def _address(file: Path, page: Path) -> str:
+def address(file: Path, page: Path) -> str:
     """The address of a file: relative to the page, absolute on another drive."""
     try:
         return quote(Path(os.path.relpath(file.resolve(), page.parent.resolve())).as_posix())
