@@ -222,7 +222,7 @@ def test_boris_and_epic_kitchens_name_their_columns(root):
     assert read_paths(path, root).groups() is None  # two subjects in one video
     _videos, classes, description = listed(root, EPIC, clips="auto")
     assert classes == ["open", "turn-on"] and "EPIC-KITCHENS" in description and "2 groups" in description
-    assert all(name in description for name in ("video_id", "verb", "start_frame", "stop_frame", "participant_id"))
+    assert all(name in description for name in ("video_id", "verb", "start_timestamp", "participant_id"))
 
 
 def test_something_something_has_its_classes_in_the_template(root):
@@ -492,12 +492,43 @@ def test_rates_and_tolerances_out_of_range_are_refused(two_videos, wrong, named)
 
 
 def test_segments_in_seconds_are_not_taken_for_frames(two_videos):
-    (two_videos / "s.csv").write_text("video,start,end,label\nvideo1,0,2,x\nvideo1,2,3,y\nvideo10,0,2,y\n")
-    with pytest.raises(SeqclfError, match=r"s\.csv: .*video1 end at 3, and it has 6 frames in 3 s.*unit='seconds'"):
-        on_all(two_videos, "s.csv", fps=2)
-    assert on_all(two_videos, "s.csv", fps=2, unit="seconds").test.videos[0].labels.tolist() == [0, 0, 0, 0, 1, 1]
-    labels = on_all(two_videos, "s.csv", fps=2, annotation_fps=2).test.videos[0].labels
-    assert labels.tolist() == [0, 0, 1, IGNORE, IGNORE, IGNORE]
+    """At 2 frames per second, the videos have 6 and 4 frames in 3 and 2 seconds."""
+
+    def labels(**keywords):
+        return [video.labels.tolist() for video in on_all(two_videos, "s.csv", **keywords).test.videos]
+
+    header = "video,start,end,label\n"
+    whole = "video1,0,2,x\nvideo1,2,3,y\nvideo10,0,2,y\n"
+    for rows in (whole, "video1,0,1,x\nvideo10,,,\n", "video1,0,6,x\nvideo10,0,1,x\n"):
+        (two_videos / "s.csv").write_text(header + rows)
+        with pytest.raises(SeqclfError, match=r"s\.csv: .*video10? end at \d, .* frames in \d s.*unit='seconds'"):
+            labels(fps=2)
+        assert labels(fps=2, unit="frames") == labels(fps=2, annotation_fps=2) == labels()
+    (two_videos / "s.csv").write_text(header + whole)
+    assert labels(fps=2, unit="seconds") == [[0, 0, 0, 0, 1, 1], [1] * 4]
+    assert labels(fps=2, unit="frames") == [[0, 0, 1, IGNORE, IGNORE, IGNORE], [1, 1, IGNORE, IGNORE]]
+    assert labels(fps=1) == labels(fps=1, unit="frames") == labels(fps=1, unit="seconds")  # the same in both units
+
+
+@pytest.mark.parametrize(
+    ("rows", "unit"),
+    [
+        ("start,end,label,video\n0,5,x,video1\n0,4,y,video10\n", "frames"),  # after the end if these were seconds
+        ("start_frame,end_frame,label,video\n0,2,x,video1\n0,2,y,video10\n", "frames"),
+        ("start_time,end_time,label,video\n0,2,x,video1\n0,2,y,video10\n", "seconds"),
+        ("start,end,label,video\n0,2,x,video1\n0,1.5,y,video10\n", "seconds"),
+        ("start,end,label,video\n0:00,0:02,x,video1\n0:00,0:01,y,video10\n", "seconds"),
+        ("t,label,video\n[0; 2],x,video1\n[0; 1.5],y,video10\n", "seconds"),
+        ("start_frame,end_frame,start,end,label,video\n0,9,0,2,x,video1\n0,9,0.5,2,y,video10\n", "seconds"),
+    ],
+)
+def test_the_unit_of_segments_is_decided_by_evidence_and_reported(two_videos, rows, unit):
+    (two_videos / "s.csv").write_text(rows.replace("; ", "-"))
+    columns = {"start": "t", "end": "t"} if rows.startswith("t,") else None
+    data = on_all(two_videos, "s.csv", fps=2, columns=columns)
+    expected = on_all(two_videos, "s.csv", fps=2, columns=columns, unit=unit)
+    assert [v.labels.tolist() for v in data.test.videos] == [v.labels.tolist() for v in expected.test.videos]
+    assert f"; in {unit}" in data.source and data.details["annotation"]["unit"] == unit
 
 
 def test_a_clip_of_a_list_may_end_a_little_late_and_is_counted(two_videos):

@@ -25,7 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "segments: a file of class names, one per line, or none for the names in the table",
     },
     "--background": {"metavar": "NAME", "help": "segments: the class of frames outside all of them"},
-    "--unit": {"choices": ("frames", "seconds"), "help": "the unit of start and end (segments: frames; else detected)"},
+    "--unit": {"choices": ("frames", "seconds"), "help": "the unit of start and end (default: detected)"},
     "--inclusive": {"action": BooleanOptionalAction, "help": "whether ends of clips or segments are last frames"},
     "--annotation-fps": {"type": float, "metavar": "RATE", "help": "segments: the rate of their frame numbers"},
     "--first-frame": {"type": int, "choices": (0, 1), "help": "segments: the number of the first frame"},

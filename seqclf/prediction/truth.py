@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from seqclf.data.annotations.frame_labels import annotate
-from seqclf.data.annotations.numbering import first_of
+from seqclf.data.annotations.numbering import Opened, expect_frames, first_of
 from seqclf.data.annotations.segments import read_segments
 from seqclf.data.frames.source import Source
 from seqclf.data.frames.span import Unit
@@ -25,7 +25,7 @@ class Truth:
             ``seqclf.data.annotations.segments``.
         classes: the names of the classes.
         background: the class of frames outside all segments; None leaves them without a label.
-        unit: the unit of start and end; None reads the table as ``recorded`` says.
+        unit: the unit of start and end; None reads the table as ``recorded`` says, or detects it.
         multi_label: whether frames can have several classes, so that segments may overlap.
         recorded: how the run read its own table; see ``annotated_set``. Empty for a table with the usual columns.
 
@@ -42,7 +42,7 @@ class Truth:
         multi_label: bool = False,
         recorded: Mapping[str, Any] | None = None,
     ) -> None:
-        how: dict[str, Any] = {"unit": unit or "frames", "separator": "|" if multi_label else None}
+        how: dict[str, Any] = {"unit": unit or "auto", "separator": "|" if multi_label else None}
         how |= (recorded or {}) if unit is None else {}
         self.rate, self.first_frame = how.pop("annotation_fps", None), how.pop("first_frame", 0)
         self.past_end = how.pop("past_end", None)
@@ -59,4 +59,6 @@ class Truth:
         """
         name, first = video.as_posix(), first_of(source, self.first_frame)
         table, past_end = (self.table, self.past_end) if self.table else (self.read(names=[name]), float("inf"))
+        if self.rate is None:
+            expect_frames(table, [Opened(name, source, frames.times())])
         return annotate(table, name, frames.times(), past_end, self.rate, first).labels

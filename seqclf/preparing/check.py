@@ -22,7 +22,7 @@ from seqclf.data.frames.times import frame_times
 from seqclf.data.lists.splits import Selection, part_of
 from seqclf.data.lists.video_list import Entry, VideoList
 from seqclf.data.sets.parts import choices
-from seqclf.data.sets.video_sets import class_names
+from seqclf.data.sets.video_sets import class_names, unit_at_rate
 from seqclf.preparing.check_result import Clip, File, VideoCheck, compare_parts, compare_sizes
 from seqclf.preparing.jobs import Job, check_workers, run_jobs
 from seqclf.preparing.listed import read_listed, reading_settings
@@ -84,7 +84,8 @@ def check_videos(
             first_label=first,
             separator=several,
             names=listed,
-            **{name: how[name] for name in ("unit", "background", "inclusive", "columns")},
+            unit=unit_at_rate(how["unit"], how["annotation_fps"]),
+            **{name: how[name] for name in ("background", "inclusive", "columns")},
         )
         out.classes = table.classes
         _add_segments(out, rows, table, sources, how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -108,19 +109,23 @@ def expect_own_rate(table: Segments, videos: Sequence[Opened]) -> None:
         )
 
 
-def expect_frames(table: Segments, videos: Sequence[Opened]) -> None:
-    """Raises a ``SeqclfError`` if segments in frames end about where the videos do in seconds, in every video."""
-    count, shown = 0, ""
-    for video, times, segments in _in_table(table, () if table.by_frame or table.unit == "seconds" else videos):
-        if not segments:
+def expect_frames(table: Segments, videos: Iterable[Opened]) -> None:
+    """Raises a ``SeqclfError`` if whole numbers in a table may be seconds, although they are read as frames.
+
+    They are frames if most videos have a segment that would end after the video if they were seconds. Videos without
+    times, or with a frame per second, prove nothing.
+    """
+    beyond, within = 0, list[str]()
+    for video, times, segments in _in_table(table, videos if table.assumed and not table.by_frame else ()):
+        end, seconds = max((segment.end for segment in segments), default=0.0), times.end_seconds
+        if seconds is None or not math.isfinite(seconds) or math.isclose(times.period or 1.0, 1.0, abs_tol=0.01):
             continue
-        end, seconds = max(segment.end for segment in segments), times.end_seconds
-        if seconds is None or OTHER_RATE * end > times.end or not seconds / 2 <= end <= seconds + 1:
-            return
-        count += len(segments)
-        shown = shown or f"segments of {video.name} end at {end:g}, and it has {times.end:,} frames in {seconds:.3g} s"
-    if count > 1:
+        if end > seconds + 1:
+            beyond += 1
+        elif end > 0:
+            length = f"{times.end:,} frames in {seconds:.3g} s"
+            within.append(f"segments of {video.name} end at {end:g}, and it has {length}")
+    if len(within) >= max(1, beyond):
         raise SeqclfError(
-            f"{table.path}: {shown}, and the other videos are alike: set unit='seconds', or annotation_fps= to the "
-            "rate of the videos if these are frames"
+            f"{table.path}: whole numbers may be frames or seconds: {within[0]}: set unit='frames' or unit='seconds'"
         )

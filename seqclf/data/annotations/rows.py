@@ -21,7 +21,7 @@ from seqclf.data.tables.label_cells import (
     only_video,
     timed_labels,
 )
-from seqclf.data.tables.spans import read_span, span_columns
+from seqclf.data.tables.spans import has_spans, read_span, span_columns, unit_of
 from seqclf.data.tables.table import Record, Table, numbered_lines, read_table, read_text, whole_number
 from seqclf.runtime.text import some
 
@@ -65,30 +65,39 @@ class _Columns:
     frame: int | None
 
 
+def read_annotation(path: Path, columns: Columns | None, one_video: bool) -> Table | list[str]:
+    """Reads a table of segments. The file of one video may instead have a class name per line, one for each frame.
+
+    Errors are those of ``read_segments``.
+    """
+    names = _lines_of_frames(path) if one_video and not columns else None
+    return read_table(path, columns) if names is None else names
+
+
 def segment_rows(
+    table: Table | list[str],
     path: Path,
+    video: str | None,
     unit: Unit,
-    columns: Columns | None,
     inclusive: bool,
     separator: str | None,
     known: bool,
-    video: str | None = None,
 ) -> SegmentRows:
-    """Reads the rows of a table. Rows of neighbouring frames with the same labels are joined.
+    """The rows of a table. Rows of neighbouring frames with the same labels are joined.
 
     Args:
-        video: the video, if the file is that of one. The file may then be a class name per line, one for each frame.
+        table: the content of the file, from ``read_annotation``.
+        path: the file.
+        video: the video, if the file is that of one.
         known: whether the class names are known, so that any text may be one.
 
     The other arguments, and the errors, are those of ``read_segments``.
     """
-    lines = None if video is None or columns else _lines_of_frames(path)
-    if lines is not None:
+    if isinstance(table, list):
         rows = [
-            SegmentRow(f"{path}, line {k + 1}", k + 1, video or "", k, k + 1, [name]) for k, name in enumerate(lines)
+            SegmentRow(f"{path}, line {k + 1}", k + 1, video or "", k, k + 1, [name]) for k, name in enumerate(table)
         ]
         return SegmentRows(_joined(rows), True, "a class per line")
-    table = read_table(path, columns)
     found = _find_columns(table, unit, separator is not None, video is not None)
     rows = []
     for record in table.records:
@@ -170,6 +179,17 @@ def _find_columns(table: Table, unit: Unit, several: bool, one_video: bool) -> _
         way = table.advice() or way
         raise SeqclfError(f"{table.path}: expected the columns {needed}, not {some(table.header, 12)}: {way}")
     return _Columns(video, label, hot, None if span is None else span[:2], None if timed else frame)
+
+
+def unit_of_tables(tables: Iterable[Table | list[str]]) -> Unit | None:
+    """The unit of start and end in tables, as by ``unit_of``; None if they may be frames or seconds."""
+    for table in tables:
+        if isinstance(table, Table):
+            single = table.find("frame", FRAME) is not None
+            unit: Unit | None = unit_of(table) if has_spans(table) else "frames" if single else "seconds"
+            if unit is not None:
+                return unit
+    return None
 
 
 def _timed(cell: str) -> bool:

@@ -21,10 +21,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from seqclf.batch import IGNORE, SeqclfError
-from seqclf.data.annotations.rows import SegmentRow, annotation_files, segment_rows
+from seqclf.data.annotations.rows import SegmentRow, annotation_files, read_annotation, segment_rows, unit_of_tables
 from seqclf.data.frames.numbers import natural_key
 from seqclf.data.frames.source import plain_path, without_suffix
 from seqclf.data.frames.span import Unit, resolution
@@ -65,6 +65,7 @@ class Segments:
         step: the resolution of the times, in the unit.
         header: the columns that were read.
         files: the file of each video, if each has its own.
+        assumed: whether frames are only assumed, because times are whole numbers, which may also be seconds.
     """
 
     path: str
@@ -78,6 +79,7 @@ class Segments:
     step: float = 0.0
     header: str = ""
     files: dict[str, Path] = field(default_factory=dict)
+    assumed: bool = False
 
     @cached_property
     def by_stem(self) -> dict[str, list[str]]:
@@ -96,7 +98,7 @@ class Segments:
 
 def read_segments(
     path: str | Path,
-    unit: Unit = "frames",
+    unit: Unit | Literal["auto"] = "frames",
     classes: Sequence[str] | None = None,
     background: str | None = None,
     inclusive: bool | None = None,
@@ -110,7 +112,7 @@ def read_segments(
 
     Args:
         path: the file: CSV, TSV, semicolons, JSON or JSON lines; or a file per video, see ``annotation_files``.
-        unit: the unit of start and end.
+        unit: the unit of start and end. "auto" detects it by the columns and times, or else assumes frames.
         classes: the class names; a label is a name or a number. None takes the labels in the file, sorted.
         background: the class of frames outside all segments; None leaves them without a label. With ``classes=None`` it
             becomes the first class if no segment has it.
@@ -129,28 +131,28 @@ def read_segments(
             starts, or has an unknown label. The message names the file and line.
     """
     _check(unit, inclusive, background, separator)
-    path, bad, files = Path(path), dict[str, str](), dict[str, Path]()
-    several, how = separator is not None, (unit, columns, bool(inclusive), separator, classes is not None)
-    if path.is_dir() or "*" in str(path):
-        files = annotation_files(path, names, bad if on_error == "skip" else None)
-        read = [segment_rows(file, *how, video) for video, file in files.items()]
-    else:
-        read = [segment_rows(path, *how)]
+    path, bad = Path(path), dict[str, str]()
+    each = path.is_dir() or "*" in str(path)
+    files = annotation_files(path, names, bad if on_error == "skip" else None) if each else {}
+    places = [(file, video) for video, file in files.items()] if each else [(path, None)]
+    tables = [read_annotation(file, columns, each) for file, _ in places]
+    decided = unit_of_tables(tables) if unit == "auto" else unit
+    unit = decided or "frames"
+    check_inclusive(inclusive, unit)
+    how = unit, bool(inclusive), separator, classes is not None
+    read = [segment_rows(table, file, video, *how) for table, (file, video) in zip(tables, places, strict=True)]
     rows = [row for found in read for row in found.rows]
     known = list(classes) if classes is not None else read[0].classes if read else None
     if known is None:
-        named = [(label, row.where) for row in rows for label in row.labels]
-        check_alike(named if background is None else [(background, "background="), *named])
-        known = _classes((label for label, _ in named), background)
-    elsewhere = _elsewhere(background, known)
+        known = _classes([(label, row.where) for row in rows for label in row.labels], background)
+    found = Segments(str(path), unit, known, _elsewhere(background, known), {v: [] for v in bad}, bad, files=files)
     first = first_label if first_label is not None else _first_number(rows, known)
-    found = Segments(str(path), unit, known, elsewhere, {v: [] for v in bad}, bad, multi_label=several, files=files)
     found.by_frame, found.header = any(one.by_frame for one in read), read[0].header if read else ""
+    found.multi_label, found.assumed = separator is not None, decided is None
     _add(found, rows, first, on_error)
     if inclusive is None and unit == "frames":
         expect_ends(
-            [(*segment[:2], segment.line, found.where(name, segment)) for segment in segments]
-            for name, segments in found.videos.items()
+            [(*s[:2], s.line, found.where(name, s)) for s in segments] for name, segments in found.videos.items()
         )
     found.step = resolution([bound for video in found.videos.values() for s in video for bound in s[:2]], unit)
     return found
@@ -177,8 +179,8 @@ def _elsewhere(background: str | None, classes: Sequence[str]) -> int:
 
 def _check(unit: str, inclusive: bool | None, background: str | None, separator: str | None) -> None:
     """Raises a ``SeqclfError`` for arguments of ``read_segments`` that are wrong or do not go together."""
-    if unit not in ("frames", "seconds"):
-        raise SeqclfError(f'unit={unit!r}: expected "frames" or "seconds"')
+    if unit not in ("frames", "seconds", "auto"):
+        raise SeqclfError(f'unit={unit!r}: expected "frames", "seconds" or "auto"')
     check_inclusive(inclusive, unit)
     if separator is not None and background is not None:
         raise SeqclfError(
@@ -227,9 +229,10 @@ def _segments(row: SegmentRow, classes: list[str], first: int, several: bool) ->
     return found if found or not several else [Segment(row.start, row.end, -1, row.line)]
 
 
-def _classes(labels: Iterable[str], background: str | None) -> list[str]:
-    """The classes of a table without given classes, in natural order."""
-    named = set(labels)
+def _classes(labels: Sequence[tuple[str, str]], background: str | None) -> list[str]:
+    """The classes of a table without given classes, in natural order; labels come with their locations."""
+    check_alike(labels if background is None else [(background, "background="), *labels])
+    named = {label for label, _ in labels}
     every = named if background is None else named | {background}
     if all(map(str.isdecimal, every)):
         return sorted(every, key=natural_key)

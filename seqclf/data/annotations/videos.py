@@ -124,7 +124,7 @@ def _counts(table: Segments, annotations: Sequence[Annotation]) -> str:
 
 def _report(out: Annotated, table: Segments, adjusted: Sequence[Annotation], unused: int) -> None:
     """Reports the columns of the table, and the segments that were adjusted."""
-    out.notes.append(f"{Path(table.path).name}: {table.header}")
+    out.notes.append(f"{Path(table.path).name}: {table.header}{'' if table.by_frame else f'; in {table.unit}'}")
     for count, noun, what in (
         (sum(a.clipped for a in adjusted), "segment", "clipped at the end of their video"),
         (sum(a.trimmed for a in adjusted), "segment", "clipped at the start of the next one"),

@@ -145,7 +145,7 @@ def annotated_set(
     validation: str | None = None,
     split: str | None = None,
     background: str | None = None,
-    unit: Unit = "frames",
+    unit: Unit | Literal["auto"] = "auto",
     pattern: str | None = None,
     fps: float | None = None,
     sampling: Sampling = CLIP,
@@ -180,7 +180,8 @@ def annotated_set(
         classes: the class names, or a file with one per line; None takes the labels in the table, sorted.
         background: the class of frames outside all segments; None leaves them without a label. The segment metrics
             ignore it; they are computed if test clips are whole videos.
-        unit: the unit of start and end, "frames" or "seconds". Frames are those of the file, at its own rate.
+        unit: the unit of start and end, "frames" or "seconds"; "auto" detects it by the header and the times, or raises
+            if it is ambiguous. Frames are those of the file, at its own rate.
         fps: the frame rate to resample video files to; a frame keeps its label in the file. For folders of pictures,
             the rate at which they were recorded, which segments in seconds need.
         frame_numbers: how segments number the frames of folders: "names", by the numbers in the names of the pictures,
@@ -213,7 +214,8 @@ def annotated_set(
     }
     path, mark = resolve_path(segments, root), label_separator(multi_label, separator)
     listed = dict.fromkeys(entry.name for found in lists.values() for entry in found.videos)
-    table = read_segments(path, unit, names, background, inclusive, columns, on_error, first_label, mark, listed)
+    how = unit_at_rate(unit, annotation_fps), names, background, inclusive, columns, on_error, first_label, mark
+    table = read_segments(path, *how, listed)
     reader = partial(
         open_video, fps=fps, pattern=pattern, folder_fps=fps, stream=stream, layout=layout, on_error=parts.damage()
     )
@@ -224,7 +226,7 @@ def annotated_set(
         clips = parts.add(part, videos, lists[part].groups([video.name for video in videos]), lists[part])
         clips.skipped.update(found.damaged[part])
     annotation = {  # how prediction reads other tables like this one
-        "unit": unit,
+        "unit": table.unit,
         "inclusive": inclusive,
         "first_label": first_label,
         "separator": mark,
@@ -245,6 +247,11 @@ def annotated_set(
         allow_shared=split is not None,
         name=root,
     )
+
+
+def unit_at_rate(unit: Unit | Literal["auto"], annotation_fps: float | None) -> Unit | Literal["auto"]:
+    """The unit of a table of segments: frames if their rate is given."""
+    return unit if unit != "auto" or annotation_fps is None else "frames"
 
 
 def of_lists(columns: Columns | None) -> Columns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -20,26 +20,65 @@ def span_columns(table: Table, unit: Unit | Literal["auto"]) -> tuple[int, int, 
 
     Args:
         table: the table.
-        unit: the unit. "auto" detects it by the header, or else by the times: fractions are seconds.
+        unit: the unit; "auto" for that of ``unit_of``.
 
     Raises:
-        SeqclfError: with "auto", all times are whole numbers, which may be frames or seconds.
+        SeqclfError: with "auto", times may be frames or seconds.
     """
-    frames = table.find("start", START, START_FRAME), table.find("end", END, END_FRAME)
-    seconds = table.find("start", START, START_SECONDS), table.find("end", END, END_SECONDS)
-    if unit == "auto":
-        if None in frames or None in seconds or frames != seconds:
-            unit = "seconds" if None in frames else "frames"
-        elif all(whole_number(record.cells[k or 0]) is not None for record in table.records for k in frames):
-            shown = " and ".join(repr(table.header[k or 0]) for k in frames)
+    found = _columns_by_unit(table)
+    if unit == "auto" and found:
+        decided = unit_of(table)
+        if decided is None:
+            shown = " and ".join(repr(table.header[k]) for k in found["frames"])
             raise SeqclfError(
                 f"{table.path}: {shown} are whole numbers, which may be frames or seconds: set unit='frames' or "
                 "unit='seconds'"
             )
-        else:
-            unit = "seconds"
-    start, end = frames if unit == "frames" else seconds
-    return None if start is None or end is None else (start, end, unit)
+        unit = decided
+    return None if unit == "auto" or unit not in found else (*found[unit], unit)
+
+
+def unit_of(table: Table) -> Unit | None:
+    """The unit of start and end in a table, by their names, or else by the times: fractions are seconds.
+
+    None if times are whole numbers, which may be either, or if the table has no such columns. A table with both is read
+    in seconds, which hold for copies of its videos at any frame rate.
+    """
+    found = _columns_by_unit(table)
+    if len(found) < 2 or found["frames"] != found["seconds"]:
+        return "seconds" if "seconds" in found else "frames" if found else None
+    start, end = found["frames"]
+    return "seconds" if any(_has_fraction(record.cells[start], record.cells[end]) for record in table.records) else None
+
+
+def has_spans(table: Table) -> bool:
+    """Whether a table has columns of start and end."""
+    return bool(_columns_by_unit(table))
+
+
+def _columns_by_unit(table: Table) -> dict[Unit, tuple[int, int]]:
+    """The columns of start and end in each unit that the table has. Columns named "start" and "end" may be both."""
+    found: dict[Unit, tuple[int, int]] = {}
+    names: dict[Unit, tuple[Sequence[str], Sequence[str]]]
+    names = {"frames": (START_FRAME, END_FRAME), "seconds": (START_SECONDS, END_SECONDS)}
+    for unit, (starts, ends) in names.items():
+        start, end = table.find("start", START, starts), table.find("end", END, ends)
+        if start is not None and end is not None:
+            found[unit] = start, end
+    return found
+
+
+def _has_fraction(start: str, end: str) -> bool:
+    """Whether times are no whole numbers, such as 1.5, 1,5 or 00:01."""
+    return any(
+        whole_number(time) is None and number_of_seconds(time, comma=True) is not None for time in _bounds(start, end)
+    )
+
+
+def _bounds(start: str, end: str) -> tuple[str, str]:
+    """Start and end as texts; equal ones may hold both, as in ``[1.5, 3]`` or ``31-150``."""
+    both = _BOTH.fullmatch(start) if start == end else None
+    return (start, end) if both is None else (both[1], both[2])
 
 
 def read_span(
@@ -58,9 +97,7 @@ def read_span(
     Raises:
         SeqclfError: one is not a number of at least 0, or the end is not after the start.
     """
-    both = _BOTH.fullmatch(start) if start == end else None
-    if both is not None:
-        start, end = both[1], both[2]
+    start, end = _bounds(start, end)
     bounds: list[float] = []
     for name, text in (("start", start), ("end", end)):
         thousands = delimiter != ";" and re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", text)  # 1,500 may be 1.5 or 1500
