@@ -253,14 +253,14 @@ def test_balanced_weights_outside_a_run_are_refused():
 def test_losses_of_probabilities_are_refused(wrong, right):
     for loss in (wrong, wrong()):
         with pytest.raises(SeqclfError, match=f"setting loss=.*torch.nn.{right}"):
-            build_loss(run_of(None, loss), toy(LABELS), CPU)
+            build_loss(run_of(toy, loss), toy(LABELS), CPU)
 
 
 def test_build_loss_keeps_any_other_function():
     def mine(logits, labels, total):
         return logits.sum()
 
-    assert build_loss(run_of(None, mine), toy(LABELS), CPU) is mine
+    assert build_loss(run_of(toy, mine), toy(LABELS), CPU) is mine
 
 
 # ------------------------------------------------------------------------------------------------------------ samplers
