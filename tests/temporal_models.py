@@ -107,7 +107,6 @@ TORCH = {
     "rnn_relu": partial(nn.RNN, nonlinearity="relu"),
 }
 KINDS = list(OURS)
-every_kind = pytest.mark.parametrize("kind", KINDS)
 every_depth = pytest.mark.parametrize("layers", [1, 2, 3])
 quick = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)

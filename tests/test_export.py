@@ -376,6 +376,7 @@ class BatchFirst(Leaky):
         return outputs, h[0]
 
 
+@pytest.mark.slow
 def test_a_state_that_files_cannot_hold_leaves_out_the_stream(tmp_path):
     model = make_model(BatchFirst)
     about = {name: [] for name in files.METADATA} | {"frame_shape": (D,), "input": {"multi_label": False}}

@@ -22,7 +22,6 @@ from temporal_models import (
     close,
     equal_with_gradients,
     every_depth,
-    every_kind,
     gradients,
     make,
     quick,
@@ -38,6 +37,12 @@ from seqclf.models import GRU, LSTM, RNN, Identity, orthogonal
 from seqclf.models.contract import parts_of
 
 pytestmark = pytest.mark.usefixtures("lstm_kernel")
+every_kind = pytest.mark.parametrize(  # the LSTM with both kernels, the others once
+    ("kind", "lstm_kernel"),
+    [("lstm", "fused"), *((kind, "torch") for kind in KINDS)],
+    indirect=["lstm_kernel"],
+    scope="module",
+)
 
 
 @every_kind

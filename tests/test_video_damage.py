@@ -20,7 +20,7 @@ from seqclf.data.video.file import VideoFile
 ENCODERS = {
     "h264": ["-c:v", "libx264", "-bf", "3", "-g", "12"],
     "mpeg4": ["-c:v", "mpeg4", "-bf", "2", "-g", "12", "-qscale:v", "3"],
-    "vp8": ["-c:v", "libvpx", "-b:v", "2M", "-deadline", "realtime", "-cpu-used", "8"],
+    "vp8": ["-c:v", "libvpx", "-b:v", "2M", "-threads", "1"],
     "mpeg2": ["-c:v", "mpeg2video", "-bf", "2", "-g", "12", "-qscale:v", "3"],
 }
 
