@@ -110,6 +110,20 @@ def test_a_batch_and_its_padding_are_copied_by_several_threads(three_threads, mo
     assert torch.equal(net(x, lengths=lengths)[0], several)
 
 
+@pytest.mark.parametrize("lengths", [None, torch.tensor([4, 4, 4]), torch.tensor([2, 4, 1])])
+@pytest.mark.parametrize("resets", [False, True])
+def test_wide_features_give_the_same_without_gradients(lengths, resets, calls):
+    torch.manual_seed(0)
+    net, x = LSTM(fused_lstm.WIDEST, 3, 2), torch.randn(3, 4, fused_lstm.WIDEST)
+    is_first = torch.tensor([[False] * 4, [False, True, False, True], [False, False, True, False]]) if resets else None
+    with torch.no_grad():
+        outputs, state = net(x, is_first, lengths=lengths)
+    expected = net(x, is_first, lengths=lengths)
+    for found, right in zip((outputs, *state), (expected[0], *expected[1]), strict=True):
+        torch.testing.assert_close(found, right, rtol=0, atol=1e-6)
+    assert len(calls) == 2
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """The calls of the kernels."""

@@ -95,9 +95,13 @@ def _forward(
     """Returns outputs, h and c. With ``kept``, adds there what the backward pass needs."""
     shape = (len(weights) // 4, len(segments.last), weights[1].shape[1])
     h, c = x.new_empty(shape), x.new_empty(shape)
-    y = x.contiguous() if packed else _take(x, segments.frames, (len(segments.frames), x.shape[-1]))
+    N, D = len(segments.frames), x.shape[-1]
+    # wide features without padding: their products are packed instead, which are smaller
+    later = not packed and kept is None and x.numel() == N * D and _wide(D, segments)
+    y = x.reshape(N, D) if packed or later else _take(x, segments.frames, (N, D))
     for k in range(len(h)):
-        layer = _forward_layer(y, segments, _of(h0, k), _of(c0, k), weights[4 * k : 4 * k + 4], kept is not None)
+        order = segments.frames if later and k == 0 else None
+        layer = _forward_layer(y, segments, _of(h0, k), _of(c0, k), weights[4 * k : 4 * k + 4], kept is not None, order)
         if kept is not None:
             kept.append(layer)
         y = layer.hidden
@@ -113,13 +117,16 @@ def _forward_layer(
     c0: Tensor | None,
     weights: Sequence[Tensor],
     keep: bool,
+    order: Tensor | None,
 ) -> _Kept:
+    """Runs a layer over packed inputs, or over inputs whose products are then packed in this ``order``."""
     w_ih, w_hh, b_ih, b_hh = weights
     (N, D), H = x.shape, w_hh.shape[1]
     hidden, cell, gates = x.new_empty(N, H), x.new_empty(N, H), x.new_empty(N if keep else 0, 4 * H)
     inputs, row = b_ih + b_hh, 0
     if _wide(D, segments):
         inputs, row, D = torch.addmm(inputs, x, w_ih.t(), out=gates if keep else None), 4 * H, 0
+        inputs = inputs if order is None else _take(inputs, order, inputs.shape)
     panels = _panels(w_ih, transpose=True) if D else None, _panels(w_hh, transpose=True)
     arguments = (D, H, x, *panels, inputs, row, h0, c0, gates, hidden, cell)
     _run_blocks("forward", segments, arguments, 0 if keep else 4 * H, N * 4 * H * (D + H))
