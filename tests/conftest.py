@@ -1,8 +1,10 @@
 """Shared by all tests: few threads, fixtures that run commands, and a folder that stands for a checkout."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +43,25 @@ def tool(capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def file_limit():
+    """``with file_limit(n):`` no file grows beyond n bytes, as on a full disk."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limited(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    return limited
 
 
 @pytest.fixture

@@ -24,7 +24,12 @@ from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
-MODULES = ("torch.distributed.launcher.api", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.figure")
+MODULES = (
+    "torch.distributed.launcher.api",
+    "torch._dynamo",
+    "tensorboard.summary.writer.record_writer",
+    "matplotlib.figure",
+)
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

@@ -301,6 +301,15 @@ def test_a_file_that_differs_from_the_model_is_not_kept(run, tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and not any((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("kind", ["program", "safetensors"])
+def test_a_full_disk_is_reported_and_leaves_no_export(tmp_path, tool, file_limit, kind):
+    run = make_run(tmp_path / "run", noise, Identity)
+    with file_limit(200):
+        code, _, error = tool("export", run, "--format", kind)
+    assert code == 2 and "export: cannot be written" in error and error.count("\n") == 1
+    assert not (run / "export").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -7,8 +7,9 @@ import random
 import re
 import signal
 import subprocess
+import threading
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from seqclf.experiment.losses import cross_entropy
 from seqclf.experiment.schedules import one_cycle
 from seqclf.experiment.settings import change
 from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest
+from seqclf.runs.folder import RunFolder
 from seqclf.runs.metrics_file import MetricsWriter
 from seqclf.runtime.signals import stop_signals
 from seqclf.training.loop import Stopped, train
@@ -290,25 +292,17 @@ def test_a_full_disk_is_reported_and_earlier_checkpoints_are_kept(whole, tmp_pat
     assert_same_run(run, whole)
 
 
-def test_a_write_that_fails_midway_is_reported(tmp_path, monkeypatch):
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def test_a_write_that_fails_midway_is_reported(tmp_path, monkeypatch, file_limit):
     run, save = tmp_path / "run", torch.save
 
     def limited(content, stream):
-        if content["step"] > 5:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-        save(content, stream)
+        with file_limit(2000) if content["step"] > 5 else nullcontext():
+            save(content, stream)
 
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(torch, "save", limited)
-            with pytest.raises(SeqclfError, match="cannot be written"):
-                go(RUN, run)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, before_handler)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", limited)
+        with pytest.raises(SeqclfError, match="cannot be written"):
+            go(RUN, run)
     found = load_newest(run / "checkpoints")
     assert found is not None and found[1]["step"] == 5 and found[2] == []
 
@@ -321,6 +315,31 @@ def test_a_metrics_file_that_cannot_be_written_is_reported(tmp_path):
         closing(MetricsWriter(tmp_path / "metrics.jsonl")) as record,
     ):
         record.add(1, "train", {"loss": 1.0})
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_tensorboard_events_that_cannot_be_written_are_reported_by_the_step(tmp_path, file_limit, limit):
+    (tmp_path / "metrics.jsonl").symlink_to(os.devnull)
+    threads = threading.active_count()
+    with (
+        file_limit(limit),
+        pytest.raises(SeqclfError, match=r"metrics\.jsonl: cannot be written"),
+        closing(MetricsWriter(tmp_path / "metrics.jsonl")) as record,
+    ):
+        for step in range(1, 9):
+            record.add(step, "train", {"loss": 1.0})
+            assert threading.active_count() == threads  # a thread could not raise the error here
+
+
+def test_the_users_modules_that_cannot_be_copied_are_named(tmp_path, file_limit):
+    (tmp_path / "mine.py").write_text(
+        "from seqclf import Data, Experiment\n"
+        "def make(): return Data(None, None, 'ab')\n"
+        f"def get_config(): return Experiment(make, make, make, 1, 1)\n#{'.' * 2000}"
+    )
+    experiment = load_experiment(tmp_path / "mine.py")
+    with file_limit(2000), pytest.raises(SeqclfError, match=r"sources.*mine\.py: cannot be written"):
+        RunFolder(tmp_path / "run").write_config(experiment)
 
 
 @pytest.mark.parametrize(("loss", "message"), [(nan_at, "loss is nan"), (steep_at, "gradient norm is (inf|nan)")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -71,11 +70,10 @@ def save_experiment(experiment: Experiment, folder: Path) -> dict[str, str]:
     text, missing = render_record(experiment)
     files = experiment.sources.files()
     if any(f"from {name} import " in text for name in files):
-        (folder / "sources").mkdir(exist_ok=True)
         for module, path in files.items():
             copy = folder / "sources" / f"{module}.py"
             if path != copy.resolve():
-                shutil.copyfile(path, copy)
+                write_atomic(copy, path.read_bytes())
     write_atomic(folder / "config.py", text)
     return missing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -71,7 +72,9 @@ def write_files(
                     onnx_files.write(path, form)
                 else:
                     program = export_program(model, shape, dtype, form, several)
-                    torch.export.save(program, path, extra_files={"seqclf.json": json.dumps(metadata)})
+                    content = io.BytesIO()  # on a full disk, PyTorch's own writer aborts the process
+                    torch.export.save(program, content, extra_files={"seqclf.json": json.dumps(metadata)})
+                    path.write_bytes(content.getbuffer())
             except CannotExport as error:
                 failed[path.name] = str(error)
             else:
@@ -116,10 +119,10 @@ class _OnnxFiles:
 
 
 def _write_safetensors(path: Path, model: Any, metadata: dict[str, str]) -> None:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     weights = {name: x.clone().contiguous() for name, x in model.state_dict().items()}
-    save_file(weights, path, {"format": "pt", **metadata})
+    path.write_bytes(save(weights, {"format": "pt", **metadata}))  # not save_file: its errors are no OSErrors
     read = load_file(path)
     if read.keys() != weights.keys() or not all(torch.equal(read[name], x) for name, x in weights.items()):
         raise SeqclfError(f"{path.name}: its weights differ from those of the model")

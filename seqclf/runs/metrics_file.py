@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
+from seqclf.runs.events_file import EventsWriter
 from seqclf.runtime.files import write_atomic
 
 
@@ -32,19 +33,23 @@ class MetricsWriter:
     Args:
         path: the metrics file; None writes nothing.
         step: the step that the run continues after; 0 starts a new file.
+
+    Raises:
+        SeqclfError: a file cannot be written.
     """
 
     def __init__(self, path: Path | None, step: int = 0) -> None:
         self.path = path
         if path is None:
             return
-        from torch.utils.tensorboard import SummaryWriter
-
         if step and path.exists():
             kept = [line for line in read_metrics(path) if line["step"] <= step]
             write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self.stream = path.open("a" if step else "w", encoding="utf-8")
-        self.events = SummaryWriter(str(path.parent), purge_step=step + 1 if step else None)
+        try:
+            self.stream = path.open("a" if step else "w", encoding="utf-8")
+            self.events = EventsWriter(path.parent, step)
+        except OSError as error:
+            raise self._error(error) from None
 
     def add(self, step: int, part: str, values: dict[str, float | None], **timings: float) -> None:
         """Writes one line.
@@ -63,11 +68,10 @@ class MetricsWriter:
         try:
             self.stream.write(json.dumps({"step": step, "part": part, **values}) + "\n")
             self.stream.flush()
+            known = {f"{part}/{k}": value for k, value in {**values, **timings}.items() if value is not None}
+            self.events.add(step, known)
         except OSError as error:
             raise self._error(error) from None
-        for name, value in {**values, **timings}.items():
-            if value is not None:
-                self.events.add_scalar(f"{part}/{name}", value, step)
 
     def close(self) -> None:
         """Closes the files.
