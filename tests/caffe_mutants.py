@@ -18,9 +18,9 @@ from PIL import Image
 
 from seqclf import caffe
 from seqclf.caffe import CaffeFormatError
-from seqclf.caffe.schema import schema
-from seqclf.caffe.snapshot import read_state
-from seqclf.caffe.weights import read_weights
+from seqclf.caffe.formats.schema import schema
+from seqclf.caffe.nets.weights import read_weights
+from seqclf.caffe.solvers.snapshot import read_state
 
 MEMORY = 64 << 20
 """The machine's memory as reported to the code, so that large valid nets are refused as on a small machine."""

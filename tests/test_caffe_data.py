@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from seqclf.caffe.decode import decode, resize
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.fillers import fill
+from seqclf.caffe.formats.schema import schema
+from seqclf.caffe.images.data_transform import Transform
+from seqclf.caffe.images.decode import decode, resize
+from seqclf.caffe.images.mean import read_mean_image
 from seqclf.caffe.layers import LAYERS
 from seqclf.caffe.layers.base import Surroundings
-from seqclf.caffe.mean import read_mean_image
-from seqclf.caffe.schema import schema
-from seqclf.caffe.transform import Transform
+from seqclf.caffe.layers.fillers import fill
 
 IP, CONV = (200, 300), (32, 8, 5, 5)
 

@@ -10,8 +10,8 @@ import torch
 from google.protobuf import text_format
 
 from seqclf import caffe
-from seqclf.caffe.inspect import is_solver
-from seqclf.caffe.schema import schema
+from seqclf.caffe.description.inspect import is_solver
+from seqclf.caffe.formats.schema import schema
 
 V0 = """
 name: "v0" input: "x" input_dim: 2 input_dim: 3 input_dim: 9 input_dim: 9 force_backward: true

@@ -11,9 +11,9 @@ from caffe_golden import Case, close, names
 from google.protobuf.json_format import MessageToDict
 
 from seqclf import caffe
-from seqclf.caffe.fillers import fill
-from seqclf.caffe.schema import schema
-from seqclf.caffe.snapshot import read_state
+from seqclf.caffe.formats.schema import schema
+from seqclf.caffe.layers.fillers import fill
+from seqclf.caffe.solvers.snapshot import read_state
 
 WITH_OUR_OWN_RANDOM_NUMBERS = {"layer_dropout_train", "lisa_layer_dropout_train", "fillers"}
 """Cases of random numbers, whose distributions are compared."""

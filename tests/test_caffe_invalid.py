@@ -14,9 +14,9 @@ from caffe_mutants import MEMORY, address_space, varint
 
 from seqclf import caffe
 from seqclf.caffe import CaffeFormatError
-from seqclf.caffe.schema import schema
-from seqclf.caffe.snapshot import read_state
-from seqclf.caffe.weights import read_weights
+from seqclf.caffe.formats.schema import schema
+from seqclf.caffe.nets.weights import read_weights
+from seqclf.caffe.solvers.snapshot import read_state
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from seqclf.batch import SeqclfError
 from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.formats.schema import schema
 from seqclf.caffe.io import (
     Transformer,
     array_to_blobproto,
@@ -26,7 +27,6 @@ from seqclf.caffe.io import (
     read_mean,
     resize_image,
 )
-from seqclf.caffe.schema import schema
 
 with np.load(Path(__file__).parent / "caffe_io.npz") as _file:
     GOLDEN = dict(_file)  # made by pycaffe; ".subN" keeps every Nth row and column, resized images those of `some`

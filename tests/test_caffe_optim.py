@@ -23,11 +23,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from seqclf import LSTM, Clips, Data, Experiment, FrameSequenceClassifier
-from seqclf.caffe import optim, policies
+from seqclf.caffe import policies
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.optim import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp, class_for, from_solver
+from seqclf.caffe.formats.schema import schema
 from seqclf.caffe.policies import Policy, policy
-from seqclf.caffe.schema import schema
+from seqclf.caffe.solvers import update_rules
+from seqclf.caffe.solvers.update_rules import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp, class_for, from_solver
 from seqclf.training.loop import train
 
 RUNS = dict(np.load(Path(__file__).with_name("caffe_solvers.npz")))
@@ -52,7 +53,7 @@ class Run:
         self.flavour = "lisa" if name.startswith("lisa") else "bvlc"
         self.param = solver(self.case["solver"], self.flavour)
         if self.param.HasField("solver_type"):  # lisa-caffe's field
-            self.param.type = {c.__name__.upper(): c.__name__ for c in optim.OPTIMIZERS.values()}[
+            self.param.type = {c.__name__.upper(): c.__name__ for c in update_rules.OPTIMIZERS.values()}[
                 self.param.DESCRIPTOR.fields_by_name["solver_type"].enum_type.values[self.param.solver_type].name
             ]
         self.net = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 4))

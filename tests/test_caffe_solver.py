@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from seqclf import caffe
-from seqclf.caffe.optim import from_solver
-from seqclf.caffe.schema import schema
-from seqclf.caffe.threads import suitable_threads
+from seqclf.caffe.formats.schema import schema
+from seqclf.caffe.nets.threads import suitable_threads
+from seqclf.caffe.solvers.update_rules import from_solver
 
 LOSSES = (1.79076, 1.63536, 1.48742, 1.32737, 1.25061, 1.41443, 1.39693)
 """The single losses of the run that ``AVERAGED`` is from."""

@@ -16,9 +16,9 @@ import torch
 from caffe_golden import Case
 
 from seqclf import SeqclfError, caffe
-from seqclf.caffe import draw, inspect, layers_table, sketch, timing
+from seqclf.caffe.description import draw, inspect, layers_table, sketch, timing
 from seqclf.caffe.layers import CATEGORIES, LAYERS, Layer
-from seqclf.caffe.load import read_net_structure
+from seqclf.caffe.nets.load import read_net_structure
 from seqclf.cli.caffe import COMMANDS, convert
 from seqclf.cli.caffe import main as run
 from seqclf.cli.caffe.signals import signal_effects
@@ -514,7 +514,9 @@ def test_a_new_layer_type_needs_only_its_class(tmp_path, monkeypatch):
 
 def test_the_table_of_layers_in_the_documentation_is_up_to_date():
     text = (ROOT / "docs/caffe.md").read_text(encoding="utf-8")
-    assert layers_table.replace_table(text) == text, "run: python -m seqclf.caffe.layers_table docs/caffe.md"
+    assert layers_table.replace_table(text) == text, (
+        "run: python -m seqclf.caffe.description.layers_table docs/caffe.md"
+    )
 
 
 # ---- convert

@@ -28,7 +28,7 @@ from seqclf import (
     caffe,
     load,
 )
-from seqclf.caffe.run import write_run
+from seqclf.caffe.conversion.run import write_run
 from seqclf.data.labelling import every_frame
 from seqclf.models import ChannelScale, LocalResponseNorm
 from seqclf.prediction import load_run

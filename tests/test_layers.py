@@ -10,6 +10,8 @@ from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (  # the lowest first
     ("errors",),
@@ -26,8 +28,11 @@ LAYERS = (  # the lowest first
     ("cli",),
     ("tools", "configs", "__main__"),
 )
-DATA = ("frames", "video", "live", "tables", "lists", "annotations", "sets", "shards", "digits")
-"""The sub-packages of data: each imports only from those before it, also through the modules beside them."""
+SUB_PACKAGES = {
+    "data": ("frames", "video", "live", "tables", "lists", "annotations", "sets", "shards", "digits"),
+    "caffe": ("formats", "images", "layers", "nets", "solvers", "conversion", "description"),
+}
+"""The sub-packages of a package: each imports only from those before it, also through the modules beside them."""
 LAYER_OF = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 PUBLIC = "seqclf"  # seqclf/__init__.py imports the public names on first use
 LAYER_OF[PUBLIC] = LAYER_OF["caffe"]
@@ -103,30 +108,31 @@ def test_no_import_cycles():
     assert set(TopologicalSorter(graph).static_order()) >= set(graph)  # raises CycleError for a cycle
 
 
-def part_of_data(module: str) -> str:
-    """A sub-package of data, or a module beside them: "video" for seqclf.data.video.index."""
+def part_of(module: str) -> str:
+    """A sub-package, or a module beside the sub-packages: "video" for seqclf.data.video.index."""
     return module.split(".")[2]
 
 
-def test_sub_packages_of_data_import_in_one_direction():
-    graph = {part: {before} for before, part in pairwise(DATA)}
-    for file in (ROOT / PUBLIC / "data").rglob("*.py"):
-        if module_of(file) != "seqclf.data":
-            own = part_of_data(module_of(file))
-            parts = {part_of_data(module) for module in imports_of(file) if module.startswith("seqclf.data.")}
-            graph.setdefault(own, set()).update(parts - {own})
-    folders = {path.parent.name for path in (ROOT / PUBLIC / "data").glob("*/__init__.py")}
-    assert folders == set(DATA)
+@pytest.mark.parametrize("package", SUB_PACKAGES)
+def test_sub_packages_import_in_one_direction(package):
+    folder, prefix = ROOT / PUBLIC / package, f"seqclf.{package}."
+    graph = {part: {before} for before, part in pairwise(SUB_PACKAGES[package])}
+    for file in (file for file in folder.rglob("*.py") if module_of(file).startswith(prefix)):
+        own = part_of(module_of(file))
+        parts = {part_of(module) for module in imports_of(file) if module.startswith(prefix)}
+        graph.setdefault(own, set()).update(parts - {own})
+    assert {path.parent.name for path in folder.glob("*/__init__.py")} == set(SUB_PACKAGES[package])
     assert list(TopologicalSorter(graph).static_order())  # raises CycleError for a cycle
 
 
 ONE_KIND = ("seqclf.benchmark", "seqclf.caffe.layers", "seqclf.cli", "seqclf.cli.caffe")
 """Packages whose modules are all of one kind, and found by their names."""
+SUB_PACKAGED = {f"seqclf.{package}" for package in SUB_PACKAGES}
 
 
 def test_packages_name_their_modules():
     for file in (file for file in FILES if file.name == "__init__.py"):
-        folder, listed = file.parent, module_of(file).startswith("seqclf.data.")
+        folder, listed = file.parent, module_of(file).rpartition(".")[0] in SUB_PACKAGED
         modules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
         if (len(modules) > 10 or listed) and module_of(file) not in (PUBLIC, *ONE_KIND):
             names = re.findall(r"``(\w+)``", ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))))

@@ -12,7 +12,7 @@ from torch import Tensor
 from seqclf import caffe
 from seqclf.benchmark import lrcn
 from seqclf.benchmark.timing import compare, seconds
-from seqclf.caffe.threads import suitable_threads
+from seqclf.caffe.nets.threads import suitable_threads
 
 TINY = "a net of a few units"
 CAFFE_MS = {

@@ -3,17 +3,13 @@
 ``load_net`` and ``load_solver`` read Caffe's files, ``save_net`` writes them. ``to_classifier``, ``from_classifier``
 and ``write_run`` convert between nets and classifiers. ``policies`` contains the learning-rate policies.
 
-The modules, by what they are about:
+Sub-packages, each of which imports only from those before it:
 
-- nets: ``net``, ``layers`` (one class per layer type), ``graph``, ``sharing``, ``fillers``, ``threads``
-- files of nets: ``load``, ``save``; ``text`` and ``binary`` (protobuf), ``hdf5``, ``schema``, ``upgrade``,
-  ``upgrade_v0``, ``files``; ``weights``, ``weight_check``; ``error``
-- training: ``solver``, ``solver_files``, ``solver_nets``, ``snapshot``, ``optim``, ``optimizer``, ``policies``
-- pycaffe's ``io``: ``images``, ``interpolation``, ``decode``, ``mean``, ``transformer``, ``arrays``;
-  ``transform`` of data layers
-- conversion to and from classifiers: ``lrcn``, ``net_to_classifier``, ``layers_to_modules``, ``classifier_to_net``,
-  ``modules_to_layers``, ``run``
-- descriptions of nets: ``sketch``, ``inspect``, ``draw``, ``timing``, ``layers_table``
+- ``formats``: Caffe's files; ``images``: images as Caffe and pycaffe read them
+- ``layers``: one class per layer type; ``nets``: nets, from files and to files
+- ``solvers``: training; ``conversion``: to classifiers and from them; ``description``: ``inspect``, ``draw``, ``time``
+
+Modules: ``io`` (pycaffe's ``caffe.io``), ``policies`` (learning rates), ``error`` (for Caffe's files).
 """
 
 from importlib import import_module
@@ -21,20 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from seqclf.caffe import io, policies
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.load import load_net, read_net
-from seqclf.caffe.net import Net
-from seqclf.caffe.optim import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp
-from seqclf.caffe.save import save_net
-from seqclf.caffe.solver import Solver
-from seqclf.caffe.solver_files import load_solver, read_solver
+from seqclf.caffe.nets.load import load_net, read_net
+from seqclf.caffe.nets.net import Net
+from seqclf.caffe.nets.save import save_net
+from seqclf.caffe.solvers.files import load_solver, read_solver
+from seqclf.caffe.solvers.solver import Solver
+from seqclf.caffe.solvers.update_rules import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp
 
 if TYPE_CHECKING:
-    from seqclf.caffe.classifier_to_net import from_classifier
-    from seqclf.caffe.net_to_classifier import to_classifier
-    from seqclf.caffe.run import write_run
+    from seqclf.caffe.conversion.classifier_to_net import from_classifier
+    from seqclf.caffe.conversion.net_to_classifier import to_classifier
+    from seqclf.caffe.conversion.run import write_run
 
 _LAZY = {"from_classifier": "classifier_to_net", "to_classifier": "net_to_classifier", "write_run": "run"}
-"""The modules of names that are imported on first use, because they need all of seqclf, unlike ``caffe train``."""
+"""Names of ``conversion`` and their modules, imported on first use: unlike ``caffe train``, they need all of seqclf."""
 
 __all__ = [
     "SGD",
@@ -62,6 +58,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'seqclf.caffe' has no attribute {name!r}")
-    value = getattr(import_module(f"seqclf.caffe.{_LAZY[name]}"), name)
+    value = getattr(import_module(f"seqclf.caffe.conversion.{_LAZY[name]}"), name)
     globals()[name] = value
     return value

@@ -5,9 +5,9 @@ no function changes its arguments. pycaffe did: ``Transformer.preprocess`` scale
 resized it nor swapped its channels, and lisa-caffe's ``flip_image`` changed an image of optical flow.
 """
 
-from seqclf.caffe.images import flip_image, load_image, oversample, resize_image
-from seqclf.caffe.mean import array_to_blobproto, blobproto_to_array, read_mean
-from seqclf.caffe.transformer import Transformer
+from seqclf.caffe.images.mean import array_to_blobproto, blobproto_to_array, read_mean
+from seqclf.caffe.images.processing import flip_image, load_image, oversample, resize_image
+from seqclf.caffe.images.transformer import Transformer
 
 __all__ = [
     "Transformer",

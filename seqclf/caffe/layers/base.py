@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.files import countable
-from seqclf.caffe.fillers import fill
-from seqclf.caffe.schema import Flavour
+from seqclf.caffe.formats.files import countable
+from seqclf.caffe.formats.schema import Flavour
+from seqclf.caffe.layers.fillers import fill
 
 Shape: TypeAlias = tuple[int, ...]
 

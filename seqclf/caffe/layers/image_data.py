@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqclf.caffe.decode import decode, resize
 from seqclf.caffe.error import CaffeFormatError
+from seqclf.caffe.images.data_transform import Transform
+from seqclf.caffe.images.decode import decode, resize
+from seqclf.caffe.images.mean import read_mean_image
 from seqclf.caffe.layers.base import Shape
 from seqclf.caffe.layers.source import Source, locate, read_text
-from seqclf.caffe.mean import read_mean_image
-from seqclf.caffe.transform import Transform
 
 
 class ImageSource(Source):

@@ -13,9 +13,9 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqclf.caffe.formats.schema import schema
 from seqclf.caffe.layers.base import Shape
 from seqclf.caffe.layers.loss import Loss
-from seqclf.caffe.schema import schema
 
 LOG_THRESHOLD = 1e-20
 """Probabilities are clamped to this minimum before the logarithm (Caffe's kLOG_THRESHOLD)."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from seqclf.caffe.error import CaffeFormatError
-from seqclf.caffe.fillers import fill
 from seqclf.caffe.layers.base import Layer, Shape
+from seqclf.caffe.layers.fillers import fill
 from seqclf.caffe.layers.source import Source, as_floats, for_top
 
 

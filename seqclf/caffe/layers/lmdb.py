@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqclf.caffe.binary import parse_binary
-from seqclf.caffe.decode import decode
+from seqclf.caffe.formats.binary import parse_binary
+from seqclf.caffe.formats.schema import schema
+from seqclf.caffe.images.decode import decode
 from seqclf.caffe.layers.image_data import ImageSource
 from seqclf.caffe.layers.source import extra, locate
-from seqclf.caffe.schema import schema
 
 LMDB = 1
 """The value of ``DataParameter.DB``; LEVELDB is 0."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqclf.caffe.formats.schema import schema
 from seqclf.caffe.layers.base import Layer, Shape
-from seqclf.caffe.schema import schema
 
 
 class BatchNorm(Layer):

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqclf.caffe.formats.schema import schema
 from seqclf.caffe.layers.base import Layer, Shape
-from seqclf.caffe.schema import schema
 
 
 class _Spanning(Layer):

@@ -10,8 +10,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from seqclf import FrameSequenceClassifier, SeqclfError, caffe
-from seqclf.caffe.mean import read_mean_image
-from seqclf.caffe.net_to_classifier import describe_mapping
+from seqclf.caffe.conversion.net_to_classifier import describe_mapping
+from seqclf.caffe.images.mean import read_mean_image
 from seqclf.cli.caffe.inspect import format_shape
 from seqclf.cli.caffe.options import make_command_parser
 from seqclf.cli.parser import CHECKPOINT

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import torch
 
 from seqclf import SeqclfError
-from seqclf.caffe.draw import RANKDIRS, draw
+from seqclf.caffe.description.draw import RANKDIRS, draw
 from seqclf.caffe.layers import Shape
-from seqclf.caffe.load import read_net_structure
+from seqclf.caffe.nets.load import read_net_structure
 from seqclf.cli.caffe.options import (
     add_phase,
     add_python,

@@ -16,11 +16,18 @@ from rich.console import Console
 from rich.table import Table
 
 from seqclf import SeqclfError, caffe
-from seqclf.caffe.inspect import LayerFigures, figures, figures_of_weights, is_solver, learning_rates, solver_settings
-from seqclf.caffe.load import read_net_structure
-from seqclf.caffe.net import Net
-from seqclf.caffe.sketch import Sketch, SolverSketch
-from seqclf.caffe.weight_check import find_mismatches
+from seqclf.caffe.description.inspect import (
+    LayerFigures,
+    figures,
+    figures_of_weights,
+    is_solver,
+    learning_rates,
+    solver_settings,
+)
+from seqclf.caffe.description.sketch import Sketch, SolverSketch
+from seqclf.caffe.nets.load import read_net_structure
+from seqclf.caffe.nets.net import Net
+from seqclf.caffe.nets.weight_check import find_mismatches
 from seqclf.cli.caffe.options import (
     add_phase,
     add_python,

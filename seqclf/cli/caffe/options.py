@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from seqclf import SeqclfError
-from seqclf.caffe.inspect import saved_phase
-from seqclf.caffe.sketch import Sketch, sketch
+from seqclf.caffe.description.inspect import saved_phase
+from seqclf.caffe.description.sketch import Sketch, sketch
 from seqclf.cli.caffe.log import log
 from seqclf.cli.parser import make_parser
 

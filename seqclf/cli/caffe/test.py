@@ -7,7 +7,7 @@ from argparse import Namespace
 import torch
 
 from seqclf import SeqclfError, caffe
-from seqclf.caffe.threads import suitable_threads
+from seqclf.caffe.nets.threads import suitable_threads
 from seqclf.cli.caffe.log import log
 from seqclf.cli.caffe.options import (
     add_gpu,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from seqclf.caffe.load import read_net_structure
-from seqclf.caffe.threads import suitable_threads
-from seqclf.caffe.timing import measure
+from seqclf.caffe.description.timing import measure
+from seqclf.caffe.nets.load import read_net_structure
+from seqclf.caffe.nets.threads import suitable_threads
 from seqclf.cli.caffe.log import log
 from seqclf.cli.caffe.options import (
     add_gpu,
