@@ -318,7 +318,12 @@ def test_metrics_without_positives_are_none():
     assert empty.result()["loss"] is None and empty.result()["frames"] == 0
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.5, [0.5, 0.5], float("nan")])
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, [0.5, 0.5], float("nan"), "0.5", [0.1, "b", 0.2], None])
 def test_thresholds_out_of_range_are_refused(threshold):
     with pytest.raises(SeqclfError, match="threshold="):
         MultiLabelMetrics(K, threshold)
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.array, torch.tensor])
+def test_a_threshold_is_any_number(kind):
+    assert MultiLabelMetrics(K, kind(0.25)).threshold.tolist() == [0.25] * K

@@ -228,6 +228,7 @@ def test_lists_of_frames_and_paths_are_taken(tmp_path):
         (noise(2, 3, 8, 10).to(torch.int16) - 200, "-200"),
         (torch.ones(2, 3, 8, 10, dtype=torch.bool), "bool"),
         (torch.full((2, 3, 8, 10), torch.nan), "finite"),
+        (np.full((2, 3, 8, 10), 1e39), "finite"),  # too large for float32
         (np.ma.masked_greater(np.ones((2, 3, 8, 10), "float32"), 0), "masked"),
         ("video.mp4", "array"),
         (None, "array"),
@@ -245,6 +246,9 @@ def test_a_stream_refuses_a_wrong_frame_and_continues():
     with pytest.raises(SeqclfError, match=r"\(8, 10, 3\)"):
         stream(frames[1].permute(1, 2, 0))
     close(stream(frames[1]), predictor(frames[:2]).probabilities[1])
+    stream(frames[2].double() / 255)
+    with pytest.raises(SeqclfError, match="finite"):
+        stream(torch.full((3, 8, 10), 1e39, dtype=torch.float64))  # of the same kind as the last one
 
 
 def test_uint8_frames_that_became_floats_give_a_warning():
@@ -261,8 +265,9 @@ def test_frames_must_have_the_scale_on_which_the_run_was_trained():
     with pytest.raises(SeqclfError, match=r"the frame: .*float32"):
         predictor.stream()(frames[0])
     predictor.spec = InputSpec((3,), tuple("abc"), "last", dtype="uint8")
-    with pytest.warns(UserWarning, match="uint8"):
-        predictor(frames.float())
+    for floats in (frames.float(), frames + 0.5):  # the second as after resizing
+        with pytest.warns(UserWarning, match="uint8"):
+            predictor(floats)
     close(predictor(frames).probabilities, predictor(frames / 255).probabilities)
 
 

@@ -30,6 +30,8 @@ from seqclf.data.videos import Videos
 
 DecisionRule = Literal["last", "mean"]
 """How a clip is classified: by its "last" frame, or by the "mean" of the probabilities over its frames."""
+LARGEST = 2
+"""Above this value, float frames are not on the scale from 0 to 1, even if they are brighter or noisy."""
 Reader = Callable[..., Source]
 """``reader(path)``: opens a file or folder as a source of frames."""
 

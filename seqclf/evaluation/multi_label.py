@@ -186,12 +186,15 @@ def as_thresholds(threshold: Threshold, num_classes: int) -> Tensor:
     Raises:
         SeqclfError: the threshold is neither a number from 0 to 1 nor a list of K such numbers.
     """
-    each = [threshold] * num_classes if isinstance(threshold, int | float) else list(threshold)
-    if len(each) != num_classes or not all(0 <= x <= 1 for x in each):
+    try:
+        given = torch.as_tensor(threshold, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        given = torch.full((num_classes,), torch.nan)
+    if given.shape not in ((), (num_classes,)) or not ((given >= 0) & (given <= 1)).all():
         raise SeqclfError(
             f"threshold={threshold}: expected a number from 0 to 1, or one for each of {num_classes} classes"
         )
-    return torch.tensor(each, dtype=torch.float32)
+    return given.cpu().repeat(1 if given.dim() else num_classes)
 
 
 def clip_truth(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
-from seqclf.data.input_spec import DecisionRule, InputSpec
+from seqclf.data.input_spec import LARGEST, DecisionRule, InputSpec
 from seqclf.evaluation.evaluator import autocast
 from seqclf.evaluation.multi_label import Threshold, as_thresholds, probabilities_of
 from seqclf.models import State
@@ -139,5 +139,6 @@ class BatchPredictor:
         if not math.isfinite(clip.sum().item()) and not clip.isfinite().all():  # the sum is the quick check
             raise SeqclfError(f"{name}: holds values that are not finite (NaN or infinite)")
         from_0_to_1 = clip.dim() == 4 if self.spec is None else self.spec.dtype == "uint8"
-        if from_0_to_1 and clip.amax() > 1 and (clip == clip.round()).all():
-            warn(f"{name}: float frames are expected to be from 0 to 1, these look like uint8", stacklevel=4)
+        largest = clip.amax()
+        if from_0_to_1 and largest > 1 and (largest > LARGEST or (clip == clip.round()).all()):
+            warn(f"{name}: expected floats from 0 to 1, or uint8, but they are up to {largest:g}", stacklevel=4)

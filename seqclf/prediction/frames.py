@@ -35,7 +35,7 @@ class FramesInMemory:
 
 
 def to_tensor(frames: Frames) -> Tensor:
-    """Converts frames to a uint8 or float tensor. Other integers from 0 to 255 become uint8.
+    """Converts frames to a uint8 or float tensor. Other integers from 0 to 255 become uint8, and float64 float32.
 
     Raises:
         SeqclfError: the frames are not numbers, out of range, or a list of frames of different shapes.
@@ -56,7 +56,9 @@ def to_tensor(frames: Frames) -> Tensor:
         tensor = torch.as_tensor(frames)
     except (TypeError, ValueError, RuntimeError) as error:
         raise SeqclfError(f"frames must be an array or a tensor of numbers ({error})") from None
-    if tensor.is_floating_point() or tensor.dtype == torch.uint8:
+    if tensor.is_floating_point():
+        return tensor.float() if tensor.dtype == torch.float64 else tensor
+    if tensor.dtype == torch.uint8:
         return tensor
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise SeqclfError(f"frames must be uint8 or float, not {str(tensor.dtype).removeprefix('torch.')}")

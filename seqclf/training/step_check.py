@@ -7,13 +7,11 @@ from torch import Tensor
 
 from seqclf.batch import PeerFailed, SeqclfError
 from seqclf.data import Data
+from seqclf.data.input_spec import LARGEST
 from seqclf.experiment.config import Experiment
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.distributed import World
 from seqclf.runtime.text import some
-
-LARGEST = 2
-"""Above this value, floats are not on the scale from 0 to 1, even if they are brighter or noisy."""
 
 
 class StepCheck:
