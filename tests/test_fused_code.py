@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from seqclf.batch import SeqclfError
-from seqclf.models import fused_code
+from seqclf.models.kernels import fused_code
 
 pytest.importorskip("numba")
 
-from seqclf.models import fused_kernels
+from seqclf.models.kernels import fused_kernels
 
 
 def test_the_kernels_have_the_arguments_with_which_they_are_called():
@@ -74,9 +74,9 @@ def test_another_source_version_or_cpu_has_another_file(tmp_path, monkeypatch):
     source = tmp_path / "changed.py"
     source.write_bytes(fused_code.SOURCES[1].read_bytes() + b"\n")
     changes = {
-        "seqclf.models.fused_code.version": lambda name: "0.1",
+        "seqclf.models.kernels.fused_code.version": lambda name: "0.1",
         "llvmlite.binding.get_host_cpu_name": lambda: "other",
-        "seqclf.models.fused_code.SOURCES": [fused_code.SOURCES[0], source],
+        "seqclf.models.kernels.fused_code.SOURCES": [fused_code.SOURCES[0], source],
     }
     names = [fused_code._files()[0].name]
     for target, value in changes.items():
@@ -87,7 +87,7 @@ def test_another_source_version_or_cpu_has_another_file(tmp_path, monkeypatch):
 
 def test_a_numba_that_cannot_be_imported_is_an_error_that_names_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setattr(fused_code, "_files", lambda: [tmp_path / "code.o"])
-    monkeypatch.setitem(sys.modules, "seqclf.models.fused_kernels", None)
-    monkeypatch.delattr("seqclf.models.fused_kernels")
+    monkeypatch.setitem(sys.modules, "seqclf.models.kernels.fused_kernels", None)
+    monkeypatch.delattr("seqclf.models.kernels.fused_kernels")
     with pytest.raises(SeqclfError, match="SEQCLF_FUSED=0"):
         fused_code.load.__wrapped__()

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
-from seqclf.models import GRU, LSTM, cpu_lstm, fused_code, fused_lstm
+from seqclf.models import GRU, LSTM
+from seqclf.models.kernels import cpu_lstm, fused_code, fused_lstm
 from seqclf.models.segments import find_segments
 from seqclf.runs.environment import lstm_kernel
 

@@ -29,6 +29,7 @@ LAYERS = (  # the lowest first
     ("tools", "configs", "__main__"),
 )
 SUB_PACKAGES = {
+    "models": ("kernels",),
     "data": ("frames", "video", "live", "tables", "lists", "annotations", "sets", "shards", "digits"),
     "caffe": ("formats", "images", "layers", "nets", "solvers", "conversion", "description"),
 }

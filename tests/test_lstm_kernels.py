@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from seqclf import GRU, LSTM, RNN, SeqclfError
 from seqclf.benchmark.ragged import overhead
-from seqclf.models.cpu_lstm import lstm_layer
-from seqclf.models.padded_lstm import SpreadSteps, padded_lstm, steps_win_on_gpu
+from seqclf.models.kernels.cpu_lstm import lstm_layer
+from seqclf.models.kernels.padded_lstm import SpreadSteps, padded_lstm, steps_win_on_gpu
 from seqclf.models.segments import find_segments, pack, unpack
 
 pytestmark = pytest.mark.usefixtures("lstm_kernel")

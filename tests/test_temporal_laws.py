@@ -87,7 +87,7 @@ def test_a_ragged_batch_equals_torch_nn_on_a_packed_sequence(kind, layers):
 @pytest.mark.parametrize("form", ["whole", "ragged", "packed"])
 def test_a_bidirectional_batch_equals_torch_nn_on_a_packed_sequence(kind, layers, form, monkeypatch):
     """With whole clips, and for the LSTM with each of the ways to leave padding out."""
-    monkeypatch.setattr("seqclf.models.padded_lstm.OVERHEAD", 0 if form == "packed" else 1e9)
+    monkeypatch.setattr("seqclf.models.kernels.padded_lstm.OVERHEAD", 0 if form == "packed" else 1e9)
     ours = make(kind, layers, bidirectional=True)
     theirs = TORCH[kind](5, 4, layers, batch_first=True, bidirectional=True)
     assert list(ours.state_dict()) == list(theirs.state_dict())

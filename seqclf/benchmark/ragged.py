@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from seqclf.benchmark.timing import seconds
-from seqclf.models import LSTM, fused_lstm, padded_lstm
+from seqclf.models import LSTM
+from seqclf.models.kernels import fused_lstm, padded_lstm
 
 Shape = tuple[int, int, int, int, float]
 """B, T, D, H and the share of valid frames."""

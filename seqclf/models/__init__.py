@@ -7,9 +7,8 @@ The modules, by what they are about:
 - temporal models: ``recurrent``, ``attention``, ``tcn``, ``pool``, ``identity``, ``temporal_chain``
 - what every temporal model must keep: ``contract``, ``laws``, ``check``
 - training: ``groups`` (of parameters); ``trial`` runs learn the sizes that modules do not declare
-- kernels of recurrent layers: ``kernels`` chooses among ``padded_lstm``, ``cudnn_lstm``, ``cpu_lstm`` and
-  ``fused_lstm`` (``fused_kernels``, ``fused_vectors``, ``fused_code``)
 - padding and resets: ``segments``, ``time_conv``
+- the computation of recurrent layers: the sub-package ``kernels``
 """
 
 from seqclf.models.attention import Attention

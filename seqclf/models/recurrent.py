@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seqclf.batch import SeqclfError
 from seqclf.models.contract import State, check_counts, check_dropout, check_features, parts_of
-from seqclf.models.kernels import Layers, one_frame, run_layers
+from seqclf.models.kernels.layers import Layers, one_frame, run_layers
 
 Init = Callable[[nn.RNNBase], None]
 """A function that initialises a recurrent module in place, such as ``orthogonal``."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from seqclf.models import fused_lstm
+from seqclf.models.kernels import fused_lstm
 
 
 def environment(device: torch.device, processes: int = 1) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqclf.caffe.layers.base import Layer, Shape
-from seqclf.models.kernels import Layers, run_layers
+from seqclf.models.kernels.layers import Layers, run_layers
 
 
 class _Recurrent(Layer):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import llvmlite.binding as llvm
 from numba import cfunc, types
 
-from seqclf.models.fused_vectors import (
+from seqclf.models.kernels.fused_vectors import (
     LANES,
     OPTIONS,
     Matrix,

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqclf.models import cpu_lstm, fused_lstm
-from seqclf.models.padded_lstm import (
+from seqclf.models.kernels import cpu_lstm, fused_lstm
+from seqclf.models.kernels.padded_lstm import (
     PaddedSteps,
     SpreadSteps,
     Steps,

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqclf.models.cudnn_lstm import cudnn_lstm
+from seqclf.models.kernels.cudnn_lstm import cudnn_lstm
 from seqclf.models.segments import Mask, Take
 
 SATURATE = 1e4

@@ -1,8 +1,8 @@
 """LSTM layers in compiled code, for float32 on the CPU with the extra ``fast`` (numba).
 
-The equations are those of ``seqclf/models/cpu_lstm.py``. With PyTorch's operators, each operation of a step is a pass
-over memory. Here, the sums of a step stay in the cache until its activations and states are computed. All layers, and
-packing the frames, are one function for autograd, because in small batches its overhead takes most of the time.
+The equations are those of ``cpu_lstm``. With PyTorch's operators, each operation of a step is a pass over memory. Here,
+the sums of a step stay in the cache until its activations and states are computed. All layers, and packing the frames,
+are one function for autograd, because in small batches its overhead takes most of the time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from seqclf.models import fused_code
+from seqclf.models.kernels import fused_code
 from seqclf.models.segments import Segments
 
 WIDEST, WIDEST_OF_ONE = 512, 128

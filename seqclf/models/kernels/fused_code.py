@@ -132,7 +132,7 @@ def _compile(files: list[Path]) -> bytes:
     timer = Timer(2, print, [message], {"file": sys.stderr})
     timer.start()
     try:
-        from seqclf.models.fused_kernels import machine_code
+        from seqclf.models.kernels.fused_kernels import machine_code
 
         code = machine_code()
     finally:
