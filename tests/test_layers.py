@@ -31,6 +31,7 @@ LAYERS = (  # the lowest first
 SUB_PACKAGES = {
     "models": ("kernels",),
     "data": ("frames", "video", "live", "tables", "lists", "annotations", "sets", "shards", "digits"),
+    "prediction": ("files", "streams"),
     "caffe": ("formats", "images", "layers", "nets", "solvers", "conversion", "description"),
 }
 """The sub-packages of a package: each imports only from those before it, also through the modules beside them."""

@@ -274,7 +274,7 @@ def test_true_segments_are_read_as_the_run_read_its_own(tmp_path, monkeypatch, t
     train(Experiment(data, model, partial(torch.optim.SGD, lr=0.1), steps=1, batch_size=1), tmp_path / "run")
     seen = []
     monkeypatch.setattr(
-        "seqclf.prediction.output.timeline", lambda p, classes, path, truth, *_, **__: seen.append(truth)
+        "seqclf.prediction.files.output.timeline", lambda p, classes, path, truth, *_, **__: seen.append(truth)
     )
     segments = tmp_path / keywords["segments"]
     predict(tmp_path / "run", tmp_path / "a", device="cpu", out=tmp_path / "out", segments=segments)
@@ -552,7 +552,7 @@ def test_true_segments_are_in_the_timeline_where_they_are_known(tool, runs, tmp_
         path.write_bytes(b"\x89PNG")
         seen[path.stem] = None if truth is None else truth.tolist()
 
-    monkeypatch.setattr("seqclf.prediction.output.timeline", draw)
+    monkeypatch.setattr("seqclf.prediction.files.output.timeline", draw)
     (tmp_path / "s.csv").write_text("video,start,end,label\nvideos/a.mp4,1,3,walk\n")
     arguments = ("predict", runs / "one", tmp_path / "videos", "--out", tmp_path / "out", "--device", "cpu")
     code, _, errors = tool(*arguments, "--segments", tmp_path / "s.csv")

@@ -143,7 +143,7 @@ def test_files_of_predictions_name_sets_of_classes(folder):
 def test_overlapping_segments_are_the_truth_of_a_timeline(folder, monkeypatch):
     (folder / "true.csv").write_text("video,start,end,label\nnew,0,3,walk\nnew,2,6,talk\n")
     drawn = []
-    monkeypatch.setattr("seqclf.prediction.output.label_timeline", lambda *args, **_: drawn.append(args[3]))
+    monkeypatch.setattr("seqclf.prediction.files.output.label_timeline", lambda *args, **_: drawn.append(args[3]))
     found = predict(folder / "clip", folder / "new.npy", device="cpu", out=folder / "o", segments=folder / "true.csv")
     assert found["failed"] == {}
     assert drawn[0].tolist() == [[1, 0, 0]] * 2 + [[1, 1, 0]] + [[0, 1, 0]] * 3

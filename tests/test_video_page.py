@@ -16,8 +16,8 @@ from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.frames.span import VideoSpan
 from seqclf.data.video.file import VideoFile
 from seqclf.prediction.clips import SourcePrediction
-from seqclf.prediction.file_frames import file_frames, on_file
-from seqclf.prediction.page import PredictionPage
+from seqclf.prediction.files.frames import file_frames, on_file
+from seqclf.prediction.files.page import PredictionPage
 from seqclf.reporting.style import class_colour
 
 HOSTILE = "</script><b>x</b><!--"

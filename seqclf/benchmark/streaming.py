@@ -23,8 +23,8 @@ from seqclf.data.live.reader import LiveReader
 from seqclf.data.transforms import resize
 from seqclf.experiment.config import build
 from seqclf.experiment.loading import load_experiment
-from seqclf.prediction.stream_frames import LiveStream
-from seqclf.prediction.stream_summary import StreamSummary
+from seqclf.prediction.streams.frames import LiveStream
+from seqclf.prediction.streams.summary import StreamSummary
 
 Feed = Callable[[Tensor], object]
 

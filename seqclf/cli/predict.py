@@ -34,7 +34,7 @@ from seqclf.errors import SeqclfError
 
 if TYPE_CHECKING:
     from seqclf.data.sampling import Sampling
-    from seqclf.prediction.predict_files import Progress
+    from seqclf.prediction.files.predict import Progress
 
 
 def main(words: Sequence[str]) -> int:
@@ -184,8 +184,8 @@ def _show() -> tuple[Progress, Callable[[str], None]]:
     from rich.console import Console
     from rich.table import Table
 
-    from seqclf.prediction.output import describe_rate
-    from seqclf.prediction.predict_files import Progress
+    from seqclf.prediction.files.output import describe_rate
+    from seqclf.prediction.files.predict import Progress
     from seqclf.runtime.progress import REPORT_SECONDS, Display
     from seqclf.runtime.text import UNBROKEN
 

@@ -71,7 +71,7 @@ def _parser() -> Parser:
 def _page_of_files(args: argparse.Namespace) -> int:
     """Writes the page of files; the exit code."""
     from seqclf.prediction import predict
-    from seqclf.prediction.predict_files import Progress
+    from seqclf.prediction.files.predict import Progress
     from seqclf.runs.folder import RunFolder
 
     page = args.html or RunFolder(args.runs[0]).report / "videos.html"

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 from seqclf.cli.parser import CHECKPOINT, THRESHOLD, Parser, make_parser, threshold
 
 if TYPE_CHECKING:
-    from seqclf.prediction.streamed import StreamedFrame
+    from seqclf.prediction.streams.classified import StreamedFrame
 
 
 def main(words: Sequence[str]) -> int:
     args = _parser().parse_intermixed_args(words)
 
     from seqclf.batch import SeqclfError
-    from seqclf.prediction.streaming import stream
+    from seqclf.prediction.streams.stream import stream
     from seqclf.runtime.signals import stop_signals
 
     failure = None
@@ -122,7 +122,7 @@ def _option(text: str) -> tuple[str, str]:
 
 
 def _line(frame: StreamedFrame, multi_label: bool) -> dict[str, Any]:
-    from seqclf.prediction.output import labelled
+    from seqclf.prediction.files.output import labelled
 
     return {
         "frame": frame.number,

@@ -11,8 +11,8 @@ from seqclf.batch import SeqclfError
 from seqclf.data import Data, Video, Videos
 from seqclf.experiment.config import Experiment, build_data
 from seqclf.prediction.evaluate_run import part_of
-from seqclf.prediction.file_frames import FilePrediction, file_frames, on_file
-from seqclf.prediction.page import EMBED, PredictionPage
+from seqclf.prediction.files.frames import FilePrediction, file_frames, on_file
+from seqclf.prediction.files.page import EMBED, PredictionPage
 from seqclf.prediction.reader import RunReader, file_names
 from seqclf.prediction.run import load_run
 from seqclf.runs.folder import RunFolder

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 
-from seqclf.prediction.stream_frames import StreamSource
+from seqclf.prediction.streams.frames import StreamSource
 from seqclf.runtime.text import counted
 
 BINS = 50

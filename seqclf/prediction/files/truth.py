@@ -14,7 +14,7 @@ from seqclf.data.annotations.numbering import Opened, expect_frames, first_of
 from seqclf.data.annotations.segments import read_segments
 from seqclf.data.frames.source import Source
 from seqclf.data.frames.span import Unit
-from seqclf.prediction.file_frames import FileFrames
+from seqclf.prediction.files.frames import FileFrames
 
 
 class Truth:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqclf.data.input_spec import DecisionRule
 from seqclf.prediction.clips import Clip
-from seqclf.prediction.file_frames import FileFrames, FilePrediction
+from seqclf.prediction.files.frames import FileFrames, FilePrediction
 from seqclf.prediction.prediction import Prediction
 from seqclf.reporting.label_timeline import label_timeline
 from seqclf.reporting.timeline import timeline

@@ -13,7 +13,7 @@ from seqclf.batch import IGNORE, SeqclfError
 from seqclf.data.frames.source import Source
 from seqclf.data.frames.span import VideoSpan
 from seqclf.data.video.file import VideoFile
-from seqclf.prediction.file_frames import FileFrames, FilePrediction
+from seqclf.prediction.files.frames import FileFrames, FilePrediction
 from seqclf.prediction.prediction import Prediction
 from seqclf.reporting.page_media import Media, address, copies_of, media_of
 from seqclf.reporting.video_page import VideoPage

@@ -20,7 +20,7 @@ from seqclf.data.sampling import Sampling
 from seqclf.data.video.container import several_streams
 from seqclf.data.video.file import VideoFile
 from seqclf.data.video.pixels import upright_shape, write_upright
-from seqclf.prediction.file_frames import file_frames
+from seqclf.prediction.files.frames import file_frames
 from seqclf.prediction.reader import RunReader
 
 Stopped = Callable[[], bool]

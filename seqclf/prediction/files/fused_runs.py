@@ -13,7 +13,7 @@ from seqclf.data.frames.span import Unit, VideoSpan
 from seqclf.data.video.container import several_streams
 from seqclf.data.video.file import VideoFile
 from seqclf.experiment.config import Experiment
-from seqclf.prediction.file_frames import FilePrediction, cut, file_frames, on_file
+from seqclf.prediction.files.frames import FilePrediction, cut, file_frames, on_file
 from seqclf.prediction.prediction import fuse, shares
 from seqclf.prediction.reader import RunReader
 from seqclf.runtime.devices import pick_device

@@ -12,9 +12,9 @@ from torch import Tensor
 from seqclf.batch import SeqclfError
 from seqclf.data.transforms import LRCN_FRAME
 from seqclf.prediction.reader import RunReader
-from seqclf.prediction.stream_frames import RawFrame, Stopped, StreamSource
-from seqclf.prediction.stream_output import Outputs
-from seqclf.prediction.stream_summary import StreamSummary
+from seqclf.prediction.streams.frames import RawFrame, Stopped, StreamSource
+from seqclf.prediction.streams.output import Outputs
+from seqclf.prediction.streams.summary import StreamSummary
 
 
 @dataclass

@@ -14,9 +14,10 @@ from seqclf.data.live.reader import LiveReader
 from seqclf.data.transforms import Size
 from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment
-from seqclf.prediction.output import FRAME_COLUMNS
+from seqclf.prediction.files.output import FRAME_COLUMNS
 from seqclf.prediction.reader import RunReader
-from seqclf.prediction.stream_frames import (
+from seqclf.prediction.streams.classified import StreamedFrames
+from seqclf.prediction.streams.frames import (
     FileStream,
     LiveStream,
     Stopped,
@@ -25,8 +26,7 @@ from seqclf.prediction.stream_frames import (
     open_file,
     sampling_step,
 )
-from seqclf.prediction.stream_output import Outputs
-from seqclf.prediction.streamed import StreamedFrames
+from seqclf.prediction.streams.output import Outputs
 from seqclf.runtime.devices import pick_device
 from seqclf.runtime.files import check_table_path
 

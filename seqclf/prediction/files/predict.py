@@ -20,12 +20,12 @@ from seqclf.data.tables.table import header_of
 from seqclf.data.transforms import Size, Transform
 from seqclf.evaluation.multi_label import Threshold
 from seqclf.experiment.config import Experiment
-from seqclf.prediction.file_frames import FilePrediction
-from seqclf.prediction.fused_runs import FusedRuns, Span
-from seqclf.prediction.output import as_plain, write_frames, write_timeline
-from seqclf.prediction.page import EMBED, PredictionPage
+from seqclf.prediction.files.frames import FilePrediction
+from seqclf.prediction.files.fused_runs import FusedRuns, Span
+from seqclf.prediction.files.output import as_plain, write_frames, write_timeline
+from seqclf.prediction.files.page import EMBED, PredictionPage
+from seqclf.prediction.files.truth import Truth
 from seqclf.prediction.reader import file_names
-from seqclf.prediction.truth import Truth
 from seqclf.runtime.files import make_folder, read_json_object, write_json
 from seqclf.runtime.paths import as_list
 from seqclf.runtime.text import counted

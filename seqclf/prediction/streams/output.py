@@ -14,10 +14,10 @@ from torch import Tensor
 
 from seqclf.batch import SeqclfError
 from seqclf.prediction.clips import SourcePrediction
-from seqclf.prediction.file_frames import cut, on_file
-from seqclf.prediction.output import write_frames
+from seqclf.prediction.files.frames import cut, on_file
+from seqclf.prediction.files.output import write_frames
 from seqclf.prediction.reader import RunReader
-from seqclf.prediction.stream_frames import FileStream, RawFrame, StreamSource
+from seqclf.prediction.streams.frames import FileStream, RawFrame, StreamSource
 from seqclf.reporting.overlay import Picture, draw_label, recording, window
 
 Labels: TypeAlias = list[tuple[str, float]]
