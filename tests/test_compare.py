@@ -190,7 +190,7 @@ def test_runs_that_cannot_be_compared_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SeqclfError, match="empty"):
         seqclf.compare([run, tmp_path / "empty"])
-    with pytest.raises(SeqclfError):
+    with pytest.raises(SeqclfError, match="no run"):
         seqclf.compare([])
     (run / "results.json").unlink()
     (run / "metrics.jsonl").unlink()

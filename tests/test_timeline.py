@@ -166,12 +166,16 @@ def test_seconds_are_shown_if_the_frame_rate_is_known():
 def test_any_name_and_title_can_be_drawn(tmp_path, classes):
     p, labels = random_video(30, 2)
     for suffix in ("png", "svg"):
-        timeline(p, classes, tmp_path / f"x.{suffix}", labels, title=f"{classes[0]} $\\frac{{ {'long ' * 50}")
+        path = tmp_path / f"x.{suffix}"
+        timeline(p, classes, path, labels, title=f"{classes[0]} $\\frac{{ {'long ' * 50}")
+        assert path.stat().st_size > 1000
 
 
 def test_videos_without_labels_or_with_background_only_can_be_drawn(tmp_path):
     p, _ = random_video(30, 2)
     timeline(p, ["a", "b"], tmp_path / "a.png", [IGNORE] * 30, background=[0, 1])
+    timeline(p, ["a", "b"], tmp_path / "b.png", background=[0, 1])
+    assert not np.array_equal(*(np.asarray(Image.open(tmp_path / f"{name}.png")) for name in "ab"))
 
 
 @pytest.mark.parametrize(

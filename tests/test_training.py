@@ -4,7 +4,6 @@ import json
 import math
 import re
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -492,18 +491,26 @@ def test_an_operation_without_a_deterministic_form_is_refused():
         raise RuntimeError("another mistake")
 
 
-def test_the_share_of_time_waiting_for_data_is_measured():
+def test_the_share_of_time_waiting_for_data_is_measured(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("seqclf.runtime.progress.time.perf_counter", lambda: now)
+
     def slow():
+        nonlocal now
         for i in range(3):
-            time.sleep(0.02)
+            now += 3
             yield i
 
     display = Display(3, quiet=True)
+    now = 50.0
     display.begin(0)
-    for i in display.waiting(slow()):
-        time.sleep(0.02)
-        assert i in range(3)
-    assert 0.2 < display.waits() < 0.8
+    assert display.waits() == 0
+    for done, _ in enumerate(display.waiting(slow()), 1):
+        now += 5
+        display.step(done)
+    now += 6
+    display.pause(6)
+    assert display.waits() == pytest.approx(9 / 24) and display.rate() == pytest.approx(3 / 24)
 
 
 def test_channels_last_changes_the_layout_only():
