@@ -88,7 +88,7 @@ def read_csv(path):
         return list(csv.DictReader(stream))
 
 
-def make_folders(folder, lengths=(7, 12, 20, 41), size=(8, 8)):
+def make_folders(folder, lengths=(7, 12, 20, 26), size=(8, 8)):
     """Folders of frames and lists: as many in train as in test."""
     return _make_list(folder, lengths, lambda path, frames: write_folder(path, frames), size)
 
