@@ -114,8 +114,18 @@ def lstm_kernel(request):
         yield request.param
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_reports():
+    """Skips the report at the end of training, which takes longer than all the rest; returns the function."""
+    with pytest.MonkeyPatch.context() as patch:
+        from seqclf.training.session import report
+
+        patch.setattr("seqclf.training.session.report", lambda path: None)
+        yield report
+
+
 @pytest.fixture(autouse=True)
-def no_reports(request, monkeypatch):
-    """Skips the report at the end of training, to save time, except in tests marked ``report``."""
-    if request.node.get_closest_marker("report") is None:
-        monkeypatch.setattr("seqclf.training.session.report", lambda path: None)
+def reports(request, monkeypatch, no_reports):
+    """Writes it in tests marked ``report``."""
+    if request.node.get_closest_marker("report") is not None:
+        monkeypatch.setattr("seqclf.training.session.report", no_reports)

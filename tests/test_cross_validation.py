@@ -158,8 +158,7 @@ def share(truth, predicted, probabilities) -> float:
 
 
 @pytest.mark.parametrize("per_frame", [False, True])
-def test_the_table_shows_the_main_metrics_and_counts_all_clips(per_frame, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("seqclf.training.session.report", lambda folder: None)
+def test_the_table_shows_the_main_metrics_and_counts_all_clips(per_frame, tmp_path, capsys):
     labels = torch.tensor(LABELS)[:, None].expand(-1, 4).clone()
     labels[:28, 0] = (labels[:28, 0] + 1) % 3
     part = Clips(torch.zeros(30, 4, 2), labels, labelling=labelling.given) if per_frame else clips().train

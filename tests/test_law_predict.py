@@ -346,12 +346,6 @@ ROWS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def without_report(monkeypatch):
-    """Training writes no report, which takes longer than all the rest."""
-    monkeypatch.setattr("seqclf.training.session.report", lambda folder: None)
-
-
 def trained(folder, row):
     """Trains a row's config for three steps; returns the run and the files of its test clips."""
     files = row.make(folder) if row.make else None

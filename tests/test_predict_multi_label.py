@@ -64,11 +64,9 @@ BASE = Experiment(
 def folder(tmp_path_factory):
     """Runs "clip", "frame" and "single", and a file of the test clip 0."""
     folder = tmp_path_factory.mktemp("several")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seqclf.training.session.report", lambda path: None)
-        train(BASE, folder / "clip", "cpu")
-        train(replace(BASE, data=partial(sensors, per_frame=True)), folder / "frame", "cpu")
-        train(replace(BASE, data=one_class, loss=cross_entropy), folder / "single", "cpu")
+    train(BASE, folder / "clip", "cpu")
+    train(replace(BASE, data=partial(sensors, per_frame=True)), folder / "frame", "cpu")
+    train(replace(BASE, data=one_class, loss=cross_entropy), folder / "single", "cpu")
     np.save(folder / "new.npy", sensors().test.frames[0].numpy())
     return folder
 
@@ -201,7 +199,6 @@ def pictures() -> Data:
 def test_live_video_gives_the_classes_over_their_thresholds(tool, tmp_path, monkeypatch):
     pytest.importorskip("av")
     run, video = tmp_path / "run", write_video(tmp_path / "camera.mkv", noise(20, 3, 8, 10))
-    monkeypatch.setattr("seqclf.training.session.report", lambda path: None)
     train(replace(BASE, data=pictures, optimizer=partial(torch.optim.SGD, lr=0), batch_size=4, steps=1), run, "cpu")
     p = load(run)(VideoFile(video).read(range(20))).probabilities
     least = p.median(0).values + 1e-5  # each class is above it in some frames only

@@ -46,9 +46,8 @@ def experiment(causal: bool = True, **settings) -> Experiment:
 
 
 @pytest.fixture
-def trained(tmp_path, monkeypatch):
-    """Trains for a step, without a report; returns the experiment and its run."""
-    monkeypatch.setattr("seqclf.training.session.report", lambda folder: None)
+def trained(tmp_path):
+    """Trains for a step; returns the experiment and its run."""
 
     def call(**settings):
         train(experiment(**settings), tmp_path / "run", "cpu")

@@ -145,8 +145,7 @@ def noise_data() -> Data:
 
 
 @every_model
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("seqclf.training.session.report", lambda folder: None)
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(name, tmp_path):
     experiment = Experiment(
         data=noise_data,
         model=partial(FrameSequenceClassifier, temporal=MODELS[name]),
