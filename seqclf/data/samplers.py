@@ -53,9 +53,10 @@ def balanced(clips: Clips | Videos, batch_size: int, seed: int, step: int) -> Te
 def weighted(clips: Clips | Videos, batch_size: int, seed: int, step: int, weights: Sequence[float]) -> Tensor:
     """Draws clips so that class k has the share ``weights[k] / sum(weights)``, whatever the sizes of the classes.
 
-    Each clip of a class is drawn once before any is repeated. The shares hold, up to rounding, in every pass. A pass
-    has as many draws as there are clips. A clip with labels per frame has the class of most of its labelled frames; of
-    equally frequent classes, the first. Clips without a label are not drawn.
+    Each clip of a class is drawn once before any is repeated. A pass has about as many draws as there are clips. The
+    shares hold in every pass, up to rounding, and each class with a weight is drawn at least once. A clip with labels
+    per frame has the class of most of its labelled frames; of equally frequent classes, the first. Clips without a
+    label are not drawn.
 
     Args:
         clips, batch_size, seed, step: as in ``shuffled``.
@@ -85,15 +86,16 @@ def _pass(classes: Tensor, weights: tuple[float, ...] | None, seed: int, number:
         weights = tuple((counts > 0).double().tolist())
     _check_weights(counts, weights)
     shares = torch.tensor(weights, dtype=torch.float64) / sum(weights) * counts.sum()
-    draws = [int(max(share, 1)) if share else 0 for share in shares.round().tolist()]
-    drawn = []
+    draws = [max(round(share), 1) if share else 0 for share in shares.tolist()]
     with torch.inference_mode(False):  # the cached tensor must be usable outside inference mode
+        class_of_draw = torch.arange(len(draws)).repeat_interleave(torch.tensor(draws))
+        class_of_draw = class_of_draw[permutation(len(class_of_draw), seed, number)]
+        drawn = torch.empty_like(class_of_draw)
         for k, n in enumerate(draws):
             if n:
                 members = (classes == k).nonzero()[:, 0]
-                drawn.append(members[sample_order(len(members), n, mix(seed, k + 1), number)])
-        together = torch.cat(drawn)
-        return together[permutation(len(together), seed, number)]
+                drawn[class_of_draw == k] = members[sample_order(len(members), n, mix(seed, k + 1), number)]
+        return drawn
 
 
 def _check_weights(counts: Tensor, weights: tuple[float, ...]) -> None:
