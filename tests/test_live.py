@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from made_videos import noise, write_video
 from rtsp_server import RtspServer
 from test_predict_files import CONFIG, write_run
+from test_video_file import copied, remake, write
 
 import seqclf
 from seqclf import SeqclfError, load
@@ -101,6 +102,20 @@ def test_a_video_read_live_is_the_whole_one(request, run, video, tmp_path, monke
     assert frames.summary.frames == len(expected) and frames.summary.dropped == 0
     labels = [frame.labels[0][0] for frame in found]
     assert [frame.changed for frame in found] == [k == 0 or labels[k] != labels[k - 1] for k in range(len(labels))]
+
+
+@pytest.mark.parametrize(("codec", "form"), [("libx264", "avi"), ("mpeg4", "avi"), ("libx264", "mkv")])
+def test_frames_in_another_order_than_their_times_are_one_sequence(run, tmp_path, codec, form):
+    """AVI has no times of showing, and of a copy they may be those of decoding."""
+    path = write(tmp_path / "a.avi", codec, b=2)
+    path = path if form == "avi" else remake(path, tmp_path / "a.mkv", copied)
+    pipe, notes = through_fifo(tmp_path, path.read_bytes()), []
+    with seqclf.stream(run, pipe, resize=SIZE, device="cpu", note=notes.append) as frames:
+        found = list(frames)
+    expected, seconds = whole(run, path), [frame.seconds for frame in found]
+    torch.testing.assert_close(torch.stack([frame.probabilities for frame in found]), expected, atol=1e-5, rtol=0)
+    assert "new sequence" not in "".join(notes) and seconds == sorted(seconds)
+    assert seconds == pytest.approx(VideoFile(path).seconds.tolist(), abs=0.001 if form == "avi" else 0.1)
 
 
 @settings(max_examples=60, deadline=None)

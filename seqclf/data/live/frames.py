@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from seqclf.batch import SeqclfError
@@ -14,9 +15,12 @@ from seqclf.data.video.container import packets_of
 from seqclf.data.video.file import ROUNDING
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from av import Packet, VideoFrame
     from av.container import InputContainer
     from av.video.stream import VideoStream
+
+LONGEST_DELAY = 32
+"""More packets than a decoder reads before it returns the frame of the first one."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,12 @@ def decode_live(
     """
     from av import FFmpegError
 
-    period, last, newest = 1 / float(stream.guessed_rate or 25), None, time.monotonic()
-    started = not source.is_live
+    times, newest, started = _Times(container, stream), time.monotonic(), not source.is_live
     for packet in _packets(source, container, stream):
         started = started or packet is None or packet.is_keyframe
         try:
+            if packet is not None and started:
+                times.of_packet(packet)
             frames = stream.codec_context.decode(packet) if started else []
         except FFmpegError:
             damaged()
@@ -65,15 +70,55 @@ def decode_live(
             if frame.is_corrupt:
                 damaged()
                 continue
-            ticks = frame.dts if frame.pts is None else frame.pts
-            if ticks is None or not frame.time_base:  # PyAV 19 has 0 for None
-                last = 0.0 if last is None else last + period
-            else:
-                last = float(ticks * frame.time_base)
             newest = time.monotonic()
-            yield LiveFrame(last, time.perf_counter(), frame)
+            yield LiveFrame(times.of_frame(frame), time.perf_counter(), frame)
         if source.is_live and source.timeout is not None and time.monotonic() - newest > source.timeout:
             raise SeqclfError(f"{source.name}: data arrives, but no frame for {source.timeout:g} s")
+
+
+class _Times:
+    """The times of decoded frames, in seconds.
+
+    A frame has the time of its packet. In AVI, and where the times of frames turn out to be those of decoding, frames
+    have the times of their packets in ascending order.
+
+    Args:
+        container, stream: the open input.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self.period, self.tick = 1 / float(stream.guessed_rate or 25), float(stream.time_base or 0)
+        self.ordered = self.by_dts = "avi" in container.format.name.split(",")  # FFmpeg guesses the times of showing
+        self.waiting: list[float] = []  # the times of packets whose frames have not come yet
+        self.decoded: int | None = None  # the time of decoding of the last packet
+        self.jumped = False
+        self.last: float | None = None
+
+    def of_packet(self, packet: Packet[VideoStream]) -> None:
+        """Notes a packet before it is decoded."""
+        if self.decoded is not None and packet.dts is not None and packet.dts < self.decoded:
+            self.waiting, self.jumped = [], True
+        self.decoded = packet.dts
+        ticks = packet.dts if self.by_dts else packet.pts
+        if ticks is not None:
+            heappush(self.waiting, ticks * self.tick)
+            if len(self.waiting) > LONGEST_DELAY:
+                heappop(self.waiting)
+
+    def of_frame(self, frame: VideoFrame) -> float:
+        """The time of a frame, in the order of decoding."""
+        ticks, last = frame.dts if frame.pts is None else frame.pts, self.last
+        if ticks is None or not frame.time_base:  # PyAV 19 has 0 for None
+            own = 0.0 if last is None else last + self.period
+        else:
+            own = float(ticks * frame.time_base)
+        earliest = heappop(self.waiting) if self.waiting else own
+        back = last is not None and own < last
+        self.ordered = self.ordered or (back and not self.jumped)
+        if self.ordered:
+            own = earliest if last is None or self.jumped else max(last, earliest)
+        self.jumped, self.last = self.jumped and not back, own
+        return own
 
 
 def _packets(source: LiveInput, container: InputContainer, stream: VideoStream) -> Iterator:  # type: ignore[type-arg]

@@ -116,9 +116,8 @@ def index_frames(place: Place, skip_damaged: bool = False, opened: Opened | None
     jumps = scan.jumps()
     trusted = frozenset(k for jump in jumps for k in range(jump - 3, jump + 1) if k >= 0 and scan.corrupt[k])
     pts, dts = (None, None) if jumps else (_distinct(column) for column in zip(*scan.times, strict=True))
-    if pts is not None and _are_of_decoding(place, pts, scan.delays):
-        pts = None
-    order, faults = _order(place, scan, pts, trusted)
+    timed = scan.forms & TIMED and pts is not None and not _are_of_decoding(place, pts, scan.delays)
+    order, faults = _order(place, scan, pts if timed else None, trusted)
     packet_of = order[np.array(scan.shown)[order]]
     if not len(packet_of):
         raise SeqclfError(f"{place}: the video has no frame")
@@ -142,10 +141,13 @@ def index_frames(place: Place, skip_damaged: bool = False, opened: Opened | None
 
 
 def _order(place: Place, scan: Scan, pts: Ints | None, trusted: Container[int]) -> tuple[Ints, list[int]]:
-    """The packets in display order, and the damaged ones among them if the order comes from decoding."""
+    """The packets in display order, and the damaged ones among them if the order comes from decoding.
+
+    ``pts`` are the times of showing, if they are known to give the order.
+    """
     order = None
     plain = all(not small and len(kinds) == 1 for small, kinds in scan.pictures)
-    if scan.forms & TIMED and plain and pts is not None and scan.keys[0] and pts[0] == np.min(pts):
+    if plain and pts is not None and scan.keys[0] and pts[0] == np.min(pts):
         order = np.argsort(pts)
     elif "avi" in scan.forms and scan.codec == "mpeg4":
         order = _order_of_pictures(scan.pictures)
