@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 
@@ -27,13 +28,16 @@ class EventsWriter:
 
         self.event, self.summary = Event, Summary
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
-        self.stream = (folder / name).open("ab")  # the same process may continue the run within a second
-        self.records = RecordWriter(self.stream)
-        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        if step:
-            start = SessionLog(status=SessionLog.START)
-            self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
-        self.stream.flush()
+        with ExitStack() as on_error:
+            # appended to: the same process may continue the run within a second
+            self.stream = on_error.enter_context((folder / name).open("ab"))
+            self.records = RecordWriter(self.stream)
+            self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+            if step:
+                start = SessionLog(status=SessionLog.START)
+                self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
+            self.stream.flush()
+            on_error.pop_all()
 
     def add(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes the values of a step by their tags."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ class MetricsWriter:
             kept = [line for line in read_metrics(path) if line["step"] <= step]
             write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
         try:
-            self.stream = path.open("a" if step else "w", encoding="utf-8")
-            self.events = EventsWriter(path.parent, step)
+            with ExitStack() as on_error:
+                self.stream = on_error.enter_context(path.open("a" if step else "w", encoding="utf-8"))
+                self.events = EventsWriter(path.parent, step)
+                on_error.pop_all()
         except OSError as error:
             raise self._error(error) from None
 
@@ -82,8 +85,8 @@ class MetricsWriter:
         if self.path is None:
             return
         try:
-            self.stream.close()
-            self.events.close()
+            with closing(self.events), self.stream:  # closes both, also if the first raises
+                pass
         except OSError as error:
             raise self._error(error) from None
 
