@@ -1,5 +1,6 @@
 """Configs load, change by name, and are written as Python that loads again."""
 
+import inspect
 import shutil
 import sys
 import types
@@ -16,6 +17,7 @@ from torch import nn
 
 import seqclf
 from seqclf import GRU, LSTM, Experiment, FrameSequenceClassifier, SeqclfError, mnist, transforms
+from seqclf.data.recipe import from_recipe, to_recipe
 from seqclf.experiment.fingerprint import changed_settings, resume_fingerprint
 from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.rendering import render
@@ -485,3 +487,18 @@ def test_any_text_as_a_value_is_accepted_or_refused_by_name(key, raw):
         render(change(EXAMPLE, f"{key}={raw}"))
     except SeqclfError as error:
         assert key in str(error)
+
+
+@pytest.mark.parametrize("package", ["seqclf", *(f"seqclf.{name}" for name in seqclf._NAMESPACES)])
+def test_records_hold_the_names_that_people_import(package):
+    """They stay when a module inside seqclf moves, so that runs written before can be used."""
+    module = sys.modules[package] if package == "seqclf" else getattr(seqclf, package.removeprefix("seqclf."))
+    public = [getattr(module, name) for name in module.__all__]
+    functions = [symbol for symbol in public if inspect.isfunction(symbol) or inspect.isclass(symbol)]
+    assert len(functions) > 2
+    for function in functions:
+        recorded = to_recipe(function)
+        assert from_recipe(recorded) is function
+        where, _, name = recorded["call"].partition(":")
+        assert where.count(".") <= 1 and name == function.__name__, recorded
+        assert resume_fingerprint(replace(EXAMPLE, loss=function))["loss"] == f"{where}.{name}"

@@ -611,10 +611,8 @@ def test_a_decision_that_runs_do_not_share_must_be_chosen(runs, tmp_path):
 def test_the_record_is_plain_json(runs):
     spec = json.loads((Path(runs) / "one" / "run.json").read_text())["input"]
     assert spec["sampling"] == {
-        "call": "seqclf.data.sampling:dense",
+        "call": "seqclf.sampling:dense",
         "arguments": [],
         "keywords": {"frames": 4, "stride": 2},
     }
-    assert (
-        spec["readers"] == {"folder": {"call": "seqclf.data.frames.folder:FrameFolder"}} and spec["decision"] == "mean"
-    )
+    assert spec["readers"] == {"folder": {"call": "seqclf.data:FrameFolder"}} and spec["decision"] == "mean"

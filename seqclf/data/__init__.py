@@ -19,9 +19,12 @@ Modules, by what they are about:
 
 from seqclf.data.clips import Clips
 from seqclf.data.data import Data, no_data
-from seqclf.data.digits.mnist import mnist
+from seqclf.data.digits.mnist import ImageFile, mnist
 from seqclf.data.digits.moving import moving_digits
 from seqclf.data.find import find_videos, open_video
+from seqclf.data.frames.array_file import ArrayFile
+from seqclf.data.frames.feature_file import FeatureFile
+from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.frames.source import Source, Video
 from seqclf.data.labelling import every_frame, given, last_frame, last_frames
 from seqclf.data.loader import batches
@@ -31,15 +34,21 @@ from seqclf.data.sets.segmentation import feature_set
 from seqclf.data.sets.video_sets import annotated_set, video_set
 from seqclf.data.shards.data_set import Shards, shard_set
 from seqclf.data.transforms import Transform, shift
+from seqclf.data.video.file import VideoFile
 from seqclf.data.videos import Videos
 
 __all__ = [
+    "ArrayFile",
     "Clips",
     "Data",
+    "FeatureFile",
+    "FrameFolder",
+    "ImageFile",
     "Shards",
     "Source",
     "Transform",
     "Video",
+    "VideoFile",
     "Videos",
     "annotated_set",
     "batches",

@@ -3,7 +3,7 @@
 A number, a string, None or a list stays as it is; a tuple becomes ``{"tuple": [...]}``. A function or class is stored
 by its importable name, a ``functools.partial`` by the name and its arguments:
 
-    partial(resize, size=112)  <->  {"call": "seqclf.data.transforms:resize", "keywords": {"size": 112}}
+    partial(resize, size=112)  <->  {"call": "seqclf.transforms:resize", "keywords": {"size": 112}}
 
 What has no importable name (a lambda, a closure, an object with hidden state) is stored as ``{"opaque": description}``
 and can't be built again.
@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from seqclf.batch import SeqclfError
+from seqclf.runtime.names import public_module
 
 Recipe = Any
 """A JSON value: None, a number, a string, a list or a dictionary."""
@@ -53,7 +54,7 @@ def to_recipe(value: Any) -> Recipe:
         return recipe
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if isinstance(module, str) and isinstance(name, str) and _is_importable(value, module, name):
-        return {"call": f"{module}:{name}"}
+        return {"call": f"{public_module(value) if module.startswith('seqclf.') else module}:{name}"}
     return {"opaque": f"{module}.{name}" if name else repr(value)[:120]}
 
 

@@ -16,6 +16,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data import Data
 from seqclf.experiment.config import Experiment
 from seqclf.experiment.settings import setting_fields
+from seqclf.runtime.names import public_module
 
 FREE = (
     "steps",
@@ -121,10 +122,10 @@ def _text(value: Any) -> str:
 
 
 def _module_of(function: Any) -> str:
-    """The module of a function or class; for a script its file's name, as if it had been imported."""
+    """The public module of a function or class; for a script its file's name, as if it had been imported."""
     module = str(function.__module__)
     file = getattr(sys.modules.get(module), "__file__", None) if module == "__main__" else None
-    return Path(file).stem if file else module
+    return Path(file).stem if file else public_module(function)
 
 
 def _captured(function: Any) -> str:

@@ -15,6 +15,7 @@ from seqclf.batch import SeqclfError
 from seqclf.experiment.config import Experiment
 from seqclf.experiment.settings import setting_fields
 from seqclf.runtime.files import write_atomic
+from seqclf.runtime.names import public_module
 
 WIDTH = 100
 """Characters of a line before it is broken."""
@@ -137,10 +138,8 @@ class _Renderer:
             raise SeqclfError(
                 f"a config cannot hold {qualname}: it is defined in a script or notebook, not in a module"
             )
-        parts = module.split(".")
-        if module not in self.experiment.sources.modules:  # the shortest package that has it, as people import it
-            prefixes = (".".join(parts[: i + 1]) for i in range(len(parts)))
-            module = next((m for m in prefixes if getattr(sys.modules.get(m), qualname, None) is symbol), module)
+        if module not in self.experiment.sources.modules:
+            module = public_module(symbol)
         name = qualname
         while self.names.get(name, symbol) is not symbol:
             name += "_"

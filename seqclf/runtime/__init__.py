@@ -2,5 +2,6 @@
 
 - processes and devices: ``distributed``, ``devices``, ``signals``, ``allocator``, ``profiling``
 - reproducibility: ``random``, ``determinism``
-- files: ``files`` (atomic writing), ``paths``; packages: ``packages``, ``optimizers``; output: ``progress``, ``text``
+- files: ``files`` (atomic writing), ``paths``; packages: ``packages``, ``names``, ``optimizers``
+- output: ``progress``, ``text``
 """
