@@ -122,7 +122,9 @@ def _imported(name: str, sources: Path | None) -> Any:
         for part in path.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise SeqclfError(f"{name} can't be imported ({error})") from None
+        own = module_name.partition(".")[0] == "seqclf"
+        hint = ": another version of seqclf wrote it; use that version, or train again with this one" if own else ""
+        raise SeqclfError(f"{name} can't be imported ({error}){hint}") from None
     return found
 
 
