@@ -252,6 +252,9 @@ def test_hmdb51_is_read_from_the_files_of_its_classes(root):
     ):
         found = read_list(splits / "*_test_split1.txt", root, select=Selection(part, shared=True))
         assert [video.name for video in found.videos] == names
+    for several in ("*_test_split*.txt", "*.txt"):  # splits overlap: a video is in training of one and test of another
+        with pytest.raises(SeqclfError, match=r"brush_hair_test_split1\.txt and brush_hair_test_split2\.txt"):
+            read_list(splits / several, root)
 
 
 # ---- groups
@@ -429,6 +432,7 @@ def test_the_rate_of_the_annotation_may_differ_from_that_of_the_video(two_videos
         (two_videos / "phases" / f"{name}-phase.txt").write_text("Frame\tPhase\n0\tx\n1\ty\n")
     arguments = (str(two_videos), "phases", ["x", "y"])
     data = on_all(*arguments, fps=3, annotation_fps=1)
+    assert "Frame, Phase; the header of Cholec80; 1 frames/s" in data.source
     assert data.test.videos[0].labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.test.videos[1].labels.tolist() == [0, 0, 0, 1]  # the last row reaches two thirds of a second too far
     assert "2 segments clipped" in data.source  # the list serves training and test

@@ -359,7 +359,7 @@ def test_a_check_names_what_would_stop_training_and_what_may_be_wrong(listed, pr
     problems, warnings = "\n".join(found.problems), "\n".join(found.warnings)
     assert len(found.problems) == 3 and "line 7: video 'none'" in problems and "broken/1.png" in problems
     assert "such as s1" in problems
-    for words in ("a and ", "copy", "2 sizes", "1 duplicate file"):
+    for words in ("a and ", "copy", "2 sizes", "12x6 (1)", "1 duplicate file"):
         assert words in warnings
     assert found.files[str(listed / "set" / "broken")].error
     code, *printed = prepare("check", listed / "l.csv", "--root", listed / "set")

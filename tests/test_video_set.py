@@ -274,6 +274,8 @@ def test_a_clip_of_a_video_file_is_predicted_as_it_was_evaluated(made_mp4, tmp_p
     assert len(span) == 10 and T > 22
     assert torch.equal(span.read(range(10)), video.read(range(5, 15)))
     assert span.seconds.tolist() == pytest.approx([k / 25 for k in range(5, 15)])
+    with pytest.raises(seqclf.SeqclfError, match=r"0\.021 to 0\.022 s contains no frame"):
+        len(VideoSpan(video, 0.021, 0.022, "seconds"))
     with torch.no_grad():
         batch = data.test.batch(torch.arange(1))
         expected = predictor.model(batch.frames)[0][0].softmax(-1)

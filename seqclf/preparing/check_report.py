@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from html import escape
 from pathlib import PurePath
 from typing import Any
 
-from seqclf.preparing.check_result import Clip, File, VideoCheck
+from seqclf.preparing.check_result import Clip, File, VideoCheck, size_text
 from seqclf.reporting.page import html_page, html_table
 from seqclf.runtime.text import counted
 
@@ -113,7 +112,7 @@ def _facts(check: VideoCheck, part: str) -> dict[str, Any]:
     files, clips = check.files_of(part), check.clips_of(part)
     good = [file for file in files if not file.error]
     seconds = [file.seconds for file in good if file.seconds is not None]
-    sizes = Counter(_size(file.shape) for file in good)
+    sizes = Counter(size_text(file.shape) for file in good)
     rates = Counter(f"{file.fps:.4g}" for file in good if file.fps is not None)
     return {
         "videos": len(files),
@@ -139,11 +138,6 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int | float) else "–"
 
 
-def _size(shape: Sequence[int]) -> str:
-    """The size of frames: "320x240", or "128 features"."""
-    return f"{shape[2]}x{shape[1]}" if len(shape) == 3 else f"{shape[0]} features"
-
-
 def _columns(rows: list[list[str]]) -> list[str]:
     """Lines of a table: the first column to the left, the others to the right."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
@@ -154,7 +148,7 @@ def _columns(rows: list[list[str]]) -> list[str]:
 
 
 def _file_row(file: File) -> list[str | int | float | None]:
-    size = _size(file.shape) if file.shape else None
+    size = size_text(file.shape) if file.shape else None
     seconds = None if file.seconds is None else f"{file.seconds:.2f}"
     return [file.path, file.frames, size, seconds, None if file.fps is None else f"{file.fps:.4g}", file.error or None]
 

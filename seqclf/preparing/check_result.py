@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -88,12 +88,17 @@ class VideoCheck:
         return [self.files[path] for path in dict.fromkeys(clip.path for clip in self.clips_of(part))]
 
 
+def size_text(shape: Sequence[int]) -> str:
+    """The size of frames: "320x240", or "128 features"."""
+    return f"{shape[2]}x{shape[1]}" if len(shape) == 3 else f"{shape[0]} features"
+
+
 def compare_sizes(out: VideoCheck) -> None:
     """Reports frames of different sizes, rates and kinds."""
     good = [file for file in out.files.values() if not file.error]
     shapes = Counter(file.shape for file in good)
     if len(shapes) > 1:
-        shown = ", ".join(f"{shape} ({count:,})" for shape, count in shapes.most_common(4))
+        shown = ", ".join(f"{size_text(shape)} ({count:,})" for shape, count in shapes.most_common(4))
         odd = next(file.path for file in good if file.shape == shapes.most_common()[-1][0])
         if any(len(shape) == 1 for shape in shapes):
             out.problems.append(f"videos have different numbers of features: {shown}, such as {odd}")

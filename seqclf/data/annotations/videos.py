@@ -111,7 +111,7 @@ def annotate_lists(
         )
         adjusted += annotations
         out.descriptions.append(f"{lists[part].description}, {_counts(table, annotations)}")
-    _report(out, table, adjusted, len(table.videos.keys() - names))
+    _report(out, table, rate, adjusted, len(table.videos.keys() - names))
     return out
 
 
@@ -122,9 +122,11 @@ def _counts(table: Segments, annotations: Sequence[Annotation]) -> str:
     return f"{len(labels):,} frames, {int(inside.sum()):,} of them in segments"
 
 
-def _report(out: Annotated, table: Segments, adjusted: Sequence[Annotation], unused: int) -> None:
+def _report(out: Annotated, table: Segments, rate: float | None, adjusted: Sequence[Annotation], unused: int) -> None:
     """Reports the columns of the table, and the segments that were adjusted."""
-    out.notes.append(f"{Path(table.path).name}: {table.header}{'' if table.by_frame else f'; in {table.unit}'}")
+    unit = "" if table.by_frame else f"; in {table.unit}"
+    unit += f"; {rate:g} frames/s" if rate is not None else ""
+    out.notes.append(f"{Path(table.path).name}: {table.header}{unit}")
     for count, noun, what in (
         (sum(a.clipped for a in adjusted), "segment", "clipped at the end of their video"),
         (sum(a.trimmed for a in adjusted), "segment", "clipped at the start of the next one"),

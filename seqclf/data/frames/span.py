@@ -95,8 +95,10 @@ class VideoSpan(Source):
             end, period = (times.end_seconds, times.period) if self.unit == "seconds" else (times.end, 1)
             end, period = end or 0.0, period or 0.0
             allowed = max(period, self.step) if self.past_end is None else self.past_end
+            span = span_text(self.start, self.end, self.unit)
+            if first == stop and self.end <= end:
+                raise SeqclfError(f"{self.path}: {span} contains no frame, it is shorter than the time of one")
             if first == stop or self.end > end + allowed + ROUNDING:
-                span = span_text(self.start, self.end, self.unit)
                 raise SeqclfError(
                     f"{self.path}: {span} is not inside the video, which ends at {end:g} (past_end= allows more than "
                     f"{allowed:.3g})"

@@ -35,7 +35,7 @@ _WITH_NUMBERS = {"a number", "frames and a number"}
 _NUMBERS = rf"(?P<path>{_VIDEO}|.+?)(?P<labels>(?:{_GAP}{_NUMBER})*)"
 _SEVERAL = re.compile(rf".+?(?:{_GAP}{_NUMBER}){{3,}}")
 _TWO = re.compile(rf"{_VIDEO}(?:{_GAP}{_NUMBER}){{2}}|.+?{_GAP}0+{_GAP}{_NUMBER}")  # of a file, or with 0 before one
-_HMDB51 = re.compile(r"(.+)_test_split\d\.txt")
+_HMDB51 = re.compile(r"(.+)_test_split(\d)\.txt")
 _LONGEST = 4_000  # characters of a line: the patterns can take minutes on longer lines
 
 
@@ -160,11 +160,18 @@ def hmdb51_rows(pattern: Path) -> Rows:
         pattern: their path, with ``*`` for the name of the class.
 
     Raises:
-        SeqclfError: the files have another form.
+        SeqclfError: the files have another form, or are of several splits.
     """
-    rows, unused = [], 0
+    rows, unused, splits = [], 0, dict[str, Path]()
     for path in sorted(pattern.parent.glob(pattern.name)):
         match = _HMDB51.fullmatch(path.name)
+        splits.setdefault("" if match is None else match[2], path)
+        if len(splits) > 1 and "" not in splits:
+            one, other = (file.name for file in splits.values())
+            raise SeqclfError(
+                f"{pattern}: {one} and {other} are of different splits: give one split, such as "
+                f"{pattern.parent / '*_test_split1.txt'!s}"
+            )
         for line, text in numbered_lines(path, comments=False):  # names of videos begin with "#"
             name, _, number = text.rpartition(" ")
             if match is None or not name or number not in ("0", "1", "2"):
@@ -207,7 +214,8 @@ def _line_row(where: str, line: int, text: str, form: str, separator: str | None
     matches = ((shape, re.fullmatch(rule, text)) for shape, rule in _SHAPES if shape in _SHAPES_OF[form])
     shape, match = next(((shape, match) for shape, match in matches if match), ("", None))
     if match is None:
-        raise SeqclfError(f"{where}: {text!r} is not in the form {form}: expected a path and its label")
+        way = "" if form != "auto" else " (separate the cells of a header and its rows by commas, semicolons or tabs)"
+        raise SeqclfError(f"{where}: {text!r} is not in the form {form}: expected a path and its label{way}")
     parts = match.groupdict()
     label: int | str | None = None
     cell, gap = (parts.get("label") or "").rstrip(",;"), (parts.get("gap") or "").strip(" ")

@@ -222,9 +222,9 @@ def _span_columns(table: Table, clips: Unit | Literal["auto"] | None) -> tuple[i
         )
     span = None if clips is None or any_span is None else span_columns(table, clips)
     if any_span is not None and span is None:
-        shown = " and ".join(repr(table.header[column]) for column in any_span[:2])
+        shown = " and ".join(dict.fromkeys(repr(table.header[column]) for column in any_span[:2]))
         expected = "only whole videos can be used here" if clips is None else f"they are not in {clips} (set unit=)"
-        raise SeqclfError(f"{table.path}: columns {shown} define clips inside videos, but {expected}")
+        raise SeqclfError(f"{table.path}: {shown} define clips inside videos, but {expected}")
     return span
 
 
