@@ -20,6 +20,7 @@ from seqclf.caffe.error import CaffeFormatError
 from seqclf.caffe.nets.load import load_net, read_net
 from seqclf.caffe.nets.net import Net
 from seqclf.caffe.nets.save import save_net
+from seqclf.caffe.nets.threads import suitable_threads
 from seqclf.caffe.solvers.files import load_solver, read_solver
 from seqclf.caffe.solvers.solver import Solver
 from seqclf.caffe.solvers.update_rules import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp
@@ -50,6 +51,7 @@ __all__ = [
     "read_net",
     "read_solver",
     "save_net",
+    "suitable_threads",
     "to_classifier",
     "write_run",
 ]

@@ -17,15 +17,18 @@ Modules, by what they are about:
 - the record of a run: ``input_spec``, ``recipe``
 """
 
+from seqclf.data.annotations.frame_labels import annotate
+from seqclf.data.annotations.segments import read_segments
 from seqclf.data.clips import Clips
 from seqclf.data.data import Data, no_data
 from seqclf.data.digits.mnist import ImageFile, mnist
-from seqclf.data.digits.moving import moving_digits
+from seqclf.data.digits.moving import make_moving_digits, moving_digits
 from seqclf.data.find import find_videos, open_video
 from seqclf.data.frames.array_file import ArrayFile
 from seqclf.data.frames.feature_file import FeatureFile
 from seqclf.data.frames.folder import FrameFolder
 from seqclf.data.frames.source import Source, Video
+from seqclf.data.frames.times import at_rate
 from seqclf.data.labelling import every_frame, given, last_frame, last_frames
 from seqclf.data.loader import batches
 from seqclf.data.order import mix, sample_order
@@ -50,7 +53,9 @@ __all__ = [
     "Video",
     "VideoFile",
     "Videos",
+    "annotate",
     "annotated_set",
+    "at_rate",
     "batches",
     "every_frame",
     "feature_set",
@@ -58,11 +63,13 @@ __all__ = [
     "given",
     "last_frame",
     "last_frames",
+    "make_moving_digits",
     "mix",
     "mnist",
     "moving_digits",
     "no_data",
     "open_video",
+    "read_segments",
     "sample_order",
     "shard_set",
     "shift",
