@@ -11,6 +11,7 @@ import pytest
 import seqclf
 from seqclf import SeqclfError
 from seqclf.experiment.rendering import render
+from seqclf.experiment.settings import setting_fields
 from seqclf.reporting.comparison import settings_of_config
 from seqclf.reporting.comparison_table import print_comparison, table_of
 
@@ -23,9 +24,10 @@ def get_config() -> Experiment:
         data=partial(video_set, root="{root}", steps=[partial(resize, size={size}), mirror]),
         model=partial(FrameSequenceClassifier, temporal=partial(LSTM, hidden={hidden}{more})),
         seed={seed},
+        {rest}
     )
 """
-BASE = {"root": "here", "size": 64, "hidden": 8, "more": "", "seed": 0}
+BASE = {"root": "here", "size": 64, "hidden": 8, "more": "", "seed": 0, "rest": ""}
 
 
 def add_best(run, step, **parts):
@@ -95,6 +97,15 @@ def test_an_unfinished_run_counts_with_its_last_evaluation_and_is_not_averaged_w
         ("a", True, 0.5),
         ("b", False, 0.25),
     ]
+
+
+def test_each_setting_may_differ(tmp_path, tool):
+    names = [f.name for f in setting_fields(seqclf.Experiment) if f.name not in ("data", "model", "seed")]
+    rest = [", ".join(f"{name}={value}" for name in names) for value in ("0.125", "'text'")]
+    runs = [make_run(tmp_path / f"r{n}", 0.5, rest=text) for n, text in enumerate(rest)]
+    code, _, _ = tool("compare", *runs, "--out", tmp_path / "out")
+    columns = table_of(seqclf.compare(runs))
+    assert code == 0 and {name: columns[name] for name in names} == {name: ["0.125", "'text'"] for name in names}
 
 
 def test_the_files_show_the_rows(tmp_path, tool):

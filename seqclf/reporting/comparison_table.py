@@ -25,8 +25,9 @@ def table_of(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def is_metric(name: str) -> bool:
-    """Whether a column is a metric, such as ``test.clip_last``."""
-    return name.partition(".")[0] in PARTS
+    """Whether a column is a metric, such as ``test.clip_last``; ``validation`` is a setting."""
+    part, dot, _ = name.partition(".")
+    return dot != "" and part in PARTS
 
 
 def print_comparison(rows: Sequence[Row]) -> None:
