@@ -18,7 +18,7 @@ from seqclf.evaluation.classification import classification_metrics
 from seqclf.evaluation.evaluator import evaluate
 from seqclf.evaluation.metrics import Metrics
 from seqclf.reporting.comparison import comparison_rows, read_run
-from seqclf.reporting.metrics import result_rows
+from seqclf.reporting.metrics import metric_text, metric_title, result_rows
 
 SUPPORT = sklearn.metrics.precision_recall_fscore_support
 
@@ -142,6 +142,19 @@ def experiment(metrics):
     return Experiment(Data(clips, clips, "ab", "toy"), model, torch.optim.SGD, steps=2, batch_size=4, metrics=metrics)
 
 
+@pytest.mark.parametrize("name", ["top_speed", "my_kappa", "my_macro_f1", "topology", "error"])
+def test_a_users_metric_is_shown_by_its_name_and_as_a_number(name):
+    assert (metric_title(name), metric_text(name, 3.25)) == (name, "3.2500")
+    part = {"frames": 1, "clips": 0, name: 3.25}
+    assert (name, ["3.2500"]) in result_rows({"test": part}, [name])
+
+
+def test_metrics_of_seqclf_are_shown_by_their_titles():
+    assert metric_title("clip_macro_f1") == "macro F1 of clips" and metric_text("clip_macro_f1", 0.5) == "50.00 %"
+    assert metric_text("frame_kappa", 0.5) == "0.5000" and metric_text("top5_accuracy", 0.5) == "50.00 %"
+    assert ("top-5 accuracy", ["50.00 %"]) in result_rows({"test": {"frames": 1, "clips": 0, "top5_accuracy": 0.5}})
+
+
 def test_a_users_metric_is_in_the_results_the_lines_the_report_and_the_comparison(tmp_path):
     results = seqclf.train(experiment({"area": area}), tmp_path / "run", "cpu")
     run = tmp_path / "run"
@@ -162,6 +175,7 @@ def test_a_users_metric_is_in_the_results_the_lines_the_report_and_the_compariso
     ("metrics", "words"),
     [
         ([area], "not a list"),
+        ({5: area}, "5 is no string"),
         ({"loss": area}, "'loss'"),
         ({"step": area}, "'step'"),
         ({"part": area}, "'part'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +33,8 @@ OF_CLASSES = {
     "kappa": "Cohen's kappa",
 }
 """Metrics for classes of unequal size; their names in results begin with "clip_" or "frame_"."""
+TOP_K = re.compile(r"top(\d+)_accuracy")
+"""The name of a top-k accuracy."""
 SEGMENTAL = {"edit": "edit score", "f1_10": "F1@10", "f1_25": "F1@25", "f1_50": "F1@50"}
 """Segment metrics, from 0 to 100. Only runs on whole annotated videos have them."""
 RULES = {"last": "last frame", "mean": "mean over frames"}
@@ -40,10 +43,16 @@ RULES = {"last": "last frame", "mean": "mean over frames"}
 
 def metric_title(name: str) -> str:
     """The title of a metric, such as "macro F1 of clips" for ``clip_macro_f1``."""
-    unit, _, rest = name.partition("_")
-    if rest in OF_CLASSES:
+    if _of_classes(name):
+        unit, _, rest = name.partition("_")
         return f"{OF_CLASSES[rest]} of {unit}s"
     return (TITLES | MULTI_LABEL | SEGMENTAL).get(name, name)
+
+
+def _of_classes(name: str) -> bool:
+    """Whether this is one of ``OF_CLASSES``, over clips or frames, and no metric of the user such as "my_kappa"."""
+    unit, _, rest = name.partition("_")
+    return unit in ("clip", "frame") and rest in OF_CLASSES
 
 
 def metric_text(name: str, value: float | None) -> str:
@@ -52,7 +61,7 @@ def metric_text(name: str, value: float | None) -> str:
         return "–"
     if name in SEGMENTAL:
         return percent(value / 100)
-    share = name in TITLES | MULTI_LABEL or name.startswith("top") or name.partition("_")[2] in OF_CLASSES
+    share = name in TITLES | MULTI_LABEL or TOP_K.fullmatch(name) or _of_classes(name)
     return percent(value) if share and not name.endswith("kappa") else f"{value:.4f}"
 
 
@@ -106,7 +115,7 @@ def result_rows(parts: dict[str, Any], always: Sequence[str] = ()) -> list[tuple
         "frames": "frames (labelled)",
         "labels": "labels (known)",
         "frame_accuracy": TITLES["frame_accuracy"],
-        **{name: f"top-{name[3:].split('_')[0]} accuracy" for name in main if name.startswith("top")},
+        **{name: f"top-{found[1]} accuracy" for name in main if (found := TOP_K.fullmatch(name))},
         "clip_last": TITLES["clip_last"],
         "clip_mean": TITLES["clip_mean"],
         **MULTI_LABEL,

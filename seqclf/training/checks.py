@@ -175,6 +175,8 @@ def check_metrics(metrics: Mapping[str, Metric], num_classes: int, multi_label: 
     if multi_label:
         truth, predicted, shape = np.eye(num_classes, dtype=int)[truth], (probabilities >= 0.5).astype(int), "(N, K)"
     for name, metric in metrics.items():
+        if not isinstance(name, str):
+            raise SeqclfError(f"setting metrics: the name {name!r} is no string")
         if name in known:
             raise SeqclfError(f"setting metrics: there is a metric {name!r} already, choose another name")
         reason = metric_value(metric, truth, predicted, probabilities)[1]
