@@ -345,6 +345,9 @@ def test_labels_beyond_the_classes_are_refused(tmp_path, root):
     path = write(tmp_path / "l.txt", [f"{PATHS[0]} 0", f"{PATHS[1]} 3"])
     message = refused(read_list, path, root, "plain", CLASSES)
     assert message.startswith(f"{path}, line 2: label 3") and "0 to 2" in message
+    touch(root, "x.avi", "y.avi", "z.avi")
+    flat = write(tmp_path / "flat.txt", ["x.avi 1", "y.avi 4", "z.avi 2"])  # too many from 0 and from 1
+    assert refused(read_list, flat, root, classes=CLASSES).startswith(f"{flat}, line 2: label 4, ")
 
 
 @pytest.mark.parametrize(

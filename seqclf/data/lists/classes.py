@@ -239,6 +239,9 @@ def _first_number(rows: Sequence[Row], classes: Sequence[str], index_first: int 
         return 1
     if index_first is not None:
         return index_first
+    if max(labels) > len(classes):
+        row = max(rows, key=lambda row: int(row.label))
+        raise SeqclfError(f"{row.where}: label {row.label}, but there are only {len(classes)} classes")
     raise SeqclfError(
         f"{rows[0].where}: labels {min(labels)} to {max(labels)} may count from 0 or from 1: set first_label=0 or "
         "first_label=1, or class_index= to a file of numbered classes"
