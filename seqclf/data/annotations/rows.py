@@ -21,7 +21,7 @@ from seqclf.data.tables.label_cells import (
     only_video,
     timed_labels,
 )
-from seqclf.data.tables.spans import has_spans, read_span, span_columns, unit_of
+from seqclf.data.tables.spans import has_spans, missing_bounds, read_span, span_columns, unit_of
 from seqclf.data.tables.table import Record, Table, numbered_lines, read_table, read_text, whole_number
 from seqclf.runtime.text import some
 
@@ -168,7 +168,10 @@ def _find_columns(table: Table, unit: Unit, several: bool, one_video: bool) -> _
     timed = label is not None and span is None and all(_timed(r.cells[label]) for r in table.records)
     times = span is not None or (frame is not None and unit == "frames") or (timed and unit == "seconds")
     if (video is None and not one_video) or (label is None and not hot) or not times:
-        way = "set columns={'video': <name>, ...}"
+        missing = ["video"] * (video is None and not one_video)
+        missing += [] if times else missing_bounds(table)
+        missing += ["label"] * (label is None and not hot)
+        way = f"set columns={{{', '.join(f'{purpose!r}: <name>' for purpose in missing)}}}"
         if label is None:
             way += ", or multi_label=True for a column per class"
         elif video is None and not one_video:

@@ -39,7 +39,8 @@ END_SECONDS = (
     *("stoptime", "stoptimestamp", "endtimessmsec", "endtimehhmmssms", "segment"),
 )
 FRAME = ("frame", "frameid", "framenumber", "frameindex")
-TIMES = {*START, *END, *START_FRAME, *END_FRAME, *START_SECONDS, *END_SECONDS, *FRAME}
+ENDS = {*END, *END_FRAME, *END_SECONDS}
+TIMES = {*START, *START_FRAME, *START_SECONDS, *ENDS, *FRAME}
 """All usual names of times and frame numbers."""
 
 _KNOWN = {

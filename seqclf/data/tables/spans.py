@@ -12,6 +12,7 @@ from seqclf.data.frames.span import Unit
 from seqclf.data.tables.columns import END, END_FRAME, END_SECONDS, START, START_FRAME, START_SECONDS
 from seqclf.data.tables.table import Record, Table, number_of_seconds, whole_number
 
+_TIME_CODE = re.compile(r"\d+:\d+:\d+[:;]\d+")
 _BOTH = re.compile(r"[\[(]?\s*([\d.:]+)\s*[-,]\s*([\d.:]+)\s*[\])]?")
 
 
@@ -54,6 +55,13 @@ def unit_of(table: Table) -> Unit | None:
 def has_spans(table: Table) -> bool:
     """Whether a table has columns of start and end."""
     return bool(_columns_by_unit(table))
+
+
+def missing_bounds(table: Table) -> list[str]:
+    """Which of "start" and "end" have no column in any unit."""
+    start = table.find("start", START, START_FRAME, START_SECONDS)
+    end = table.find("end", END, END_FRAME, END_SECONDS)
+    return [name for name, column in (("start", start), ("end", end)) if column is None]
 
 
 def _columns_by_unit(table: Table) -> dict[Unit, tuple[int, int]]:
@@ -107,6 +115,7 @@ def read_span(
             timed = unit == "frames" and number_of_seconds(text, True) is not None
             hint = " (for times, set unit='seconds')" if timed else ""
             hint = " (write a decimal point: the comma may separate thousands)" if thousands else hint
+            hint = " (convert time codes with frames to seconds)" if _TIME_CODE.fullmatch(text) else hint
             raise SeqclfError(f"{record.where}: {name} is {text!r}, expected {kind} of at least 0{hint}")
         bounds.append(number)
     if bounds[1] + inclusive <= bounds[0]:

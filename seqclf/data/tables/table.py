@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from seqclf.batch import SeqclfError
-from seqclf.data.tables.columns import PURPOSES, TIMES, Columns, known_header, normal
+from seqclf.data.tables.columns import ENDS, PURPOSES, TIMES, Columns, known_header, normal
 from seqclf.data.tables.json_tables import cell_text, json_objects, json_rows
 from seqclf.runtime.text import some
 
@@ -100,6 +100,8 @@ class Table:
             return "separate the cells by commas, semicolons or tabs"
         if any(re.fullmatch(r"(start|begin|end|stop|onset|offset)(time)?(ms|msec)", name) for name in names):
             return "convert milliseconds to seconds, or name their columns with columns= and set annotation_fps=1000"
+        if any(re.fullmatch(r"duration(s|sec|seconds|ms|msec)?", name) for name in names) and not set(names) & ENDS:
+            return "give the end of each segment in place of its duration"
         if "time" in names and {"status", "behaviortype"} & set(names):
             return "its rows are single times, export segments with start and end (BORIS: aggregated events)"
         if not self.delimiter and any(cell[:1] in ("[", "{") for record in self.records[:1] for cell in record.cells):
