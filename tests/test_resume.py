@@ -27,6 +27,7 @@ from seqclf.experiment.settings import change
 from seqclf.runs.checkpoint import list_checkpoints, load_checkpoint, load_newest
 from seqclf.runs.folder import RunFolder
 from seqclf.runs.metrics_file import MetricsWriter
+from seqclf.runtime.files import write_json
 from seqclf.runtime.signals import stop_signals
 from seqclf.training.loop import Stopped, train
 
@@ -315,6 +316,15 @@ def test_a_metrics_file_that_cannot_be_written_is_reported(tmp_path):
         closing(MetricsWriter(tmp_path / "metrics.jsonl")) as record,
     ):
         record.add(1, "train", {"loss": 1.0})
+
+
+def test_json_files_have_null_for_numbers_that_are_not_finite(tmp_path):
+    with closing(MetricsWriter(tmp_path / "metrics.jsonl")) as record:
+        record.add(1, "train", {"loss": 0.5, "grad_norm": float("nan")})
+    written = write_json(tmp_path / "a.json", {"a": [1.5, (float("-inf"), None)], "b": {"c": float("nan")}})
+    read = [json.loads(p.read_text(), parse_constant=pytest.fail) for p in (tmp_path / "metrics.jsonl", written)]
+    assert read[0] == {"step": 1, "part": "train", "loss": 0.5, "grad_norm": None}
+    assert read[1] == {"a": [1.5, [None, None]], "b": {"c": None}}
 
 
 @pytest.mark.parametrize("limit", [0, 100])

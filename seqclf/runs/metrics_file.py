@@ -9,7 +9,7 @@ from typing import Any
 
 from seqclf.batch import SeqclfError
 from seqclf.runs.events_file import EventsWriter
-from seqclf.runtime.files import write_atomic
+from seqclf.runtime.files import json_text, write_atomic
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ class MetricsWriter:
         if self.path is None:
             return
         try:
-            self.stream.write(json.dumps({"step": step, "part": part, **values}) + "\n")
+            self.stream.write(json_text({"step": step, "part": part, **values}) + "\n")
             self.stream.flush()
             known = {f"{part}/{k}": value for k, value in {**values, **timings}.items() if value is not None}
             self.events.add(step, known)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seqclf"
 
 
+def json_text(content: Any, indent: int | None = None) -> str:
+    """JSON text. NaN and infinite numbers, which JSON does not have, become null."""
+    try:
+        return json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    """The content with None for each number that is not finite."""
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def write_json(path: str | Path, content: Any) -> Path:
-    """Writes a JSON file, atomically. Errors as in ``write_atomic``."""
-    return write_atomic(path, json.dumps(content, indent=1) + "\n")
+    """Writes a JSON file, atomically; see ``json_text``. Errors as in ``write_atomic``."""
+    return write_atomic(path, json_text(content, indent=1) + "\n")
 
 
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
