@@ -374,6 +374,7 @@ def test_a_check_compares_annotations_with_their_videos(listed):
         True
     ] * 2
     assert found.warnings[0].startswith("1 segment clipped") and found.clips[0].frames == {"x": 3, "y": 1}
+    assert not set(found.warnings) & set(found.lists)
     (listed / "clips.csv").write_text("path,start_frame,end_frame,label\na,0,5,x\nb,2,9,y\n")
     found = check_videos(listed / "clips.csv", listed / "set")
     assert (

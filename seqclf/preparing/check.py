@@ -228,7 +228,7 @@ def _add_segments(
     else:
         bad = (why for damaged in annotated.damaged.values() for why in damaged.values())
         out.problems += [why for why in dict.fromkeys(bad) if why not in out.problems]
-        out.lists += annotated.notes
+        out.lists += [note for note in annotated.notes if note not in annotated.adjusted]
         out.warnings += annotated.adjusted
         for part, videos in annotated.videos.items():
             labels |= {(part, video.name): torch.as_tensor(video.labels) for video in videos}
