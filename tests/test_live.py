@@ -266,7 +266,11 @@ def test_a_pipe_without_a_frame_is_an_error(tool, run, video, tmp_path, monkeypa
                 packet.stream = stream
                 copy.mux(packet)
     out = tmp_path / "seen.mp4"
-    for content, named in ((b"", "without any data"), ((tmp_path / "copy.ts").read_bytes(), "5 could not be decoded")):
+    for content, named in (
+        (b"", "without any data"),
+        ((tmp_path / "copy.ts").read_bytes(), "5 could not be decoded"),
+        ((tmp_path / "whole.mp4").read_bytes(), "fragmented MP4"),
+    ):
         feed(content)
         code, printed, errors = tool("stream", run, "-", "--record", out, "--resize", *SIZE, "--device", "cpu")
         assert code == 2 and printed == "" and "error: -: " in errors and named in errors

@@ -131,7 +131,7 @@ def _packets(source: LiveInput, container: InputContainer, stream: VideoStream) 
     except ExitError:
         raise SeqclfError(f"{source.name}: no data for {source.timeout:g} s") from None
     except FFmpegError as error:
-        raise SeqclfError(f"{source.name}: the connection was lost ({error.strerror})") from None
+        raise SeqclfError(source.lost(error)) from None
     except IndexError:  # PyAV's error where a new stream begins in the middle
         raise SeqclfError(f"{source.name}: a new stream begins in its middle") from None
     yield None

@@ -86,16 +86,26 @@ class LiveInput:
         stream.codec_context.thread_count = 1  # several threads would delay each frame
         return container, stream
 
+    def lost(self, error: Any) -> str:
+        """Why video ended with an error of FFmpeg."""
+        if self.kind in ("camera", "network"):
+            return f"{self.name}: the connection was lost ({error.strerror})"
+        return f"{self.name}: can't be read ({error.strerror}){self._hint(error)}"
+
+    def _hint(self, error: Any) -> str:
+        from av.error import InvalidDataError
+
+        if not isinstance(error, InvalidDataError) or self.kind not in ("pipe", "growing"):
+            return ""
+        return "; MPEG-TS, Matroska and fragmented MP4 can be read before they are complete, other MP4 files can't"
+
     def _why_not(self, error: Any) -> str:
-        from av.error import ExitError, InvalidDataError
+        from av.error import ExitError
 
         if isinstance(error, ExitError) and self.timeout is not None:
             return f"{self.name}: no video within {self.timeout:g} s (timeout=, --timeout)"
-        hint = ""
-        if isinstance(error, InvalidDataError) and self.kind in ("pipe", "growing"):
-            hint = "; MPEG-TS, Matroska and fragmented MP4 can be read before they are complete, other MP4 files can't"
         name = self.name if self.place in ("-", self.name) else f"{self.name} ({self.place})"
-        return f"{name}: can't be opened ({error.strerror}){hint}"
+        return f"{name}: can't be opened ({error.strerror}){self._hint(error)}"
 
 
 def live_input(
