@@ -1,6 +1,7 @@
 """Comparison of runs: settings that differ, metrics, means over seeds."""
 
 import csv
+import io
 import json
 import re
 import statistics
@@ -12,7 +13,8 @@ import seqclf
 from seqclf import SeqclfError
 from seqclf.experiment.rendering import render
 from seqclf.experiment.settings import setting_fields
-from seqclf.reporting.comparison import settings_of_config
+from seqclf.reporting.compare_runs import curves_picture
+from seqclf.reporting.comparison import read_run, settings_of_config
 from seqclf.reporting.comparison_table import print_comparison, table_of
 
 CONFIG = """
@@ -106,6 +108,15 @@ def test_each_setting_may_differ(tmp_path, tool):
     code, _, _ = tool("compare", *runs, "--out", tmp_path / "out")
     columns = table_of(seqclf.compare(runs))
     assert code == 0 and {name: columns[name] for name in names} == {name: ["0.125", "'text'"] for name in names}
+
+
+def test_the_picture_shows_any_name_of_a_run_as_it_is(tmp_path):
+    names = [r"$\frac{$", "_hidden", "plain"]
+    runs = [make_run(tmp_path / name, 0.5, size=n) for n, name in enumerate(names)]
+    figure = curves_picture([read_run(run, run.name) for run in runs])
+    figure.savefig(io.BytesIO())
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [text.partition(":")[0] for text in shown] == names
 
 
 def test_the_files_show_the_rows(tmp_path, tool):

@@ -90,7 +90,7 @@ def curves_picture(runs: Sequence[Run]) -> Figure:
 
     A ring marks the best step of a run.
     """
-    from matplotlib.ticker import StrMethodFormatter
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     groups = seed_groups(runs)
     name = main_metric([run.metrics for run in runs])
@@ -98,7 +98,7 @@ def curves_picture(runs: Sequence[Run]) -> Figure:
     figure.set_layout_engine("constrained")
     left, right = figure.subplots(1, 2)
     labels = drawable((_label(group, runs) for group in groups), 90)
-    for n, (group, label) in enumerate(zip(groups, labels, strict=True)):
+    for n, group in enumerate(groups):
         line = ("-", "--", ":", "-.")[n // len(PALETTE) % 4]
         style: dict[str, Any] = {"color": PALETTE[n % len(PALETTE)], "ls": line, "lw": 1.3}
         for run in group:
@@ -109,15 +109,19 @@ def curves_picture(runs: Sequence[Run]) -> Figure:
             right.plot(steps, shares, marker=".", ms=point_size(len(steps)), **style)
             best = [(step, share) for step, share in zip(steps, shares, strict=True) if step == run.best_step]
             right.plot(*zip(*best, strict=True), marker="o", ms=8, mfc="none", **style)
-        right.plot([], [], label=label, **style)
+        right.plot([], [], label=str(n), **style)
     if any(run.best_step is not None for run in runs):
         right.plot([], [], "o", ms=8, mfc="none", color="gray", label="best step")
     left.set(title="training loss (nats)", xlabel="step", yscale="log")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     left.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     parts = " or ".join(sorted({_measured_part(run) for run in runs}, reverse=True))
     right.set(title=f"{metric_title(name)}, {parts} (%)", xlabel="step")
-    figure.legend(loc="outside lower center", frameon=False, fontsize=8)
+    legend = figure.legend(loc="outside lower center", frameon=False, fontsize=8)
+    for text, label in zip(legend.get_texts(), labels, strict=False):  # "best step" has no run
+        text.set(text=label, parse_math=False)  # not label=, which hides names that begin with "_"
     return figure
 
 
