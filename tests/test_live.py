@@ -269,7 +269,7 @@ def test_a_pipe_without_a_frame_is_an_error(tool, run, video, tmp_path, monkeypa
     for content, named in (
         (b"", "without any data"),
         ((tmp_path / "copy.ts").read_bytes(), "5 could not be decoded"),
-        ((tmp_path / "whole.mp4").read_bytes(), "fragmented MP4"),
+        (write_video(tmp_path / "large.mp4", noise(20, 3, 96, 128)).read_bytes(), "fragmented MP4"),
     ):
         feed(content)
         code, printed, errors = tool("stream", run, "-", "--record", out, "--resize", *SIZE, "--device", "cpu")
