@@ -403,9 +403,10 @@ def foreign(tmp_path):
     return folder
 
 
-def test_a_run_loads_without_the_config_it_was_started_from(foreign, tmp_path):
+@pytest.mark.parametrize("name", ["halved", "my-config v1.0", "é²ﬁ"])
+def test_a_run_loads_without_the_config_it_was_started_from(foreign, tmp_path, name):
     before = list(sys.path)
-    experiment = load_experiment(foreign / "halved.py")
+    experiment = load_experiment((foreign / "halved.py").rename(foreign / f"{name}.py"))
     run = tmp_path / "run"
     train(experiment, run, "cpu")
     frames = torch.randint(0, 256, (28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -413,7 +414,7 @@ def test_a_run_loads_without_the_config_it_was_started_from(foreign, tmp_path):
     shutil.rmtree(foreign)
     run = run.rename(tmp_path / "moved")
     load_experiment(LASTFRAME)  # another config in between, as another process would begin
-    for name in [n for n in sys.modules if n == "neighbour" or n.endswith("halved")]:
+    for name in [n for n in sys.modules if n == "neighbour" or n.startswith("_config_")]:
         del sys.modules[name]
     predictor = seqclf.load(run)
     assert type(predictor.model.encoder).__name__ == "Halved"

@@ -123,6 +123,9 @@ def test_objects_that_a_config_cannot_hold_train_and_are_named_in_the_record(tmp
     if missing == ["data"]:
         with pytest.raises(SeqclfError, match=r"does not hold data.*experiment="):
             load_experiment(tmp_path / "run" / "config.py").data()
+    if missing == ["schedule"]:
+        with pytest.raises(SeqclfError, match=r"cannot resume .* does not hold schedule.*--config"):
+            train(load_experiment(tmp_path / "run" / "config.py"), tmp_path / "run", "cpu", resume=True)
     assert train(experiment, tmp_path / "run", "cpu", resume=True)["step"] == TOY.steps
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -41,7 +42,7 @@ def load_experiment(path: str | Path, overrides: Iterable[str] = ()) -> Experime
 
 def _import_config(path: Path) -> Experiment:
     folder = path.resolve().parent
-    name = f"_config_{path.stem}"
+    name = "_config_" + re.sub(r"\W", "_", path.stem, flags=re.ASCII)  # a run's config.py imports from it
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise SeqclfError(f"config {path}: not a Python file (.py)")

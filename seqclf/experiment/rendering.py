@@ -62,6 +62,12 @@ def not_recorded(*args: Any, message: str, **keywords: Any) -> NoReturn:
     raise SeqclfError(message)
 
 
+def not_recorded_settings(experiment: Experiment) -> list[str]:
+    """The settings of an experiment for which ``not_recorded`` stands, as it was loaded from a run's config."""
+    values = ((f.name, getattr(experiment, f.name)) for f in setting_fields(experiment))
+    return [name for name, value in values if getattr(value, "func", None) is not_recorded]
+
+
 def save_experiment(experiment: Experiment, folder: Path) -> dict[str, str]:
     """Writes ``config.py``, and to ``sources/`` the modules of the config that it imports.
 

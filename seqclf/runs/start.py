@@ -17,6 +17,7 @@ from seqclf.batch import SeqclfError
 from seqclf.data import Data
 from seqclf.experiment.config import Experiment
 from seqclf.experiment.fingerprint import changed_settings, check_allowed, is_allowed, may_change, resume_fingerprint
+from seqclf.experiment.rendering import not_recorded_settings
 from seqclf.runs.environment import environment, lstm_kernel, now
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.distributed import World, launch
@@ -105,6 +106,11 @@ def open_run(
     if not folder.record.exists():
         raise SeqclfError(f"run folder {folder.path} holds no run to resume (it has no run.json)")
     run = folder.read_record("settings")
+    if lost := not_recorded_settings(experiment):
+        raise SeqclfError(
+            f"cannot resume {folder.path}: its config.py does not hold {', '.join(lost)}, which cannot be written: "
+            "pass the experiment itself, or the config file that made it (--config)"
+        )
     changed = _allowed_changes(folder.path, run["settings"], resume_fingerprint(experiment), allow)
     for part in ("train", "test", "validation"):
         if run["data"].get(part) != identity.get(part):
