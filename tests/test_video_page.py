@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from made_videos import noise, write_folder, write_video
+from test_video_file import copied, remake, write
 
 from seqclf import IGNORE, SeqclfError
 from seqclf.data.frames.folder import FrameFolder
@@ -173,6 +174,15 @@ def test_a_file_that_does_not_begin_at_0_is_copied(tmp_path):
     source = VideoFile(write_greys(tmp_path / "a.mp4", 0.7 + IRREGULAR))
     page = PredictionPage(tmp_path / "p.html", "t", CLASSES)
     assert page.add("a", "a", predicted(source), source).startswith("embedded small copy")
+
+
+def test_a_file_with_times_in_another_order_than_its_frames_is_copied(tmp_path):
+    path = write(tmp_path / "own.mp4", "libx264", b=2)
+    for file, way in ((path, "embedded ("), (remake(path, tmp_path / "a.mp4", copied), "embedded small copy")):
+        source = VideoFile(file)
+        assert (
+            PredictionPage(tmp_path / "p.html", "t", CLASSES).add("a", "a", predicted(source), source).startswith(way)
+        )
 
 
 def test_a_file_of_another_container_than_its_name_says_is_copied(tmp_path):

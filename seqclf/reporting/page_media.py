@@ -107,7 +107,7 @@ def _playable(source: Source) -> str | None:
     suffix = Path(file.path).suffix.lower().lstrip(".").replace("m4v", "mp4")
     if not isinstance(file, VideoFile) or suffix not in PLAYABLE or not Path(file.path).is_file():
         return None
-    if file.streams() != (1, 0):
+    if file.streams() != (1, 0) or not file.follows_times():
         return None
     container, stream = open_container(Place(file.path))
     with container:

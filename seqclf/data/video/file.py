@@ -117,6 +117,11 @@ class VideoFile(Source):
         """``(T,)`` int64, the number in the file of each frame that is read."""
         return torch.from_numpy(self._numbers())
 
+    def follows_times(self) -> bool:
+        """Whether frames have the order of the times in the file, by which browsers show them."""
+        index = self._indexed()
+        return index.names is not None and bool((np.diff(index.names[index.packet]) > 0).all())
+
     def streams(self) -> tuple[int, int]:
         """The number of video streams in the file, and which of them is read, from 0."""
         index = self._indexed()
