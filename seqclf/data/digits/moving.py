@@ -85,9 +85,8 @@ def moving_digits(
     }
     if task == "clip":
         return video_set(str(folder), "train.txt", "test.txt", form="plain", class_index="classes.txt", **settings)
-    return annotated_set(
-        str(folder), "train.txt", "test.txt", "segments.csv", "classes.txt", background="background", **settings
-    )
+    settings |= {"background": "background", "unit": "frames"}
+    return annotated_set(str(folder), "train.txt", "test.txt", "segments.csv", "classes.txt", **settings)
 
 
 def make_moving_digits(
