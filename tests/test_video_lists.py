@@ -14,6 +14,7 @@ from seqclf.data.frames.source import VIDEOS
 from seqclf.data.lists.class_index import read_classes
 from seqclf.data.lists.splits import Selection
 from seqclf.data.lists.video_list import read_list, read_paths
+from seqclf.data.tables.json_tables import cell_text
 
 TINY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CLASSES = ["Archery", "Bowling", "CleanAndJerk"]
@@ -664,3 +665,11 @@ def test_an_exact_name_takes_precedence_over_others_of_its_stem(tmp_path):
         assert read_list(write(path, [line]), tmp_path).videos[0].path == tmp_path / place
     message = refused(read_list, write(path, ["v1.mp4 0"]), tmp_path)
     assert "v1.avi" in message and "line 1" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (float("nan"), ""), (" a ", "a"), (0, "0"), (1.5, "1.5"), (["ä", None], '["ä", null]'), ({}, "{}")],
+)
+def test_values_of_json_files_become_the_cells_of_a_table(value, text):
+    assert cell_text(value) == text
