@@ -33,6 +33,7 @@ from seqclf.data.live.input import LiveInput
 from seqclf.data.live.reader import LiveReader
 from seqclf.data.transforms import resize
 from seqclf.data.video.file import ROUNDING, VideoFile
+from seqclf.prediction.streams.output import _Seconds
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the program ffmpeg is not installed")
 SIZE = (8, 10)
@@ -453,6 +454,13 @@ def test_a_signal_ends_the_stream_with_complete_files(tool, run, video, tmp_path
     assert not list(tmp_path.glob(".seen*"))
     if lines:
         assert len(VideoFile(out)) == len(lines)
+
+
+def test_the_time_of_a_recording_starts_at_0_and_goes_on_in_a_new_sequence():
+    seconds = _Seconds()
+    frames = [(0, 7.0, 0), (1, 7.5, 0), (2, 7.6, 0), (3, 2.0, 1), (4, 2.25, 1), (5, None, 2)]
+    found = [seconds.of(SimpleNamespace(number=n, seconds=t, sequence=k)) for n, t, k in frames]
+    assert found == pytest.approx([0, 0.5, 0.6, 0.64, 0.89, 0.93])
 
 
 def test_a_recording_shows_the_label_at_the_times_of_the_source(tool, run, video, tmp_path):
