@@ -35,6 +35,7 @@ from seqclf import (
 from seqclf.data.digits.optdigits import TEST_EVERY, read_digits
 from seqclf.data.frames.folder import FrameFolder
 from seqclf.prediction import evaluate, load, predict, predict_part
+from seqclf.prediction.files.predict import Progress
 from seqclf.preparing import prepare_shards
 from seqclf.training.loop import train
 
@@ -498,6 +499,11 @@ def test_a_list_for_prediction_needs_no_labels_and_is_read_as_those_of_the_run(t
     ]
     (tmp_path / "paths.txt").write_text("test_0.mp4\ntest_1.mp4\n")
     assert len(predict(run, [], device="cpu", list_file=tmp_path / "paths.txt")["videos"]) == 2
+    (tmp_path / "split.csv").write_text("path,fold,split\ntest_0.mp4,1,train\ntest_1.mp4,2,test\n")
+    notes = []
+    found = predict(run, [], device="cpu", list_file=tmp_path / "split.csv", progress=Progress(note=notes.append))
+    assert [Path(video["path"]).name for video in found["videos"]] == ["test_1.mp4"]
+    assert "split.csv" in notes[0] and "1 video" in notes[0] and "test rows by column split" in notes[0]
 
 
 @pytest.mark.slow

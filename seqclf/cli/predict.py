@@ -116,7 +116,8 @@ def _parser() -> Parser:
     add(
         "--list",
         metavar="FILE",
-        help="a list of videos, or clips, under the run's root (or --roots); labels are ignored",
+        help="a list of videos, or clips, under the run's root (or --roots); labels are ignored; "
+        "of a list with a split column, the test rows",
     )
     add("--list-unit", choices=("auto", "frames", "seconds"), default="auto", help="the unit of times in the list")
     add("--segments", metavar="CSV", help="true segments for timelines, or a folder of <video>.txt, one class per line")

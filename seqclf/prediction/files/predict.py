@@ -106,7 +106,7 @@ def predict(
     runs = FusedRuns.load(as_list(run), weights, roots, checkpoint, device, experiment, **how)
     truth, page = _truth(segments, unit, runs), None if html is None else _page(html, runs, embed)
     files = _Files(runs, truth, None if out is None else Path(out), timelines, progress or Progress(), page)
-    result = files.predict(as_list(paths), [] if list_file is None else _read_list(list_file, list_unit, runs))
+    result = files.predict(as_list(paths), [] if list_file is None else _read_list(list_file, list_unit, files))
     if progress is None and not result["videos"]:
         raise SeqclfError(_none_predicted(result["failed"]))
     return result
@@ -137,9 +137,9 @@ def _truth(segments: str | Path | None, unit: Unit | None, runs: FusedRuns) -> T
     return Truth(segments, runs.classes, background, unit, first.predictor.multi_label, first.annotation)
 
 
-def _read_list(path: str | Path, unit: Unit | Literal["auto"], runs: FusedRuns) -> list[tuple[Path, Span | None]]:
-    """The videos of a list, each with its span if it is a clip inside a video."""
-    run = runs.readers[0]
+def _read_list(path: str | Path, unit: Unit | Literal["auto"], files: _Files) -> list[tuple[Path, Span | None]]:
+    """The videos of a list, each with its span if it is a clip inside a video. A note says which rows they are."""
+    run = files.runs.readers[0]
     if run.root is None:
         raise SeqclfError(f"{path}: the run recorded no folder of videos; roots= (--roots) names it")
     how = {**run.listing, **({} if unit == "auto" else {"unit": unit})}
@@ -155,6 +155,7 @@ def _read_list(path: str | Path, unit: Unit | Literal["auto"], runs: FusedRuns) 
         clips=how.get("unit", "auto"),
         inclusive=how.get("inclusive") if how.get("unit") != "seconds" else None,
     )
+    files.progress.note(found.description)
     spans = [None if e.span is None or found.unit is None else (*e.span, found.unit) for e in found.videos]
     return [(entry.path, span) for entry, span in zip(found.videos, spans, strict=True)]
 
