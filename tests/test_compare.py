@@ -207,6 +207,12 @@ def test_settings_are_those_of_the_resolved_config(name):
     assert settings["model.temporal"] == "LSTM" and int(settings["model.temporal.hidden"]) > 0
 
 
+def test_a_folder_of_runs_is_skipped_with_the_way_to_compare_them(tmp_path, tool):
+    make_run(tmp_path / "a", 0.5)
+    code, _, err = tool("compare", tmp_path, "--out", tmp_path / "out")
+    assert code == 2 and f"write {tmp_path}/*" in err
+
+
 def test_runs_that_cannot_be_compared_are_named(tmp_path):
     run = make_run(tmp_path / "a", 0.5)
     (tmp_path / "empty").mkdir()

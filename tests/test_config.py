@@ -1,6 +1,7 @@
 """Configs load, change by name, and are written as Python that loads again."""
 
 import inspect
+import re
 import shutil
 import sys
 import types
@@ -18,6 +19,7 @@ from torch import nn
 import seqclf
 from seqclf import GRU, LSTM, Experiment, FrameSequenceClassifier, SeqclfError, mnist, transforms
 from seqclf.data.recipe import from_recipe, to_recipe
+from seqclf.experiment.find_config import find_config
 from seqclf.experiment.fingerprint import changed_settings, resume_fingerprint
 from seqclf.experiment.loading import load_experiment
 from seqclf.experiment.rendering import render
@@ -348,6 +350,21 @@ def test_functions_are_found_beside_the_one_that_they_replace():
     assert change(EXAMPLE, "sampler=balanced").sampler is seqclf.samplers.balanced
     with pytest.raises(SeqclfError, match="did you mean binary_cross_entropy"):
         change(EXAMPLE, "loss=binary_crossentropy")
+
+
+def test_a_setting_of_several_literals_lists_each_choice_once():
+    videos = replace(EXAMPLE, data=partial(seqclf.annotated_set, "r", "t", "t", "s", unit="auto"))
+    with pytest.raises(SeqclfError, match=r"data\.unit=second: expected one of frames, seconds, auto "):
+        change(videos, "data.unit=second")
+
+
+def test_the_nearest_config_is_a_reference_config_or_a_file_in_the_folder(tmp_path):
+    (tmp_path / "gestures.py").write_text("")
+    for wrong in ("gestures", "gesture.py"):
+        with pytest.raises(SeqclfError, match=re.escape(f"did you mean {tmp_path / 'gestures.py'}?")):
+            find_config(tmp_path / wrong)
+    with pytest.raises(SeqclfError, match="did you mean mnist_lastframe"):
+        find_config("mnist_lastfram")
 
 
 def test_an_argument_without_a_default_is_left_to_the_config():

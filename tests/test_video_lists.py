@@ -505,6 +505,13 @@ def test_letters_may_be_composed_or_decomposed(tmp_path, form, other):
     assert read_list(path, tmp_path).videos[0].path == tmp_path / normalize(form, name)
 
 
+def test_a_header_with_an_unusual_column_of_paths_can_be_named(tmp_path, root):
+    path = write(tmp_path / "l.csv", ["clip_no,class,split", f"{PATHS[0]}.avi,x,train"])
+    message = refused(read_list, path, root)
+    assert "l.csv, line 1" in message and "columns={'path': 'clip_no'}" in message
+    assert read_list(path, root, columns={"path": "clip_no"}).classes == ["x"]
+
+
 def test_the_nearest_name_of_a_missing_video_is_shown(tmp_path, root):
     for wrong in (PATHS[0].replace("Archery/v", "archery/V"), PATHS[0].replace("Archery_", "Achery_")):
         path = write(tmp_path / "l.csv", ["path,label", f"{wrong}.avi,x"])

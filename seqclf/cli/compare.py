@@ -36,7 +36,9 @@ def main(words: Sequence[str]) -> int:
     runs = [run for run in args.runs if has_figures(run)]
     for other in args.runs:
         if other not in runs:
-            print(f"skipped: {other} is not a run with metrics", file=sys.stderr)
+            inside = Path(other).is_dir() and any(map(has_figures, Path(other).iterdir()))
+            way = f"; to compare the runs in it, write {other.rstrip('/')}/*" if inside else ""
+            print(f"skipped: {other} is not a run with metrics{way}", file=sys.stderr)
     print_comparison(rows := seqclf.compare(runs, args.out))
     print(f"{counted(len(rows), 'row')}: {Path(args.out, 'index.html')}")
     return 0

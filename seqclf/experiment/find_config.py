@@ -34,6 +34,7 @@ def find_config(path: str | Path) -> Path:
     names = reference_configs()
     if str(path) in names:
         return names[str(path)]
-    near = get_close_matches(path.stem, names, cutoff=0.75)
+    known = {**{name: name for name in names}, **{file.stem: str(file) for file in sorted(path.parent.glob("*.py"))}}
+    near = [known[name] for name in get_close_matches(path.stem, known, cutoff=0.75)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"reference configs: {', '.join(names)}"
     raise SeqclfError(f"config {path}: no such file or reference config; {hint}")

@@ -46,8 +46,8 @@ def render_record(experiment: Experiment) -> tuple[str, dict[str, str]]:
                 _Renderer(experiment).expression(getattr(experiment, f.name), 8)
         except SeqclfError as error:
             missing[f.name] = (
-                f"the run's config does not hold {f.name} ({error}); a later call that uses {f.name} needs "
-                f"experiment=, or set {f.name} to a function or class of a module"
+                f"config.py of the run does not hold {f.name} ({error}): pass experiment= to later calls that use "
+                f"{f.name}, or set {f.name} to a function or class of a module"
             )
     known: dict[str, Any] = {name: partial(not_recorded, message=message) for name, message in missing.items()}
     return render(replace(experiment, **known)), missing

@@ -118,7 +118,10 @@ def _describe(annotation: Any) -> str:
         return "a mapping, such as {}" if get_origin(annotation) is Mapping else "several values, such as (1, 2)"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "None"}
     if get_origin(annotation) in (Union, types.UnionType):
-        return " or ".join(_describe(a) for a in get_args(annotation) if a is not Tensor)
+        kinds = [a for a in get_args(annotation) if a is not Tensor]
+        choices = tuple(value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind))
+        others = [_describe(kind) for kind in kinds if get_origin(kind) is not Literal]
+        return " or ".join([_describe(Literal[choices]), *others] if choices else others)
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(annotation)))
     return names.get(annotation, str(annotation).replace("typing.", ""))

@@ -221,9 +221,10 @@ def _line_row(where: str, line: int, text: str, form: str, separator: str | None
     cell, gap = (parts.get("label") or "").rstrip(",;"), (parts.get("gap") or "").strip(" ")
     written = _unquoted(cell)
     if gap and gap in cell and written == cell and gap != separator:
+        header = f"; for a header set columns={{'path': {parts['path']!r}}}" if line == 1 else ""
         raise SeqclfError(
             f"{where}: {text!r} has more than two cells: set columns= to their numbers from 0, such as "
-            "{'path': 0, 'label': 1}, or quote the label"
+            f"{{'path': 0, 'label': 1}}, or quote the label{header}"
         )
     if "label" in parts:
         number = None if shape == "a name" else whole_number(written)
