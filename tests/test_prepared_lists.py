@@ -1,11 +1,14 @@
 """Shards and features of a list have the clips, labels and groups that training on the list has."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
 from made_videos import noise, write_folder, write_video
 
 from seqclf import SeqclfError, annotated_set, feature_set, prepare_features, prepare_shards, shard_set, video_set
+from seqclf.cli.list_options import list_settings
 from seqclf.preparing.encoders import Encoder
 
 LENGTHS = {"x/a": 6, "y/a": 7, "y/b": 5, "z/c": 8}
@@ -205,3 +208,8 @@ def test_labels_of_features_are_in_one_file_and_of_the_kind_that_is_set(tmp_path
     with pytest.raises(SeqclfError, match="background='u'"):
         np.save(tmp_path / "groundTruth" / "b.npy", np.array(1))
         feature_set(root, background=["u"])
+
+
+@pytest.mark.parametrize("word", ["none", "None"])
+def test_classes_none_on_the_command_line_is_none(word):
+    assert list_settings(Namespace(classes=word)) == {"classes": None}

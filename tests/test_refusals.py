@@ -547,6 +547,12 @@ def test_a_folder_among_the_images_is_refused(refused, run, tmp_path):
     assert f"{tmp_path}" in refused("predict", run, tmp_path)
 
 
+def test_a_file_of_a_kind_that_the_run_cannot_read_is_refused(refused, run, tmp_path):
+    (tmp_path / "rows.csv").write_text("1,2\n")
+    message = refused("predict", run, tmp_path / "rows.csv")
+    assert "rows.csv: is read as a video" in message and "an .npy file or an image" in message
+
+
 @pytest.mark.parametrize("shape", [(28, 27), (28,), (28, 28, 1), (0, 28)])
 def test_frames_of_another_shape_are_refused_with_both_shapes(run, shape):
     with pytest.raises(SeqclfError, match=r"\(28,\)|no frames"):

@@ -59,7 +59,7 @@ def list_settings(args: Namespace, leave_out: tuple[str, ...] = ()) -> dict[str,
     found = {name: getattr(args, name) for name in names if hasattr(args, name)}
     if "columns" in found:
         found["columns"] = _columns(found["columns"])
-    if found.get("classes") == "none":
+    if found.get("classes") in ("none", "None"):
         found["classes"] = None
     return found
 

@@ -35,6 +35,9 @@ from seqclf.prediction.run_input import RunInput
 from seqclf.runs.folder import RunFolder
 from seqclf.runtime.text import numbered
 
+KINDS = {"array": "an .npy file", "folder": "a folder of pictures", "image": "an image", "video": "a video"}
+"""The kinds of files, as messages name them."""
+
 CROPS = ("center_crop", "random_crop", "corner_crop", "flip")
 """Steps that ten crops replace."""
 
@@ -182,10 +185,9 @@ class RunReader:
             return partial(ArrayFile, frame_shape=shape, dtype=None)
         if kind in ("folder", "video") and len(shape) == 3:
             return {"folder": FrameFolder, "video": VideoFile}[kind]
-        known = ", ".join(self.spec.readers) or "none"
+        known = " or ".join(KINDS.get(name, name) for name in dict.fromkeys(["array", *self.spec.readers]))
         raise SeqclfError(
-            f"{path}: the run {self.folder} takes frames {shape} and can't read them from a file of this kind "
-            f"({kind}); kinds that it was trained on: {known}"
+            f"{path}: is read as {KINDS.get(kind, kind)}, but the run {self.folder} reads frames {shape} from {known}"
         )
 
     def predict(self, source: Source) -> SourcePrediction:
