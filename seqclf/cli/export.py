@@ -53,10 +53,12 @@ def print_export(about: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from seqclf.runtime.text import counted
+
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    threads = counted(about["threads"], "thread")
     console.print(
-        f"step {about['step']:,} of {about['run']}, checked on {about['checked_on']}; {about['threads']} thread(s)",
-        soft_wrap=True,
+        f"step {about['step']:,} of {about['run']}, checked on {about['checked_on']}; {threads}", soft_wrap=True
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("file", "MB", "difference", "call on", "p50 ms", "p99 ms"):

@@ -8,6 +8,7 @@ from typing import Any
 from seqclf.exporting.int8 import METRICS
 from seqclf.reporting.page import percent
 from seqclf.runtime.files import write_atomic
+from seqclf.runtime.text import counted
 
 MOST_CLASSES = 40
 """The largest number of classes that the card lists; model.json has all."""
@@ -35,7 +36,7 @@ def write_card(path: Path, about: dict[str, Any], config: str) -> None:
         "probabilities, memory and logits (relative for logits above 1).",
         _files(about),
         *_not_written(about),
-        f"Time of one call on a CPU with {about['threads']} thread(s):",
+        f"Time of one call on a CPU with {counted(about['threads'], 'thread')}:",
         _latency(about),
         *_int8(about),
         "## Input and output",

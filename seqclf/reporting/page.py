@@ -29,7 +29,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem 1rem .25rem .5rem; border-bottom: 1px solid var(--line); text-align: right }
 th:first-child, td:first-child { text-align: left }
 tr.mean td { font-weight: 700 }
-td.share { min-width: 9rem; background: linear-gradient(var(--bar) 0 0) 0 / var(--share) 100% no-repeat }
+td.share { min-width: 9rem; background: linear-gradient(var(--bar) 0 0) 0 / calc(.94 * var(--share)) 100% no-repeat }
 figure { margin: 0 0 2.5rem }
 img { max-width: 100%; border-radius: 8px; background: #fff; border: 1px solid var(--line); box-sizing: border-box }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.5rem }
