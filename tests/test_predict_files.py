@@ -612,7 +612,9 @@ def test_a_decision_that_runs_do_not_share_must_be_chosen(runs, tmp_path):
 def test_a_run_of_another_version_is_named(command, runs, tmp_path):
     shutil.copytree(runs / "one", tmp_path / "old")
     record = (tmp_path / "old" / "run.json").read_text()
-    (tmp_path / "old" / "run.json").write_text(record.replace("frames.folder:", "former_module:"))
+    (tmp_path / "old" / "run.json").write_text(
+        record.replace("seqclf.data:FrameFolder", "seqclf.data.former_module:FrameFolder")
+    )
     code, _, errors = command(tmp_path / "old", write_folder(tmp_path / "v", noise(5, 3, 8, 10)))
     assert code == 2 and "former_module:FrameFolder" in errors and "another version of seqclf" in errors
 
