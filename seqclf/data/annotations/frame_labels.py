@@ -177,6 +177,6 @@ def _check_end(segments: Segments, name: str, segment: Segment, scale: _Scale) -
     last = f"{scale.end:g} s" if scale.unit == "seconds" else f"frame {scale.end - 1 + scale.first_frame:g}"
     way = ", or annotation_fps= for numbers at another rate (1000: milliseconds)" * (segments.unit == "frames")
     raise SeqclfError(
-        f"{where} extends {end - scale.end:.6g} past the end of {name} at {last}; to allow more than "
+        f"{where} ends {end - scale.end:.6g} {scale.unit} after the end of {name} at {last}; to allow more than "
         f"{scale.tolerance:.3g}, set past_end={way}"
     )
