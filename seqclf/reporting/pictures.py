@@ -90,10 +90,10 @@ def known_picture(metrics: dict[str, Any]) -> Picture | None:
     for style, shares, colour, label in curves:
         if shares:
             values = 100 * np.array(shares, dtype=float)
-            axes.plot(range(1, len(values) + 1), values, style, color=COLOURS[colour], ms=3.5, lw=2, label=label)
+            axes.plot(range(len(values)), values, style, color=COLOURS[colour], ms=3.5, lw=2, label=label)
     axes.axhline(100 / len(metrics["confusion"]), color="gray", linewidth=0.8, linestyle=":", label="chance")
-    axes.set(xlabel="frame (the first is 1)", ylabel="correct at this frame (%)")
-    axes.set(ylim=(0, 103), xlim=(0.5, total + 0.5))
+    axes.set(xlabel="frame (the first is 0)", ylabel="correct at this frame (%)")
+    axes.set(ylim=(0, 103), xlim=(-0.5, total - 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
     if not known:
