@@ -374,6 +374,8 @@ def test_a_diverging_run_ends_with_that_error(tmp_path):
     experiment = replace(RUN, optimizer=partial(torch.optim.SGD, lr=1e38), clip_norm=None)
     with pytest.raises(SeqclfError, match=r"^step \d+: .*(nan|inf)"):
         go(experiment, tmp_path / "run")
+    with pytest.raises(SeqclfError, match=r"no checkpoint.*delete it.*--workdir"):
+        go(RUN, tmp_path / "run")
 
 
 def test_a_run_folder_is_not_overwritten(whole, tmp_path):

@@ -99,9 +99,11 @@ def open_run(
     if folder.is_empty(resuming=resume or world.restarts > 0):
         return Start()
     if not resume:
+        unsaved = folder.record.exists() and not folder.list_checkpoints()
+        way = "its run has saved no checkpoint, so delete it if the run has failed, or " if unsaved else ""
         raise SeqclfError(
-            f"run folder {folder.path} is not empty: use another workdir= (--workdir), or resume=True (--resume) to "
-            "continue it"
+            f"run folder {folder.path} is not empty: {way}use another workdir= (--workdir), or resume=True (--resume) "
+            "to continue it"
         )
     if not folder.record.exists():
         raise SeqclfError(f"run folder {folder.path} holds no run to resume (it has no run.json)")
