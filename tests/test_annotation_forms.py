@@ -546,6 +546,19 @@ def test_a_clip_of_a_list_may_end_a_little_late_and_is_counted(two_videos):
             video_set(str(two_videos), "c.csv", "c.csv", past_end=past_end)
 
 
+def test_classes_are_those_of_the_usual_file_or_of_the_table(two_videos):
+    found = on_all(str(two_videos), "phases", "auto")
+    assert found.classes == ["close", "cut", "prepare"] and "3 classes of the table" in found.source
+    assert found.classes == annotated_set(str(two_videos), "l.txt", "l.txt", "phases", split="l.txt").classes
+    (two_videos / "classes.txt").write_text("prepare\ncut\nclean\nclose\n")
+    found = on_all(str(two_videos), "phases", "auto")
+    assert found.classes == ["prepare", "cut", "clean", "close"] and "4 classes" in found.source
+    assert "of the table" not in found.source
+    (two_videos / "classes.txt").write_text("prepare\ncut\n")
+    with pytest.raises(SeqclfError, match="'close' is not one of the 2 classes"):
+        on_all(str(two_videos), "phases", "auto")
+
+
 def test_missing_class_names_are_asked_for(two_videos):
     with pytest.raises(SeqclfError, match=r"classes\.txt.*classes="):
         on_all(str(two_videos), "phases", "classes.txt")

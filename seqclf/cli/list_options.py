@@ -22,7 +22,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--segments": {"metavar": "FILE", "help": "a table of segments (video,start,end,label), or the folder of tables"},
     "--classes": {
         "metavar": "FILE",
-        "help": "segments: a file of class names, one per line, or none for the names in the table",
+        "help": "segments: a file of class names, one per line, or none for those in the table (default: classes.txt "
+        "if there is one)",
     },
     "--background": {"metavar": "NAME", "help": "segments: the class of frames outside all of them"},
     "--unit": {"choices": ("frames", "seconds"), "help": "the unit of start and end (default: detected)"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from seqclf.batch import SeqclfError
@@ -25,6 +26,9 @@ from seqclf.data.tables.columns import Columns
 from seqclf.data.transforms import Transform
 from seqclf.runtime.paths import resolve_path
 from seqclf.runtime.text import counted
+
+CLASSES = "classes.txt"
+"""The usual name of a file of class names."""
 
 
 def video_set(
@@ -141,7 +145,7 @@ def annotated_set(
     train: str,
     test: str,
     segments: str = "segments.csv",
-    classes: str | Sequence[str] | None = "classes.txt",
+    classes: str | Sequence[str] | None = "auto",
     validation: str | None = None,
     split: str | None = None,
     background: str | None = None,
@@ -177,7 +181,8 @@ def annotated_set(
         train, test, validation: lists of videos, one path per line; the rest of a line is ignored.
         segments: the table. It names videos by their paths in the lists, with or without suffix and folders. If each
             video has its own table, the folder of the tables, or a path with ``*`` for the name of the video.
-        classes: the class names, or a file with one per line; None takes the labels in the table, sorted.
+        classes: the class names, or a file with one per line; None takes the labels in the table, sorted. "auto" is the
+            file ``classes.txt`` if there is one, and None otherwise. The choice is reported.
         background: the class of frames outside all segments; None leaves them without a label. The segment metrics
             ignore it; they are computed if test clips are whole videos.
         unit: the unit of start and end, "frames" or "seconds"; "auto" detects it by the header and the times, or raises
@@ -236,7 +241,9 @@ def annotated_set(
         "first_frame": found.first_frame,
     }
     every = [video for videos in found.videos.values() for video in videos]
-    notes = [*found.descriptions, f"{counted(len(table.classes), 'class')}{choices(every, stream)}", *found.notes]
+    origin = " of the table" if names is None else ""
+    classes_found = f"{counted(len(table.classes), 'class')}{origin}{choices(every, stream)}"
+    notes = [*found.descriptions, classes_found, *found.notes]
     over_videos = reads_whole(test_sampling) and not multi_label
     return parts.data(
         table.classes,
@@ -265,6 +272,9 @@ def class_names(
     """The class names of ``annotated_set``, and the number of the first one."""
     if isinstance(classes, Set):
         raise SeqclfError(f"classes={classes!r}: a set has no order, expected a list of names")
+    if classes == "auto":
+        folders = Path(), Path(root).expanduser()  # as resolve_path searches them
+        classes = CLASSES if any((folder / CLASSES).is_file() for folder in folders) else None
     if not isinstance(classes, str):
         return None if classes is None else list(classes), first_label
     try:
