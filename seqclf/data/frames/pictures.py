@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -39,7 +39,9 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         SeqclfError: the file is missing or damaged, has more than 8 bits per channel, or holds several pictures.
     """
-    with _naming(path), open(path, "rb", buffering=0) as file:
+    with _naming(path), open(path, "rb") as file:
+        if _jpeg_decoder() is None:
+            return _decode_by_pil(file, path)
         content = bytearray(os.fstat(file.fileno()).st_size)
         file.readinto(content)
     return decode_picture(content, path)
@@ -51,7 +53,12 @@ def decode_picture(content: bytearray, name: str | Path) -> NDArray[np.uint8]:
     if decode is not None and content.startswith(_JPEG) and _EXIF not in content:  # torchcodec applies the orientation
         with suppress(RuntimeError):  # PIL tries then, and reports what is wrong
             return decode(torch.frombuffer(content, dtype=torch.uint8)).permute(1, 2, 0).numpy()
-    with _opened(BytesIO(content), name) as image:
+    return _decode_by_pil(BytesIO(content), name)
+
+
+def _decode_by_pil(file: IO[bytes], name: str | Path) -> NDArray[np.uint8]:
+    """Decodes an open file. Errors are those of ``read_picture``."""
+    with _opened(file, name) as image:
         if image.format != "JPEG":  # a JPEG is one picture of 8 bits
             _expect_plain(image, name)
         if image.mode == "P":  # PIL drops the transparency of a palette only through RGBA
@@ -82,7 +89,7 @@ def _jpeg_decoder() -> Callable[[Tensor], Tensor] | None:
 
 
 @contextmanager
-def _opened(file: str | BytesIO, name: str | Path) -> Iterator[Any]:
+def _opened(file: str | IO[bytes], name: str | Path) -> Iterator[Any]:
     """Opens a PIL image; any error in the block becomes a SeqclfError that names the file."""
     from PIL import Image
 
