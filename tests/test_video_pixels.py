@@ -64,6 +64,13 @@ def test_frames_are_the_same_where_the_functions_of_ffmpeg_are_not_found(pixels,
     is_exact.cache_clear()
 
 
+def test_a_frame_is_not_written_to_an_array_of_another_shape():
+    out = np.full((3, 48, 32), 170, np.uint8)  # as large as the frame
+    with pytest.raises(ValueError):
+        write_upright(noise_of(Kind("yuv420p", 32, 48, 1, 1)), out)
+    assert (out == 170).all()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere FFmpeg's functions may not be found")
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p"])
 def test_frequent_kinds_of_frames_need_no_copy(pixels):

@@ -2,6 +2,7 @@
 
 import random
 import sys
+import weakref
 from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
@@ -165,6 +166,19 @@ def test_a_sampling_returns_lists_of_whole_numbers():
     for wrong in ([0, 1], [[0.0, 1.0]], None, [["0"]], np.zeros((1, 2))):
         with pytest.raises(SeqclfError, match=r"a\.mp4: the sampling returns .*expected a list of clips"):
             sample_clips(lambda length, generator, wrong=wrong: wrong, 3, None, "a.mp4")
+
+
+def test_later_passes_use_the_memory_of_earlier_ones(tmp_path):
+    videos = [Video("", open_video(write_video(tmp_path / "a.mp4", noise(9, 3, 8, 12))), 0)]
+    data = Videos(videos, partial(window, frames=3), workers=1)
+
+    def blocks() -> list[weakref.ref]:
+        """The memory after a pass."""
+        assert len(list(batches(data, [(torch.arange(1), key) for key in range(9)]))) == 9
+        return [weakref.ref(block) for block in data.memory._blocks]
+
+    before, after = blocks(), blocks()
+    assert any(old() is new() is not None for old in before for new in after)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
