@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqclf.data.video import conversion
-from seqclf.data.video.conversion import Kind, is_exact, noise_of
+from seqclf.data.video.conversion import Converter, Kind, is_exact, noise_of, write_directly
 from seqclf.data.video.pixels import upright_shape, write_upright
 
 av = pytest.importorskip("av")
@@ -69,6 +70,29 @@ def test_a_frame_is_not_written_to_an_array_of_another_shape():
     with pytest.raises(ValueError):
         write_upright(noise_of(Kind("yuv420p", 32, 48, 1, 1)), out)
     assert (out == 170).all()
+
+
+def test_arrays_that_are_not_aligned_are_not_written_directly():
+    """On some processors, FFmpeg's conversions would stop the process there."""
+    kind = Kind("yuv420p", 24, 32, 1, 1)
+    around = np.full(3 * 24 * 32 + 16, 170, np.uint8)
+    start = (8 - around.ctypes.data) % 16
+    assert not write_directly(kind, noise_of(kind), around[start : start + 3 * 24 * 32].reshape(3, 24, 32))
+    assert (around == 170).all()
+
+
+@pytest.mark.parametrize("place", [-1, 3 * 24 * 32])
+def test_a_conversion_that_writes_outside_of_the_array_is_not_used(place, monkeypatch):
+    write = Converter.write
+
+    def write_more(self, frame, address):
+        write(self, frame, address)
+        ctypes.memset(address + place, 1, 1)
+
+    kind = Kind("yuv420p", 24, 32, 1, 1)
+    assert is_exact.__wrapped__(kind) == is_exact(kind)
+    monkeypatch.setattr(Converter, "write", write_more)
+    assert not is_exact.__wrapped__(kind)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere FFmpeg's functions may not be found")
